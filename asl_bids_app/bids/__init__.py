@@ -1,0 +1,1 @@
+"""Reading and writing BIDS: finding runs, understanding sidecars, writing derivatives."""

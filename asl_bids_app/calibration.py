@@ -1,0 +1,346 @@
+"""The constants that turn signal into CBF, each with its value and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final
+
+from asl_bids_app.errors import InputError
+from asl_bids_app.protocol import SCHEMES, Scheme
+
+
+class Source(StrEnum):
+    """Where a number came from."""
+
+    SIDECAR = "sidecar"
+    COMMAND_LINE = "command line"
+    DEFAULT = "default"
+    INFERRED = "inferred"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number that reaches the user, with unit, origin and a remark.
+
+    Attributes
+    ----------
+    value : float
+    unit : str
+        Empty for a fraction.
+    source : Source
+    note : str
+        A reference, a file and field, or how it was inferred.
+    """
+
+    value: float
+    unit: str
+    source: Source
+    note: str = ""
+
+    def __str__(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        note = f": {self.note}" if self.note else ""
+        return f"{self.value:g}{unit} ({self.source.value}{note})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the quantity for a sidecar or a run report."""
+        return {
+            "Value": self.value,
+            "Units": self.unit or "fraction",
+            "Source": self.source.value,
+            "Note": self.note,
+        }
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Every constant of the quantification of one series.
+
+    Attributes
+    ----------
+    t1_blood, t1_tissue : Quantity
+        Seconds. `t1_tissue` is that of the kinetics; by default it equals `t1_blood`.
+    partition_coefficient : Quantity
+        mL/g.
+    labeling_efficiency : mapping of Scheme to Quantity
+        Without background suppression, or with it where a sidecar says it was measured.
+    suppression : mapping of Scheme to Quantity
+        The factor by which all background-suppression pulses together weaken the label.
+    t1_tissue_m0 : Quantity
+        Seconds; corrects the M0 of a short repetition time.
+    m0_scale : Quantity
+        The M0 image is multiplied by it.
+    """
+
+    t1_blood: Quantity
+    t1_tissue: Quantity
+    partition_coefficient: Quantity
+    labeling_efficiency: Mapping[Scheme, Quantity]
+    suppression: Mapping[Scheme, Quantity]
+    t1_tissue_m0: Quantity
+    m0_scale: Quantity
+
+    def effective_efficiency(self, scheme: Scheme) -> float:
+        """Return the labelling efficiency times the loss by background suppression."""
+        return self.labeling_efficiency[scheme].value * self.suppression[scheme].value
+
+    def items(self) -> list[tuple[str, Quantity]]:
+        """Return (name, quantity) of every constant, in the order of reports."""
+        rows: list[tuple[str, Quantity]] = []
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Quantity):
+                rows.append((item.name, value))
+            else:
+                rows += [(f"{item.name}[{scheme.value}]", q) for scheme, q in value.items()]
+        return rows
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all constants for a sidecar or a run report."""
+        return {name: quantity.to_json() for name, quantity in self.items()}
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """What the command line says of the calibration; None leaves it to the data.
+
+    Attributes
+    ----------
+    t1_blood, t1_tissue : float or None
+        Seconds.
+    partition_coefficient : float or None
+        mL/g.
+    labeling_efficiency : mapping of Scheme to float
+        Fractions.
+    bs_efficiency : float or None
+        Fraction of the label that one background-suppression pulse leaves.
+    m0_scale : float or None
+    """
+
+    t1_blood: float | None = None
+    t1_tissue: float | None = None
+    partition_coefficient: float | None = None
+    labeling_efficiency: Mapping[Scheme, float] = field(default_factory=dict)
+    bs_efficiency: float | None = None
+    m0_scale: float | None = None
+
+
+T1_BLOOD: Final = MappingProxyType(
+    {
+        1.5: (1.35, "Alsop 2015, doi:10.1002/mrm.25197"),
+        3.0: (1.65, "Alsop 2015, doi:10.1002/mrm.25197"),
+        7.0: (2.087, "Zhang 2013, doi:10.1002/mrm.24550"),
+    }
+)
+"""T1 of arterial blood in seconds by field strength in tesla."""
+
+T1_TISSUE_M0: Final = MappingProxyType({1.5: 1.197, 3.0: 1.607, 7.0: 1.939})
+"""T1 of grey matter in seconds by field strength, Wright 2008, doi:10.1007/s10334-008-0104-8."""
+
+FIELD_TOLERANCE: Final = 0.2
+"""Tesla: scanners sold as 3 T report 2.89 T, those sold as 7 T 6.98 T."""
+
+PARTITION_COEFFICIENT: Final = (0.9, "Herscovitch 1985, doi:10.1038/jcbfm.1985.9")
+PULSE_EFFICIENCY: Final = (0.95, "Garcia 2005, doi:10.1002/mrm.20556")
+USUAL_PULSES: Final = 2
+"""Background-suppression pulses assumed when a sidecar doesn't give their number."""
+
+
+def _given(value: float | None, option: str, unit: str) -> Quantity | None:
+    if value is None:
+        return None
+    return Quantity(value, unit, Source.COMMAND_LINE, option)
+
+
+def _by_field_strength(
+    table: Mapping[float, Any], metadata: Mapping[str, Any], path: str, option: str
+) -> tuple[float, Any]:
+    strength = metadata.get("MagneticFieldStrength")
+    if isinstance(strength, bool) or not isinstance(strength, int | float):
+        raise InputError(
+            path,
+            "MagneticFieldStrength",
+            "nothing" if strength is None else repr(strength),
+            "the field strength in tesla",
+            f"complete the sidecar or give {option}",
+        )
+    for tesla, row in table.items():
+        if abs(strength - tesla) <= FIELD_TOLERANCE:
+            return tesla, row
+    raise InputError(
+        path,
+        "MagneticFieldStrength",
+        f"{strength:g} T",
+        "one of " + ", ".join(f"{tesla:g}" for tesla in table) + " T",
+        f"give {option}",
+    )
+
+
+def _suppression(
+    metadata: Mapping[str, Any], options: CalibrationOptions, path: str
+) -> tuple[Quantity, list[str]]:
+    if not metadata.get("BackgroundSuppression", False):
+        return Quantity(1.0, "", Source.SIDECAR, "no background suppression"), []
+    warnings = []
+    pulses = metadata.get("BackgroundSuppressionNumberPulses")
+    times = metadata.get("BackgroundSuppressionPulseTime")
+    origin = Source.SIDECAR
+    if pulses is None and isinstance(times, list):
+        pulses = len(times)
+        origin = Source.INFERRED
+    if pulses is None:
+        pulses = USUAL_PULSES
+        origin = Source.INFERRED
+        warnings.append(
+            f"{path}: BackgroundSuppressionNumberPulses: found nothing, expected the number of "
+            f"pulses; {USUAL_PULSES} assumed (--bs-efficiency 1 takes none into account)"
+        )
+    if isinstance(pulses, bool) or not isinstance(pulses, int | float) or pulses < 0:
+        raise InputError(
+            path, "BackgroundSuppressionNumberPulses", repr(pulses), "a number of pulses >= 0"
+        )
+    each, reference = PULSE_EFFICIENCY
+    if options.bs_efficiency is not None:
+        each, reference, origin = options.bs_efficiency, "--bs-efficiency", Source.COMMAND_LINE
+    elif origin is Source.SIDECAR:
+        reference = f"{reference}; number of pulses from the sidecar"
+    note = f"{each:g} for each of {pulses:g} pulses, {reference}"
+    # The number of pulses may come from the sidecar, the factor never does.
+    origin = Source.DEFAULT if origin is Source.SIDECAR else origin
+    return Quantity(each ** float(pulses), "", origin, note), warnings
+
+
+def resolve(
+    scheme: Scheme,
+    metadata: Mapping[str, Any],
+    options: CalibrationOptions,
+    path: str,
+) -> tuple[Calibration, list[str]]:
+    """Settle every constant of one run, from command line, sidecar or default.
+
+    Parameters
+    ----------
+    scheme
+        Labelling scheme of the run.
+    metadata
+        Its sidecar, inheritance applied.
+    options
+        What the command line says; it outranks the sidecar.
+    path
+        The sidecar's name, for messages.
+
+    Returns
+    -------
+    Calibration, list of str
+        The constants, and warnings for the log, the sidecars and the report.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range, or the field strength has no default.
+    """
+    t1_blood = _given(options.t1_blood, "--t1-blood", "s")
+    if t1_blood is None:
+        tesla, (value, reference) = _by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")
+        t1_blood = Quantity(value, "s", Source.DEFAULT, f"{tesla:g} T, {reference}")
+    t1_tissue = _given(options.t1_tissue, "--t1-tissue", "s") or Quantity(
+        t1_blood.value, "s", Source.DEFAULT, "equal to that of blood, doi:10.1002/mrm.25197"
+    )
+    try:
+        tesla, value = _by_field_strength(T1_TISSUE_M0, metadata, path, "--t1-blood")
+        note = f"{tesla:g} T, Wright 2008, doi:10.1007/s10334-008-0104-8"
+        t1_tissue_m0 = Quantity(value, "s", Source.DEFAULT, note)
+    except InputError:
+        # Reached only with --t1-blood given: other field strengths are the user's to know.
+        t1_tissue_m0 = Quantity(t1_tissue.value, "s", Source.INFERRED, "equal to t1_tissue")
+
+    value, reference = PARTITION_COEFFICIENT
+    partition = _given(
+        options.partition_coefficient, "--partition-coefficient", "mL/g"
+    ) or Quantity(value, "mL/g", Source.DEFAULT, reference)
+
+    suppression, warnings = _suppression(metadata, options, path)
+    efficiency = _given(
+        options.labeling_efficiency.get(scheme), f"--labeling-efficiency {scheme.value}", ""
+    )
+    measured = metadata.get("LabelingEfficiency")
+    if efficiency is None and measured is not None:
+        if isinstance(measured, bool) or not isinstance(measured, int | float):
+            raise InputError(path, "LabelingEfficiency", repr(measured), "one number in (0, 1]")
+        efficiency = Quantity(float(measured), "", Source.SIDECAR, "LabelingEfficiency")
+        suppression = Quantity(
+            1.0, "", Source.SIDECAR, "contained in the LabelingEfficiency of the sidecar"
+        )
+        warnings = []
+    if efficiency is None:
+        info = SCHEMES[scheme]
+        efficiency = Quantity(info.labeling_efficiency, "", Source.DEFAULT, info.source)
+        if scheme is Scheme.VSASL:
+            warnings.append(
+                f"{path}: LabelingEfficiency: found nothing, expected the measured efficiency of "
+                f"the velocity-selective module; {info.labeling_efficiency:g} assumed"
+            )
+    calibration = Calibration(
+        t1_blood,
+        t1_tissue,
+        partition,
+        MappingProxyType({scheme: efficiency}),
+        MappingProxyType({scheme: suppression}),
+        t1_tissue_m0,
+        _given(options.m0_scale, "--m0-scale", "") or Quantity(1.0, "", Source.DEFAULT),
+    )
+    _check_ranges(calibration, path)
+    return calibration, warnings
+
+
+_LIMITS: Final = MappingProxyType(
+    {
+        "t1_blood": (0.5, 4.0),
+        "t1_tissue": (0.3, 4.0),
+        "t1_tissue_m0": (0.3, 4.0),
+        "partition_coefficient": (0.3, 1.5),
+        "labeling_efficiency": (0.01, 1.0),
+        "suppression": (0.01, 1.0),
+        "m0_scale": (1e-9, 1e9),
+    }
+)
+
+
+def _check_ranges(calibration: Calibration, path: str) -> None:
+    for name, quantity in calibration.items():
+        low, high = _LIMITS[name.split("[")[0]]
+        if not low <= quantity.value <= high:
+            unit = f" {quantity.unit}" if quantity.unit else ""
+            raise InputError(
+                path if quantity.source is Source.SIDECAR else "command line",
+                quantity.note or name,
+                f"{quantity.value:g}{unit}",
+                f"{low:g} to {high:g}{unit}",
+            )
+
+
+def join(first: Calibration, second: Calibration) -> Calibration:
+    """Merge the calibrations of two runs that are quantified together.
+
+    The schemes must differ; the shared constants are those of the first run.
+
+    Raises
+    ------
+    ValueError
+        If both runs use one scheme.
+    """
+    shared = set(first.labeling_efficiency) & set(second.labeling_efficiency)
+    if shared:
+        raise ValueError(f"both runs are {', '.join(s.value for s in shared)}")
+    return Calibration(
+        first.t1_blood,
+        first.t1_tissue,
+        first.partition_coefficient,
+        MappingProxyType({**first.labeling_efficiency, **second.labeling_efficiency}),
+        MappingProxyType({**first.suppression, **second.suppression}),
+        first.t1_tissue_m0,
+        first.m0_scale,
+    )

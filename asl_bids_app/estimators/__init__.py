@@ -1,0 +1,1 @@
+"""Estimators of CBF and ATT behind one small interface."""

@@ -1,0 +1,69 @@
+"""What every estimator takes and gives. An estimator never sees files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from enum import IntFlag
+from typing import Protocol as Interface
+
+import torch
+from torch import Tensor
+
+from asl_bids_app.series import Series
+
+
+class Flag(IntFlag):
+    """What is to be known of a voxel beside its numbers; bits of `ParameterMaps.flags`."""
+
+    CBF_AT_BOUND = 1
+    """CBF ended at a bound of its range."""
+    ATT_AT_BOUND = 2
+    """ATT ended at a bound of its range."""
+    FAILED = 4
+    """No estimate could be made (signal or noise not usable); the maps hold 0 and prior."""
+    ATT_UNIDENTIFIABLE = 8
+    """The data don't determine ATT here; it is that of the stated prior."""
+
+
+@dataclass(frozen=True)
+class ParameterMaps:
+    """Estimates of one series, zero outside its mask.
+
+    Attributes
+    ----------
+    cbf, cbf_sd : Tensor, shape (n_slices, H, W)
+        mL/100 g/min, and one standard deviation.
+    att, att_sd : Tensor, shape (n_slices, H, W)
+        Seconds, and one standard deviation.
+    residual : Tensor, shape (n_slices, n, H, W)
+        Measured minus fitted ΔM/M0 of every measurement, a fraction.
+    flags : Tensor of uint8, shape (n_slices, H, W)
+        Sums of `Flag`.
+    estimator : str
+        Name of the estimator, for sidecars.
+    """
+
+    cbf: Tensor
+    att: Tensor
+    cbf_sd: Tensor
+    att_sd: Tensor
+    residual: Tensor
+    flags: Tensor
+    estimator: str
+
+    def to(self, device: torch.device | str) -> ParameterMaps:
+        """Return the maps on a device."""
+        moved = {
+            f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "estimator"
+        }
+        return replace(self, **moved)
+
+
+class Estimator(Interface):
+    """Anything that turns a series into maps."""
+
+    name: str
+
+    def fit(self, series: Series) -> ParameterMaps:
+        """Estimate CBF and ATT inside the mask of a series."""
+        ...

@@ -1,0 +1,1 @@
+"""Trained models: the folder format, and the bundled default."""

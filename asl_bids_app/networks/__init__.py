@@ -1,0 +1,1 @@
+"""The neural networks, from plain tensors to plain tensors."""

@@ -1,0 +1,1 @@
+"""From volumes to calibrated, averaged ΔM/M0: motion, mask, M0, tissue."""

@@ -1,0 +1,212 @@
+"""How the blood was labelled and when it was looked at: schemes and protocols.
+
+A *scheme* is a way to label (PCASL, CASL, PASL, VSASL). A *measurement* is one
+(scheme, delay, label duration) combination. A *protocol* is the ordered list of the
+measurements of a series. All times are in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+from typing import Final
+
+import torch
+from torch import Tensor
+
+
+class Arrival(IntEnum):
+    """The way in which label reaches the tissue, which selects the kinetic equation."""
+
+    CONTINUOUS = 0
+    """A steady stream: every spin has the age ATT when it arrives (PCASL, CASL)."""
+    PULSED = 1
+    """A slab inverted at once: a spin that arrives at time t has the age t (PASL)."""
+    VELOCITY_SELECTIVE = 2
+    """Label made in the vessels next to the tissue: arrival from t = 0 (VSASL)."""
+
+
+class Scheme(StrEnum):
+    """A labelling scheme, by the field's name for it."""
+
+    PCASL = "PCASL"
+    CASL = "CASL"
+    PASL = "PASL"
+    VSASL = "VSASL"
+
+
+@dataclass(frozen=True)
+class SchemeInfo:
+    """What the rest of the program has to know of a labelling scheme.
+
+    Attributes
+    ----------
+    arrival
+        The kinetic equation.
+    title
+        The scheme in words, for reports.
+    labeling_efficiency
+        Default inversion (or saturation) efficiency, a fraction, without background
+        suppression.
+    source
+        Where the default comes from.
+    """
+
+    arrival: Arrival
+    title: str
+    labeling_efficiency: float
+    source: str
+
+
+SCHEMES: Final = MappingProxyType(
+    {
+        Scheme.PCASL: SchemeInfo(
+            Arrival.CONTINUOUS,
+            "pseudo-continuous",
+            0.85,
+            "Alsop 2015, doi:10.1002/mrm.25197",
+        ),
+        Scheme.CASL: SchemeInfo(
+            Arrival.CONTINUOUS,
+            "continuous",
+            0.68,
+            "Wang 2005, doi:10.1148/radiol.2351031663",
+        ),
+        Scheme.PASL: SchemeInfo(
+            Arrival.PULSED,
+            "pulsed",
+            0.98,
+            "Alsop 2015, doi:10.1002/mrm.25197",
+        ),
+        Scheme.VSASL: SchemeInfo(
+            Arrival.VELOCITY_SELECTIVE,
+            "velocity-selective",
+            0.56,
+            "Qin 2022 (velocity-selective inversion), doi:10.1002/mrm.29371",
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The ordered measurements of a series.
+
+    Attributes
+    ----------
+    schemes : tuple of Scheme, length n
+        The labelling scheme of each measurement.
+    post_labeling_delay : Tensor, shape (n,)
+        Seconds, to the excitation of the first slice. PCASL and CASL: from the end of the
+        label; PASL: from the inversion pulse; VSASL: from the label module.
+    label_duration : Tensor, shape (n,)
+        Seconds: label duration (PCASL, CASL) or bolus duration (PASL, VSASL). ``inf`` for
+        VSASL without a second module, where nothing cuts the bolus.
+    slice_time : Tensor, shape (n_slices, n)
+        Seconds by which a slice is excited later than the first one; (1, n) zeros for a
+        3D readout.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree, a time is negative or not a number, or the label duration
+        of PCASL, CASL or PASL is not finite and positive.
+    """
+
+    schemes: tuple[Scheme, ...]
+    post_labeling_delay: Tensor
+    label_duration: Tensor
+    slice_time: Tensor
+
+    def __post_init__(self) -> None:
+        n = len(self.schemes)
+        if n == 0:
+            raise ValueError("a protocol needs at least one measurement")
+        for name in ("post_labeling_delay", "label_duration"):
+            values = getattr(self, name)
+            if tuple(values.shape) != (n,):
+                raise ValueError(f"{name}: shape {tuple(values.shape)}, expected ({n},)")
+        if self.slice_time.ndim != 2 or self.slice_time.shape[1] != n:
+            raise ValueError(
+                f"slice_time: shape {tuple(self.slice_time.shape)}, expected (n_slices, {n})"
+            )
+        for name in ("post_labeling_delay", "slice_time"):
+            values = getattr(self, name)
+            if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
+                raise ValueError(f"{name}: {values.tolist()}, expected finite times >= 0 s")
+        for scheme, duration in zip(self.schemes, self.label_duration.tolist(), strict=True):
+            endless = duration == float("inf") and scheme is Scheme.VSASL
+            if not endless and not 0 < duration < float("inf"):
+                raise ValueError(
+                    f"label_duration: {duration} s for {scheme.value}, expected > 0 s"
+                )
+
+    @property
+    def n_measurements(self) -> int:
+        """Number of measurements."""
+        return len(self.schemes)
+
+    @property
+    def delay(self) -> Tensor:
+        """Delay of every slice and measurement, shape (n_slices, n), in seconds."""
+        return self.post_labeling_delay + self.slice_time
+
+    @property
+    def arrival(self) -> Tensor:
+        """The kinetic equation of each measurement as integers, shape (n,)."""
+        codes = [int(SCHEMES[scheme].arrival) for scheme in self.schemes]
+        return torch.tensor(codes, device=self.post_labeling_delay.device)
+
+    def select(self, measurements: Sequence[int]) -> Protocol:
+        """Return the protocol of some of the measurements, in the order given."""
+        index = torch.as_tensor(measurements, device=self.post_labeling_delay.device)
+        return Protocol(
+            tuple(self.schemes[i] for i in measurements),
+            self.post_labeling_delay[index],
+            self.label_duration[index],
+            self.slice_time[:, index],
+        )
+
+    def slices(self, index: slice | Sequence[int]) -> Protocol:
+        """Return the protocol of some slices; a 3D readout serves any."""
+        if self.slice_time.shape[0] == 1:
+            return self
+        return Protocol(
+            self.schemes, self.post_labeling_delay, self.label_duration, self.slice_time[index]
+        )
+
+    def to(self, device: torch.device | str) -> Protocol:
+        """Return the protocol with its tensors on a device."""
+        return Protocol(
+            self.schemes,
+            self.post_labeling_delay.to(device),
+            self.label_duration.to(device),
+            self.slice_time.to(device),
+        )
+
+
+def join(first: Protocol, second: Protocol) -> Protocol:
+    """Put the measurements of one protocol behind those of another.
+
+    Parameters
+    ----------
+    first, second
+        Protocols of the same grid: equal numbers of slices, or a 3D readout on a side.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of slices differ.
+    """
+    counts = {first.slice_time.shape[0], second.slice_time.shape[0]} - {1}
+    if len(counts) > 1:
+        raise ValueError(f"protocols of {sorted(counts)} slices can't be joined")
+    n_slices = counts.pop() if counts else 1
+    return Protocol(
+        first.schemes + second.schemes,
+        torch.cat([first.post_labeling_delay, second.post_labeling_delay]),
+        torch.cat([first.label_duration, second.label_duration]),
+        torch.cat([p.slice_time.expand(n_slices, -1) for p in (first, second)], dim=1),
+    )

@@ -1,0 +1,1 @@
+"""HTML reports of participants and groups."""

@@ -1,0 +1,103 @@
+"""The value that flows to an estimator: a calibrated ΔM/M0 series.
+
+Arrays put slices first: (n_slices, n, H, W), with n the measurements; the slice axis is
+the one that `SliceTiming` runs along. `to_slices` and `to_volume` convert at the rim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asl_bids_app.calibration import Calibration
+from asl_bids_app.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class Series:
+    """Averaged ΔM/M0 of one series with all that is needed to quantify it.
+
+    Attributes
+    ----------
+    protocol : Protocol
+        Its n measurements.
+    calibration : Calibration
+    delta_m : Tensor, shape (n_slices, n, H, W)
+        ΔM/M0, a fraction, finite; zero outside the mask.
+    mask : Tensor of bool, shape (n_slices, H, W)
+        Brain.
+    repeats : Tensor, shape (n,)
+        Number of pairs averaged in each measurement.
+    standard_error : Tensor or None, shape (n_slices, n, H, W)
+        Standard error of `delta_m` from the spread of the repeats; NaN where a measurement
+        has too few, None where no measurement has any.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree or `delta_m` isn't finite inside the mask.
+    """
+
+    protocol: Protocol
+    calibration: Calibration
+    delta_m: Tensor
+    mask: Tensor
+    repeats: Tensor
+    standard_error: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        n = self.protocol.n_measurements
+        if self.delta_m.ndim != 4 or self.delta_m.shape[1] != n:
+            raise ValueError(
+                f"delta_m: shape {tuple(self.delta_m.shape)}, expected (n_slices, {n}, H, W)"
+            )
+        n_slices, _, *plane = self.delta_m.shape
+        if tuple(self.mask.shape) != (n_slices, *plane):
+            raise ValueError(
+                f"mask: shape {tuple(self.mask.shape)}, expected {(n_slices, *plane)}"
+            )
+        if self.protocol.slice_time.shape[0] not in (1, n_slices):
+            raise ValueError(
+                f"slice_time: {self.protocol.slice_time.shape[0]} slices, expected {n_slices}"
+            )
+        if tuple(self.repeats.shape) != (n,):
+            raise ValueError(f"repeats: shape {tuple(self.repeats.shape)}, expected ({n},)")
+        if self.standard_error is not None and self.standard_error.shape != self.delta_m.shape:
+            raise ValueError(
+                f"standard_error: shape {tuple(self.standard_error.shape)}, "
+                f"expected {tuple(self.delta_m.shape)}"
+            )
+        if not bool(torch.isfinite(self.delta_m).all()):
+            raise ValueError("delta_m: not finite")
+
+    @property
+    def n_slices(self) -> int:
+        """Number of slices."""
+        return self.delta_m.shape[0]
+
+    def to(self, device: torch.device | str) -> Series:
+        """Return the series with its tensors on a device."""
+        error = self.standard_error
+        return replace(
+            self,
+            protocol=self.protocol.to(device),
+            delta_m=self.delta_m.to(device),
+            mask=self.mask.to(device),
+            repeats=self.repeats.to(device),
+            standard_error=None if error is None else error.to(device),
+        )
+
+
+def to_slices(volume: np.ndarray, slice_axis: int = 2) -> np.ndarray:
+    """Put the slice axis of a volume first: (X, Y, Z[, n]) to (n_slices[, n], H, W)."""
+    moved = np.moveaxis(volume, slice_axis, 0)
+    return np.moveaxis(moved, 3, 1) if moved.ndim == 4 else moved
+
+
+def to_volume(slices: np.ndarray, slice_axis: int = 2) -> np.ndarray:
+    """Undo `to_slices`."""
+    moved = np.moveaxis(slices, 1, 3) if slices.ndim == 4 else slices
+    return np.moveaxis(moved, 0, slice_axis)

@@ -1,0 +1,1 @@
+"""Making the estimator from physics alone: phantoms, training, validation, export."""
