@@ -1,0 +1,341 @@
+"""Strong least squares: a grid over ATT with closed-form CBF, then a bracketed refinement.
+
+CBF is linear given ATT, so the two-parameter fit is a one-dimensional search whose every
+step has a closed form; no starting value, no local minimum between grid points, no failed
+convergence. CBF is bounded to what is physically possible, as curve fitting in the field is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from asl_bids_app.estimators.base import Flag, ParameterMaps
+from asl_bids_app.estimators.noise import noise_level
+from asl_bids_app.kinetics import tissue_response
+from asl_bids_app.observation import Observation, observe
+from asl_bids_app.series import Series
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@dataclass(frozen=True)
+class LeastSquaresOptions:
+    """Range and resolution of the fit.
+
+    Attributes
+    ----------
+    cbf_max : float
+        mL/100 g/min; CBF is searched from 0 to it.
+    att_min, att_max : float
+        Seconds.
+    grid_step : float
+        Seconds between the points of the first search.
+    tolerance : float
+        Seconds to which the refinement narrows ATT.
+    att_prior, att_prior_sd : float
+        Seconds; where the data don't determine ATT it is this, with this uncertainty.
+    chunk : int
+        Voxels fitted at a time; bounds the memory (100 kB for 100 voxels).
+    """
+
+    cbf_max: float = 300.0
+    att_min: float = 0.05
+    att_max: float = 4.0
+    grid_step: float = 0.025
+    tolerance: float = 1e-4
+    att_prior: float = 1.3
+    att_prior_sd: float = 0.8
+    chunk: int = 32768
+
+
+@dataclass(frozen=True)
+class _Voxels:
+    """Voxels in a row, each with the physics of its slice.
+
+    Attributes
+    ----------
+    signal, weight : Tensor, shape (V, n)
+        ΔM/M0 and the inverse variance of its noise.
+    physics : tuple of Tensor
+        Leading arguments of `tissue_response`, each of shape (V, n) or (V, 1).
+    """
+
+    signal: Tensor
+    weight: Tensor
+    physics: tuple[Tensor, ...]
+
+    def response(self, att: Tensor) -> Tensor:
+        return tissue_response(*self.physics, att.unsqueeze(1))
+
+    def profile(self, att: Tensor, cbf_max: float) -> tuple[Tensor, Tensor]:
+        """Best CBF for given ATT, and how much it lowers the weighted sum of squares."""
+        predicted = self.response(att)
+        weighted = self.weight * predicted
+        return _best_cbf((weighted * self.signal).sum(1), (weighted * predicted).sum(1), cbf_max)
+
+
+def _best_cbf(projection: Tensor, power: Tensor, cbf_max: float) -> tuple[Tensor, Tensor]:
+    cbf = (projection / power.clamp(min=torch.finfo(power.dtype).tiny)).clamp(0, cbf_max)
+    return cbf, cbf * (2 * projection - cbf * power)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Result for voxels in a row, each field of shape (V,)."""
+
+    cbf: Tensor
+    att: Tensor
+    cbf_sd: Tensor
+    att_sd: Tensor
+    flags: Tensor
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What the grid says of each voxel, each field of shape (V,).
+
+    Attributes
+    ----------
+    att : Tensor
+        Grid point of the best fit, seconds.
+    att_sd, cbf_sd : Tensor
+        A quarter of the range of ATT, and of its CBF, whose fit is not worse than the best
+        one by more than 4 in chi square: the standard error by the profile likelihood, which
+        sees past the joints of the curves where the Jacobian knows one side only.
+    """
+
+    att: Tensor
+    att_sd: Tensor
+    cbf_sd: Tensor
+
+
+def _search_grid(
+    voxels: _Voxels, slice_of: Tensor, observation: Observation, options: LeastSquaresOptions
+) -> _Search:
+    steps = round((options.att_max - options.att_min) / options.grid_step) + 1
+    grid = torch.linspace(options.att_min, options.att_max, steps).to(voxels.signal)
+    curves = observation.response(grid[None])
+    # Where a range of ATT fits equally well (every delay after arrival) take the one that
+    # is nearest to the prior; far too small to move a fit that the data decide.
+    tie = 1e-6 * ((grid - options.att_prior) / (options.att_max - options.att_min)) ** 2
+    found = torch.empty(3, len(voxels.signal)).to(voxels.signal)
+    infinity = float("inf")
+    for index in slice_of.unique().tolist():
+        chosen = slice_of == index
+        curve = curves[index]
+        weight = voxels.weight[chosen]
+        signal = voxels.signal[chosen]
+        cbf, gain = _best_cbf((weight * signal) @ curve, weight @ curve**2, options.cbf_max)
+        energy = (weight * signal**2).sum(1, keepdim=True)
+        best = (gain - tie * energy).argmax(1, keepdim=True)
+        near = gain >= gain.gather(1, best) - 4
+
+        def width(values: Tensor, near: Tensor = near) -> Tensor:
+            top = values.masked_fill(~near, -infinity).amax(1)
+            return top - values.masked_fill(~near, infinity).amin(1)
+
+        found[0, chosen] = grid[best.squeeze(1)]
+        # A range of one or two points is the grid's own width, not the data's.
+        found[1, chosen] = (width(grid.expand_as(cbf)) - 2 * options.grid_step).clamp(min=0) / 4
+        found[2, chosen] = width(cbf) / 4 * (near.sum(1) > 3)
+    return _Search(*found.unbind())
+
+
+def _refine(voxels: _Voxels, att: Tensor, options: LeastSquaresOptions) -> Tensor:
+    """Golden-section search between the neighbours of the best grid point."""
+    low = (att - options.grid_step).clamp(min=options.att_min)
+    high = (att + options.grid_step).clamp(max=options.att_max)
+    left = high - _GOLDEN * (high - low)
+    right = low + _GOLDEN * (high - low)
+    _, gain_left = voxels.profile(left, options.cbf_max)
+    _, gain_right = voxels.profile(right, options.cbf_max)
+    rounds = math.ceil(math.log(options.tolerance / (2 * options.grid_step), _GOLDEN))
+    for _ in range(rounds):
+        keep_left = gain_left > gain_right
+        low, high = torch.where(keep_left, low, left), torch.where(keep_left, right, high)
+        probe = torch.where(keep_left, high - _GOLDEN * (high - low), low + _GOLDEN * (high - low))
+        _, gain = voxels.profile(probe, options.cbf_max)
+        left, right = torch.where(keep_left, probe, right), torch.where(keep_left, left, probe)
+        gain_left, gain_right = (
+            torch.where(keep_left, gain, gain_right),
+            torch.where(keep_left, gain_left, gain),
+        )
+    refined = (low + high) / 2
+    # Kept only where it is better: flat stretches and bounds stay where the grid put them.
+    candidates = torch.stack([refined, att])
+    gains = torch.stack([voxels.profile(c, options.cbf_max)[1] for c in candidates])
+    better = gains[0] > gains[1] + 1e-6 * gains[1].abs()
+    return torch.where(better, refined, att)
+
+
+def _uncertainty(
+    voxels: _Voxels, cbf: Tensor, att: Tensor, options: LeastSquaresOptions
+) -> tuple[Tensor, Tensor]:
+    """Compute the standard errors of CBF and ATT from the Jacobian, each of shape (V,).
+
+    The range of ATT enters as the information of a uniform distribution, so that the error
+    of an ATT that the data leave open is that of the range and not infinite. The curves have
+    joints: the slope is taken on both sides of ATT and the side that knows less counts.
+    """
+    # Double precision: where CBF and ATT are one product, their informations cancel.
+    fine = _Voxels(
+        voxels.signal.double(),
+        voxels.weight.double(),
+        tuple(p if p.dtype == torch.int64 else p.double() for p in voxels.physics),
+    )
+    tiny = torch.finfo(torch.float64).tiny
+    floor = 12 / (options.att_max - options.att_min) ** 2
+    cbf, att = cbf.double(), att.double()
+    predicted = fine.response(att)
+    information_cbf = (fine.weight * predicted**2).sum(1).clamp(min=tiny)
+    sides = []
+    for step in (-1e-4, 1e-4):
+        by_att = cbf[:, None] * (fine.response(att + step) - predicted) / step
+        information_att = (fine.weight * by_att**2).sum(1)
+        shared = (fine.weight * predicted * by_att).sum(1)
+        alone = information_att - shared**2 / information_cbf
+        alone = torch.where(alone > 1e-9 * information_att, alone, torch.zeros_like(alone))
+        variance = (information_att + floor) / (information_cbf * (alone + floor))
+        sides.append(torch.stack([variance.sqrt(), (alone + floor).rsqrt()]))
+    cbf_sd, att_sd = torch.where(sides[0][1] > sides[1][1], *sides).to(voxels.signal)
+    return cbf_sd, att_sd
+
+
+def _fit_voxels(
+    voxels: _Voxels, slice_of: Tensor, observation: Observation, options: LeastSquaresOptions
+) -> _Fit:
+    search = _search_grid(voxels, slice_of, observation, options)
+    att = _refine(voxels, search.att, options)
+    cbf, _ = voxels.profile(att, options.cbf_max)
+    cbf_sd, att_sd = _uncertainty(voxels, cbf, att, options)
+    uniform_sd = (options.att_max - options.att_min) / math.sqrt(12)
+    cbf_sd = torch.maximum(cbf_sd, search.cbf_sd)
+    att_sd = torch.maximum(att_sd, search.att_sd).clamp(max=uniform_sd)
+
+    # Fewer informative measurements than parameters: ATT is the prior's everywhere.
+    few = (voxels.weight > 0).sum(1) < 2
+    prior = torch.full_like(att, options.att_prior)
+    prior_cbf, _ = voxels.profile(prior, options.cbf_max)
+    prior_sd = torch.full_like(att, options.att_prior_sd)
+    power = (voxels.weight * voxels.response(prior) ** 2).sum(1)
+    spread = torch.stack(
+        [
+            voxels.profile((prior + sign * prior_sd).clamp(min=options.att_min), options.cbf_max)[
+                0
+            ]
+            for sign in (-1.0, 1.0)
+        ]
+    )
+    by_prior = (spread[1] - spread[0]).abs() / 2
+    prior_cbf_sd = (1 / power.clamp(min=torch.finfo(power.dtype).tiny) + by_prior**2).sqrt()
+
+    cbf = torch.where(few, prior_cbf, cbf)
+    att = torch.where(few, prior, att)
+    cbf_sd = torch.where(few, prior_cbf_sd, cbf_sd)
+    att_sd = torch.where(few, prior_sd, att_sd)
+
+    # Open where the data narrow the range of ATT by less than the square root of two.
+    open_att = few | (att_sd > uniform_sd / math.sqrt(2))
+    at_cbf_bound = (cbf <= 0) | (cbf >= options.cbf_max)
+    edge = 2 * options.tolerance
+    at_att_bound = ~few & ((att <= options.att_min + edge) | (att >= options.att_max - edge))
+    flags = (
+        open_att.to(torch.uint8) * int(Flag.ATT_UNIDENTIFIABLE)
+        + at_cbf_bound.to(torch.uint8) * int(Flag.CBF_AT_BOUND)
+        + at_att_bound.to(torch.uint8) * int(Flag.ATT_AT_BOUND)
+    )
+    failed = ((voxels.weight * voxels.signal**2).sum(1) == 0) | ~torch.isfinite(cbf + cbf_sd)
+    zero = torch.zeros_like(cbf)
+    return _Fit(
+        torch.where(failed, zero, cbf),
+        torch.where(failed, prior, att),
+        torch.where(failed, torch.full_like(cbf, options.cbf_max / math.sqrt(12)), cbf_sd),
+        torch.where(failed, prior_sd, att_sd),
+        torch.where(failed, int(Flag.FAILED), flags).to(torch.uint8),
+    )
+
+
+def least_squares(
+    observation: Observation, options: LeastSquaresOptions | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Fit CBF and ATT in the mask of a batch of slices.
+
+    Parameters
+    ----------
+    observation
+        Slices; `noise_sd` weights the measurements and scales the standard errors.
+    options
+        Range and resolution.
+
+    Returns
+    -------
+    cbf, att, cbf_sd, att_sd, flags : Tensor, shape (B, H, W)
+        mL/100 g/min, s, and their standard errors; `Flag` bits as uint8. Zero outside the
+        mask.
+    """
+    options = options or LeastSquaresOptions()
+    mask = observation.mask
+    maps = [torch.zeros(mask.shape).to(observation.delta_m) for _ in range(4)]
+    flags = torch.zeros(mask.shape, dtype=torch.uint8, device=mask.device)
+    places = mask.nonzero()
+    weights = 1 / observation.noise_sd**2
+    per_slice = (observation.t1_blood, observation.t1_tissue, observation.partition_coefficient)
+    per_measurement = (
+        observation.arrival,
+        observation.delay,
+        observation.label_duration,
+        observation.efficiency,
+    )
+    for part in places.split(options.chunk):
+        where = part.unbind(1)
+        slice_of = where[0]
+
+        def at_voxels(image: Tensor, where: tuple[Tensor, ...] = where) -> Tensor:
+            return image.expand_as(observation.delta_m)[where[0], :, where[1], where[2]]
+
+        voxels = _Voxels(
+            at_voxels(observation.delta_m),
+            at_voxels(weights),
+            (
+                *(values[slice_of] for values in per_measurement),
+                *(values[slice_of, None] for values in per_slice),
+            ),
+        )
+        fit = _fit_voxels(voxels, slice_of, observation, options)
+        for target, values in zip(maps, (fit.cbf, fit.att, fit.cbf_sd, fit.att_sd), strict=True):
+            target[where] = values
+        flags[where] = fit.flags
+    return (*maps, flags)
+
+
+def residual(observation: Observation, cbf: Tensor, att: Tensor) -> Tensor:
+    """Return measured minus predicted ΔM/M0 inside the mask, (B, n, H, W)."""
+    predicted = cbf.unsqueeze(1) * observation.response(att)
+    return (observation.delta_m - predicted) * observation.mask.unsqueeze(1)
+
+
+class LeastSquares:
+    """The strong least-squares estimator.
+
+    Parameters
+    ----------
+    options
+        Range and resolution of the fit.
+    """
+
+    name = "least-squares"
+
+    def __init__(self, options: LeastSquaresOptions | None = None) -> None:
+        self.options = options or LeastSquaresOptions()
+
+    @torch.no_grad()
+    def fit(self, series: Series) -> ParameterMaps:
+        """Estimate CBF and ATT inside the mask of a series."""
+        observation = observe(series, noise_level(series))
+        cbf, att, cbf_sd, att_sd, flags = least_squares(observation, self.options)
+        left_over = residual(observation, cbf, att)
+        return ParameterMaps(cbf, att, cbf_sd, att_sd, left_over, flags, self.name)
