@@ -1,0 +1,217 @@
+"""Writing BIDS derivatives: whole files or none, each with its sidecar."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asl_bids_app import __version__
+from asl_bids_app.bids.outputs import BIDSIGNORE, Output
+from asl_bids_app.errors import InputError
+
+BIDS_VERSION = "1.10.0"
+PARTIAL = ".part-"
+"""How the names of unfinished files begin; BIDS tools skip hidden files."""
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a name to write to, and rename it to `path` if nothing failed.
+
+    Parameters
+    ----------
+    path
+        The file that is to appear whole or not at all. Its folder is made.
+
+    Yields
+    ------
+    Path
+        A hidden file in the same folder with the same extension.
+
+    Raises
+    ------
+    InputError
+        If the folder can't be written to.
+    """
+    beside = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.touch()
+    except OSError as error:
+        raise InputError(
+            path.parent, "", f"no way to write there ({error.strerror})", "a writable folder"
+        ) from error
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed run left half-written under a folder."""
+    for path in folder.rglob(f"{PARTIAL}*"):
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all; numbers that aren't finite become null."""
+    write_text(path, json.dumps(_plain(content), indent=2, ensure_ascii=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def write_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write a BIDS table (tab separated, ``n/a`` for what is missing)."""
+
+    def cell(value: Any) -> str:
+        if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
+            return "n/a"
+        return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)
+
+    text = io.StringIO()
+    table = csv.writer(text, delimiter="\t", lineterminator="\n")
+    table.writerow(columns)
+    table.writerows([cell(value) for value in row] for row in zip(*columns.values(), strict=True))
+    write_text(path, text.getvalue())
+
+
+def sidecar_path(path: Path) -> Path:
+    """Return the JSON file beside an image or a table."""
+    stem = path.name
+    for extension in (".nii.gz", ".nii", ".tsv"):
+        stem = stem.removesuffix(extension)
+    return path.with_name(f"{stem}.json")
+
+
+def write_image(
+    folder: Path,
+    entities: Mapping[str, str],
+    output: Output,
+    data: np.ndarray,
+    affine: np.ndarray,
+    sidecar: Mapping[str, Any],
+) -> Path:
+    """Write an image of the output table with its sidecar.
+
+    Parameters
+    ----------
+    folder
+        The `perf` folder.
+    entities
+        Of the series.
+    output
+        Row of the table.
+    data : array, shape (X, Y, Z) or (X, Y, Z, n)
+        Written as float32, or as uint8 if it is boolean or uint8.
+    affine : array, shape (4, 4)
+    sidecar
+        What the sidecar says beside `Units` and `Description`.
+
+    Returns
+    -------
+    Path
+        The image.
+    """
+    import nibabel as nib
+
+    small = data.dtype in {np.dtype(bool), np.dtype(np.uint8)}
+    image = nib.Nifti1Image(data.astype(np.uint8 if small else np.float32), affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=1)
+    path = folder / output.name(entities)
+    # The sidecar first: an image is never seen without what its numbers mean.
+    content = {"Units": output.units, "Description": output.description, **sidecar}
+    write_json(sidecar_path(path), content)
+    with whole(path) as beside:
+        nib.save(image, beside)
+    return path
+
+
+def describe_dataset(output_dir: Path, bids_dir: Path, source: Mapping[str, Any]) -> None:
+    """Write `dataset_description.json` and `.bidsignore` of the derivatives.
+
+    Parameters
+    ----------
+    output_dir, bids_dir
+        Roots of derivatives and source.
+    source
+        `dataset_description.json` of the source.
+    """
+    generated: dict[str, Any] = {
+        "Name": "asl-bids-app",
+        "Version": __version__,
+    }
+    container = _container()
+    if container:
+        generated["Container"] = container
+    origin = (
+        {"URL": source["DatasetDOI"]}
+        if source.get("DatasetDOI")
+        else {"URL": bids_dir.resolve().as_uri()}
+    )
+    description = {
+        "Name": f"CBF and ATT of {source.get('Name', bids_dir.name)}",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [generated],
+        "SourceDatasets": [origin],
+        "DatasetLinks": {"raw": _link(output_dir, bids_dir)},
+        "HowToAcknowledge": "See logs/*/CITATION.md for the text and references to cite.",
+    }
+    for field in ("License", "Authors"):
+        if source.get(field):
+            description[field] = source[field]
+    write_json(output_dir / "dataset_description.json", description)
+    write_text(output_dir / ".bidsignore", "\n".join(BIDSIGNORE) + "\n")
+
+
+def _link(output_dir: Path, bids_dir: Path) -> str:
+    """Return where the raw dataset is: relative inside it, else as an absolute URI."""
+    output_dir, bids_dir = output_dir.resolve(), bids_dir.resolve()
+    if output_dir.is_relative_to(bids_dir):
+        return "/".join([".."] * len(output_dir.relative_to(bids_dir).parts))
+    return bids_dir.as_uri()
+
+
+def _container() -> dict[str, str] | None:
+    """Return the container's name as its image declares it, if the program runs in one."""
+    name = os.environ.get("ASL_APP_CONTAINER_TAG")
+    if not name:
+        return None
+    singular = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
+    return {"Type": "apptainer" if singular else "docker", "Tag": name}
+
+
+def perf_folder(output_dir: Path, entities: Mapping[str, str]) -> Path:
+    """Return the folder of a series' derivatives."""
+    folder = output_dir / f"sub-{entities['sub']}"
+    if "ses" in entities:
+        folder /= f"ses-{entities['ses']}"
+    return folder / "perf"
