@@ -1,0 +1,66 @@
+"""Readers of the values of options; each error says what was found and expected."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+
+def between(low: float, high: float) -> Any:
+    """Return a reader of numbers in a range."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"found {text!r}, expected a number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"found {text}, expected {low:g} to {high:g}")
+        return value
+
+    return number
+
+
+def count(text: str) -> int:
+    """Read a whole number from 1 on."""
+    if not re.fullmatch(r"[1-9][0-9]*", text):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number >= 1")
+    return int(text)
+
+
+def path(text: str) -> Path:
+    """Read a path and make it absolute."""
+    return Path(text).expanduser().absolute()
+
+
+def gigabytes(text: str) -> float:
+    """Read ``8000``, ``8000M``, ``8G`` or ``0.5T`` as gigabytes; a bare number is in MB."""
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMGT]?)B?", text.strip(), re.IGNORECASE)
+    if not found:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a size such as 8G or 8000M")
+    return float(found[1]) * {"K": 1e-6, "M": 1e-3, "": 1e-3, "G": 1, "T": 1e3}[found[2].upper()]
+
+
+def pair(text: str) -> tuple[str, Path]:
+    """Read NAME=PATH."""
+    name, separator, place = text.partition("=")
+    if not separator or not name or not place:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected NAME=PATH")
+    return name, path(place)
+
+
+def efficiency(text: str) -> tuple[str, float]:
+    """Read [SCHEME=]VALUE."""
+    name, separator, value = text.rpartition("=")
+    if separator and name.upper() not in {"PCASL", "CASL", "PASL", "VSASL"}:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected VALUE or PCASL=, CASL=, PASL= or VSASL=VALUE"
+        )
+    return name.upper(), between(0.01, 1.0)(value)
+
+
+def label(prefix: str) -> Any:
+    """Return a reader of labels that may carry the entity's prefix."""
+    return lambda text: text.removeprefix(prefix)
