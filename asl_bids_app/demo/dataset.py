@@ -1,0 +1,318 @@
+"""Write simulated cases as a BIDS dataset, with the truth beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import nibabel as nib
+import numpy as np
+
+from asl_bids_app import __version__
+from asl_bids_app.demo.cases import CASES, DEFAULT_CASES, Case, Run
+from asl_bids_app.demo.gkm import Physics
+from asl_bids_app.demo.head import Head, make_head
+from asl_bids_app.demo.scanner import (
+    Grid,
+    View,
+    acquire,
+    blur,
+    magnitude,
+    motion,
+    noise_sd,
+    shading,
+    slice_times,
+    view,
+    volume_order,
+)
+from asl_bids_app.errors import InputError
+
+GRID_3D: Final = Grid((52, 64, 24), (3.5, 3.5, 6.0))
+GRID_2D: Final = Grid((64, 64, 20), (3.4375, 3.4375, 7.0))
+M0_REPETITION_TIME: Final = {"separate": 10.0, "included": 6.0}
+ECHO_TIME: Final = 0.014
+BIDS_VERSION: Final = "1.10.0"
+
+TISSUE_LABELS: Final = {1: "grey matter", 2: "white matter", 3: "CSF"}
+LESION_LABELS: Final = {4: "lesion core", 5: "penumbra or rim"}
+
+
+def simulate(
+    out_dir: Path | str,
+    cases: Sequence[str] = DEFAULT_CASES,
+    *,
+    seed: int = 1,
+    snr: float = 10.0,
+    voxel_scale: float = 1.0,
+    head_motion: bool = True,
+    physics: Physics | None = None,
+) -> Path:
+    """Write a simulated BIDS dataset and, under ``derivatives/truth``, what is true of it.
+
+    Parameters
+    ----------
+    out_dir
+        A new or empty folder.
+    cases
+        Names from `CASES`.
+    seed
+        Of anatomy, perfusion, motion and noise.
+    snr
+        Mean grey-matter ΔM of the strongest measurement over the standard deviation of an
+        averaged measurement; ``inf`` for no noise.
+    voxel_scale
+        Makes the voxels larger and the images smaller; 2 is meant for tests.
+    head_motion
+        False keeps every head still.
+    physics
+        Constants of the simulated world; by default those that the app assumes at 3 T.
+
+    Returns
+    -------
+    Path
+        `out_dir`.
+
+    Raises
+    ------
+    InputError
+        If the folder isn't empty, a case is unknown, or a number is out of range.
+    """
+    out = Path(out_dir)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(out, "", "files", "a new or empty folder", "remove it or name another")
+    unknown = [name for name in cases if name not in CASES]
+    if unknown or not cases:
+        raise InputError("command line", "--cases", ", ".join(unknown) or "none", ", ".join(CASES))
+    if not snr > 0:
+        raise InputError("command line", "--snr", f"{snr:g}", "a number > 0")
+    if not 0.5 <= voxel_scale <= 4:
+        raise InputError("command line", "--voxel-scale", f"{voxel_scale:g}", "0.5 to 4")
+    physics = physics or Physics()
+    chosen = [CASES[name] for name in dict.fromkeys(cases)]
+    _write_top_level(out, chosen)
+    for case in chosen:
+        _write_case(out, case, seed, snr, voxel_scale, head_motion, physics)
+    return out
+
+
+def _write_case(
+    out: Path,
+    case: Case,
+    seed: int,
+    snr: float,
+    voxel_scale: float,
+    head_motion: bool,
+    physics: Physics,
+) -> None:
+    rng = np.random.default_rng([seed, int(case.label)])
+    two_d = any(run.two_d for run in case.runs)
+    grid = _coarser(GRID_2D if two_d else GRID_3D, voxel_scale)
+    head = blur(make_head(int(rng.integers(2**31)), case.lesion), grid)
+    still = view(head, grid)
+    folder = out / f"sub-{case.label}" / "perf"
+    folder.mkdir(parents=True)
+    truth = out / "derivatives" / "truth" / f"sub-{case.label}" / "perf"
+    truth.mkdir(parents=True)
+    _write_truth(truth, case, still, grid, physics)
+
+    sd = 0.0
+    for run in case.runs:
+        poses = None
+        if run.motion and head_motion:
+            poses = motion(len(volume_order(run)), rng)
+            _write_motion(truth / f"{_name(case, run)}_desc-motion_timeseries.tsv", poses)
+        sd = noise_sd(run, still, grid, snr, physics)
+        _write_run(folder, case, run, head, grid, poses, sd, physics, rng)
+    separate = [run for run in case.runs if not run.m0_included]
+    if separate:
+        _write_m0scan(folder, case, separate, still, grid, sd, rng)
+
+
+def _coarser(grid: Grid, scale: float) -> Grid:
+    shape = tuple(max(8, 2 * round(n / scale / 2)) for n in grid.shape)
+    voxel = tuple(size * n / m for size, n, m in zip(grid.voxel, grid.shape, shape, strict=True))
+    return Grid(shape, voxel)  # type: ignore[arg-type]
+
+
+def _name(case: Case, run: Run) -> str:
+    return f"sub-{case.label}" + (f"_acq-{run.acq}" if run.acq else "")
+
+
+def _write_run(
+    folder: Path,
+    case: Case,
+    run: Run,
+    head: Head,
+    grid: Grid,
+    poses: np.ndarray | None,
+    sd: float,
+    physics: Physics,
+    rng: np.random.Generator,
+) -> None:
+    base = folder / _name(case, run)
+    order = volume_order(run)
+    volumes = acquire(run, head, grid, poses, sd, M0_REPETITION_TIME["included"], physics, rng)
+    data = np.stack(list(volumes), axis=-1)
+    _save(f"{base}_asl.nii.gz", data, grid, _repetition_time(run))
+    _save_json(f"{base}_asl.json", _sidecar(run, grid))
+    Path(f"{base}_aslcontext.tsv").write_text(
+        "volume_type\n" + "".join(f"{kind}\n" for kind, _ in order)
+    )
+
+
+def _repetition_time(run: Run) -> float:
+    """Return seconds that hold the label, the longest delay and the readout."""
+    labels = run.durations if run.scheme == "PCASL" else (0.0,) * len(run.durations)
+    longest = max(d + w for d, w in zip(labels, run.delays, strict=True))
+    return float(np.ceil((longest + 1.0) * 10) / 10)
+
+
+def _sidecar(run: Run, grid: Grid) -> dict[str, Any]:
+    order = volume_order(run)
+
+    def per_volume(values: Sequence[float], m0: float = 0.0) -> list[float]:
+        return [m0 if i < 0 else values[i] for _, i in order]
+
+    repetition_time = _repetition_time(run)
+    sidecar: dict[str, Any] = {
+        "Manufacturer": "simulated",
+        "MagneticFieldStrength": 3,
+        "MRAcquisitionType": "2D" if run.two_d else "3D",
+        "EchoTime": ECHO_TIME,
+        "FlipAngle": 90,
+        "RepetitionTimePreparation": repetition_time,
+        **run.metadata,
+        "PostLabelingDelay": per_volume(run.delays),
+        "M0Type": "Included" if run.m0_included else "Separate",
+        "TotalAcquiredPairs": len(run.delays) * run.repeats,
+        "BackgroundSuppression": run.pulses > 0,
+        "VascularCrushing": False,
+        "LookLocker": False,
+        "AcquisitionVoxelSize": [round(size, 4) for size in grid.voxel],
+    }
+    if run.m0_included:
+        times = [repetition_time] * len(run.delays)
+        sidecar["RepetitionTimePreparation"] = per_volume(times, M0_REPETITION_TIME["included"])
+    if run.pulses:
+        sidecar["BackgroundSuppressionNumberPulses"] = run.pulses
+    if run.scheme == "PCASL":
+        constant = len(set(run.durations)) == 1 and not run.m0_included
+        sidecar["LabelingDuration"] = run.durations[0] if constant else per_volume(run.durations)
+    if run.two_d:
+        sidecar["SliceTiming"] = [round(float(t), 4) for t in slice_times(run, grid)]
+    return sidecar
+
+
+def _write_m0scan(
+    folder: Path,
+    case: Case,
+    runs: Sequence[Run],
+    still: View,
+    grid: Grid,
+    sd: float,
+    rng: np.random.Generator,
+) -> None:
+    time = M0_REPETITION_TIME["separate"]
+    base = folder / f"sub-{case.label}_m0scan"
+    _save(f"{base}.nii.gz", magnitude(still.magnetisation(time) * shading(grid), sd, rng), grid)
+    sidecar = {
+        "Manufacturer": "simulated",
+        "MagneticFieldStrength": 3,
+        "MRAcquisitionType": "3D",
+        "EchoTime": ECHO_TIME,
+        "FlipAngle": 90,
+        "RepetitionTimePreparation": time,
+        "AcquisitionVoxelSize": [round(size, 4) for size in grid.voxel],
+        "IntendedFor": [
+            f"bids::sub-{case.label}/perf/{_name(case, run)}_asl.nii.gz" for run in runs
+        ],
+    }
+    _save_json(f"{base}.json", sidecar)
+
+
+def _write_truth(folder: Path, case: Case, still: View, grid: Grid, physics: Physics) -> None:
+    base = folder / f"sub-{case.label}"
+    tissues = np.stack([still.grey, still.white, still.csf], axis=-1)
+    dseg = np.where(tissues.sum(-1) > 0.5, tissues.argmax(-1) + 1, 0)
+    dseg[still.core > 0.5] = 4
+    dseg[still.rim > 0.5] = 5
+    common = {
+        "Physics": asdict(physics),
+        "LabelingEfficiency": {run.scheme: run.effective_efficiency for run in case.runs},
+        "SkullStripped": True,
+    }
+    inside = dseg > 0
+    _save(f"{base}_cbf.nii.gz", np.where(inside, still.cbf, 0), grid)
+    _save_json(f"{base}_cbf.json", {"Description": "True CBF", "Units": "mL/100 g/min", **common})
+    _save(f"{base}_att.nii.gz", np.where(inside, still.att, 0), grid)
+    _save_json(
+        f"{base}_att.json", {"Description": "True arterial transit time", "Units": "s", **common}
+    )
+    _save(f"{base}_dseg.nii.gz", dseg.astype(np.uint8), grid)
+    _save_json(
+        f"{base}_dseg.json",
+        {
+            "Description": "Tissue with the largest fraction, and lesions",
+            "Labels": {str(k): v for k, v in (TISSUE_LABELS | LESION_LABELS).items()},
+            "SkullStripped": True,
+        },
+    )
+
+
+def _write_motion(path: Path, poses: np.ndarray) -> None:
+    names = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+    rows = ["\t".join(f"{value:.4f}" for value in pose) for pose in poses]
+    path.write_text("\t".join(names) + "\n" + "\n".join(rows) + "\n")
+    units = {name: {"Units": "mm" if name.startswith("trans") else "deg"} for name in names}
+    _save_json(path.with_suffix(".json"), units)
+
+
+def _write_top_level(out: Path, cases: Sequence[Case]) -> None:
+    generated = [{"Name": "asl-bids-app demo", "Version": __version__}]
+    out.mkdir(parents=True, exist_ok=True)
+    raw = {
+        "Name": "Simulated multi-delay ASL",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "raw",
+        "Authors": ["ASL BIDS app", "Simulation"],
+        "GeneratedBy": generated,
+    }
+    _save_json(out / "dataset_description.json", raw)
+    titles = "\n".join(f"- sub-{case.label}: {case.title}" for case in cases)
+    (out / "README.md").write_text(
+        "# Simulated multi-delay ASL\n\n"
+        "No person was measured: anatomy from the MNI tissue atlas, invented perfusion and\n"
+        "transit times, simulated images with noise. The truth is in `derivatives/truth`.\n\n"
+        f"{titles}\n"
+    )
+    (out / "participants.tsv").write_text(
+        "participant_id\n" + "".join(f"sub-{case.label}\n" for case in cases)
+    )
+    ignored = [pattern for case in cases for pattern in case.bidsignore]
+    if ignored:
+        (out / ".bidsignore").write_text("\n".join(ignored) + "\n")
+    truth = out / "derivatives" / "truth"
+    truth.mkdir(parents=True)
+    derivative = {**raw, "Name": "Truth of the simulated ASL", "DatasetType": "derivative"}
+    _save_json(truth / "dataset_description.json", derivative)
+    # cbf, att and perf masks are no BIDS names; nor are motion tables outside func.
+    (truth / ".bidsignore").write_text("*_cbf.*\n*_att.*\n*_dseg.*\n*_timeseries.*\n")
+
+
+def _save(path: str, data: np.ndarray, grid: Grid, repetition_time: float | None = None) -> None:
+    if data.dtype != np.uint8:
+        data = data.astype(np.float32)
+    image = nib.Nifti1Image(data, grid.affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_qform(grid.affine, 1)
+    image.set_sform(grid.affine, 1)
+    if repetition_time is not None:
+        image.header.set_zooms((*grid.voxel, repetition_time))
+    nib.save(image, path)
+
+
+def _save_json(path: Path | str, content: dict[str, Any]) -> None:
+    Path(path).write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,169 @@
+"""A simulated head: real MNI anatomy with perfusion, transit times and lesions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from scipy import ndimage
+
+from asl_bids_app.atlas import load_atlas
+
+GREY_CBF: Final = 65.0
+WHITE_CBF: Final = 22.0
+"""mL/100 g/min of the pure tissues."""
+
+TERRITORY_SEEDS: Final = {
+    # MNI millimetres; "base" is the transit time at the seed in seconds.
+    "anterior": ((5.0, 40.0, 25.0), 0.95),
+    "middle": ((45.0, -8.0, 12.0), 0.85),
+    "posterior": ((14.0, -75.0, 8.0), 1.15),
+    "cerebellar": ((20.0, -60.0, -35.0), 1.0),
+}
+DELAY_PER_MM: Final = 0.006
+WATERSHED_DELAY: Final = 0.4
+WATERSHED_WIDTH_MM: Final = 16.0
+WHITE_DELAY: Final = 0.25
+ATT_RANGE: Final = (0.4, 3.0)
+
+SHARPNESS: Final = 2.5
+"""Power that turns the atlas's probabilities into the fractions of one brain."""
+
+SCALP_MM: Final = (7.0, 13.0)
+"""The scalp lies between these distances from the brain."""
+
+LESIONS: Final = {
+    # name: (centre in MNI mm, core radius, outer radius in mm)
+    "stroke": ((42.0, -12.0, 20.0), 16.0, 32.0),
+    "tumour": ((-28.0, -28.0, 32.0), 11.0, 19.0),
+}
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head on a fine grid; all arrays have shape (X, Y, Z).
+
+    Attributes
+    ----------
+    affine : array, shape (4, 4)
+        Voxel to millimetre of the fine grid.
+    grey, white, csf, scalp : array
+        Tissue fractions.
+    cbf : array
+        mL/100 g/min, 0 outside grey and white matter.
+    att : array
+        Seconds, defined everywhere.
+    core, rim : array
+        Fractions of lesion: its core, and the penumbra or rim around it.
+    """
+
+    affine: np.ndarray
+    grey: np.ndarray
+    white: np.ndarray
+    csf: np.ndarray
+    scalp: np.ndarray
+    cbf: np.ndarray
+    att: np.ndarray
+    core: np.ndarray
+    rim: np.ndarray
+
+
+def texture(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw a smooth random field of mean 0 and standard deviation 1; sigma in voxels."""
+    smooth = ndimage.gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap")
+    return (smooth - smooth.mean()) / smooth.std()
+
+
+def transit_times(mni: np.ndarray) -> np.ndarray:
+    """Compute transit times (s) of the vascular territories with late watersheds.
+
+    Parameters
+    ----------
+    mni : array, shape (..., 3)
+        MNI millimetres.
+    """
+    mirrored = np.abs(mni * (1, 0, 0)) + mni * (0, 1, 1)
+    distances = np.stack(
+        [np.linalg.norm(mirrored - seed, axis=-1) for seed, _ in TERRITORY_SEEDS.values()], axis=-1
+    )
+    base = np.array([start for _, start in TERRITORY_SEEDS.values()])
+    weights = np.exp(-distances / 8.0)
+    weights /= weights.sum(axis=-1, keepdims=True) + 1e-30
+    near = np.sort(distances, axis=-1)
+    watershed = np.exp(-(((near[..., 1] - near[..., 0]) / WATERSHED_WIDTH_MM) ** 2))
+    return (weights * base).sum(-1) + DELAY_PER_MM * near[..., 0] + WATERSHED_DELAY * watershed
+
+
+def make_head(seed: int, lesion: str = "") -> Head:
+    """Make a head that differs from others in shape, perfusion and transit times.
+
+    Parameters
+    ----------
+    seed
+        Of all that is random.
+    lesion
+        ``""``, ``"stroke"`` or ``"tumour"``.
+    """
+    rng = np.random.default_rng(seed)
+    atlas = load_atlas()
+    affine = np.asarray(atlas.affine, float)
+    mm = float(np.abs(np.linalg.det(affine[:3, :3])) ** (1 / 3))
+    shape = atlas.gm.shape
+
+    # This head's points, in the atlas: other proportions, a slight turn, a smooth warp.
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    points = grid @ affine[:3, :3].T + affine[:3, 3]
+    mni = points / rng.uniform(0.94, 1.04, 3) @ rotation(rng.uniform(-3, 3, 3)).T
+    mni += np.stack([2.0 * texture(shape, 20 / mm, rng) for _ in range(3)], axis=-1)
+    inverse = np.linalg.inv(affine)
+    voxels = np.moveaxis(mni @ inverse[:3, :3].T + inverse[:3, 3], -1, 0)
+    grey, white, csf = (
+        np.clip(ndimage.map_coordinates(p, voxels, order=1, output=np.float32), 0, 1)
+        for p in (atlas.gm, atlas.wm, atlas.csf)
+    )
+    grey, white, csf = _sharpen(grey, white, csf)
+    outside = ndimage.distance_transform_edt(grey + white + csf < 0.5) * mm
+    scalp = ((outside > SCALP_MM[0]) & (outside < SCALP_MM[1])).astype(np.float32)
+
+    cbf = (GREY_CBF * grey + WHITE_CBF * white) * rng.uniform(0.9, 1.1)
+    cbf *= np.clip(
+        1 + 0.12 * texture(shape, 8 / mm, rng) + 0.1 * texture(shape, 3 / mm, rng), 0.3, 2
+    )
+    att = transit_times(mni) + WHITE_DELAY * ndimage.gaussian_filter(white, 3 / mm)
+    att += 0.08 * texture(shape, 8 / mm, rng) + 0.04 * texture(shape, 4 / mm, rng)
+
+    core = rim = np.zeros(shape, np.float32)
+    if lesion:
+        centre, inner, outer = LESIONS[lesion]
+        distance = np.linalg.norm(mni - centre, axis=-1)
+        brain = np.clip(grey + white, 0, 1)
+        core = brain / (1 + np.exp((distance - inner) / 1.5))
+        rim = brain / (1 + np.exp((distance - outer) / 1.5)) - core
+        if lesion == "stroke":
+            cbf = cbf * (1 - 0.75 * core - 0.45 * rim)
+            att = att + 0.9 * core + 0.8 * rim
+        else:
+            cbf = cbf * (1 - core - rim) + 12.0 * core + 110.0 * rim
+            att = att + 0.3 * core - 0.1 * rim
+    return Head(
+        affine, grey, white, csf, scalp, cbf, np.clip(att, *ATT_RANGE), core, np.clip(rim, 0, 1)
+    )
+
+
+def _sharpen(*maps: np.ndarray) -> list[np.ndarray]:
+    """Make a mean of many brains more like a single one; the sum of the tissues stays."""
+    total = sum(maps)
+    powers = [p**SHARPNESS for p in maps]
+    scale = total / np.maximum(sum(powers), 1e-6)
+    return [p * scale for p in powers]
+
+
+def rotation(degrees: np.ndarray) -> np.ndarray:
+    """Build the matrix of rotations about x, y and z, applied in this order."""
+    cx, cy, cz = np.cos(np.deg2rad(degrees))
+    sx, sy, sz = np.sin(np.deg2rad(degrees))
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x
