@@ -287,8 +287,8 @@ def resolve(
         t1_blood,
         t1_tissue,
         partition,
-        MappingProxyType({scheme: efficiency}),
-        MappingProxyType({scheme: suppression}),
+        {scheme: efficiency},
+        {scheme: suppression},
         t1_tissue_m0,
         _given(options.m0_scale, "--m0-scale", "") or Quantity(1.0, "", Source.DEFAULT),
     )
@@ -339,8 +339,8 @@ def join(first: Calibration, second: Calibration) -> Calibration:
         first.t1_blood,
         first.t1_tissue,
         first.partition_coefficient,
-        MappingProxyType({**first.labeling_efficiency, **second.labeling_efficiency}),
-        MappingProxyType({**first.suppression, **second.suppression}),
+        {**first.labeling_efficiency, **second.labeling_efficiency},
+        {**first.suppression, **second.suppression},
         first.t1_tissue_m0,
         first.m0_scale,
     )

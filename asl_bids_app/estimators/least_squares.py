@@ -121,7 +121,7 @@ def _search_grid(
     curves = observation.response(grid[None])
     # Where a range of ATT fits equally well (every delay after arrival) take the one that
     # is nearest to the prior; far too small to move a fit that the data decide.
-    tie = 1e-6 * ((grid - options.att_prior) / (options.att_max - options.att_min)) ** 2
+    tie = 1e-5 * ((grid - options.att_prior) / (options.att_max - options.att_min)) ** 2
     found = torch.empty(3, len(voxels.signal)).to(voxels.signal)
     infinity = float("inf")
     for index in slice_of.unique().tolist():
