@@ -1,0 +1,348 @@
+"""Finding the ASL runs of a BIDS dataset."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from asl_bids_app.bids.files import DataFile, Name, Tree, parse_name, read_json, shown
+from asl_bids_app.errors import InputError
+
+if TYPE_CHECKING:
+    from bids import BIDSLayout
+
+IMAGES: Final = (".nii", ".nii.gz")
+QUERIES: Final = ("asl", "m0scan")
+"""Keys of a filter file that mean something here, as in NiPreps."""
+
+RAW_ENTITIES: Final = frozenset({"sub", "ses", "acq", "rec", "dir", "run", "echo", "part", "mod"})
+DERIVED_ENTITIES: Final = frozenset({"desc", "space", "res", "den", "label"})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunFiles(DataFile):
+    """The files of one ASL run, not yet understood.
+
+    Attributes
+    ----------
+    aslcontext : Path or None
+        The `aslcontext.tsv` that applies.
+    m0scans : tuple of DataFile
+        M0 scans of the participant, of all sessions, field maps (``fmap/``) included: which
+        of them belongs to this run is settled by `m0scan.find`.
+    """
+
+    aslcontext: Path | None
+    m0scans: tuple[DataFile, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A BIDS dataset as far as its ASL goes.
+
+    Attributes
+    ----------
+    root : Path
+    description : mapping
+        `dataset_description.json`; empty if it is missing or unreadable.
+    participants : mapping of str to tuple of RunFiles
+        By label without ``sub-``; an empty tuple for one without ASL.
+    warnings : tuple of str
+    """
+
+    root: Path
+    description: Mapping[str, Any]
+    participants: Mapping[str, tuple[RunFiles, ...]]
+    warnings: tuple[str, ...] = ()
+
+
+def find_runs(
+    bids_dir: Path | str,
+    participants: Sequence[str] | None = None,
+    sessions: Sequence[str] | None = None,
+    filters: Mapping[str, Mapping[str, Any]] | None = None,
+    database_dir: Path | str | None = None,
+) -> Dataset:
+    """Find the ASL runs of a dataset.
+
+    Only the perfusion and field-map folders of the participants asked for are looked at.
+    `.bidsignore` is the validator's and hides nothing here.
+
+    Parameters
+    ----------
+    bids_dir
+        Root of the dataset.
+    participants
+        Labels, with or without ``sub-``; all if None or empty.
+    sessions
+        Labels, with or without ``ses-``; all if None or empty.
+    filters
+        Content of a NiPreps filter file: ``{"asl": {"acquisition": "pcasl"}}``; null means
+        that the entity must not be there, ``"*"`` that it must.
+    database_dir
+        Folder of a pybids database: used if it exists, made (for all participants) if not.
+
+    Raises
+    ------
+    InputError
+        If the folder is no dataset, a label is unknown, a filter is invalid or the database
+        is that of another dataset. Faults of a single run are kept in its `problems`.
+    """
+    root = Path(bids_dir).absolute()
+    known = _participants_of(root)
+    asked = _choose(known, participants, "sub-", "--participant-label")
+    description, warnings = _description(root)
+
+    files = _Index(root, known if database_dir else asked, database_dir)
+    queries, unused = _queries(filters)
+    warnings += unused
+    asl = files.query(queries["asl"])
+    m0scans = files.query(queries["m0scan"])
+    # The index may hold more than was asked for, and a filter may name any entity.
+    asl = {path: name for path, name in asl.items() if _folder(path, root, "sub-") in asked}
+    if sessions:
+        here = {_folder(path, root, "ses-") for path in asl}
+        present = {f.name[4:] for label in asked for f in root.glob(f"sub-{label}/ses-*")}
+        chosen = _choose(sorted(present), sessions, "ses-", "--session-label")
+        asl = {path: n for path, n in asl.items() if _folder(path, root, "ses-") in chosen}
+        warnings += [
+            f"ses-{label}: no ASL run was found in this session"
+            for label in chosen
+            if label not in here
+        ]
+
+    tree = Tree(root, files.tables())
+    twins = Counter(path.name.partition(".")[0] for path in asl)
+    scans = {path: DataFile(**tree.describe(path)) for path in m0scans if _magnitude(path)}
+    runs: dict[str, list[RunFiles]] = {label: [] for label in asked}
+    for path, name in asl.items():
+        if not _magnitude(path):
+            warnings.append(f"{shown(path, root)}: part-{name.entities['part']} is left out")
+            continue
+        label = _folder(path, root, "sub-")
+        fields = tree.describe(path)
+        fields["problems"] += tuple(_name_problems(path, name, root, twins))
+        tables = tree.applicable(path, "aslcontext", ".tsv")
+        own = tuple(s for p, s in scans.items() if _folder(p, root, "sub-") == label)
+        runs[label].append(
+            RunFiles(**fields, aslcontext=tables[-1] if tables else None, m0scans=own)
+        )
+    indexed = {_folder(path, root, "sub-") for path in files.all} if database_dir else set()
+    for label, found in runs.items():
+        if database_dir and label not in indexed:
+            _check_fresh(root, label, database_dir)
+        if not found:
+            warnings.append(f"sub-{label}: no ASL run was found (sub-{label}/**/perf/*_asl.nii*)")
+    return Dataset(
+        root, description, {label: tuple(found) for label, found in runs.items()}, tuple(warnings)
+    )
+
+
+def _participants_of(root: Path) -> list[str]:
+    if not root.is_dir():
+        found = "a file" if root.exists() else "nothing"
+        raise InputError("command line", "bids_dir", f"{found} at {root}", "a folder")
+    known = sorted(f.name[4:] for f in root.glob("sub-*") if f.is_dir())
+    if not known:
+        inside = sorted({f.parent.name for f in root.glob("*/sub-*") if f.is_dir()})
+        cure = f"give {root.name}/{inside[0]}" if inside else ""
+        raise InputError(str(root), "", "no folder sub-*", "a BIDS dataset", cure)
+    return known
+
+
+def _choose(known: list[str], asked: Sequence[str] | None, prefix: str, option: str) -> list[str]:
+    if not asked:
+        return known
+    labels = list(dict.fromkeys(label.removeprefix(prefix) for label in asked))
+    for label in labels:
+        if label not in known:
+            # 1 for 001 is the usual slip; after that, spelling.
+            near = [k for k in known if k.lstrip("0") == label.lstrip("0")]
+            near = near or difflib.get_close_matches(label, known, n=3, cutoff=0.5)
+            cure = f"did you mean {' or '.join(near)}" if near else ""
+            listed = ", ".join(known[:20]) + (f" … ({len(known)})" if len(known) > 20 else "")
+            expected = f"one of {listed}" if known else f"a dataset with {prefix}* folders"
+            raise InputError("command line", option, repr(label), expected, cure)
+    return labels
+
+
+def _description(root: Path) -> tuple[dict[str, Any], list[str]]:
+    name = "dataset_description.json"
+    try:
+        description = read_json(root / name, name)
+    except InputError as error:
+        return {}, [f"{error} The dataset is read all the same."]
+    if description.get("DatasetType", "raw") not in {"raw", "study"}:
+        kind = json.dumps(description["DatasetType"])
+        return description, [f"{name}: DatasetType: found {kind}, expected raw data"]
+    return description, []
+
+
+def _check_fresh(root: Path, label: str, database: Path | str) -> None:
+    """Refuse an index that is older than a participant's data."""
+    here = [
+        f for pattern in ("perf", "*/perf") for f in root.glob(f"sub-{label}/{pattern}/*_asl.*")
+    ]
+    if here:
+        raise InputError(
+            str(database),
+            "--bids-database-dir",
+            f"an index without {shown(here[0], root)}",
+            "an index of the dataset as it is now",
+            "remove the folder; it is made anew",
+        )
+
+
+def _folder(path: Path, root: Path, prefix: str) -> str | None:
+    """Return the label of the sub- or ses- folder in which a file lies."""
+    for part in path.relative_to(root).parts[:-1]:
+        if part.startswith(prefix):
+            return part.removeprefix(prefix)
+    return None
+
+
+def _magnitude(path: Path) -> bool:
+    return parse_name(path.name).entities.get("part", "mag") == "mag"
+
+
+def _name_problems(
+    path: Path, name: Name, root: Path, twins: Counter[str]
+) -> Iterable[InputError]:
+    shown_name = shown(path, root)
+    if name.malformed:
+        parts = ", ".join(name.malformed)
+        yield InputError(shown_name, "file name", parts, "entities like sub-01_acq-pcasl")
+    for prefix in ("sub", "ses"):
+        folder = _folder(path, root, f"{prefix}-")
+        entity = name.entities.get(prefix)
+        if folder != entity:
+            found = f"{prefix}-{entity}" if entity else f"no {prefix}-"
+            expected = f"{prefix}-{folder}, as its folder" if folder else f"no {prefix}-"
+            yield InputError(shown_name, "file name", found, expected)
+    derived = [f"{k}-{v}" for k, v in name.entities.items() if k in DERIVED_ENTITIES]
+    if derived:
+        cure = "move derivatives out of the raw dataset"
+        yield InputError(shown_name, "file name", ", ".join(derived), "a raw ASL image", cure)
+    if twins[path.name.partition(".")[0]] > 1:
+        yield InputError(
+            shown_name, "", "both .nii and .nii.gz", "one image of that name", "remove one"
+        )
+
+
+def _queries(
+    filters: Mapping[str, Mapping[str, Any]] | None,
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the pybids queries, with a filter file worked in."""
+    from bids.layout import Query
+
+    queries: dict[str, dict[str, Any]] = {
+        "asl": {"datatype": "perf", "suffix": "asl", "extension": list(IMAGES)},
+        "m0scan": {"datatype": ["perf", "fmap"], "suffix": "m0scan", "extension": list(IMAGES)},
+    }
+    option = "--bids-filter-file"
+    if filters is not None and not isinstance(filters, Mapping):
+        raise InputError("command line", option, type(filters).__name__, "a JSON object {...}")
+
+    def value(item: Any) -> Any:
+        if isinstance(item, list):
+            return [value(each) for each in item]
+        return {None: Query.NONE, "*": Query.ANY}.get(item, item)
+
+    unused = []
+    for key, wanted in (filters or {}).items():
+        if not isinstance(wanted, Mapping):
+            raise InputError("command line", option, json.dumps(wanted), f"{key}: {{...}}")
+        if key in QUERIES:
+            queries[key] |= {entity: value(item) for entity, item in wanted.items()}
+        else:
+            unused.append(f"{option}: {key} is not used; this app reads {' and '.join(QUERIES)}")
+    return queries, unused
+
+
+class _Index:
+    """The files that matter, indexed by pybids."""
+
+    def __init__(self, root: Path, labels: Sequence[str], database: Path | str | None) -> None:
+        from bids import BIDSLayout, BIDSLayoutIndexer
+
+        self.root = root
+        # One pattern for all that may be entered or indexed; pybids tests folders and files
+        # as paths from the root on. Validation would hide misnamed files without a word.
+        subjects = "|".join(re.escape(label) for label in labels)
+        folder = rf"/sub-(?:{subjects})(?:/ses-[^/]+)?(?:/(?:perf|fmap))?"
+        file = r"/[^/]*(?:asl|m0scan|aslcontext)\.(?:json|tsv|nii|nii\.gz)"
+        keep = re.compile(rf"^(?!(?:{folder}|(?:{folder})?{file})$)")
+        database = None if database is None else Path(database).absolute()
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            self._layout: BIDSLayout = BIDSLayout(
+                root,
+                validate=False,
+                config=[_config()],
+                database_path=database,
+                indexer=BIDSLayoutIndexer(validate=False, ignore=[keep], index_metadata=False),
+            )
+        except PermissionError as error:
+            raise InputError(str(error.filename), "", "no permission", "to read it") from error
+        except (SQLAlchemyError, OSError) as error:
+            place = str(database or root)
+            raise InputError(place, "", str(error), "a folder for the pybids index") from error
+        if Path(self._layout.root) != root:
+            raise InputError(
+                str(database),
+                "--bids-database-dir",
+                f"the index of {self._layout.root}",
+                f"that of {root}",
+                "give another folder, or remove this one",
+            )
+
+    def query(self, query: Mapping[str, Any]) -> dict[Path, Name]:
+        """List files with their names, sorted."""
+        try:
+            found = self._layout.get(return_type="file", **query)
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                "command line", "--bids-filter-file", str(error), "entities by their pybids names"
+            ) from error
+        return {path: parse_name(path.name) for path in map(Path, found)}
+
+    @property
+    def all(self) -> list[Path]:
+        """All indexed files."""
+        return [Path(file) for file in self._layout.get_files()]
+
+    def tables(self) -> list[Path]:
+        """List all sidecars and tables."""
+        return [
+            Path(f)
+            for f in self._layout.get(
+                suffix=["asl", "m0scan", "aslcontext"],
+                extension=[".json", ".tsv"],
+                return_type="file",
+            )
+        ]
+
+
+def _config() -> dict[str, Any]:
+    """Return the entities of pybids, sought in a file's own name and folder alone.
+
+    pybids searches the whole path, so that a dataset under ``/jobs/sub-07/`` would be that
+    of one participant.
+    """
+    import bids.layout
+
+    path = Path(bids.layout.__file__).with_name("config") / "bids.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for entity in config["entities"]:
+        if entity["name"] == "datatype":
+            entity["pattern"] += r"[^/\\]+$"
+        elif not entity["pattern"].endswith("$") and entity["name"] not in {"fmap", "scans"}:
+            entity["pattern"] += r"(?=[^/\\]*$)"
+    return config
