@@ -1,0 +1,246 @@
+"""Domain randomisation: the physics that an estimator is told, and the true one.
+
+Two steps. The *nominal* protocol and calibration, which the estimator is told, are drawn
+widely, so that every real acquisition lies inside. The *truth* is drawn around the nominal,
+as far away as a real scanner and a real person are. Each deviation is a factor exp(s z) with
+z standard normal: its median is 1, so a network learns no bias from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Generator, Tensor
+
+from asl_bids_app.kinetics import tissue_response
+from asl_bids_app.protocol import SCHEMES, Scheme
+from asl_bids_app.training.draws import chance, normal, uniform
+from asl_bids_app.training.knobs import check_knobs, knob
+from asl_bids_app.training.protocols import Schedule, draw_schedule, fixed_schedule
+
+
+@dataclass(frozen=True)
+class DomainConfig:
+    """Which acquisitions and calibrations are drawn; ranges are (low, high).
+
+    Each field's metadata holds its unit, limits and a line of explanation.
+
+    Raises
+    ------
+    ValueError
+        Names the setting that is out of its limits.
+    """
+
+    protocol: str = "random"
+    """``random``, or a name in `asl_bids_app.training.protocols.PROTOCOLS`."""
+    # Nominal calibration
+    nominal_random: bool = knob(True, "", 0, 1, "draw the nominal calibration, or use defaults")
+    t1_blood: tuple[float, float] = knob((1.55, 2.15), "s", 0.5, 4, "T1 of arterial blood")
+    pcasl_efficiency: tuple[float, float] = knob((0.75, 0.95), "", 0.05, 1, "PCASL")
+    casl_efficiency: tuple[float, float] = knob((0.60, 0.80), "", 0.05, 1, "CASL")
+    pasl_efficiency: tuple[float, float] = knob((0.90, 1.0), "", 0.05, 1, "PASL")
+    vsasl_efficiency: tuple[float, float] = knob((0.40, 0.70), "", 0.05, 1, "VSASL")
+    suppression: tuple[float, float] = knob(
+        (0.85, 1.0), "", 0.3, 1, "label left by background suppression"
+    )
+    t1_tissue_low: float = knob(1.2, "s", 0.3, 4, "shortest T1 of tissue; the longest is blood's")
+    t1_tissue_as_blood: float = knob(0.5, "", 0, 1, "chance that T1 of tissue equals blood's")
+    partition_coefficient: tuple[float, float] = knob((0.85, 0.95), "mL/g", 0.3, 1.5, "lambda")
+    # Truth around it
+    truth_from_ranges: bool = knob(
+        False, "", 0, 1, "draw the truth from the ranges above, whatever the nominal"
+    )
+    spread: float = knob(1.0, "", 0, 3, "times all spreads below; 0: calibration known exactly")
+    t1_blood_spread: float = knob(0.045, "", 0, 0.5, "relative standard deviation")
+    t1_tissue_spread: float = knob(0.05, "", 0, 0.5, "relative standard deviation")
+    pcasl_efficiency_spread: float = knob(0.06, "", 0, 0.5, "CASL too; relative sd")
+    pasl_efficiency_spread: float = knob(0.03, "", 0, 0.5, "relative standard deviation")
+    vsasl_efficiency_spread: float = knob(0.07, "", 0, 0.5, "relative standard deviation")
+    suppression_spread: float = knob(0.02, "", 0, 0.5, "relative standard deviation")
+    m0_spread: float = knob(0.05, "", 0, 0.5, "scale of M0, relative standard deviation")
+    label_duration_spread: float = knob(0.01, "", 0, 0.5, "PCASL, CASL; relative sd")
+    bolus_duration_spread: float = knob(0.05, "", 0, 0.5, "PASL, VSASL; relative sd")
+
+    def __post_init__(self) -> None:
+        check_knobs(self)
+
+
+@dataclass(frozen=True)
+class Kinetics:
+    """The constants of `asl_bids_app.kinetics.tissue_response` for a batch of slices.
+
+    Attributes
+    ----------
+    arrival : Tensor of int, shape (B, n)
+    delay, label_duration : Tensor, shape (B, n)
+        Seconds.
+    efficiency : Tensor, shape (B, n)
+    t1_blood, t1_tissue, partition_coefficient : Tensor, shape (B,)
+        Seconds, seconds, mL/g.
+    """
+
+    arrival: Tensor
+    delay: Tensor
+    label_duration: Tensor
+    efficiency: Tensor
+    t1_blood: Tensor
+    t1_tissue: Tensor
+    partition_coefficient: Tensor
+
+    def response(self, att: Tensor) -> Tensor:
+        """Compute ΔM/M0 per mL/100 g/min for transit times (B, H, W); (B, n, H, W)."""
+        measured = [self.arrival, self.delay, self.label_duration, self.efficiency]
+        shared = [self.t1_blood, self.t1_tissue, self.partition_coefficient]
+        return tissue_response(
+            *(t[:, :, None, None] for t in measured),
+            *(t[:, None, None, None] for t in shared),
+            att[:, None],
+        )
+
+    def to(self, device: torch.device | str) -> Kinetics:
+        """Return the constants on a device."""
+        return Kinetics(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Physics:
+    """Acquisition and calibration of a batch of slices.
+
+    Attributes
+    ----------
+    nominal, truth : Kinetics
+        What the estimator is told, and what makes the signal.
+    m0_scale : Tensor, shape (B,)
+        Factor by which ΔM/M0 comes out wrong because M0 is.
+    repeats : Tensor, shape (B, n)
+        Label-control pairs averaged in each measurement.
+    valid : Tensor of bool, shape (B, n)
+        False where a measurement only fills the batch's rectangle.
+    """
+
+    nominal: Kinetics
+    truth: Kinetics
+    m0_scale: Tensor
+    repeats: Tensor
+    valid: Tensor
+
+    def __len__(self) -> int:
+        return len(self.m0_scale)
+
+    def to(self, device: torch.device | str) -> Physics:
+        """Return the physics on a device."""
+        return Physics(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+_ORDER = tuple(Scheme)
+
+
+def _by_scheme(schedule: Schedule, per_scheme: Tensor) -> Tensor:
+    """Give each measurement its scheme's value; per_scheme is (B, schemes), result (B, n)."""
+    return torch.gather(per_scheme, 1, schedule.scheme)
+
+
+def _draw_constants(
+    config: DomainConfig, n: int, generator: Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Draw from the ranges: efficiency (n, schemes), T1 of blood and tissue, lambda."""
+    spans = [getattr(config, f"{scheme.value.lower()}_efficiency") for scheme in _ORDER]
+    low, high = torch.tensor(spans, device=generator.device).unbind(1)
+    efficiency = low + (high - low) * uniform(generator, (n, len(_ORDER)), (0.0, 1.0))
+    # One suppression for all schemes of a session: the same pulses.
+    efficiency = efficiency * uniform(generator, (n, 1), config.suppression)
+    t1_blood = uniform(generator, (n,), config.t1_blood)
+    share = uniform(generator, (n,), (0.0, 1.0))
+    share = torch.where(chance(generator, (n,), config.t1_tissue_as_blood), 1.0, share)
+    t1_tissue = torch.lerp(torch.full_like(t1_blood, config.t1_tissue_low), t1_blood, share)
+    partition = uniform(generator, (n,), config.partition_coefficient)
+    return efficiency, t1_blood, t1_tissue, partition
+
+
+def _default_constants(n: int, generator: Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from asl_bids_app.calibration import PARTITION_COEFFICIENT, T1_BLOOD
+
+    defaults = torch.tensor(
+        [SCHEMES[scheme].labeling_efficiency for scheme in _ORDER], device=generator.device
+    )
+    t1_blood = torch.full((n,), T1_BLOOD[3.0][0], device=generator.device)
+    partition = torch.full((n,), PARTITION_COEFFICIENT[0], device=generator.device)
+    return defaults.expand(n, -1), t1_blood, t1_blood.clone(), partition
+
+
+def draw_physics(config: DomainConfig, n: int, generator: Generator) -> Physics:
+    """Draw acquisitions and calibrations for a batch.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    n
+        Number of slices; each has a protocol and a calibration of its own.
+    generator
+        Its device is that of the result.
+
+    Raises
+    ------
+    ValueError
+        If the settings name a protocol that doesn't exist.
+    """
+    if config.protocol == "random":
+        schedule = draw_schedule(n, generator)
+    else:
+        schedule = fixed_schedule(config.protocol, n, generator)
+
+    def factor(shape: tuple[int, ...], sd: float | Tensor) -> Tensor:
+        return torch.exp(config.spread * sd * normal(generator, shape))
+
+    drawn = _draw_constants(config, n, generator)
+    told = drawn if config.nominal_random else _default_constants(n, generator)
+    efficiency, t1_blood, t1_tissue, partition = told
+    arrival = torch.tensor(
+        [int(SCHEMES[scheme].arrival) for scheme in _ORDER], device=generator.device
+    )[schedule.scheme]
+    nominal = Kinetics(
+        arrival,
+        schedule.delay,
+        schedule.label_duration,
+        _by_scheme(schedule, efficiency),
+        t1_blood,
+        t1_tissue,
+        partition,
+    )
+    sd_efficiency = torch.tensor(
+        [
+            config.pcasl_efficiency_spread,
+            config.pcasl_efficiency_spread,
+            config.pasl_efficiency_spread,
+            config.vsasl_efficiency_spread,
+        ],
+        device=generator.device,
+    )
+    sd_duration = torch.tensor(
+        [config.label_duration_spread] * 2 + [config.bolus_duration_spread] * 2,
+        device=generator.device,
+    )
+    duration = factor((n, len(_ORDER)), sd_duration)
+    off = factor((n, len(_ORDER)), sd_efficiency) * factor((n, 1), config.suppression_spread)
+    off_blood = factor((n,), config.t1_blood_spread)
+    off_tissue = factor((n,), config.t1_tissue_spread)
+    if config.truth_from_ranges:
+        efficiency, t1_blood, t1_tissue, partition = drawn
+    else:
+        # No pulse inverts more than all of the blood; the median stays where it was.
+        efficiency = (efficiency * off).clamp(max=1.0)
+        # What shortens blood's T1 where T1s are taken as equal shortens both.
+        t1_blood, t1_tissue = t1_blood * off_blood, t1_tissue * off_blood * off_tissue
+    truth = Kinetics(
+        arrival,
+        schedule.delay,
+        schedule.label_duration * _by_scheme(schedule, duration),
+        _by_scheme(schedule, efficiency),
+        t1_blood,
+        t1_tissue,
+        partition,
+    )
+    m0_scale = factor((n,), config.m0_spread)
+    return Physics(nominal, truth, m0_scale, schedule.repeats, schedule.valid)

@@ -1,0 +1,160 @@
+"""Phantoms: slices of brains that never were, with known CBF and ATT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Generator, Tensor
+
+from asl_bids_app.training.anatomy import Anatomy, abstract_slices, mni_slices
+from asl_bids_app.training.conditions import (
+    CONDITIONS,
+    draw_atrophy,
+    draw_physiology,
+)
+from asl_bids_app.training.draws import chance, choose
+from asl_bids_app.training.lesions import TISSUES, add_lesions
+from asl_bids_app.training.phantom_config import PhantomConfig
+
+__all__ = ["ANATOMIES", "CONDITIONS", "TISSUES", "PhantomConfig", "Phantoms", "draw"]
+
+ANATOMIES = ("mni", "abstract")
+"""Names of the kinds of anatomy, by code."""
+
+_CHUNK = 32
+_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Phantoms:
+    """A batch of slices with known parameters.
+
+    Attributes
+    ----------
+    cbf : Tensor, shape (n, H, W)
+        mL/100 g/min, zero outside the brain.
+    att : Tensor, shape (n, H, W)
+        Seconds, zero outside the brain.
+    tissue : Tensor of uint8, shape (n, H, W)
+        Codes of `TISSUES`; the brain is where it isn't 0.
+    condition, anatomy : Tensor of uint8, shape (n,)
+        Indices into `CONDITIONS` and `ANATOMIES`.
+    """
+
+    cbf: Tensor
+    att: Tensor
+    tissue: Tensor
+    condition: Tensor
+    anatomy: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """Brain, bool, shape (n, H, W)."""
+        return self.tissue != 0
+
+    def __len__(self) -> int:
+        return len(self.cbf)
+
+    def __getitem__(self, index: slice | Tensor) -> Phantoms:
+        """Return some of the slices."""
+        return Phantoms(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def to(self, device: torch.device | str) -> Phantoms:
+        """Return the phantoms on a device."""
+        return Phantoms(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+def concatenate(parts: list[Phantoms]) -> Phantoms:
+    """Put batches behind each other."""
+    return Phantoms(
+        **{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Phantoms)}
+    )
+
+
+def _held_out(config: PhantomConfig) -> PhantomConfig:
+    """Return the settings with the held-out anatomy's tilt and warps in the usual places."""
+    if not config.held_out:
+        return config
+    factor = config.held_out_warp_factor
+
+    def scaled(span: tuple[float, float], limit: float) -> tuple[float, float]:
+        return (min(span[0] * factor, limit), min(span[1] * factor, limit))
+
+    return replace(
+        config,
+        tilt=config.held_out_tilt,
+        shape_warp=scaled(config.shape_warp, 15.0),
+        fold_warp=scaled(config.fold_warp, 6.0),
+    )
+
+
+def _draw_anatomy(config: PhantomConfig, condition: Tensor, generator: Generator) -> Anatomy:
+    n = len(condition)
+    atrophy = draw_atrophy(condition, generator)
+    abstract = chance(generator, (n,), config.abstract_fraction)
+    merged: Anatomy | None = None
+    for index in (torch.nonzero(~abstract)[:, 0], torch.nonzero(abstract)[:, 0]):
+        if len(index) == 0:
+            continue
+        if bool(abstract[index[0]]):
+            part = abstract_slices(config, len(index), config.size, generator)
+        else:
+            part = mni_slices(config, len(index), config.size, atrophy[index], generator)
+        if merged is None:
+            merged = Anatomy(
+                **{
+                    f.name: getattr(part, f.name).new_empty((n, *getattr(part, f.name).shape[1:]))
+                    for f in fields(Anatomy)
+                }
+            )
+        for f in fields(Anatomy):
+            getattr(merged, f.name)[index] = getattr(part, f.name)
+    assert merged is not None
+    return merged
+
+
+def _draw_chunk(config: PhantomConfig, n: int, generator: Generator) -> Phantoms:
+    weights = [getattr(config, f"{name}_weight") for name in CONDITIONS]
+    condition = choose(generator, n, weights)
+    anatomy = _draw_anatomy(config, condition, generator)
+    physiology = draw_physiology(config, anatomy, condition, generator)
+    cbf, att, tissue = add_lesions(config, anatomy, physiology, condition, generator)
+    return Phantoms(cbf, att, tissue, condition.to(torch.uint8), anatomy.kind)
+
+
+def draw(config: PhantomConfig, n: int, seed: int) -> Phantoms:
+    """Draw phantoms; the same settings, number and seed give the same phantoms.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    n
+        Number of slices.
+    seed
+        Any integer of 64 bits.
+
+    Raises
+    ------
+    ValueError
+        If no weight of a condition is positive, or the settings leave no room for a brain of
+        `smallest_brain` pixels.
+    """
+    generator = Generator().manual_seed(seed)
+    config = _held_out(config)
+    if sum(getattr(config, f"{name}_weight") for name in CONDITIONS) <= 0:
+        raise ValueError("healthy_weight … stenosis_weight: at least one must be above 0")
+    parts, missing, rounds = [], n, 0
+    while missing > 0:
+        part = _draw_chunk(config, min(_CHUNK, missing), generator)
+        part = part[part.mask.flatten(1).sum(1) >= config.smallest_brain]
+        rounds = 0 if len(part) else rounds + 1
+        if rounds > _ROUNDS:
+            raise ValueError(
+                f"smallest_brain: {config.smallest_brain} pixels don't fit into slices of "
+                f"{config.size} pixels with voxels of {config.voxel_size} mm"
+            )
+        parts.append(part)
+        missing -= len(part)
+    return concatenate(parts)
