@@ -1,0 +1,189 @@
+"""One member in training: simulate on the device, estimate, compare with the truth."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from asl_bids_app.training.dataset import StepBatch
+from asl_bids_app.training.domain import draw_physics
+from asl_bids_app.training.lesions import CORE
+from asl_bids_app.training.simulate import Batch, simulate
+
+if TYPE_CHECKING:
+    from asl_bids_app.networks.posterior import Estimate
+    from asl_bids_app.training.config import RunConfig, TrainingConfig
+
+
+def rate(step: int, steps: int, warmup: int) -> float:
+    """Return the learning rate at a step relative to its highest: a ramp, half a cosine."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def misfit(error: Tensor, kind: str) -> Tensor:
+    """Turn errors in units of their scale into a loss."""
+    if kind == "l1":
+        return error.abs()
+    if kind == "l2":
+        return error.square()
+    return functional.huber_loss(error, torch.zeros_like(error), reduction="none")
+
+
+def laplace_nll(error: Tensor, log_sd: Tensor) -> Tensor:
+    """Negative log-likelihood of errors under a Laplace density of a standard deviation.
+
+    The errors are detached: only the standard deviation learns from it. Constants are left
+    out.
+    """
+    return log_sd + math.sqrt(2) * error.detach().abs() * torch.exp(-log_sd)
+
+
+def losses(
+    estimate: Estimate, batch: Batch, config: TrainingConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute the loss of an estimate and its parts.
+
+    Parameters
+    ----------
+    estimate
+        CBF in mL/100 g/min, ATT in s, logarithms of their standard deviations.
+    batch
+        With the truth.
+    config
+        Weights.
+
+    Returns
+    -------
+    loss : Tensor
+        A scalar.
+    parts : dict of Tensor
+        Scalars to log, detached: errors in mL/100 g/min and ms.
+    """
+    weight = batch.observation.mask.to(estimate.cbf.dtype)
+    if config.lesion_weight != 1:
+        weight = weight * torch.where(batch.tissue >= CORE, config.lesion_weight, 1.0)
+    total = weight.sum().clamp(min=1)
+
+    def mean(values: Tensor) -> Tensor:
+        return (weight * values).sum() / total
+
+    cbf_error = estimate.cbf - batch.cbf
+    att_error = estimate.att - batch.att
+    fit = mean(misfit(cbf_error / config.cbf_unit, config.loss_type)) + mean(
+        misfit(att_error / config.att_unit, config.loss_type)
+    )
+    nll = mean(
+        laplace_nll(cbf_error, estimate.cbf_log_sd) + laplace_nll(att_error, estimate.att_log_sd)
+    )
+    loss = fit + config.uncertainty_weight * nll
+    if config.dc_weight:
+        loss = loss + config.dc_weight * mean(_inconsistency(estimate, batch))
+    with torch.no_grad():
+        parts = {
+            "fit": fit.detach(),
+            "nll": nll.detach(),
+            "cbf_mae": mean(cbf_error.abs()),
+            "att_mae_ms": 1000 * mean(att_error.abs()),
+        }
+    return loss, parts
+
+
+def _inconsistency(estimate: Estimate, batch: Batch) -> Tensor:
+    """Mean square of measured minus predicted signal in units of the noise, (B, H, W)."""
+    observation = batch.observation
+    predicted = estimate.cbf.unsqueeze(1) * observation.response(estimate.att)
+    information = observation.noise_sd**-2
+    square = (information * (observation.delta_m - predicted).square()).sum(1)
+    return square / (information > 0).sum(1).clamp(min=1)
+
+
+class MemberModule(pl.LightningModule):
+    """Trains one network.
+
+    Parameters
+    ----------
+    config
+        Of the run.
+    network
+        Maps an `Observation` to an `Estimate`.
+    steps
+        Length of the training, for the learning rate.
+    """
+
+    def __init__(self, config: RunConfig, network: nn.Module, steps: int) -> None:
+        super().__init__()
+        self.config = config
+        self.network = network
+        self.steps = steps
+
+    def simulated(self, batch: StepBatch) -> Batch:
+        """Make signals of phantoms by the physics and noise that belong to this step."""
+        generator = Generator(self.device).manual_seed(batch.seed)
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            physics = draw_physics(self.config.domain, len(batch.phantoms), generator)
+            return simulate(batch.phantoms, physics, self.config.noise, generator)
+
+    @override
+    def transfer_batch_to_device(
+        self, batch: StepBatch, device: torch.device, dataloader_idx: int
+    ) -> StepBatch:
+        return StepBatch(batch.phantoms.to(device), batch.seed, batch.step)
+
+    @override
+    def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
+        made = self.simulated(batch)
+        loss, parts = losses(self.network(made.observation), made, self.config.training)
+        self._log("train", len(batch.phantoms), {"loss": loss.detach(), **parts})
+        return loss
+
+    @override
+    def validation_step(self, batch: StepBatch, batch_idx: int) -> None:
+        made = self.simulated(batch)
+        loss, parts = losses(self.network(made.observation), made, self.config.training)
+        self._log("val", len(batch.phantoms), {"loss": loss, **parts})
+
+    def _log(self, stage: str, size: int, values: dict[str, Tensor]) -> None:
+        self.log_dict(
+            {f"{stage}/{name}": value for name, value in values.items()},
+            batch_size=size,
+            on_step=stage == "train",
+            on_epoch=stage == "val",
+            sync_dist=True,
+        )
+
+    @override
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.trainer.global_step % self.config.training.log_every == 0:
+            rates = optimizer.param_groups[0]["lr"]
+            self.log("train/learning_rate", rates)
+
+    @override
+    def configure_optimizers(self) -> Any:
+        training = self.config.training
+        # Weights decay, biases and norms don't: their size is not a sign of complexity.
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        others = [p for p in self.network.parameters() if p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": training.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=training.learning_rate,
+            fused=self.device.type == "cuda",
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate(step, self.steps, training.warmup_steps)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }

@@ -1,0 +1,52 @@
+"""The networks of an ensemble, built for training and read from what training left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from asl_bids_app.errors import InputError
+from asl_bids_app.training.run_folder import NormStats, RunFolder, load_member
+
+if TYPE_CHECKING:
+    from asl_bids_app.training.config import RunConfig
+
+
+def build_network(config: RunConfig, stats: NormStats) -> nn.Module:
+    """Build the network of a run with fresh weights."""
+    raise NotImplementedError
+
+
+def start_from(network: nn.Module, source: Path, member: int) -> None:
+    """Give a network the weights of an earlier training.
+
+    Parameters
+    ----------
+    network
+        Changed in place.
+    source
+        A member's ``.pt`` file or a run folder, of which the same member is taken.
+    member
+        Number of the member.
+
+    Raises
+    ------
+    InputError
+        If the weights are missing or of another network.
+    """
+    path = RunFolder(source).model(member) if source.is_dir() else source
+    state = load_member(path)["model_state_dict"]
+    own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if own != found:
+        name = next(n for n in sorted(own | found) if own.get(n) != found.get(n))
+        raise InputError(
+            path,
+            name,
+            f"shape {found.get(name)}",
+            f"{own.get(name)}, as the configuration says",
+            "start from weights of the same network",
+        )
+    network.load_state_dict(state)
