@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -92,9 +93,14 @@ def simulate(
         raise InputError("command line", "--voxel-scale", f"{voxel_scale:g}", "0.5 to 4")
     physics = physics or Physics()
     chosen = [CASES[name] for name in dict.fromkeys(cases)]
-    _write_top_level(out, chosen)
-    for case in chosen:
-        _write_case(out, case, seed, snr, voxel_scale, head_motion, physics)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # The dataset appears whole or not at all.
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=out.parent) as beside:
+        unfinished = Path(beside) / out.name
+        _write_top_level(unfinished, chosen)
+        for case in chosen:
+            _write_case(unfinished, case, seed, snr, voxel_scale, head_motion, physics)
+        unfinished.replace(out)
     return out
 
 

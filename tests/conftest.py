@@ -1,0 +1,46 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Parallel test processes share the cores; more threads in each only make them wait. Set
+# before torch or ITK are imported, by whoever does it.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA_HOME = Path(os.environ.get("ASL_APP_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """A real BIDS dataset: one participant, 2D PCASL with six delays, M0 included."""
+    path = DATA_HOME / "oxford_pcasl"
+    if not (path / "dataset_description.json").is_file():
+        pytest.skip(f"no real data in {path}; ASL_APP_TEST_DATA names the folder that has them")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_demo(tmp_path_factory):
+    """A simulated dataset of large voxels and little noise: a joint and a PCASL participant.
+
+    Shared by all tests: read it, never write to it. The truth is in derivatives/truth.
+    """
+    from asl_bids_app.demo.dataset import simulate
+
+    return simulate(
+        tmp_path_factory.mktemp("demo") / "simulated", seed=7, snr=50.0, voxel_scale=2.0
+    )
