@@ -1,0 +1,138 @@
+"""The default network: physics supplies the likelihood, it learns the spatial prior only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from asl_bids_app.networks.analytic import PosteriorGrid, VoxelPosterior, voxel_posterior
+from asl_bids_app.networks.blocks import (
+    Decoder,
+    Encoder,
+    mask_pyramid,
+    pad_to_multiple,
+    zero_head,
+)
+from asl_bids_app.observation import Observation
+from asl_bids_app.protocol import Arrival
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a network says of a batch of slices; zero outside the mask.
+
+    Attributes
+    ----------
+    cbf, att : Tensor, shape (B, H, W)
+        mL/100 g/min, and seconds.
+    cbf_log_sd, att_log_sd : Tensor, shape (B, H, W)
+        Natural logarithms of their standard deviations in the same units.
+    """
+
+    cbf: Tensor
+    att: Tensor
+    cbf_log_sd: Tensor
+    att_log_sd: Tensor
+
+
+class PosteriorASLNet(nn.Module):
+    """Corrects the voxelwise posterior by what the neighbourhood says.
+
+    A U-Net sees maps of the voxelwise posterior and answers with corrections in units of each
+    voxel's own posterior standard deviation. Its heads start at zero: untrained it *is* the
+    voxelwise posterior, whatever the protocol.
+
+    Parameters
+    ----------
+    features
+        Channels of each level of the U-Net, finest first.
+    grid
+        Arguments of `PosteriorGrid`, if not its defaults.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[int] = (16, 32, 64, 128),
+        grid: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.grid = PosteriorGrid(**(grid or {}))
+        self.features = tuple(features)
+        self.encoder = Encoder(self.in_channels, self.features)
+        self.decoder = Decoder(self.features)
+        self.head = zero_head(self.features[0], 4)
+
+    @property
+    def in_channels(self) -> int:
+        """Number of the U-Net's input maps."""
+        return 8 + self.grid.bins + len(Arrival)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments that build this network again, ready for JSON."""
+        return {"features": list(self.features), "grid": asdict(self.grid)}
+
+    def forward(self, observation: Observation) -> Estimate:
+        """Estimate CBF and ATT with their uncertainty in the mask of a batch of slices."""
+        posterior = voxel_posterior(observation, self.grid)
+        maps = self.input_maps(posterior, observation.mask)
+        return self.correct(posterior, self.corrections(maps), observation.mask)
+
+    def input_maps(self, posterior: VoxelPosterior, mask: Tensor) -> Tensor:
+        """Turn a voxelwise posterior into the U-Net's input (B, in_channels, H, W).
+
+        All scales are fixed: nothing is normalised by the data, for amplitude is CBF.
+        """
+        inside = mask.to(posterior.cbf)
+        # The sds are zero outside the mask, where the maps are cleared below.
+        cbf_sd = posterior.cbf_sd.clamp(min=1e-3)
+        att_sd = posterior.att_sd.clamp(min=1e-4)
+        certainty = posterior.cbf / cbf_sd / 5
+        columns = torch.stack(
+            [
+                posterior.cbf / 50,
+                (cbf_sd / 10).log(),
+                posterior.att - 1.3,
+                (att_sd / 0.3).log(),
+                posterior.correlation,
+                inside,
+                certainty * (1 + certainty.square()).rsqrt(),
+                posterior.cbf_sd / 20,
+            ],
+            1,
+        )
+        maps = torch.cat([columns, posterior.att_bins, posterior.residual.clamp(-2, 2)], 1)
+        maps = maps * inside.unsqueeze(1)
+        return maps.contiguous(memory_format=torch.channels_last)
+
+    def corrections(self, maps: Tensor) -> Tensor:
+        """Return the corrections (B, 4, H, W) of CBF, ATT and the logarithms of their sds.
+
+        Parameters
+        ----------
+        maps : Tensor, shape (B, in_channels, H, W)
+            Of `input_maps`; the sixth channel is the mask. Any H and W.
+        """
+        height, width = maps.shape[-2:]
+        levels = len(self.features)
+        padded = pad_to_multiple(maps, 2 ** (levels - 1))
+        masks = mask_pyramid(padded[:, 5:6].contiguous(), levels)
+        x = self.decoder(self.encoder(padded, masks), masks)
+        return self.head(x)[..., :height, :width]
+
+    @staticmethod
+    def correct(posterior: VoxelPosterior, corrections: Tensor, mask: Tensor) -> Estimate:
+        """Apply corrections (B, 4, H, W), in units of the posterior sd, to the posterior."""
+        cbf, att, cbf_log_sd, att_log_sd = corrections.to(posterior.cbf).unbind(1)
+        inside = mask.to(posterior.cbf)
+        cbf_sd, att_sd = posterior.cbf_sd.clamp(min=1e-6), posterior.att_sd.clamp(min=1e-6)
+        return Estimate(
+            (posterior.cbf + cbf_sd * cbf) * inside,
+            (posterior.att + att_sd * att) * inside,
+            (cbf_sd.log() + cbf_log_sd) * inside,
+            (att_sd.log() + att_log_sd) * inside,
+        )
