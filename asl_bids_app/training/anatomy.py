@@ -69,22 +69,10 @@ def atlas_maps() -> tuple[Tensor, Tensor]:
     scale : Tensor, shape (2, 3)
         Centre in mm and half extent in mm along x, y and z, as `grid_sample` counts them.
     """
-    try:
-        from asl_bids_app.atlas import load_atlas
-    except ModuleNotFoundError:
-        return _template_maps()
+    from asl_bids_app.atlas import load_atlas
+
     atlas = load_atlas()
     return _grid_maps(atlas.gm, atlas.wm, atlas.csf, atlas.affine)
-
-
-def _template_maps() -> tuple[Tensor, Tensor]:
-    from nilearn import datasets
-
-    gm = datasets.load_mni152_gm_template(resolution=2)
-    wm = datasets.load_mni152_wm_template(resolution=2).get_fdata()
-    brain = datasets.load_mni152_brain_mask(resolution=2).get_fdata()
-    csf = (brain - gm.get_fdata() - wm).clip(0, 1)
-    return _grid_maps(gm.get_fdata(), wm, csf, gm.affine)
 
 
 def _grid_maps(

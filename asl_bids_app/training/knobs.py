@@ -28,6 +28,11 @@ def knob(default: Any, unit: str, low: float, high: float, text: str) -> Any:
     return field(default=default, metadata={"unit": unit, "low": low, "high": high, "text": text})
 
 
+def choice(default: str, options: tuple[str, ...], text: str) -> Any:
+    """Declare a setting that is one of a few words."""
+    return field(default=default, metadata={"unit": "", "choices": options, "text": text})
+
+
 def check_knobs(config: Any) -> None:
     """Check every setting of a dataclass against its metadata.
 
@@ -37,6 +42,10 @@ def check_knobs(config: Any) -> None:
         Names the field, what was found and what was expected.
     """
     for item in fields(config):
+        options = item.metadata.get("choices", ())
+        if options and getattr(config, item.name) not in options:
+            found = repr(getattr(config, item.name))
+            raise ValueError(f"{item.name}: found {found}, expected one of {', '.join(options)}")
         if "low" not in item.metadata:
             continue
         low, high = item.metadata["low"], item.metadata["high"]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asl_bids_app.training.knobs import check_knobs, knob
+from asl_bids_app.training.knobs import check_knobs, choice, knob
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class NoiseConfig:
     """
 
     snr: tuple[float, float] = knob((2.0, 25.0), "", 0.1, 1e6, "signal to thermal noise")
-    rician: bool = knob(True, "", 0, 1, "noise on magnitudes of control and label; or Gaussian")
+    noise_type: str = choice(
+        "rician", ("rician", "gaussian"), "noise of magnitude images, or Gaussian of ΔM"
+    )
     static_signal: tuple[float, float] = knob(
         (0.05, 1.0), "", 0.0, 1, "static tissue left by background suppression, of M0"
     )

@@ -1,0 +1,361 @@
+"""Phantoms on disk: shards that are seeded one by one, made in parallel and never half.
+
+A folder holds ``spatial_chunk_00000.npz``, … with parameter maps in half precision, beside
+each a small ``.json`` that says how it was made and its sha256, and `MANIFEST`, the sum of
+those. A shard depends on the settings, the seed and its number only: who makes it, when and
+with how many others changes no byte. So a run can stop anywhere, be continued, or be divided
+among machines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from asl_bids_app.atlas import ATLAS_FILE
+from asl_bids_app.errors import InputError
+from asl_bids_app.training.files import seed_of, sha256, whole, write_json
+from asl_bids_app.training.phantoms import (
+    ANATOMIES,
+    CONDITIONS,
+    TISSUES,
+    PhantomConfig,
+    Phantoms,
+    draw,
+)
+
+MANIFEST: Final = "manifest.json"
+FORMAT: Final = 1
+"""Counts up whenever the same settings and seed would give other phantoms or other files."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of phantoms.
+
+    Attributes
+    ----------
+    number : int
+    name : str
+        File name.
+    phantoms : int
+    seed : int
+        Of the dataset; with `number` it decides everything random.
+    sha256 : str
+    size : int
+        Bytes.
+    settings : str
+        Digest of the settings of the phantoms.
+    conditions, anatomies : dict
+        Number of phantoms of each.
+    """
+
+    number: int
+    name: str
+    phantoms: int
+    seed: int
+    sha256: str
+    size: int
+    settings: str
+    conditions: dict[str, int]
+    anatomies: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of shards holds.
+
+    Attributes
+    ----------
+    config : dict
+        Settings of the phantoms, seconds and mm.
+    seed, wanted : int
+        Of the dataset; number of phantoms asked for.
+    shards : tuple of Shard
+        Finished ones, by number.
+    """
+
+    config: dict[str, Any]
+    seed: int
+    wanted: int
+    shards: tuple[Shard, ...]
+
+    @property
+    def phantoms(self) -> int:
+        """Number of phantoms there are."""
+        return sum(shard.phantoms for shard in self.shards)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all phantoms asked for are there."""
+        return self.phantoms == self.wanted
+
+    @property
+    def digest(self) -> str:
+        """Fingerprint of the content: sha256 over the shards' sha256."""
+        return hashlib.sha256("".join(s.sha256 for s in self.shards).encode()).hexdigest()
+
+    def counts(self, kind: str) -> dict[str, int]:
+        """Sum ``conditions`` or ``anatomies`` over the shards."""
+        total: dict[str, int] = {}
+        for shard in self.shards:
+            for name, count in getattr(shard, kind).items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the manifest's file."""
+        return {
+            "format": FORMAT,
+            "complete": self.complete,
+            "phantoms": self.phantoms,
+            "wanted": self.wanted,
+            "seed": self.seed,
+            "digest": self.digest,
+            "bytes": sum(shard.size for shard in self.shards),
+            "conditions": self.counts("conditions"),
+            "anatomies": self.counts("anatomies"),
+            "tissues": {str(code): name for code, name in TISSUES.items()},
+            "config": self.config,
+            "shards": [asdict(shard) for shard in self.shards],
+        }
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of a shard."""
+    return f"spatial_chunk_{number:05d}.npz"
+
+
+def settings_digest(config: PhantomConfig) -> str:
+    """Return the fingerprint of all that decides the phantoms beside the seed."""
+    text = json.dumps([FORMAT, sha256(ATLAS_FILE), asdict(config)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _note(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _finished(path: Path) -> Shard | None:
+    """Return what the note beside a shard says, if the shard is there and agrees with it."""
+    try:
+        shard = Shard(**json.loads(_note(path).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    if not path.is_file() or path.stat().st_size != shard.size or sha256(path) != shard.sha256:
+        return None
+    return shard
+
+
+def _make(config: PhantomConfig, path: Path, number: int, count: int, seed: int) -> Shard:
+    """Draw one shard and write it with its note."""
+    threads = torch.get_num_threads()
+    # More threads would sum in another order.
+    torch.set_num_threads(1)
+    try:
+        phantoms = draw(config, count, seed_of(seed, "phantoms", number))
+    finally:
+        torch.set_num_threads(threads)
+    arrays = {
+        "cbf": phantoms.cbf.half().numpy(),
+        "att": phantoms.att.half().numpy(),
+        "tissue": phantoms.tissue.numpy(),
+        "condition": phantoms.condition.numpy(),
+        "anatomy": phantoms.anatomy.numpy(),
+    }
+    with whole(path) as beside, beside.open("wb") as target:
+        np.savez(target, **arrays)
+        target.flush()
+        size = beside.stat().st_size
+        digest = sha256(beside)
+
+    def tally(codes: np.ndarray, names: Sequence[str]) -> dict[str, int]:
+        found = np.bincount(codes, minlength=len(names))
+        return {name: int(value) for name, value in zip(names, found, strict=True)}
+
+    shard = Shard(
+        number,
+        path.name,
+        count,
+        seed,
+        digest,
+        size,
+        settings_digest(config),
+        tally(arrays["condition"], CONDITIONS),
+        tally(arrays["anatomy"], ANATOMIES),
+    )
+    write_json(_note(path), asdict(shard))
+    return shard
+
+
+def _collect(folder: Path, config: PhantomConfig, n_phantoms: int, seed: int) -> Manifest:
+    """Sum up the notes of a folder and write the manifest."""
+    shards = []
+    for note in sorted(folder.glob("spatial_chunk_*.json")):
+        shard = Shard(**json.loads(note.read_text(encoding="utf-8")))
+        if note.with_suffix(".npz").is_file():
+            shards.append(shard)
+    manifest = Manifest(asdict(config), seed, n_phantoms, tuple(shards))
+    write_json(folder / MANIFEST, manifest.to_json())
+    return manifest
+
+
+def generate(
+    config: PhantomConfig,
+    out_dir: Path,
+    n_phantoms: int,
+    seed: int,
+    shard_size: int = 1000,
+    shards: Sequence[int] | None = None,
+    workers: int = 1,
+) -> Manifest:
+    """Make phantoms, or what is missing of them.
+
+    Finished shards whose hash agrees are kept. Several processes may work on one folder if
+    they are given different `shards`; the manifest is complete when all are there.
+
+    Parameters
+    ----------
+    config
+        Settings of the phantoms.
+    out_dir
+        Folder; made if need be.
+    n_phantoms, shard_size
+        Phantoms in all and in a file; the last file holds the rest.
+    seed
+        Of the dataset.
+    shards
+        Numbers of the shards to make; None for all.
+    workers
+        Processes.
+
+    Returns
+    -------
+    Manifest
+        Of all shards in the folder; also in its file.
+
+    Raises
+    ------
+    InputError
+        If the folder holds shards made with other settings, seed or size.
+    ValueError
+        If a shard's number is out of range, or a count is below 1.
+    """
+    if n_phantoms < 1 or shard_size < 1 or workers < 1:
+        raise ValueError("n_phantoms, shard_size and workers must be at least 1")
+    total = -(-n_phantoms // shard_size)
+    wanted = range(total) if shards is None else sorted(set(shards))
+    if any(not 0 <= number < total for number in wanted):
+        raise ValueError(f"shards: found {list(wanted)}, expected numbers from 0 to {total - 1}")
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    counts = [min(shard_size, n_phantoms - number * shard_size) for number in range(total)]
+    _check_folder(config, out_dir, counts, seed)
+    missing = [n for n in wanted if _finished(out_dir / shard_name(n)) is None]
+    jobs = [(config, out_dir / shard_name(n), n, counts[n], seed) for n in missing]
+    if workers == 1 or len(jobs) < 2:
+        for job in jobs:
+            _make(*job)
+    else:
+        # A forked process may hang in the threads of torch that it inherits.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+            for future in as_completed([pool.submit(_make, *job) for job in jobs]):
+                future.result()
+    return _collect(out_dir, config, n_phantoms, seed)
+
+
+def _check_folder(config: PhantomConfig, folder: Path, counts: list[int], seed: int) -> None:
+    """Refuse a folder whose shards belong to another dataset."""
+    settings = settings_digest(config)
+    cure = "give an empty folder, or remove the old shards"
+    for note in sorted(folder.glob("spatial_chunk_*.json")):
+        try:
+            shard = Shard(**json.loads(note.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            continue
+        size = counts[shard.number] if shard.number < len(counts) else 0
+        for name, found, expected in (
+            ("settings", shard.settings[:12], settings[:12]),
+            ("seed", shard.seed, seed),
+            ("phantoms", shard.phantoms, size),
+        ):
+            if found != expected:
+                raise InputError(note, name, str(found), str(expected), cure)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a complete folder of shards.
+
+    Raises
+    ------
+    InputError
+        If there is none, it can't be read, or shards are missing.
+    """
+    path = Path(folder) / MANIFEST
+    cure = "run asl-train generate, which makes what is missing"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        shards = tuple(Shard(**shard) for shard in content["shards"])
+        manifest = Manifest(content["config"], content["seed"], content["wanted"], shards)
+    except FileNotFoundError:
+        raise InputError(
+            path, "", "nothing", "the manifest of a folder of phantoms", cure
+        ) from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(path, "", f"unreadable content ({error})", "a manifest", cure) from error
+    missing = [s.name for s in shards if not (path.parent / s.name).is_file()]
+    if missing or not manifest.complete:
+        found = f"{manifest.phantoms} phantoms" + (f", {missing[0]} missing" if missing else "")
+        raise InputError(path, "shards", found, f"{manifest.wanted} phantoms", cure)
+    return manifest
+
+
+def verify(folder: Path) -> Manifest:
+    """Read the manifest and check every shard's hash.
+
+    Raises
+    ------
+    InputError
+        If a shard isn't what the manifest says.
+    """
+    manifest = read_manifest(folder)
+    for shard in manifest.shards:
+        found = sha256(Path(folder) / shard.name)
+        if found != shard.sha256:
+            path = Path(folder) / shard.name
+            raise InputError(path, "sha256", found, shard.sha256, "remove it and generate again")
+    return manifest
+
+
+def load_shard(path: Path) -> Phantoms:
+    """Read the phantoms of a shard, in single precision.
+
+    Raises
+    ------
+    InputError
+        If the file isn't a shard.
+    """
+    try:
+        with np.load(path) as arrays:
+            content = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        return Phantoms(
+            content["cbf"].float(),
+            content["att"].float(),
+            content["tissue"],
+            content["condition"],
+            content["anatomy"],
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            path, "", f"unreadable content ({error})", "a shard of phantoms"
+        ) from error
