@@ -1,0 +1,85 @@
+"""The command `asl-app`: errors become one line and an exit code here, nowhere else."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+
+from asl_bids_app.cli.parser import parse
+from asl_bids_app.errors import AslAppError
+from asl_bids_app.workflows.options import AppOptions
+
+LOG = logging.getLogger("asl-app")
+
+
+class _Line(logging.Formatter):
+    """Warnings and errors say that they are; the rest speaks for itself."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"
+
+
+def _start_log(options: AppOptions) -> logging.Handler:
+    level = logging.INFO
+    if options.quiet:
+        level = logging.WARNING
+    if options.verbose or options.debug:
+        level = logging.DEBUG
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Line())
+    handler.setLevel(level)
+    LOG.setLevel(logging.DEBUG)
+    LOG.propagate = False
+    LOG.addHandler(handler)
+    return handler
+
+
+def _run(options: AppOptions, command: list[str]) -> int:
+    if options.level == "group":
+        from asl_bids_app.workflows.group import run_group
+
+        return run_group(options)
+    from asl_bids_app.workflows import run
+
+    if options.reports_only:
+        return run.rebuild_reports(options)
+    if options.boilerplate_only:
+        return run.write_boilerplate(options)
+    return run.run_participants(options, command)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `asl-app`.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        0 if everything succeeded, 1 if something failed, 2 if the command was wrong (raised
+        as SystemExit by the parser), 130 if it was interrupted.
+    """
+    options = parse(argv)
+    handler = _start_log(options)
+    arguments = list(argv) if argv is not None else sys.argv[1:]
+    try:
+        return _run(options, ["asl-app", *arguments])
+    except AslAppError as error:
+        LOG.error("%s", error)
+        LOG.debug("%s", shlex.join(arguments), exc_info=True)
+        return 1
+    except KeyboardInterrupt:
+        LOG.error("interrupted; the same command with the same work folder resumes")
+        return 130
+    finally:
+        LOG.removeHandler(handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Running nipype workflows: plugins, progress, and failures told in one line each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asl_bids_app.errors import InputError
+from asl_bids_app.workflows.options import AppOptions
+from asl_bids_app.workflows.participant import record_folder
+from asl_bids_app.workflows.plan import Failure, ParticipantPlan
+from asl_bids_app.workflows.store import load
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Workflow
+
+LOG = logging.getLogger("asl-app")
+
+
+def read_plugin(path: Path | None, options: AppOptions) -> tuple[str, dict[str, Any]]:
+    """Choose the nipype plugin and its arguments.
+
+    Parameters
+    ----------
+    path
+        YAML with ``plugin`` and ``plugin_args``, or None for the default: one process for
+        one processor, else as many as are given.
+
+    Raises
+    ------
+    InputError
+        If the file doesn't hold a plugin.
+    """
+    if path is not None:
+        import yaml
+
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise InputError(path, "", f"no YAML ({error})", "a nipype plugin") from error
+        if not isinstance(content, dict) or not isinstance(content.get("plugin"), str):
+            raise InputError(path, "plugin", repr(content), "the name of a nipype plugin")
+        return content["plugin"], dict(content.get("plugin_args") or {})
+    if options.nprocs == 1:
+        return "Linear", {}
+    # Fresh processes: a fork of one in which torch has run threads can hang.
+    arguments: dict[str, Any] = {"n_procs": options.nprocs, "mp_context": "forkserver"}
+    if options.mem_gb:
+        arguments["memory_gb"] = options.mem_gb
+    return "MultiProc", arguments
+
+
+def configure(options: AppOptions, crash_folder: Path) -> None:
+    """Set nipype up: where crash files go, what is kept, and that it is quiet."""
+    from nipype import config
+    from nipype import logging as nipype_logging
+
+    config.update_config(
+        {
+            "execution": {
+                "crashdump_dir": str(crash_folder),
+                "crashfile_format": "txt",
+                "stop_on_first_crash": str(options.stop_on_first_crash).lower(),
+                "remove_unnecessary_outputs": "false",
+                "hash_method": "timestamp",
+                "check_version": "false",
+                "poll_sleep_duration": "0.1",
+            },
+            "logging": {"log_to_file": "false"},
+            "monitoring": {"enabled": "false"},
+        }
+    )
+    nipype_logging.update_logging(config)
+    # What fails is told in one line by this program; its traceback is in the crash file.
+    level = logging.INFO if options.debug or options.verbose > 1 else logging.CRITICAL
+    for name in ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils"):
+        logging.getLogger(name).setLevel(level)
+
+
+def progress(total: int, options: AppOptions) -> tuple[Callable[[Any, str], None], Callable]:
+    """Return a callback for nipype and a function that ends the progress display."""
+    from tqdm import tqdm
+
+    silent = options.quiet or not sys.stderr.isatty()
+    bar = tqdm(total=total, unit="step", disable=silent, leave=False)
+
+    def told(node: Any, status: str) -> None:
+        name = getattr(node, "name", str(node)).replace("__", ": ")
+        if status == "start":
+            bar.set_postfix_str(name)
+            LOG.debug("begin %s", name)
+        elif status in {"end", "exception"}:
+            bar.update()
+            LOG.debug("%s %s", "done" if status == "end" else "failed", name)
+
+    return told, bar.close
+
+
+def run_workflow(flow: Workflow, options: AppOptions, crash_folder: Path) -> None:
+    """Run a workflow to its end, whatever fails in it.
+
+    Raises
+    ------
+    InputError
+        If the plugin is unknown or can't start.
+    """
+    plugin, arguments = read_plugin(options.use_plugin, options)
+    configure(options, crash_folder)
+    flow.base_dir = str(options.work_dir)
+    if options.write_graph:
+        flow.write_graph(graph2use="colored", format="svg", simple_form=True)
+    told, close = progress(len(flow.list_node_names()), options)
+    arguments.setdefault("status_callback", told)
+    # Every step's worker may use as many threads as its step was given, not more.
+    os.environ.setdefault("OMP_NUM_THREADS", str(options.omp_nthreads or options.nprocs))
+    try:
+        flow.run(plugin=plugin, plugin_args=arguments)
+    except ImportError as error:
+        raise InputError(
+            options.use_plugin or "command line", "plugin", plugin, "a nipype plugin"
+        ) from error
+    except Exception as error:
+        # Failed steps have left records; whatever left none is found by its missing output.
+        LOG.debug("workflow: %s", error)
+    finally:
+        close()
+
+
+def prepare_records(options: AppOptions, plan: ParticipantPlan) -> None:
+    """Remove what an earlier run recorded of failures."""
+    folder = record_folder(options, plan.participant)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.json"):
+        if "failure" in json.loads(path.read_text(encoding="utf-8")):
+            path.unlink()
+
+
+def collect(
+    flow_name: str, options: AppOptions, plan: ParticipantPlan, crash_folder: Path
+) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Return the facts of the finished units of a participant, and the failures.
+
+    Parameters
+    ----------
+    flow_name
+        Path of the participant's workflow in the work folder.
+    options, plan
+        Of the run.
+    crash_folder
+        Where nipype left its crash files.
+    """
+    units, failures = [], []
+    folder = record_folder(options, plan.participant)
+    for unit in plan.units:
+        records = {
+            path.name.removesuffix(".json").split(".")[-1]: json.loads(path.read_text("utf-8"))
+            for path in sorted(folder.glob(f"{unit.title}.*.json"))
+        }
+        failed = {step: record for step, record in records.items() if "failure" in record}
+        for step, record in failed.items():
+            crash = "" if record.get("input") else _crash_file(crash_folder, unit.title, step)
+            failures.append(Failure(unit.title, step, record["failure"], crash))
+        result = options.work_dir / flow_name / f"{_node(unit.title)}__write" / "result.pkl"
+        if not failed and result.exists() and "write" in records:
+            facts = dict(load(result))
+            facts["timing"] = {
+                step: record["seconds"] for step, record in records.items() if "seconds" in record
+            }
+            units.append(facts)
+        elif not failed:
+            message = "the step ended without a word (killed, or out of memory?)"
+            failures.append(
+                Failure(unit.title, "workflow", message, _crash_file(crash_folder, unit.title, ""))
+            )
+    return units, failures
+
+
+def _node(title: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in title)
+
+
+def _crash_file(folder: Path, title: str, step: str) -> str:
+    found = sorted(folder.glob(f"crash-*{_node(title)}__{step}*"))
+    return str(found[-1]) if found else ""
+
+
+def clean(options: AppOptions) -> None:
+    """Remove the work folder's content of earlier runs."""
+    for path in options.work_dir.glob("*"):
+        if path.name == "records" or path.name.startswith("asl_app"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def machine() -> Mapping[str, Any]:
+    """Return the machine and the versions of what computes, for records."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for name in ("torch", "numpy", "scipy", "nibabel", "nipype", "pybids", "antspyx", "nilearn"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return {
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }

@@ -1,0 +1,140 @@
+"""The last step of a series: metrics, plausibility, derivatives, and facts for the record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asl_bids_app.bids.derivatives import perf_folder
+from asl_bids_app.series import to_volume
+from asl_bids_app.workflows.estimation import Estimated
+from asl_bids_app.workflows.plan import PlannedRun, PlannedUnit, distinct_measurements
+from asl_bids_app.workflows.unit import Assembled, write_unit
+
+
+def finish_unit(
+    output_dir: Path,
+    unit: PlannedUnit,
+    assembled: Assembled,
+    fit: Estimated,
+    *,
+    baseline: Estimated | None,
+    tissue: Mapping[str, np.ndarray] | None,
+    confounds: Mapping[str, np.ndarray] | None,
+) -> dict[str, Any]:
+    """Compute the metrics of a series and write its derivatives.
+
+    Returns
+    -------
+    dict
+        What the participant's record says of the series.
+    """
+    from asl_bids_app.quality.definitions import dictionary
+    from asl_bids_app.quality.metrics import compute, plausibility
+
+    metrics = compute(_quality_input(assembled, fit, baseline, tissue, confounds))
+    loud = tuple(plausibility(metrics))
+    warnings = (*fit.warnings, *loud)
+    paths = write_unit(
+        output_dir,
+        unit,
+        assembled,
+        fit.maps,
+        baseline.maps if baseline else None,
+        tissue,
+        confounds,
+        (metrics, dictionary()),
+        fit.model,
+        warnings,
+    )
+    series = assembled.series
+    return {
+        "entities": dict(unit.entities),
+        "joint": unit.joint,
+        "folder": perf_folder(Path(), unit.entities).as_posix(),
+        "estimator": fit.maps.estimator,
+        "baseline": baseline is not None,
+        "model": fit.model,
+        "runs": [
+            _run_facts(run, assembled.facts.get(run.acquisition.path.name, {}))
+            for run in unit.runs
+        ],
+        "calibration": series.calibration.to_json(),
+        "noise_method": assembled.noise.method,
+        "metrics": metrics,
+        "warnings": [*assembled.warnings, *fit.warnings],
+        "plausibility": list(loud),
+        "outputs": [path.relative_to(output_dir).as_posix() for path in paths],
+        "fit_seconds": round(fit.seconds, 3),
+        "baseline_seconds": round(baseline.seconds, 3) if baseline else None,
+    }
+
+
+def _run_facts(run: PlannedRun, facts: Mapping[str, Any]) -> dict[str, Any]:
+    acquisition = run.acquisition
+    measurements = distinct_measurements(acquisition)
+    m0 = acquisition.m0
+    return {
+        "path": acquisition.path.name,
+        "scheme": acquisition.scheme.value,
+        "volumes": dict(Counter(acquisition.volume_types)),
+        "post_labeling_delay": [delay for delay, _, _ in measurements],
+        "label_duration": [duration for _, duration, _ in measurements],
+        "volumes_per_measurement": [number for *_, number in measurements],
+        "slice_time": [
+            float(np.min(acquisition.slice_time)),
+            float(np.max(acquisition.slice_time)),
+        ],
+        "inferred": dict(acquisition.inferred),
+        "warnings": list(run.warnings),
+        **facts,
+        "m0": {
+            "kind": m0.kind.value,
+            "path": m0.path.name if m0.path else None,
+            "repetition_time": list(m0.repetition_time),
+            "estimate": m0.estimate,
+            **facts.get("m0", {}),
+        },
+    }
+
+
+def _quality_input(
+    assembled: Assembled,
+    fit: Estimated,
+    baseline: Estimated | None,
+    tissue: Mapping[str, np.ndarray] | None,
+    confounds: Mapping[str, np.ndarray] | None,
+) -> Any:
+    from asl_bids_app.quality.metrics import QualityInput
+
+    def volume(slices: Any) -> np.ndarray:
+        return to_volume(slices.numpy(), assembled.slice_axis)
+
+    maps, tissue = fit.maps, tissue or {}
+    lsq = {
+        f"lsq_{key}": volume(getattr(baseline.maps, key)) if baseline else None
+        for key in ("cbf", "att", "cbf_sd", "att_sd", "flags")
+    }
+    return QualityInput(
+        cbf=volume(maps.cbf),
+        att=volume(maps.att),
+        cbf_sd=volume(maps.cbf_sd),
+        att_sd=volume(maps.att_sd),
+        flags=volume(maps.flags),
+        residual=volume(maps.residual),
+        noise=volume(assembled.noise.noise_sd),
+        delta_m=volume(assembled.series.delta_m),
+        mask=volume(assembled.series.mask),
+        gm=tissue.get("gm"),
+        wm=tissue.get("wm"),
+        csf=tissue.get("csf"),
+        m0=assembled.prepared.m0,
+        affine=assembled.affine,
+        framewise_displacement=confounds["framewise_displacement"] if confounds else None,
+        tsnr=assembled.prepared.tsnr,
+        **lsq,
+    )

@@ -1,0 +1,248 @@
+"""What a run will do: participants, series, protocols and constants, before any image is read.
+
+Every fault that the metadata show is found here, so a dry run tells all of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asl_bids_app.bids.acquisition import Acquisition
+from asl_bids_app.bids.layout import Dataset, RunFiles, find_runs
+from asl_bids_app.bids.sessions import group
+from asl_bids_app.bids.sidecar import InputOptions, understand
+from asl_bids_app.calibration import Calibration, CalibrationOptions, resolve
+from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.protocol import Scheme
+from asl_bids_app.workflows.options import AppOptions
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedRun:
+    """A run that is understood, with its constants.
+
+    Attributes
+    ----------
+    acquisition : Acquisition
+    calibration : Calibration
+    warnings : tuple of str
+        Of both.
+    """
+
+    acquisition: Acquisition
+    calibration: Calibration
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedUnit:
+    """Runs that are quantified together (or one), and the entities of the result."""
+
+    entities: Mapping[str, str]
+    joint: bool
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def title(self) -> str:
+        """The entities as in file names."""
+        return "_".join(f"{key}-{value}" for key, value in self.entities.items())
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something that could not be done.
+
+    Attributes
+    ----------
+    unit : str
+        Series or run it concerns, as in file names.
+    step : str
+    message : str
+        One line.
+    crash_file : str
+        Where the traceback is; empty if the fault is the data's.
+    """
+
+    unit: str
+    step: str
+    message: str
+    crash_file: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class ParticipantPlan:
+    """What will be done for a participant."""
+
+    participant: str
+    units: tuple[PlannedUnit, ...]
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a whole run will do."""
+
+    dataset: Dataset
+    participants: tuple[ParticipantPlan, ...]
+
+
+def calibration_options(options: AppOptions) -> CalibrationOptions:
+    """Return what the command line says of the calibration."""
+    efficiency = dict.fromkeys(Scheme, options.labeling_efficiency.get(""))
+    for name, value in options.labeling_efficiency.items():
+        if name:
+            efficiency[Scheme(name)] = value
+    return CalibrationOptions(
+        t1_blood=options.t1_blood,
+        t1_tissue=options.t1_tissue,
+        partition_coefficient=options.partition_coefficient,
+        labeling_efficiency={s: v for s, v in efficiency.items() if v is not None},
+        bs_efficiency=options.bs_efficiency,
+        m0_scale=options.m0_scale,
+    )
+
+
+def read_filters(path: Path | None) -> dict[str, Any] | None:
+    """Read a `--bids-filter-file`.
+
+    Raises
+    ------
+    InputError
+        If it holds no JSON object.
+    """
+    if path is None:
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(path, "", f"no JSON ({error})", "pybids filters") from error
+    if not isinstance(content, dict):
+        raise InputError(path, "", type(content).__name__, "an object such as {'asl': {...}}")
+    return content
+
+
+def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
+    acquisition = understand(run, InputOptions(bolus_duration=options.bolus_duration))
+    calibration, warnings = resolve(
+        acquisition.scheme,
+        acquisition.metadata,
+        calibration_options(options),
+        acquisition.sidecar,
+    )
+    return PlannedRun(acquisition, calibration, (*acquisition.warnings, *warnings))
+
+
+def _plan_participant(
+    participant: str, runs: tuple[RunFiles, ...], options: AppOptions
+) -> ParticipantPlan:
+    failures, planned = [], {}
+    if not runs:
+        message = f"sub-{participant}: found no ASL run, expected sub-{participant}/**/perf/*_asl"
+        failures.append(Failure(f"sub-{participant}", "input", f"{message}.nii[.gz]."))
+    for run in runs:
+        try:
+            planned[run.path] = _plan_run(run, options)
+        except AslAppError as error:
+            failures.append(Failure(run.path.name.partition(".")[0], "input", str(error)))
+    units = ()
+    try:
+        units = tuple(
+            PlannedUnit(
+                dict(unit.entities),
+                unit.joint,
+                tuple(planned[acquisition.path] for acquisition in unit.acquisitions),
+            )
+            for unit in group([run.acquisition for run in planned.values()], options.joint)
+        )
+    except AslAppError as error:
+        failures.append(Failure(f"sub-{participant}", "grouping", str(error)))
+    return ParticipantPlan(participant, units, tuple(failures))
+
+
+def make_plan(options: AppOptions) -> Plan:
+    """Find and understand everything that is to be done.
+
+    Parameters
+    ----------
+    options
+        Of the run.
+
+    Returns
+    -------
+    Plan
+        A run that can't be understood is a `Failure` of its participant.
+
+    Raises
+    ------
+    InputError
+        If the dataset as a whole, a participant's label or a filter is at fault.
+    """
+    dataset = find_runs(
+        options.bids_dir,
+        options.participant_label or None,
+        options.session_label or None,
+        read_filters(options.bids_filter_file),
+        options.bids_database_dir,
+    )
+    participants = tuple(
+        _plan_participant(participant, runs, options)
+        for participant, runs in dataset.participants.items()
+    )
+    return Plan(dataset, participants)
+
+
+def distinct_measurements(acquisition: Acquisition) -> list[tuple[float, float, int]]:
+    """Return (post-labelling delay, duration, volumes) of each measurement of a run."""
+    used = [kind in {"control", "label", "deltam"} for kind in acquisition.volume_types]
+    pairs = zip(
+        acquisition.post_labeling_delay[used], acquisition.label_duration[used], strict=True
+    )
+    counts = Counter((float(delay), float(duration)) for delay, duration in pairs)
+    return [(*key, counts[key]) for key in sorted(counts)]
+
+
+def _describe_run(run: PlannedRun) -> list[str]:
+    acquisition = run.acquisition
+    counts = Counter(acquisition.volume_types)
+    volumes = ", ".join(f"{number} {kind}" for kind, number in counts.items())
+    measurements = ", ".join(
+        f"{delay:g}/{duration:g} s ({number})"
+        for delay, duration, number in distinct_measurements(acquisition)
+    )
+    last = float(np.max(acquisition.slice_time))
+    readout = f"2D, last slice after {last:g} s" if last else "3D or simultaneous"
+    source = acquisition.m0.path.name if acquisition.m0.path else "this series"
+    times = ", ".join(f"{t:g}" for t in dict.fromkeys(acquisition.m0.repetition_time))
+    m0 = f"{acquisition.m0.kind.value}, {source}" + (
+        f", repetition time {times} s" if times else ""
+    )
+    lines = [
+        f"    {acquisition.path.name}: {acquisition.scheme.value}; {volumes}",
+        f"      delay/duration (volumes): {measurements}",
+        f"      readout: {readout}; M0: {m0}",
+    ]
+    lines += [f"      inferred: {name}: {text}" for name, text in acquisition.inferred.items()]
+    lines += [f"      {name} = {quantity}" for name, quantity in run.calibration.items()]
+    lines += [f"      warning: {warning}" for warning in run.warnings]
+    return lines
+
+
+def describe(plan: Plan) -> str:
+    """Tell a plan in words: runs found, protocols understood, constants with sources."""
+    lines = [f"warning: {warning}" for warning in plan.dataset.warnings]
+    for participant in plan.participants:
+        lines.append(f"sub-{participant.participant}")
+        for unit in participant.units:
+            joint = "quantified together" if unit.joint else "quantified alone"
+            lines.append(f"  {unit.title} ({joint})")
+            for run in unit.runs:
+                lines += _describe_run(run)
+        lines += [f"  error: {failure.message}" for failure in participant.failures]
+    return "\n".join(lines)

@@ -1,0 +1,334 @@
+"""A whole run at participant level: plan, workflow, records, reports, exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from asl_bids_app import __version__
+from asl_bids_app.bids.derivatives import (
+    PARTIAL,
+    describe_dataset,
+    remove_partial,
+    write_json,
+    write_text,
+)
+from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.workflows.options import AppOptions
+from asl_bids_app.workflows.plan import Failure, ParticipantPlan, Plan, describe, make_plan
+
+LOG = logging.getLogger("asl-app")
+
+
+def check_writable(folder: Path, name: str) -> None:
+    """Make a folder and try to write in it.
+
+    Raises
+    ------
+    InputError
+        If that can't be done.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f"{PARTIAL}{uuid.uuid4().hex}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            folder,
+            name,
+            f"no way to write there ({error.strerror})",
+            "a writable folder",
+            "mount it writable, or give another",
+        ) from error
+
+
+def new_run_id() -> str:
+    """Return a name for a run: its time, and a few letters against collisions."""
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+
+
+def choose_estimator(options: AppOptions) -> tuple[str, tuple[str, str]]:
+    """Return the name of the main estimator, and the model with its hash.
+
+    Raises
+    ------
+    AslAppError
+        If the model can't be used.
+    """
+    if options.estimator in {"bayes", "least-squares"}:
+        if options.model:
+            raise InputError("command line", "--model", options.model, "--estimator ensemble")
+        return options.estimator, ("", "")
+    from asl_bids_app.models.store import DEFAULT_MODEL, find_model, model_hash
+
+    name = options.model or DEFAULT_MODEL
+    if options.estimator is None and not options.model and find_model(name) is None:
+        LOG.info("no trained model is installed: the main maps are by least squares")
+        return "least-squares", ("", "")
+    return "ensemble", (name, model_hash(name))
+
+
+def run_participants(options: AppOptions, command: list[str]) -> int:
+    """Process the participants of a dataset.
+
+    Parameters
+    ----------
+    options
+        Of the run.
+    command
+        The command line, for records.
+
+    Returns
+    -------
+    int
+        0 only if every participant succeeded.
+
+    Raises
+    ------
+    AslAppError
+        If nothing can be done at all.
+    """
+    began = time.perf_counter()
+    started = datetime.now().astimezone().isoformat(timespec="seconds")
+    plan = make_plan(options)
+    if options.dry_run:
+        print(describe(plan))  # noqa: T201 - the answer that was asked for
+        return int(any(p.failures for p in plan.participants))
+    for warning in plan.dataset.warnings:
+        LOG.warning("%s", warning)
+    check_writable(options.output_dir, "output_dir")
+    check_writable(options.work_dir, "--work-dir")
+    estimator, model = choose_estimator(options)
+    run_id = new_run_id()
+    folder = options.output_dir / "logs" / run_id
+    with _LogFile(folder / "asl-app.log"):
+        LOG.info("asl-app %s, run %s", __version__, run_id)
+        LOG.info("%s", describe(plan))
+        describe_dataset(options.output_dir, options.bids_dir, plan.dataset.description)
+        planned = time.perf_counter()
+        records = _process(plan, options, estimator, model, folder)
+        shared = {
+            "run_id": run_id,
+            "version": __version__,
+            "started": started,
+            "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "command": command,
+            "options": options.to_json(),
+            **_machine(),
+        }
+        for record in records:
+            record.update(shared)
+            write_json(folder / f"sub-{record['participant']}.json", record)
+        computed = time.perf_counter()
+        _reports(options, records, folder)
+        report = {
+            **shared,
+            "seconds": {
+                "plan": round(planned - began, 3),
+                "workflow": round(computed - planned, 3),
+                "reports": round(time.perf_counter() - computed, 3),
+            },
+            "warnings": list(plan.dataset.warnings),
+            "participants": records,
+        }
+        write_json(folder / "config.json", {"command": command, "options": options.to_json()})
+        write_json(folder / "run.json", report)
+        if options.run_report:
+            write_json(options.run_report, report)
+        return _conclude(options, records, time.perf_counter() - began)
+
+
+def _machine() -> dict[str, Any]:
+    from asl_bids_app.workflows.execute import machine
+
+    facts = dict(machine())
+    return {"software": {"python": facts.pop("python"), **facts.pop("versions")}, "machine": facts}
+
+
+def _process(
+    plan: Plan, options: AppOptions, estimator: str, model: tuple[str, str], folder: Path
+) -> list[dict[str, Any]]:
+    """Run the workflow over all participants and return their records."""
+    for participant in plan.participants:
+        for failure in participant.failures:
+            LOG.error("%s", failure.message)
+    useful = [p for p in plan.participants if p.units]
+    finished: dict[str, tuple[list[dict[str, Any]], list[Failure]]] = {}
+    stop = options.stop_on_first_crash and any(p.failures for p in plan.participants)
+    if useful and not stop:
+        finished = _run(useful, options, estimator, model, folder)
+    records = []
+    for participant in plan.participants:
+        units, failures = finished.get(participant.participant, ([], []))
+        failures = [*participant.failures, *failures]
+        records.append(
+            {
+                "participant": participant.participant,
+                "status": _status(participant, units, failures),
+                "errors": [asdict(failure) for failure in failures],
+                "warnings": list(dict.fromkeys(w for unit in units for w in unit["warnings"])),
+                "plausibility": [text for unit in units for text in unit["plausibility"]],
+                "units": units,
+            }
+        )
+    return records
+
+
+def _run(
+    participants: list[ParticipantPlan],
+    options: AppOptions,
+    estimator: str,
+    model: tuple[str, str],
+    folder: Path,
+) -> dict[str, tuple[list[dict[str, Any]], list[Failure]]]:
+    from nipype.pipeline.engine import Workflow
+
+    from asl_bids_app.workflows.execute import clean, collect, prepare_records, run_workflow
+    from asl_bids_app.workflows.participant import participant_workflow
+    from asl_bids_app.workflows.prepare import given_tissue
+
+    if options.clean_workdir:
+        clean(options)
+    crash_folder = folder / "crash"
+    whole = Workflow(name="asl_app")
+    for participant in participants:
+        label = participant.participant
+        remove_partial(options.output_dir / f"sub-{label}")
+        prepare_records(options, participant)
+        tissue = given_tissue(options.derivatives, label)
+        whole.add_nodes([participant_workflow(participant, options, estimator, model, tissue)])
+    run_workflow(whole, options, crash_folder)
+    finished = {}
+    for participant in participants:
+        name = f"asl_app/sub_{''.join(c if c.isalnum() else '_' for c in participant.participant)}"
+        units, failures = collect(name, options, participant, crash_folder)
+        for failure in failures:
+            LOG.error("%s: %s: %s", failure.unit, failure.step, failure.message)
+        finished[participant.participant] = (units, failures)
+    return finished
+
+
+def _status(
+    participant: ParticipantPlan, units: list[dict[str, Any]], failures: list[Failure]
+) -> str:
+    if not failures:
+        return "complete"
+    if units:
+        return "partial"
+    return "failed" if participant.units or len(failures) > 1 else _why_none(failures[0])
+
+
+def _why_none(failure: Failure) -> str:
+    return "no ASL" if "found no ASL run" in failure.message else "failed"
+
+
+def _reports(options: AppOptions, records: list[dict[str, Any]], folder: Path) -> None:
+    """Write citation texts and reports; a report that fails is told and counts as an error."""
+    from asl_bids_app.reports.methods import methods_text
+    from asl_bids_app.reports.participant import write_participant_report
+
+    text = next((methods_text(r) for r in records if r["units"]), "")
+    if text:
+        write_text(folder / "CITATION.md", text)
+    for record in records:
+        try:
+            path = write_participant_report(options.output_dir, record["participant"])
+            LOG.info("report: %s", path)
+        except Exception as error:
+            LOG.error("sub-%s: no report: %s", record["participant"], error)
+            LOG.debug("report", exc_info=True)
+            failure = Failure(f"sub-{record['participant']}", "report", str(error))
+            record["errors"].append(asdict(failure))
+
+
+def _conclude(options: AppOptions, records: list[dict[str, Any]], seconds: float) -> int:
+    bad = [record for record in records if record["errors"]]
+    implausible = [record for record in records if record["plausibility"]]
+    for record in implausible:
+        for sentence in record["plausibility"]:
+            LOG.warning("sub-%s: implausible: %s", record["participant"], sentence)
+    for record in records:
+        for unit in record["units"]:
+            LOG.info("maps: %s", options.output_dir / unit["outputs"][-1])
+    LOG.info(
+        "%d of %d participants complete in %.1f s; output in %s",
+        len(records) - len(bad),
+        len(records),
+        seconds,
+        options.output_dir,
+    )
+    return int(bool(bad) or (options.fail_on_implausible and bool(implausible)))
+
+
+def rebuild_reports(options: AppOptions) -> int:
+    """Write the reports of participants again, from the derivatives.
+
+    Returns
+    -------
+    int
+        0 only if every report was written.
+    """
+    from asl_bids_app.reports.participant import write_participant_report
+
+    known = sorted(
+        {p.stem.removeprefix("sub-") for p in options.output_dir.glob("logs/*/sub-*.json")}
+    )
+    wanted = list(options.participant_label) or known
+    if not wanted:
+        raise InputError(options.output_dir, "", "no record of a participant", "an earlier run")
+    failed = False
+    for label in wanted:
+        try:
+            LOG.info("report: %s", write_participant_report(options.output_dir, label))
+        except (AslAppError, OSError) as error:
+            LOG.error("sub-%s: %s", label, error)
+            failed = True
+    return int(failed)
+
+
+def write_boilerplate(options: AppOptions) -> int:
+    """Write the methods text of what would be run, and nothing else."""
+    from asl_bids_app.reports.methods import methods_text
+    from asl_bids_app.workflows.finish import planned_facts
+
+    plan = make_plan(options)
+    estimator, _ = choose_estimator(options)
+    check_writable(options.output_dir, "output_dir")
+    for participant in plan.participants:
+        if participant.units:
+            record = {
+                "participant": participant.participant,
+                "version": __version__,
+                "options": options.to_json(),
+                **_machine(),
+                "units": [planned_facts(unit, estimator, options) for unit in participant.units],
+            }
+            path = options.output_dir / "logs" / "CITATION.md"
+            write_text(path, methods_text(record))
+            LOG.info("methods text: %s", path)
+            return 0
+    raise InputError(options.bids_dir, "", "no run that can be processed", "an ASL run")
+
+
+class _LogFile:
+    """Copies the log into a file for the length of a run."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.handler = logging.FileHandler(path, encoding="utf-8")
+        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def __enter__(self) -> None:
+        LOG.addHandler(self.handler)
+        LOG.debug("process %d", os.getpid())
+
+    def __exit__(self, *_: object) -> None:
+        LOG.removeHandler(self.handler)
+        self.handler.close()

@@ -1,0 +1,22 @@
+"""Intermediate results between the steps of a workflow, in the work folder only."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+from asl_bids_app.bids.derivatives import whole
+
+
+def save(value: Any, path: Path) -> Path:
+    """Write a value of this package; the file appears whole or not at all."""
+    with whole(path) as beside, beside.open("wb") as stream:
+        pickle.dump(value, stream, protocol=pickle.HIGHEST_PROTOCOL)
+    return path
+
+
+def load(path: Path | str) -> Any:
+    """Read what `save` wrote. Only ever files of the run's own work folder."""
+    with Path(path).open("rb") as stream:
+        return pickle.load(stream)

@@ -1,0 +1,275 @@
+"""From prepared runs to maps and derivatives of one series, alone or joint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from asl_bids_app import __version__
+from asl_bids_app.bids.derivatives import perf_folder, write_image, write_json, write_table
+from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.calibration import join as join_calibrations
+from asl_bids_app.estimators.base import ParameterMaps
+from asl_bids_app.estimators.noise import NoiseEstimate, estimate_noise
+from asl_bids_app.protocol import Protocol
+from asl_bids_app.protocol import join as join_protocols
+from asl_bids_app.series import Series, to_slices, to_volume
+from asl_bids_app.workflows.plan import PlannedRun, PlannedUnit
+from asl_bids_app.workflows.prepare import PreparedRun
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """A series ready for an estimator, with the geometry to write its maps.
+
+    Attributes
+    ----------
+    series : Series
+    noise : NoiseEstimate
+    affine : array, shape (4, 4)
+    slice_axis : int
+    prepared : PreparedRun
+        The run whose space this is.
+    facts : mapping
+        What was done to each run, for records.
+    warnings : tuple of str
+    """
+
+    series: Series
+    noise: NoiseEstimate
+    affine: np.ndarray
+    slice_axis: int
+    prepared: PreparedRun
+    facts: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+
+def protocol_of(run: PlannedRun, prepared: PreparedRun, slice_time: np.ndarray) -> Protocol:
+    """Return the protocol of the averaged measurements of a run."""
+    n = len(prepared.post_labeling_delay)
+    # A 3D readout has one row: it serves any number of slices.
+    times = slice_time[:, None] if np.any(slice_time) else np.zeros((1, 1))
+    return Protocol(
+        (run.acquisition.scheme,) * n,
+        torch.tensor(prepared.post_labeling_delay, dtype=torch.float32),
+        torch.tensor(prepared.label_duration, dtype=torch.float32),
+        torch.tensor(np.repeat(times, n, axis=1), dtype=torch.float32),
+    )
+
+
+def series_of(run: PlannedRun, prepared: PreparedRun, slice_time: np.ndarray) -> Series:
+    """Return the series of one prepared run."""
+    axis = run.acquisition.slice_axis
+
+    def tensor(volume: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(to_slices(volume, axis)))
+
+    error = prepared.standard_error
+    return Series(
+        protocol_of(run, prepared, slice_time),
+        run.calibration,
+        tensor(np.where(prepared.mask[..., None], prepared.delta_m, 0).astype(np.float32)),
+        tensor(prepared.mask),
+        torch.tensor(prepared.repeats),
+        tensor(error.astype(np.float32)) if np.isfinite(error).any() else None,
+    )
+
+
+def join_series(first: Series, second: Series) -> Series:
+    """Put two series of one grid together; the mask is what both cover."""
+    mask = first.mask & second.mask
+    errors = [s.standard_error for s in (first, second)]
+    error = None
+    if any(e is not None for e in errors):
+        filled = [
+            torch.full_like(s.delta_m, float("nan")) if e is None else e
+            for s, e in zip((first, second), errors, strict=True)
+        ]
+        error = torch.cat(filled, dim=1)
+    return Series(
+        join_protocols(first.protocol, second.protocol),
+        join_calibrations(first.calibration, second.calibration),
+        torch.cat([first.delta_m, second.delta_m], dim=1) * mask.unsqueeze(1),
+        mask,
+        torch.cat([first.repeats, second.repeats]),
+        error,
+    )
+
+
+def assemble(unit: PlannedUnit, prepared: list[PreparedRun], *, move: bool) -> Assembled:
+    """Make the series of a unit from its prepared runs.
+
+    Parameters
+    ----------
+    unit
+        What belongs together.
+    prepared
+        Its runs, in order; the first one's space is that of the result.
+    move
+        Look for head motion between the runs and undo it.
+    """
+    from asl_bids_app.workflows.space import into_space
+
+    first_run, first = unit.runs[0], prepared[0]
+    series = series_of(first_run, first, first_run.acquisition.slice_time)
+    warnings = [*first_run.warnings, *first.warnings]
+    facts = {first_run.acquisition.path.name: dict(first.facts)}
+    for run, other in zip(unit.runs[1:], prepared[1:], strict=True):
+        placed, slice_time, how = into_space(run, other, first_run, first, move=move)
+        series = join_series(series, series_of(run, placed, slice_time))
+        warnings += [*run.warnings, *placed.warnings]
+        facts[run.acquisition.path.name] = {**placed.facts, "space": how}
+    return Assembled(
+        series,
+        estimate_noise(series),
+        first.affine,
+        first_run.acquisition.slice_axis,
+        first,
+        facts,
+        tuple(dict.fromkeys(warnings)),
+    )
+
+
+def protocol_json(series: Series) -> list[dict[str, Any]]:
+    """Return the measurements for a sidecar."""
+    protocol = series.protocol
+    times = protocol.slice_time.tolist()
+    return [
+        {
+            "Scheme": scheme.value,
+            "PostLabelingDelay": round(float(protocol.post_labeling_delay[i]), 6),
+            "LabelingDuration": round(float(protocol.label_duration[i]), 6),
+            "Repeats": int(series.repeats[i]),
+            "SliceTiming": [round(row[i], 6) for row in times] if len(times) > 1 else None,
+        }
+        for i, scheme in enumerate(protocol.schemes)
+    ]
+
+
+def sidecar_of(
+    unit: PlannedUnit, assembled: Assembled, maps: ParameterMaps, model: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return what the sidecars of all images of a unit share."""
+    sources = []
+    for run in unit.runs:
+        root = next(
+            p for p in run.acquisition.path.parents if p.name == f"sub-{unit.entities['sub']}"
+        ).parent
+        paths = [
+            run.acquisition.path,
+            *([run.acquisition.m0.path] if run.acquisition.m0.path else []),
+        ]
+        sources += [f"bids:raw:{path.relative_to(root).as_posix()}" for path in paths]
+    return {
+        "Sources": sources,
+        "SkullStripped": True,
+        "EstimationMethod": maps.estimator,
+        "Model": dict(model) if model else None,
+        "Measurements": protocol_json(assembled.series),
+        "Calibration": assembled.series.calibration.to_json(),
+        "NoiseEstimation": assembled.noise.method,
+        "Preprocessing": assembled.facts,
+        "Warnings": list(assembled.warnings),
+        "SoftwareVersion": f"asl-bids-app {__version__}",
+    }
+
+
+def write_unit(
+    output_dir: Path,
+    unit: PlannedUnit,
+    assembled: Assembled,
+    maps: ParameterMaps,
+    baseline: ParameterMaps | None,
+    tissue: Mapping[str, np.ndarray] | None,
+    confounds: Mapping[str, np.ndarray] | None,
+    quality: tuple[Mapping[str, float], Mapping[str, Any]] | None,
+    model: Mapping[str, Any] | None,
+    warnings: tuple[str, ...] = (),
+) -> list[Path]:
+    """Write all derivatives of a unit.
+
+    Parameters
+    ----------
+    tissue
+        Probabilities by output key (``gm``, ``wm``, ``csf``), (X, Y, Z).
+    confounds
+        Columns of the confounds table.
+    quality
+        Metrics, and their dictionary.
+    model
+        Name, version and hash of the ensemble's model.
+
+    Returns
+    -------
+    list of Path
+        The files written, sidecars left out.
+    """
+    folder = perf_folder(output_dir, unit.entities)
+    shared = sidecar_of(unit, assembled, maps, model)
+    shared["Warnings"] = [*shared["Warnings"], *warnings]
+
+    def volume(slices: torch.Tensor) -> np.ndarray:
+        return to_volume(slices.numpy(), assembled.slice_axis)
+
+    mask = assembled.series.mask
+    images: dict[str, np.ndarray] = {
+        "delta_m": volume(assembled.series.delta_m),
+        "noise": volume(assembled.noise.noise_sd * mask.unsqueeze(1)),
+        "m0": assembled.prepared.m0,
+        "mask": volume(mask),
+        "residual": volume(maps.residual),
+        "flags": volume(maps.flags),
+        **{key: volume(getattr(maps, key)) for key in ("att_sd", "cbf_sd", "att", "cbf")},
+        **(tissue or {}),
+    }
+    if baseline is not None:
+        for key in ("flags", "att_sd", "cbf_sd", "att", "cbf"):
+            images[f"lsq_{key}"] = volume(getattr(baseline, key))
+    written = []
+    # The main maps come last: where they stand, everything stands.
+    for key in [k for k in images if k not in {"cbf", "att"}] + ["att", "cbf"]:
+        extra: dict[str, Any] = {}
+        if key.startswith("lsq_") and baseline is not None:
+            extra = {"EstimationMethod": baseline.estimator, "Model": None}
+        if key == "m0":
+            extra = {"SkullStripped": False}
+        if key == "mask":
+            extra = {"Type": "Brain"}
+        output = OUTPUTS[key]
+        written.append(
+            write_image(
+                folder, unit.entities, output, images[key], assembled.affine, shared | extra
+            )
+        )
+    for key, table in (("confounds", confounds), ("quality", quality)):
+        if table is None:
+            continue
+        path = folder / OUTPUTS[key].name(unit.entities)
+        if key == "quality":
+            values, dictionary = table
+            write_json(path.with_suffix(".json"), dictionary)
+            write_table(path, {name: [value] for name, value in values.items()})
+        else:
+            write_json(path.with_suffix(".json"), CONFOUNDS)
+            write_table(path, table)
+        written.append(path)
+    return written
+
+
+CONFOUNDS = {
+    **{
+        f"trans_{axis}": {"Description": f"Translation along {axis}", "Units": "mm"}
+        for axis in "xyz"
+    },
+    **{f"rot_{axis}": {"Description": f"Rotation about {axis}", "Units": "rad"} for axis in "xyz"},
+    "framewise_displacement": {
+        "Description": "Sum of the absolute changes of the six parameters from the volume before, "
+        "rotations as arcs of 50 mm (Power 2012, doi:10.1016/j.neuroimage.2011.10.018)",
+        "Units": "mm",
+    },
+}
