@@ -1,0 +1,157 @@
+"""What each volume is: `aslcontext.tsv`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from asl_bids_app.bids.fields import did_you_mean
+from asl_bids_app.bids.files import shown
+from asl_bids_app.bids.layout import RunFiles
+from asl_bids_app.errors import InputError
+
+VOLUME_TYPES: Final = ("control", "label", "deltam", "m0scan", "cbf", "noRF", "n/a")
+PERFUSION: Final = frozenset({"control", "label", "deltam"})
+"""Volumes that have a delay."""
+
+NICKNAMES: Final = MappingProxyType(
+    {"tag": "label", "m0": "m0scan", "m0image": "m0scan", "perfusion": "deltam", "na": "n/a"}
+)
+
+
+def read(run: RunFiles, n_volumes: int) -> tuple[str, ...]:
+    """Read the type of every volume.
+
+    Parameters
+    ----------
+    run
+        The run.
+    n_volumes
+        Number of volumes of its image.
+
+    Raises
+    ------
+    InputError
+        If there is no table, no such column, an unknown type or a wrong number of rows.
+    """
+    if run.aslcontext is None:
+        stem = run.path.name.partition(".")[0].removesuffix("_asl")
+        place = shown(run.path.with_name(f"{stem}_aslcontext.tsv"), run.root)
+        expected = f"a table that names the type of each of the {n_volumes} volumes"
+        raise InputError(place, "", "no such file", expected, "write it from the protocol")
+    name = shown(run.aslcontext, run.root)
+    rows = _rows(run.aslcontext, name)
+    for number, kind in enumerate(rows):
+        if kind not in VOLUME_TYPES:
+            nickname = NICKNAMES.get(kind.strip().casefold())
+            cure = f"write {nickname}" if nickname else did_you_mean(kind, VOLUME_TYPES)
+            found = f"{kind!r} in row {number + 1}" if kind else f"an empty row {number + 1}"
+            expected = "one of " + ", ".join(VOLUME_TYPES)
+            raise InputError(name, "volume_type", found, expected, cure)
+    if len(rows) != n_volumes:
+        expected = f"{n_volumes}, the number of volumes of {run.path.name}"
+        cure = "add or remove rows so that each volume has one"
+        if len(rows) < n_volumes and "m0scan" not in rows:
+            cure += "; are M0 volumes in the image that have no row"
+        raise InputError(name, "volume_type", f"{len(rows)} rows", expected, cure)
+    return tuple(rows)
+
+
+def _rows(path: Path, name: str) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise InputError(name, "", found, "a table with the column volume_type") from error
+    except UnicodeDecodeError as error:
+        raise InputError(name, "", "bytes that are no UTF-8 text", "a table") from error
+    cells = [line.rstrip("\r").split("\t") for line in lines]
+    while cells and not "".join(cells[-1]).strip():
+        cells.pop()
+    if not cells:
+        raise InputError(name, "", "an empty file", "a table with the column volume_type")
+    header = [cell.strip() for cell in cells[0]]
+    if "volume_type" not in header:
+        looks_headless = header[0] in VOLUME_TYPES
+        cure = "put the line volume_type first" if looks_headless else ""
+        raise InputError(name, "header", repr(header[0]), "volume_type", cure)
+    column = header.index("volume_type")
+    return [row[column].strip() if column < len(row) else "" for row in cells[1:]]
+
+
+def settle(kinds: tuple[str, ...], run: RunFiles, warnings: list[str]) -> tuple[str, ...]:
+    """Decide which volumes are quantified where a run holds the same thing twice.
+
+    Control-label pairs win over `deltam`, and both over `cbf`; the rest becomes ``n/a``.
+
+    Raises
+    ------
+    InputError
+        If nothing is left that can be quantified.
+    """
+    name = shown(run.aslcontext, run.root) if run.aslcontext else run.name
+    present = set(kinds)
+    if not present & PERFUSION:
+        if "cbf" in present:
+            units = "" if "Units" in run.metadata else ", of unknown Units,"
+            found = f"only cbf volumes{units} made by another program"
+            cure = "give the control and label (or deltam) volumes that they were made from"
+        else:
+            found, cure = "no control, label or deltam volume", ""
+        raise InputError(name, "volume_type", found, "volumes to quantify", cure)
+    drop = {"cbf"} & present
+    if present & {"control", "label"}:
+        drop |= {"deltam"} & present
+    for kind in sorted(drop):
+        kept = "deltam" if "deltam" in present - drop else "control and label"
+        units = " (and have no Units)" if kind == "cbf" and "Units" not in run.metadata else ""
+        warnings.append(
+            f"{name}: volume_type: found {kind} beside {kept} volumes; the {kind} volumes{units} "
+            "are left out"
+        )
+    return tuple("n/a" if kind in drop else kind for kind in kinds)
+
+
+def check_pairs(
+    kinds: Sequence[str], delay: np.ndarray, duration: np.ndarray, name: str, sidecar: str
+) -> None:
+    """Check that each combination of delay and duration has as many controls as labels.
+
+    Parameters
+    ----------
+    kinds
+        Volume types.
+    delay, duration : array, shape (n_volumes,)
+        Seconds.
+    name, sidecar
+        What messages call the table and the sidecar.
+
+    Raises
+    ------
+    InputError
+    """
+    count = Counter(kinds)
+    if count["control"] != count["label"]:
+        found = f"{count['control']} control and {count['label']} label volumes"
+        cure = "mark a volume without partner n/a"
+        raise InputError(name, "volume_type", found, "as many of both", cure)
+    by_timing: dict[tuple[float, float], Counter[str]] = {}
+    for kind, *timing in zip(kinds, delay.tolist(), duration.tolist(), strict=True):
+        if kind in {"control", "label"}:
+            key = (round(timing[0], 6), round(timing[1], 6))
+            by_timing.setdefault(key, Counter())[kind] += 1
+    for (pld, length), n in by_timing.items():
+        if n["control"] != n["label"]:
+            raise InputError(
+                sidecar,
+                "PostLabelingDelay",
+                f"{n['control']} control and {n['label']} label volumes with a delay of {pld:g} s "
+                f"and a duration of {length:g} s",
+                "as many of both",
+                "give the two volumes of a pair the same times; check the order of the volumes",
+            )

@@ -1,0 +1,242 @@
+"""Reading typed values from a sidecar, with the usual converter faults told by name."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+
+from asl_bids_app.bids.files import DataFile
+from asl_bids_app.errors import InputError
+
+COUSINS: Final = MappingProxyType(
+    {
+        "ArterialSpinLabelingType": ("LabelingType", "ASLType"),
+        "PostLabelingDelay": (
+            "PostLabelDelay",
+            "InitialPostLabelDelay",
+            "InversionTime",
+            "InversionTimes",
+            "PLD",
+        ),
+        "LabelingDuration": ("LabelDuration", "TagDuration", "BolusDuration"),
+        "BolusCutOffDelayTime": ("BolusDuration", "BolusCutOffTime", "TI1"),
+        "RepetitionTimePreparation": ("RepetitionTime",),
+        "M0Estimate": ("M0",),
+    }
+)
+"""Keys that converters write instead of a BIDS key."""
+
+LONGEST: Final = MappingProxyType(
+    {
+        "PostLabelingDelay": 10.0,
+        "LabelingDuration": 10.0,
+        "BolusCutOffDelayTime": 10.0,
+        "SliceTiming": 10.0,
+        "RepetitionTimePreparation": 100.0,
+        "EchoTime": 1.0,
+    }
+)
+"""Seconds; anything longer is milliseconds in disguise."""
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What was concluded and what is to be said while a run is understood."""
+
+    warnings: list[str] = field(default_factory=list)
+    inferred: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The sidecar of an image, read key by key.
+
+    Attributes
+    ----------
+    file : DataFile
+    notes : Notes
+        Collects warnings and conclusions.
+    lenient : bool
+        Whether keys that BIDS requires but nothing here needs may be missing.
+    """
+
+    file: DataFile
+    notes: Notes
+    lenient: bool = False
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.file.metadata
+
+    def __getitem__(self, key: str) -> Any:
+        return self.file.metadata[key]
+
+    def get(self, key: str) -> Any:
+        """Return the raw value of a key; None if it is missing."""
+        return self.file.metadata.get(key)
+
+    def fault(self, key: str, found: str, expected: str, cure: str = "") -> InputError:
+        """Return an error about a key, citing the file that holds it."""
+        return InputError(self.file.cite(key), key, found, expected, cure)
+
+    def warn(self, key: str, found: str, expected: str, outcome: str) -> None:
+        """Note a warning about a key."""
+        self.notes.warnings.append(
+            f"{self.file.cite(key)}: {key}: found {found}, expected {expected}; {outcome}"
+        )
+
+    def missing(self, key: str, expected: str, cure: str = "") -> InputError:
+        """Return the error that a key is missing, with a likely cause."""
+        metadata = self.file.metadata
+        cousins = [k for k in COUSINS.get(key, ()) if k in metadata]
+        cousins += difflib.get_close_matches(key, metadata.keys(), n=1, cutoff=0.85)
+        if not self.file.sidecars:
+            return InputError(self.file.sidecar, key, "no sidecar at all", expected, cure)
+        if cousins:
+            value = show(metadata[cousins[0]])
+            cure = f"the sidecar has {cousins[0]} = {value}: rename it to {key} if that is meant"
+        return self.fault(key, "nothing", expected, cure)
+
+    def demand(self, key: str, expected: str) -> None:
+        """Require a key that BIDS requires and nothing here needs.
+
+        Raises
+        ------
+        InputError
+            If it is missing; a warning instead where reading is lenient.
+        """
+        if key in self:
+            return
+        if not self.lenient:
+            cure = "complete the sidecar, or go on without it by --skip-bids-validation"
+            raise self.missing(key, expected, cure)
+        self.warn(key, "nothing", expected, "not needed here")
+
+    def flag(self, key: str) -> bool:
+        """Return a key that is true or false; it must be there."""
+        expected = "true or false"
+        if key not in self:
+            raise self.missing(key, expected)
+        return self.flag_or(key, default=False)
+
+    def flag_or(self, key: str, *, default: bool) -> bool:
+        """Return a key that is true or false, or the default if it is missing."""
+        value = self.file.metadata.get(key, default)
+        if not isinstance(value, bool):
+            raise self.fault(key, show(value), "true or false", "write it without quotes")
+        return value
+
+    def choice(self, key: str, choices: Sequence[str]) -> str:
+        """Return a key that is one of some words; it must be there."""
+        expected = "one of " + ", ".join(choices)
+        if key not in self:
+            raise self.missing(key, expected)
+        value = self[key]
+        if value not in choices:
+            raise self.fault(key, show(value), expected, did_you_mean(value, choices))
+        return value
+
+    def number(self, key: str, expected: str) -> float:
+        """Return a key that is one positive number; it must be there."""
+        if key not in self:
+            raise self.missing(key, expected)
+        values = self.numbers(key, expected)
+        if len(values) != 1 or values[0] <= 0:
+            raise self.fault(key, show(self[key]), expected)
+        return values[0]
+
+    def numbers(self, key: str, expected: str) -> list[float]:
+        """Return a scalar or a list as a list of finite numbers, none negative.
+
+        Raises
+        ------
+        InputError
+            Also if a time is so long that it must be milliseconds.
+        """
+        value = self[key]
+        values = value if isinstance(value, list) else [value]
+        if not values:
+            raise self.fault(key, "an empty list", expected)
+        for i, each in enumerate(values):
+            place = f" at position {i} (counted from 0)" if len(values) > 1 else ""
+            if isinstance(each, bool) or not isinstance(each, int | float):
+                cure = "write numbers without quotes" if isinstance(each, str) else ""
+                raise self.fault(key, f"{show(each)}{place}", expected, cure)
+            if not math.isfinite(each) or each < 0:
+                raise self.fault(key, f"{each:g}{place}", f"{expected}, finite and not negative")
+        limit = LONGEST.get(key, math.inf)
+        longest = max(values)
+        if longest > limit:
+            cure = "divide by 1000: the values look like milliseconds"
+            raise self.fault(key, f"{longest:g}", f"seconds, at most {limit:g}", cure)
+        return [float(each) for each in values]
+
+    def per_volume(self, key: str, kinds: Sequence[str], expected: str) -> np.ndarray:
+        """Return one value for each volume from a scalar or a list; the key must be there.
+
+        Parameters
+        ----------
+        key
+            A time.
+        kinds
+            The volume types.
+        expected
+            What it is, for messages.
+
+        Returns
+        -------
+        array, shape (n_volumes,)
+        """
+        n = len(kinds)
+        if key not in self:
+            raise self.missing(key, expected)
+        values = self.numbers(key, expected)
+        if len(values) == n:
+            return np.array(values)
+        if len(values) == 1:
+            if isinstance(self[key], list):
+                self.warn(key, "a list of one", f"a number or {n} values", "taken for all volumes")
+            return np.full(n, values[0])
+        raise self.fault(
+            key,
+            f"{len(values)} values",
+            f"1 or {n}, one for each volume of the image",
+            _length_cure(len(values), kinds),
+        )
+
+
+def _length_cure(found: int, kinds: Sequence[str]) -> str:
+    calibration = sum(kind not in {"control", "label", "deltam"} for kind in kinds)
+    labelled = len(kinds) - calibration
+    pairs = labelled // 2 if "label" in kinds else labelled
+    if calibration and found == labelled:
+        return "give the m0scan volumes a value too (0 for delays and durations)"
+    if found == pairs and "label" in kinds:
+        return "give the value of a pair to its control and to its label"
+    if found < pairs and pairs % found == 0:
+        return (
+            "the values look like one for each distinct delay: repeat each for every volume "
+            "that it belongs to, in the order of the volumes, with 0 at m0scan"
+        )
+    return "give one value for each volume of the image, m0scan included"
+
+
+def show(value: Any) -> str:
+    """Return a value of a sidecar, short enough for a message."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def did_you_mean(value: Any, choices: Sequence[str]) -> str:
+    """Return a cure for a misspelt word; empty if none is near."""
+    if not isinstance(value, str):
+        return ""
+    by_case = {choice.casefold(): choice for choice in choices}
+    near = difflib.get_close_matches(value.strip().casefold(), by_case, n=1, cutoff=0.6)
+    return f"write {by_case[near[0]]}" if near else ""

@@ -1,0 +1,183 @@
+"""The header of a NIfTI image, and what can be wrong with the file before it is read."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from asl_bids_app.errors import InputError
+
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Image
+
+HEADER_BYTES: Final = 348
+GZIP_MAGIC: Final = b"\x1f\x8b"
+VOXEL_MM: Final = (0.2, 50.0)
+"""Voxel sizes outside this range are a fault of the header."""
+
+POINTERS: Final = {
+    b"version https://git-lfs": ("a Git LFS pointer", "run git lfs pull"),
+    b"/annex/objects": ("a git-annex pointer", "run datalad get or git annex get"),
+}
+BROKEN: Final = (OSError, EOFError, zlib.error, ValueError)
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """What an image says of itself.
+
+    Attributes
+    ----------
+    path : Path
+    name : str
+        What messages call it.
+    shape : tuple of int
+        3D or 4D.
+    affine : array, shape (4, 4)
+        Voxel to scanner, mm.
+    zooms : tuple of 3 float
+        Voxel size, mm.
+    warnings : tuple of str
+    """
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    zooms: tuple[float, float, float]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def n_volumes(self) -> int:
+        """Number of volumes; 1 for a 3D image."""
+        return self.shape[3] if len(self.shape) == 4 else 1
+
+    def __str__(self) -> str:
+        size = " x ".join(f"{zoom:.3g}" for zoom in self.zooms)
+        return f"{' x '.join(map(str, self.shape))} voxels of {size} mm"
+
+
+def read_header(path: Path | str, name: str | None = None) -> Header:
+    """Read and check the header of a NIfTI image; no image data is read.
+
+    Parameters
+    ----------
+    path
+        The image.
+    name
+        What messages call it; the path if None.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, truncated, no NIfTI, of more than 4 dimensions, or its
+        affine or voxel size is impossible.
+    """
+    return open_image(Path(path), name or str(path))[1]
+
+
+def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
+    """Open an image and read its header; as `read_header`."""
+    import nibabel as nib
+
+    _check_file(path, name)
+    expected = "a NIfTI image"
+    cure = "copy or convert it again"
+    try:
+        image = nib.load(path)
+        shape = tuple(int(n) for n in image.shape)
+        affine = np.asarray(image.affine, dtype=float)
+    except (*BROKEN, nib.filebasedimages.ImageFileError, KeyError) as error:
+        raise InputError(
+            name, "", f"no readable header ({short(error)})", expected, cure
+        ) from error
+    if not isinstance(image, nib.Nifti1Image | nib.Nifti2Image):
+        raise InputError(name, "", type(image).__name__, expected)
+    kind = image.get_data_dtype()
+    if kind.fields is not None or kind.kind == "c":
+        what = "complex" if kind.kind == "c" else "colour"
+        raise InputError(name, "data type", f"{what} values", "magnitude values")
+    while len(shape) > 4 and shape[-1] == 1:
+        shape = shape[:-1]
+        image = image.slicer[..., 0]
+    if len(shape) not in (3, 4) or min(shape) < 1:
+        found = f"{len(shape)}D ({' x '.join(map(str, shape))})"
+        raise InputError(name, "dimensions", found, "3D or 4D", "convert the series again")
+    header = Header(path, name, shape, affine, (0.0, 0.0, 0.0))
+    return image, _check_geometry(header, image.header)
+
+
+def _check_file(path: Path, name: str) -> None:
+    """Tell what is wrong with a file before the library stumbles over it."""
+    expected = "a NIfTI image"
+    if not path.exists():
+        if path.is_symlink():
+            cure = "run datalad get or git annex get, or mount the place it points to"
+            raise InputError(name, "", f"a broken link to {path.readlink()}", expected, cure)
+        raise InputError(name, "", "no such file", expected)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(HEADER_BYTES)
+    except OSError as error:
+        raise InputError(name, "", error.strerror or str(error), expected) from error
+    for magic, (found, cure) in POINTERS.items():
+        if start.startswith(magic):
+            raise InputError(name, "", found, expected, cure)
+    if not start:
+        raise InputError(name, "", "an empty file", expected, "copy or convert it again")
+    zipped, named = start.startswith(GZIP_MAGIC), path.name.endswith(".gz")
+    if zipped and not named:
+        raise InputError(name, "", "gzip data", "a plain .nii", "rename it to .nii.gz")
+    is_header = start[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c")
+    if named and is_header:
+        raise InputError(name, "", "a plain NIfTI", "gzip data", "rename it to .nii")
+    if not zipped and not is_header:
+        size = path.stat().st_size
+        found = f"{size} byte{'s' * (size != 1)} that are no NIfTI"
+        raise InputError(name, "", found, expected, "copy or convert it again")
+    if not zipped and len(start) < HEADER_BYTES:
+        raise InputError(name, "", f"{len(start)} bytes", "a header of 348", "copy it again")
+    if zipped:
+        try:
+            with gzip.open(path) as stream:
+                stream.read(HEADER_BYTES)
+        except BROKEN as error:
+            found = f"damaged gzip data ({short(error)})"
+            raise InputError(name, "", found, expected, "copy or convert it again") from error
+
+
+def _check_geometry(header: Header, raw: Any) -> Header:
+    name, affine = header.name, header.affine
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise InputError(name, "affine", "no invertible matrix", "voxel to scanner in mm")
+    zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    low, high = VOXEL_MM
+    if zooms.min() < low or zooms.max() > high:
+        units = raw.get_xyzt_units()[0]
+        cure = f"the header says {units}: convert it to mm" if units in {"meter", "micron"} else ""
+        found = " x ".join(f"{zoom:.3g}" for zoom in zooms) + " mm"
+        raise InputError(name, "voxel size", found, f"{low:g} to {high:g} mm", cure)
+    warnings = []
+    if int(raw["qform_code"]) == 0 and int(raw["sform_code"]) == 0:
+        warnings.append(
+            f"{name}: affine: found neither qform nor sform, expected an orientation; the "
+            "axes are taken as right, anterior, superior"
+        )
+    pixdim = np.asarray(raw.get_zooms()[:3], dtype=float)
+    if not np.allclose(pixdim, zooms, rtol=0.02):
+        found = " x ".join(f"{zoom:.3g}" for zoom in pixdim)
+        used = " x ".join(f"{zoom:.3g}" for zoom in zooms)
+        warnings.append(
+            f"{name}: pixdim: found {found} mm, expected {used} mm as in the affine, which is used"
+        )
+    return replace(header, zooms=tuple(float(zoom) for zoom in zooms), warnings=tuple(warnings))
+
+
+def short(error: BaseException) -> str:
+    """Return the text of another library's error on one short line."""
+    return " ".join(str(error).split())[:80] or type(error).__name__

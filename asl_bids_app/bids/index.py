@@ -1,0 +1,138 @@
+"""The index of a dataset's perfusion files, made by pybids."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from asl_bids_app.bids.files import Name, parse_name
+from asl_bids_app.errors import InputError
+
+if TYPE_CHECKING:
+    from bids import BIDSLayout
+
+IMAGES: Final = (".nii", ".nii.gz")
+QUERIES: Final = ("asl", "m0scan")
+"""Keys of a filter file that mean something here, as in NiPreps."""
+
+
+def build_queries(
+    filters: Mapping[str, Mapping[str, Any]] | None,
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the pybids queries with a filter file worked in, and warnings.
+
+    Raises
+    ------
+    InputError
+        If the filters are no objects in an object.
+    """
+    from bids.layout import Query
+
+    queries: dict[str, dict[str, Any]] = {
+        "asl": {"datatype": "perf", "suffix": "asl", "extension": list(IMAGES)},
+        "m0scan": {"datatype": ["perf", "fmap"], "suffix": "m0scan", "extension": list(IMAGES)},
+    }
+    option = "--bids-filter-file"
+    if filters is not None and not isinstance(filters, Mapping):
+        raise InputError("command line", option, type(filters).__name__, "a JSON object {...}")
+
+    def value(item: Any) -> Any:
+        if isinstance(item, list):
+            return [value(each) for each in item]
+        return {None: Query.NONE, "*": Query.ANY}.get(item, item)
+
+    unused = []
+    for key, wanted in (filters or {}).items():
+        if not isinstance(wanted, Mapping):
+            raise InputError("command line", option, json.dumps(wanted), f"{key}: {{...}}")
+        if key in QUERIES:
+            queries[key] |= {entity: value(item) for entity, item in wanted.items()}
+        else:
+            unused.append(f"{option}: {key} is not used; this app reads {' and '.join(QUERIES)}")
+    return queries, unused
+
+
+class Index:
+    """The files that matter, indexed by pybids."""
+
+    def __init__(self, root: Path, labels: Sequence[str], database: Path | str | None) -> None:
+        from bids import BIDSLayout, BIDSLayoutIndexer
+
+        self.root = root
+        # One pattern for all that may be entered or indexed; pybids tests folders and files
+        # as paths from the root on. Validation would hide misnamed files without a word.
+        subjects = "|".join(re.escape(label) for label in labels)
+        folder = rf"/sub-(?:{subjects})(?:/ses-[^/]+)?(?:/(?:perf|fmap))?"
+        file = r"/[^/]*(?:asl|m0scan|aslcontext)\.(?:json|tsv|nii|nii\.gz)"
+        keep = re.compile(rf"^(?!(?:{folder}|(?:{folder})?{file})$)")
+        database = None if database is None else Path(database).absolute()
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            self._layout: BIDSLayout = BIDSLayout(
+                root,
+                validate=False,
+                config=[_config()],
+                database_path=database,
+                indexer=BIDSLayoutIndexer(validate=False, ignore=[keep], index_metadata=False),
+            )
+        except PermissionError as error:
+            raise InputError(str(error.filename), "", "no permission", "to read it") from error
+        except (SQLAlchemyError, OSError) as error:
+            place = str(database or root)
+            raise InputError(place, "", str(error), "a folder for the pybids index") from error
+        if Path(self._layout.root) != root:
+            raise InputError(
+                str(database),
+                "--bids-database-dir",
+                f"the index of {self._layout.root}",
+                f"that of {root}",
+                "give another folder, or remove this one",
+            )
+
+    def query(self, query: Mapping[str, Any]) -> dict[Path, Name]:
+        """List files with their names, sorted."""
+        try:
+            found = self._layout.get(return_type="file", **query)
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                "command line", "--bids-filter-file", str(error), "entities by their pybids names"
+            ) from error
+        return {path: parse_name(path.name) for path in map(Path, found)}
+
+    @property
+    def all(self) -> list[Path]:
+        """All indexed files."""
+        return [Path(file) for file in self._layout.get_files()]
+
+    def tables(self) -> list[Path]:
+        """List all sidecars and tables."""
+        return [
+            Path(f)
+            for f in self._layout.get(
+                suffix=["asl", "m0scan", "aslcontext"],
+                extension=[".json", ".tsv"],
+                return_type="file",
+            )
+        ]
+
+
+def _config() -> dict[str, Any]:
+    """Return the entities of pybids, sought in a file's own name and folder alone.
+
+    pybids searches the whole path, so that a dataset under ``/jobs/sub-07/`` would be that
+    of one participant.
+    """
+    import bids.layout
+
+    path = Path(bids.layout.__file__).with_name("config") / "bids.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for entity in config["entities"]:
+        if entity["name"] == "datatype":
+            entity["pattern"] += r"[^/\\]+$"
+        elif not entity["pattern"].endswith("$") and entity["name"] not in {"fmap", "scans"}:
+            entity["pattern"] += r"(?=[^/\\]*$)"
+    return config

@@ -1,0 +1,134 @@
+"""Which labelling scheme a run has, by its metadata and never by its file name.
+
+Velocity-selective labelling is in no version of BIDS. Two forms are understood: the one that
+the official validator accepts (a pulsed label whose free-text `PASLType` says that it is
+velocity-selective) and the plain one (`ArterialSpinLabelingType` VSASL, VSI or VSS).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from asl_bids_app.bids.fields import Fields, did_you_mean, show
+from asl_bids_app.protocol import Scheme
+
+BIDS_TYPES: Final = ("PCASL", "CASL", "PASL")
+ALIASES: Final = ("VSASL", "VSI", "VSS")
+SLAB_TYPES: Final = frozenset({"FAIR", "EPISTAR", "PICORE", "PULSAR", "STAR", "TILT", "UNFAIR"})
+MODULES: Final = frozenset({"DRHS", "DRHT", "BIR8", "SBIR8", "FTVSI", "FTVSS"})
+"""Names of velocity-selective pulse trains that don't contain the token VS."""
+
+EVIDENCE: Final = (
+    "VelocitySelectiveLabeling",
+    "VelocitySelectiveType",
+    "LabelingCutoffVelocity",
+    "LabelingCutOffVelocity",
+)
+"""Custom keys, tolerated by the validator, that only velocity-selective labelling has."""
+
+
+def is_velocity_selective(name: object) -> bool:
+    """Tell whether the name of a pulse is that of velocity-selective labelling.
+
+    Examples
+    --------
+    >>> [is_velocity_selective(n) for n in ("VSI", "FT-VSI", "BIR8-VSS", "DRHS", "FAIR")]
+    [True, True, True, True, False]
+    """
+    if not isinstance(name, str):
+        return False
+    tokens = [token for token in re.split(r"[^A-Z0-9]+", name.upper()) if token]
+    by_name = any(token.startswith("VS") or token in MODULES for token in tokens)
+    return by_name or "VELOCITYSELECTIVE" in "".join(tokens)
+
+
+def decide(fields: Fields) -> Scheme:
+    """Settle the labelling scheme of a run.
+
+    Raises
+    ------
+    InputError
+        If the type is missing or unknown, or the keys contradict each other.
+    """
+    key = "ArterialSpinLabelingType"
+    if key not in fields:
+        raise fields.missing(key, "one of " + ", ".join(BIDS_TYPES))
+    value = fields[key]
+    kind = fields.get("PASLType")
+    if kind is not None and not isinstance(kind, str):
+        raise fields.fault("PASLType", show(kind), "a name in quotes")
+    claimed = fields.flag(EVIDENCE[0]) if EVIDENCE[0] in fields else None
+    if value in ALIASES:
+        _alias(fields, value, kind, claimed)
+        return Scheme.VSASL
+    if value not in BIDS_TYPES:
+        cure = did_you_mean(value, (*BIDS_TYPES, *ALIASES))
+        if is_velocity_selective(value):
+            cure = 'write "PASL" and name the pulse in PASLType'
+        raise fields.fault(key, show(value), "one of " + ", ".join(BIDS_TYPES), cure)
+    hints = _hints(fields, claimed)
+    if value == "PASL":
+        return _pulsed(fields, kind, claimed, hints)
+    if is_velocity_selective(kind):
+        hints.insert(0, f"PASLType {kind}")
+    if hints:
+        cure = f'"PASL" is for velocity-selective labelling; if it is {value}, remove the key'
+        raise fields.fault(key, f"{value} with {hints[0]}", "keys of one scheme", cure)
+    return Scheme(value)
+
+
+def _pulsed(fields: Fields, kind: str | None, claimed: bool | None, hints: list[str]) -> Scheme:
+    """Tell velocity-selective labelling in the form of PASL from that of a slab."""
+    key = "PASLType"
+    if is_velocity_selective(kind):
+        if claimed is False:
+            found = f"{kind} with {EVIDENCE[0]} false"
+            raise fields.fault(key, found, "keys of one scheme")
+        fields.notes.inferred["scheme"] = f"velocity-selective, by {key} {kind}"
+        return Scheme.VSASL
+    if hints:
+        found = f"{show(kind) if kind else 'nothing'} with {hints[0]}"
+        expected = "VSI, VSS or another velocity-selective type"
+        raise fields.fault(key, found, expected, f"set {key}, or remove what contradicts it")
+    if kind and not _is_slab(kind):
+        expected = "FAIR, EPISTAR, PICORE, or VSI, VSS for velocity-selective labelling"
+        fields.warn(key, show(kind), expected, "taken for pulsed labelling of a slab")
+    return Scheme.PASL
+
+
+def _is_slab(kind: str) -> bool:
+    return bool(SLAB_TYPES & set(re.split(r"[^A-Z0-9]+", kind.upper())))
+
+
+def _hints(fields: Fields, claimed: bool | None) -> list[str]:
+    """List the keys that only velocity-selective labelling has."""
+    hints = [f"{EVIDENCE[0]} true"] if claimed else []
+    hints += [k for k in EVIDENCE[1:] if k in fields]
+    technique = fields.get("BolusCutOffTechnique")
+    if is_velocity_selective(technique):
+        hints.append(f"BolusCutOffTechnique {technique}")
+    if "PCASLType" in fields and is_velocity_selective(fields["PCASLType"]):
+        hints.append(f"PCASLType {fields['PCASLType']}")
+    return hints
+
+
+def _alias(fields: Fields, value: str, kind: str | None, claimed: bool | None) -> None:
+    key = "ArterialSpinLabelingType"
+    if claimed is False or (kind and _is_slab(kind)):
+        other = "VelocitySelectiveLabeling false" if claimed is False else f"PASLType {kind}"
+        raise fields.fault(key, f"{value} with {other}", "keys of one scheme")
+    entities = fields.file.entities
+    pattern = (
+        f"*acq-{entities['acq']}*"
+        if "acq" in entities
+        else f"{fields.file.path.name.partition('.')[0]}*"
+    )
+    fields.notes.inferred["scheme"] = f"velocity-selective, by ArterialSpinLabelingType {value}"
+    fields.warn(
+        key,
+        f'"{value}"',
+        f'"PASL" with "PASLType": "{value}"',
+        "read as velocity-selective; the BIDS validator reports JSON_SCHEMA_VALIDATION_ERROR "
+        f"(ArterialSpinLabelingType) for it, which the line {pattern} in .bidsignore silences",
+    )

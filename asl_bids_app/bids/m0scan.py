@@ -1,0 +1,222 @@
+"""Where the equilibrium magnetisation of a run comes from, and the M0 scan that belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from asl_bids_app.bids.acquisition import M0Input, M0Kind
+from asl_bids_app.bids.fields import Fields, Notes, show
+from asl_bids_app.bids.files import DataFile
+from asl_bids_app.bids.images import Header, check_grid, read_header
+from asl_bids_app.bids.layout import RunFiles
+from asl_bids_app.bids.timing import repetition_times
+from asl_bids_app.errors import InputError
+
+ECHO_TOLERANCE: Final = 2e-4
+"""Seconds by which echo times may differ without a warning."""
+FLIP_TOLERANCE: Final = 1.0
+"""Degrees."""
+COVERED: Final = 0.9
+"""An M0 that covers less of the ASL image than this is worth a warning."""
+
+
+def read(fields: Fields, kinds: Sequence[str], run: RunFiles, header: Header) -> M0Input:
+    """Settle the M0 of a run by its `M0Type`, and check that the files agree with it.
+
+    Parameters
+    ----------
+    fields
+        The sidecar of the run.
+    kinds
+        Its volume types.
+    run
+        Its files.
+    header
+        Of its image.
+
+    Raises
+    ------
+    InputError
+    """
+    key = "M0Type"
+    kind = M0Kind(fields.choice(key, tuple(M0Kind)))
+    rows = [i for i, volume in enumerate(kinds) if volume == "m0scan"]
+    meant = [scan for scan in run.m0scans if _is_m0(scan) and _intended(scan, run)]
+    if kind is M0Kind.INCLUDED and not rows:
+        cure = 'with an M0 file write "Separate"' if meant else "mark the M0 volumes m0scan"
+        raise fields.fault(
+            key, "Included without m0scan volumes", "m0scan in aslcontext.tsv", cure
+        )
+    if kind is M0Kind.ABSENT and (rows or meant):
+        found = f"Absent with {'m0scan volumes' if rows else meant[0].name}"
+        cure = f'write "{"Included" if rows else "Separate"}"'
+        raise fields.fault(key, found, "the type that fits the files", cure)
+    if kind is not M0Kind.INCLUDED and rows:
+        if kind is M0Kind.SEPARATE and not any(_is_m0(scan) for scan in run.m0scans):
+            found = "Separate without an M0 file but with m0scan volumes"
+            raise fields.fault(key, found, "the type that fits the files", 'write "Included"')
+        outcome = "these volumes are not used"
+        fields.warn(key, f"{kind.value} beside m0scan volumes", "Included", outcome)
+    if kind in {M0Kind.INCLUDED, M0Kind.ESTIMATE} and meant:
+        fields.warn(
+            key, f"{kind.value} beside {meant[0].name}", "Separate", "that file is not used"
+        )
+
+    if kind is M0Kind.SEPARATE:
+        return _separate(fields, run, header)
+    if kind is M0Kind.ESTIMATE:
+        value = fields.number("M0Estimate", "the M0 of blood, one number above 0")
+        return M0Input(kind, None, (), value)
+    if kind is M0Kind.ABSENT:
+        _check_absent(fields, kinds, run)
+        rows = [i for i, volume in enumerate(kinds) if volume == "control"]
+    times = repetition_times(fields, kinds)
+    return M0Input(kind, None, tuple(times[rows].tolist()))
+
+
+def _check_absent(fields: Fields, kinds: Sequence[str], run: RunFiles) -> None:
+    key = "M0Type"
+    cure = "give an M0 scan (Separate, Included) or the M0 of blood (Estimate, M0Estimate)"
+    if fields.flag("BackgroundSuppression"):
+        found = "Absent with BackgroundSuppression true"
+        raise fields.fault(key, found, "an M0, for suppressed controls can't stand in", cure)
+    if "control" not in kinds:
+        raise fields.fault(key, "Absent without control volumes", "an M0", cure)
+    fields.notes.inferred["m0"] = "the mean control volume stands in for the M0"
+    fields.warn(key, "Absent", "an M0 scan", "the mean control volume stands in")
+    for scan in run.m0scans:
+        if _is_m0(scan) and scan.entities.get("ses") == run.entities.get("ses"):
+            outcome = f"{scan.name} is not used, for it isn't intended for this run"
+            fields.warn(key, "Absent beside an M0 scan of the session", "Separate", outcome)
+
+
+def _separate(fields: Fields, run: RunFiles, header: Header) -> M0Input:
+    scan = find(run, fields)
+    if scan.problems:
+        raise scan.problems[0]
+    m0_header = read_header(scan.path, scan.name)
+    fields.notes.warnings.extend(m0_header.warnings)
+    grid = check_grid(m0_header, header)
+    fields.notes.inferred["m0_grid"] = grid.statement
+    if grid.overlap < COVERED:
+        fields.notes.warnings.append(f"{scan.name}: {grid.statement}")
+    own = Fields(scan, fields.notes, fields.lenient)
+    times = repetition_times(own, ["m0scan"] * m0_header.n_volumes)
+    if own.flag_or("LookLocker", default=False):
+        raise own.fault("LookLocker", "true", "an M0 of one readout: not modelled")
+    if own.flag_or("BackgroundSuppression", default=False):
+        outcome = "used all the same; CBF will be too high if it is true"
+        own.warn("BackgroundSuppression", "true", "false in an M0", outcome)
+    own.demand("EchoTime", "the echo time in seconds")
+    _compare(own, fields, "EchoTime", "s", ECHO_TOLERANCE, "differ in T2* weighting")
+    _compare(own, fields, "FlipAngle", "degrees", FLIP_TOLERANCE, "differ in scale")
+    return M0Input(M0Kind.SEPARATE, scan.path, tuple(times.tolist()))
+
+
+def _compare(m0: Fields, asl: Fields, key: str, unit: str, tolerance: float, how: str) -> None:
+    """Warn if the M0 and the ASL image were made with different settings."""
+    if key not in m0 or key not in asl:
+        return
+    first = np.array(m0.numbers(key, f"a number in {unit}"))
+    second = np.array(asl.numbers(key, f"a number in {unit}"))
+    if np.abs(first[:, None] - second).max() > tolerance:
+        found = f"{first[0]:g} {unit}"
+        expected = f"{second[0]:g} {unit} as in {asl.file.path.name}"
+        m0.warn(key, found, expected, f"M0 and ASL {how}, which scales CBF")
+
+
+def find(run: RunFiles, fields: Fields) -> DataFile:
+    """Find the M0 scan of a run: by IntendedFor, by name, or as the only one of the session.
+
+    Raises
+    ------
+    InputError
+        If there is none, or two are equally good.
+    """
+    scans = [scan for scan in run.m0scans if _is_m0(scan)]
+    session = [s for s in scans if s.entities.get("ses") == run.entities.get("ses")]
+    namesakes = [s for s in session if s.entities == run.entities]
+    intended = [s for s in scans if _intended(s, run)]
+    for name, rule in (("intended for it", intended), ("of the same name", namesakes)):
+        # Of several M0 scans that are meant for a run the one with its very name is the best.
+        best = [s for s in rule if s in namesakes] or rule
+        if len(best) > 1:
+            raise _ambiguous(run, best, name)
+        if best:
+            if rule is not intended:
+                _note_rule(best[0], run, fields.notes, "by its name")
+            return best[0]
+    if len(session) > 1:
+        raise _ambiguous(run, session, "of the session")
+    if session:
+        _note_rule(session[0], run, fields.notes, "as the only one of the session")
+        return session[0]
+    fieldmaps = [s.name for s in run.m0scans if not _is_m0(s)]
+    cure = "add the M0 scan, or correct M0Type"
+    if fieldmaps:
+        cure += f" ({fieldmaps[0]} is a field map of its own phase encoding and can't serve)"
+    raise fields.fault("M0Type", "Separate, but no m0scan file", "an m0scan file in perf/", cure)
+
+
+def _note_rule(scan: DataFile, run: RunFiles, notes: Notes, rule: str) -> None:
+    targets = _targets(scan)
+    found = "nothing"
+    if targets:
+        absent = [t for t in targets if not _resolve(t, scan).exists()]
+        found = f"{targets[0]!r}" + (", a file that doesn't exist" if absent else "")
+    key = "IntendedFor"
+    notes.inferred["m0"] = f"{scan.name}, taken {rule}"
+    notes.warnings.append(
+        f"{scan.cite(key)}: {key}: found {found}, expected bids::{run.name}; "
+        f"the M0 scan is taken for this run {rule}"
+    )
+
+
+def _ambiguous(run: RunFiles, scans: Sequence[DataFile], rule: str) -> InputError:
+    names = " and ".join(scan.name for scan in scans[:4])
+    return InputError(
+        run.name,
+        "M0 scan",
+        f"{len(scans)} candidates {rule}: {names}",
+        "one",
+        f'set "IntendedFor": "bids::{run.name}" in the sidecar of the right one alone',
+    )
+
+
+def _is_m0(scan: DataFile) -> bool:
+    """Tell an M0 from a field map, which has a phase encoding of its own."""
+    return scan.path.parent.name == "perf"
+
+
+def _targets(scan: DataFile) -> list[str]:
+    value = scan.metadata.get("IntendedFor", [])
+    values = value if isinstance(value, list) else [value]
+    for each in values:
+        if not isinstance(each, str):
+            expected = "a BIDS URI or path, or a list of them"
+            raise InputError(scan.cite("IntendedFor"), "IntendedFor", show(each), expected)
+    return values
+
+
+def _intended(scan: DataFile, run: RunFiles) -> bool:
+    """Tell whether an M0 scan says that it is meant for a run."""
+    return any(_resolve(target, scan) == run.path for target in _targets(scan))
+
+
+def _resolve(target: str, scan: DataFile) -> Path:
+    """Return the file that an IntendedFor means.
+
+    A BIDS URI counts from the dataset's root whichever name the dataset has, a plain path
+    from the participant's folder (deprecated); one that repeats ``sub-`` from the root.
+    """
+    if target.startswith("bids:"):
+        path = scan.root / target.split(":", 2)[-1].lstrip("/")
+    elif target.removeprefix("./").startswith("sub-"):
+        path = scan.root / target
+    else:
+        path = scan.root / f"sub-{scan.entities.get('sub', '')}" / target.lstrip("/")
+    return Path(*path.parts)

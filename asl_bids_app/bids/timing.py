@@ -1,0 +1,292 @@
+"""Delays, label durations, slice times and repetition times of a run, in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from asl_bids_app.bids.context import PERFUSION
+from asl_bids_app.bids.fields import Fields, show
+from asl_bids_app.bids.labelling import is_velocity_selective
+from asl_bids_app.protocol import Scheme
+
+CUT_OFFS: Final = ("Q2TIPS", "QUIPSS", "QUIPSSII")
+AXES: Final = ("i", "j", "k")
+LATE: Final = 0.05
+"""Seconds by which rounded times may exceed the repetition time."""
+
+
+def perfusion(kinds: Sequence[str]) -> np.ndarray:
+    """Return which volumes have a delay, shape (n_volumes,)."""
+    return np.array([kind in PERFUSION for kind in kinds])
+
+
+def delays(fields: Fields, scheme: Scheme, kinds: Sequence[str]) -> np.ndarray:
+    """Read `PostLabelingDelay`.
+
+    Returns
+    -------
+    array, shape (n_volumes,)
+        Seconds; NaN at volumes without label or control.
+
+    Raises
+    ------
+    InputError
+    """
+    key = "PostLabelingDelay"
+    values = fields.per_volume(key, kinds, "the delay in seconds")
+    values = np.where(perfusion(kinds), values, np.nan)
+    used = values[perfusion(kinds)]
+    if scheme in {Scheme.PASL, Scheme.VSASL} and used.min() == 0:
+        raise fields.fault(key, "0", f"more than 0 s for {scheme.value}", "see the protocol")
+    return values
+
+
+def durations(
+    fields: Fields,
+    scheme: Scheme,
+    kinds: Sequence[str],
+    delay: np.ndarray,
+    bolus: float | None = None,
+) -> np.ndarray:
+    """Read the label duration (PCASL, CASL) or bolus duration (PASL, VSASL).
+
+    Parameters
+    ----------
+    fields, scheme, kinds
+        The run.
+    delay : array, shape (n_volumes,)
+        Seconds, from `delays`.
+    bolus
+        What the command line says of the bolus of PASL, seconds.
+
+    Returns
+    -------
+    array, shape (n_volumes,)
+        Seconds; inf for a VSASL bolus that nothing cuts; NaN at volumes without label or
+        control.
+
+    Raises
+    ------
+    InputError
+    """
+    if scheme in {Scheme.PCASL, Scheme.CASL}:
+        key = "LabelingDuration"
+        values = fields.per_volume(key, kinds, "the label duration in seconds")
+        used = values[perfusion(kinds)]
+        if used.min() == 0:
+            cure = "a control volume has the duration of its label; 0 is for m0scan"
+            raise fields.fault(
+                key, "0 at a control, label or deltam volume", "more than 0 s", cure
+            )
+        if np.nanmax(delay) == 0 and used.min() == used.max():
+            fields.warn(
+                "PostLabelingDelay",
+                f"0 everywhere with one {key} of {used[0]:g} s",
+                "a delay, or durations that vary",
+                "taken at its word; many converters write 0 for a delay they don't know",
+            )
+    else:
+        if "LabelingDuration" in fields:
+            fields.warn(
+                "LabelingDuration",
+                show(fields["LabelingDuration"]),
+                f"nothing for {scheme.value}",
+                "not used; the bolus is given by BolusCutOffFlag and BolusCutOffDelayTime",
+            )
+        values = (
+            _vsasl_bolus(fields, kinds)
+            if scheme is Scheme.VSASL
+            else _pasl_bolus(fields, kinds, delay, bolus)
+        )
+    return np.where(perfusion(kinds), values, np.nan)
+
+
+def _pasl_bolus(
+    fields: Fields, kinds: Sequence[str], delay: np.ndarray, bolus: float | None
+) -> np.ndarray:
+    n = len(kinds)
+    flag = "BolusCutOffFlag"
+    if bolus is not None:
+        if fields.file.metadata.get(flag) is True:
+            said = show(fields.file.metadata.get("BolusCutOffDelayTime"))
+            outcome = f"the bolus duration of --bolus-duration is used: {bolus:g} s"
+            fields.warn("BolusCutOffDelayTime", said, "no --bolus-duration beside it", outcome)
+        fields.notes.inferred["label_duration"] = f"{bolus:g} s by --bolus-duration"
+        return np.full(n, bolus)
+    if not fields.flag(flag):
+        raise fields.fault(
+            flag,
+            "false",
+            "a bolus cut-off, for without one nobody knows the bolus duration of PASL",
+            "give the duration in seconds by --bolus-duration",
+        )
+    technique = fields.choice("BolusCutOffTechnique", CUT_OFFS)
+    times = _cut_off(fields, kinds, technique)
+    if technique != "QUIPSS":
+        return times
+    # QUIPSS (unlike QUIPSS II) saturates the imaged slices: what is seen arrived between that
+    # pulse and the readout. Wong 1998, doi:10.1002/mrm.1910390506.
+    if fields.file.metadata.get("MRAcquisitionType") == "2D":
+        found = "QUIPSS with a 2D readout"
+        raise fields.fault("BolusCutOffTechnique", found, "QUIPSSII or Q2TIPS: not modelled")
+    left = delay - times
+    if np.nanmin(left) <= 0:
+        key = "BolusCutOffDelayTime"
+        raise fields.fault(key, f"{times.max():g} s", "less than the PostLabelingDelay")
+    fields.notes.inferred["label_duration"] = (
+        "QUIPSS: the delay less BolusCutOffDelayTime, Wong 1998, doi:10.1002/mrm.1910390506"
+    )
+    return left
+
+
+def _vsasl_bolus(fields: Fields, kinds: Sequence[str]) -> np.ndarray:
+    n = len(kinds)
+    flag, key = "BolusCutOffFlag", "BolusCutOffDelayTime"
+    alias = fields["ArterialSpinLabelingType"] != "PASL"
+    if flag not in fields and alias:
+        # No standard asks for the flag in this form; what it would say is in the delay time.
+        cut = key in fields
+        outcome = "taken for " + (
+            f"true, as {key} is there" if cut else "false (no second module)"
+        )
+        fields.warn(flag, "nothing", "true or false", outcome)
+    else:
+        cut = fields.flag(flag)
+    if not cut:
+        if key in fields:
+            fields.warn(key, show(fields[key]), f"nothing with {flag} false", "not used")
+        fields.notes.inferred["label_duration"] = "no second module: nothing cuts the bolus"
+        return np.full(n, np.inf)
+    technique = fields.file.metadata.get("BolusCutOffTechnique")
+    if not is_velocity_selective(technique):
+        outcome = f"{key} is taken for the time of the second velocity-selective module"
+        fields.warn(
+            "BolusCutOffTechnique", show(technique) if technique else "nothing", "VSS", outcome
+        )
+    return _cut_off(fields, kinds, "VSS")
+
+
+def _cut_off(fields: Fields, kinds: Sequence[str], technique: str) -> np.ndarray:
+    """Read `BolusCutOffDelayTime`: a number, the times of the pulses, or one a volume."""
+    key, n = "BolusCutOffDelayTime", len(kinds)
+    expected = "the time from the label to the bolus cut-off in seconds"
+    if key not in fields:
+        raise fields.missing(key, expected)
+    values = fields.numbers(key, expected)
+    pulses = len(values) > 1 and all(a < b for a, b in pairwise(values))
+    if technique == "Q2TIPS":
+        if len(values) > 2 or (len(values) == 2 and not pulses):
+            raise fields.fault(key, show(fields[key]), "[first, last] for Q2TIPS")
+        times = np.full(n, values[0])
+    elif len(values) == n and not pulses:
+        times = np.array(values)
+    elif len(values) == 1 or pulses:
+        times = np.full(n, values[0])
+    else:
+        raise fields.fault(key, f"{len(values)} values", f"1 or {n}, one for each volume")
+    if len(values) > 1 and pulses:
+        fields.notes.inferred["label_duration"] = (
+            f"the first of {len(values)} cut-off pulses ends the bolus: {values[0]:g} s"
+        )
+    if times[perfusion(kinds)].min() == 0:
+        raise fields.fault(key, "0", "more than 0 s")
+    return times
+
+
+def slice_times(fields: Fields, shape: Sequence[int]) -> tuple[np.ndarray, int]:
+    """Read when each slice is excited.
+
+    Parameters
+    ----------
+    fields
+        The run.
+    shape
+        Of its image.
+
+    Returns
+    -------
+    array, shape (n_slices,)
+        Seconds after the first slice to be excited, by slice index; zeros for 3D.
+    int
+        The axis of the slices.
+
+    Raises
+    ------
+    InputError
+    """
+    readout = fields.choice("MRAcquisitionType", ("2D", "3D"))
+    axis, reverse = 2, False
+    key = "SliceEncodingDirection"
+    if key in fields:
+        value = fields[key]
+        if not isinstance(value, str) or value.removesuffix("-") not in AXES:
+            raise fields.fault(key, show(value), "i, j, k, i-, j- or k-")
+        axis, reverse = AXES.index(value[0]), value.endswith("-")
+    n = shape[axis]
+    key = "SliceTiming"
+    if readout == "3D":
+        if key in fields:
+            found = f"{key} with MRAcquisitionType 3D"
+            fields.warn(key, found, "nothing: a 3D readout excites all at once", "not used")
+        return np.zeros(n), axis
+    if key not in fields:
+        expected = f"the excitation time of each of the {n} slices in seconds"
+        raise fields.missing(key, expected, "complete it from the protocol; 3D data have none")
+    times = np.array(fields.numbers(key, "times in seconds"))
+    if len(times) != n:
+        cure = "check SliceEncodingDirection and whether the image was cropped"
+        expected = f"{n}, the size of axis {AXES[axis]} of the image"
+        raise fields.fault(key, f"{len(times)} values", expected, cure)
+    if n > 1 and times.max() == times.min():
+        outcome = "all slices are taken to have the same delay"
+        fields.warn(key, "one time for all slices", "different times in a 2D readout", outcome)
+    if times.min() > 0:
+        fields.notes.inferred["slice_time"] = (
+            f"{times.min():g} s taken off {key}: delays count to the first slice"
+        )
+    times = times - times.min()
+    return (times[::-1].copy() if reverse else times), axis
+
+
+def repetition_times(fields: Fields, kinds: Sequence[str]) -> np.ndarray:
+    """Read `RepetitionTimePreparation`, shape (n_volumes,), seconds.
+
+    Raises
+    ------
+    InputError
+        Also for 0, which would turn any M0 correction into CBF 0.
+    """
+    key = "RepetitionTimePreparation"
+    values = fields.per_volume(key, kinds, "the repetition time in seconds")
+    if values.min() == 0:
+        cure = "give the time between two preparations from the protocol (M0: its repetition time)"
+        raise fields.fault(key, "0", "more than 0 s", cure)
+    return values
+
+
+def check_fit(
+    fields: Fields,
+    scheme: Scheme,
+    delay: np.ndarray,
+    duration: np.ndarray,
+    slice_time: np.ndarray,
+    repetition: np.ndarray,
+) -> None:
+    """Warn if label, delay and readout don't fit into the repetition time."""
+    used = np.isfinite(delay)
+    label = duration if scheme in {Scheme.PCASL, Scheme.CASL} else np.zeros_like(delay)
+    needed = (label + delay + slice_time.max())[used]
+    excess = needed - repetition[used]
+    if excess.max() > LATE:
+        i = int(excess.argmax())
+        fields.warn(
+            "PostLabelingDelay",
+            f"label, delay and readout of {needed[i]:.3g} s in a repetition time of "
+            f"{repetition[used][i]:.3g} s",
+            "times that fit into each other",
+            "taken at its word; a delay counted from the start of the label does this",
+        )
