@@ -1,0 +1,301 @@
+"""Quality metrics of one series, as pure functions of arrays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from asl_bids_app.estimators.base import Flag
+from asl_bids_app.quality.definitions import (
+    BASELINE_PREFIX,
+    CBF_LIMIT,
+    PLAUSIBLE_GM_CBF,
+    columns,
+    dictionary,
+)
+from asl_bids_app.quality.index import quality_evaluation_index
+from asl_bids_app.quality.statistics import (
+    FEWEST,
+    mean,
+    median,
+    ratio,
+    residual_to_noise,
+    right_half,
+    share,
+    variation,
+)
+
+__all__ = ["QualityInput", "compute", "dictionary", "plausibility"]
+
+TISSUE_THRESHOLD: Final = 0.7
+"""Probability above which a voxel counts as of a tissue (as ASLPrep does)."""
+_FD_LIMIT: Final = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class QualityInput:
+    """What the metrics are computed from; arrays of one grid, None for what doesn't exist.
+
+    Attributes
+    ----------
+    cbf, cbf_sd : array, shape (X, Y, Z)
+        Main estimate, mL/100 g/min.
+    att, att_sd : array, shape (X, Y, Z)
+        Main estimate, seconds.
+    flags : array of int, shape (X, Y, Z)
+        Sums of `asl_bids_app.estimators.base.Flag`.
+    residual, noise, delta_m : array, shape (X, Y, Z, n)
+        Fractions of M0: measured minus fitted, standard deviation, measured.
+    mask : array of bool, shape (X, Y, Z)
+    affine : array, shape (4, 4)
+        Voxel to world, mm, RAS+.
+    gm, wm, csf : array, shape (X, Y, Z), or None
+        Tissue probabilities.
+    m0 : array, shape (X, Y, Z), or None
+    lsq_cbf, lsq_att, lsq_cbf_sd, lsq_att_sd, lsq_flags : array, shape (X, Y, Z), or None
+        Least squares, where it ran beside the main estimator.
+    framewise_displacement : array, shape (n_volumes,), or None
+        mm; NaN where there is no volume before.
+    tsnr : array, shape (X, Y, Z), or None
+        Mean over standard deviation in time of the control (or ΔM) volumes.
+    cbf_spread, att_spread : array, shape (X, Y, Z), or None
+        Standard deviation between the members of an ensemble.
+    outside_domain : float or None
+        Share of the data outside the training domain.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree.
+    """
+
+    cbf: np.ndarray
+    att: np.ndarray
+    cbf_sd: np.ndarray
+    att_sd: np.ndarray
+    flags: np.ndarray
+    residual: np.ndarray
+    noise: np.ndarray
+    delta_m: np.ndarray
+    mask: np.ndarray
+    affine: np.ndarray
+    gm: np.ndarray | None = None
+    wm: np.ndarray | None = None
+    csf: np.ndarray | None = None
+    m0: np.ndarray | None = None
+    lsq_cbf: np.ndarray | None = None
+    lsq_att: np.ndarray | None = None
+    lsq_cbf_sd: np.ndarray | None = None
+    lsq_att_sd: np.ndarray | None = None
+    lsq_flags: np.ndarray | None = None
+    framewise_displacement: np.ndarray | None = None
+    tsnr: np.ndarray | None = None
+    cbf_spread: np.ndarray | None = None
+    att_spread: np.ndarray | None = None
+    outside_domain: float | None = None
+
+    def __post_init__(self) -> None:
+        other = {"affine", "framewise_displacement", "outside_domain"}
+        for name, value in vars(self).items():
+            if name not in other and value is not None and value.shape[:3] != self.cbf.shape:
+                raise ValueError(f"{name}: shape {value.shape}, expected {self.cbf.shape}")
+
+    @property
+    def brain(self) -> np.ndarray:
+        """The mask as booleans."""
+        return self.mask.astype(bool)
+
+    def tissue(self, probability: np.ndarray | None) -> np.ndarray:
+        """Return where a tissue is; nowhere without its probability."""
+        if probability is None:
+            return np.zeros(self.cbf.shape, dtype=bool)
+        return self.brain & (np.nan_to_num(probability) > TISSUE_THRESHOLD)
+
+
+def _of_maps(
+    data: QualityInput,
+    cbf: np.ndarray,
+    att: np.ndarray,
+    cbf_sd: np.ndarray | None,
+    att_sd: np.ndarray | None,
+    flags: np.ndarray | None,
+) -> dict[str, float]:
+    """Metrics of one estimator's maps."""
+    brain, gm, wm = data.brain, data.tissue(data.gm), data.tissue(data.wm)
+    right = right_half(brain, data.affine)
+    sides = {
+        name: (mean(values, gm & right), mean(values, gm & ~right))
+        for name, values in (("cbf", cbf), ("att", att))
+    }
+    grey, white = mean(cbf, gm), mean(cbf, wm)
+    index = quality_evaluation_index(
+        cbf, brain, data.gm, data.wm, data.csf, data.affine, TISSUE_THRESHOLD
+    )
+
+    def raised(bits: Flag) -> float:
+        return math.nan if flags is None else share((flags.astype(int) & int(bits)) > 0, brain)
+
+    return {
+        "qei": index.value,
+        "qei_similarity": index.similarity,
+        "qei_dispersion": index.dispersion,
+        "qei_negative": index.negative,
+        "cbf_mean_gm": grey,
+        "cbf_mean_wm": white,
+        "cbf_mean_brain": mean(cbf, brain),
+        "cbf_ratio_gm_wm": ratio(grey, white),
+        "cbf_scov_gm": variation(cbf, gm),
+        "cbf_asymmetry_gm": ratio(sides["cbf"][0] - sides["cbf"][1], sum(sides["cbf"]) / 2),
+        "cbf_negative_fraction": share(cbf < 0, brain),
+        "cbf_zero_fraction": share(cbf == 0, brain),
+        "cbf_implausible_fraction": share(~np.isfinite(cbf) | (cbf > CBF_LIMIT), brain),
+        "att_mean_gm": mean(att, gm),
+        "att_mean_wm": mean(att, wm),
+        "att_mean_brain": mean(att, brain),
+        "att_asymmetry_gm": sides["att"][0] - sides["att"][1],
+        "cbf_sd_gm": median(cbf_sd, gm),
+        "att_sd_gm": median(att_sd, gm),
+        "bound_fraction": raised(Flag.CBF_AT_BOUND | Flag.ATT_AT_BOUND),
+        "failed_fraction": raised(Flag.FAILED),
+        "att_unidentifiable_fraction": raised(Flag.ATT_UNIDENTIFIABLE),
+    }
+
+
+def _of_fit(data: QualityInput) -> dict[str, float]:
+    """Residuals, spread, and how main and least-squares estimates agree."""
+    gm = data.tissue(data.gm)
+    where = gm if gm.sum() >= FEWEST else data.brain
+    found = {
+        "residual_to_noise_gm": residual_to_noise(data.residual, data.noise, where),
+        "ensemble_spread_cbf_gm": median(data.cbf_spread, gm),
+        "ensemble_spread_att_gm": median(data.att_spread, gm),
+        "outside_domain_fraction": math.nan
+        if data.outside_domain is None
+        else float(data.outside_domain),
+    }
+    if data.lsq_cbf is not None and data.lsq_att is not None:
+        flow, time = data.cbf - data.lsq_cbf, data.att - data.lsq_att
+        found |= {
+            "difference_cbf_gm": median(flow, gm),
+            "disagreement_cbf_gm": median(np.abs(flow), gm),
+            "difference_att_gm": median(time, gm),
+            "disagreement_att_gm": median(np.abs(time), gm),
+        }
+        if data.lsq_cbf_sd is not None and gm.any():
+            both = np.hypot(data.cbf_sd, data.lsq_cbf_sd)
+            found["disagreement_beyond_sd"] = share(np.abs(flow) > 2 * both, gm)
+    return found
+
+
+def _of_data(data: QualityInput) -> dict[str, float]:
+    """Metrics of what was measured, before any estimate."""
+    brain, gm = data.brain, data.tissue(data.gm)
+    volume = abs(float(np.linalg.det(data.affine[:3, :3]))) / 1000
+    measured = (np.isfinite(data.delta_m) & (data.delta_m != 0)).all(axis=-1)
+    found = {
+        "tsnr_brain": median(data.tsnr, brain),
+        "mask_volume": float(brain.sum()) * volume,
+    }
+    with np.errstate(divide="ignore", invalid="ignore"):
+        snr = np.where(data.noise > 0, data.delta_m / data.noise, np.nan)
+    if gm.sum() >= FEWEST:
+        found["snr_delta_m_gm"] = float(np.nanmax(np.nanmedian(snr[gm], axis=0)))
+    if data.m0 is not None:
+        positive = np.isfinite(data.m0) & (data.m0 > 0)
+        measured &= positive
+        found |= {
+            "m0_median": median(data.m0, brain),
+            "m0_cov": variation(data.m0, brain),
+            "m0_nonpositive_fraction": share(~positive, brain),
+        }
+    found["mask_coverage"] = share(measured, brain)
+    if data.gm is not None and data.wm is not None:
+        tissue = np.nan_to_num(data.gm) + np.nan_to_num(data.wm)
+        found["mask_tissue_coverage"] = ratio(float(tissue[brain].sum()), float(tissue.sum()))
+    if data.framewise_displacement is not None:
+        moved = np.asarray(data.framewise_displacement, dtype=float)
+        moved = moved[np.isfinite(moved)]
+        if moved.size:
+            found |= {
+                "fd_mean": float(moved.mean()),
+                "fd_max": float(moved.max()),
+                "fd_above_half_mm": float((moved > _FD_LIMIT).mean()),
+            }
+    return found
+
+
+def compute(data: QualityInput) -> dict[str, float]:
+    """Compute every metric of the table in `definitions`.
+
+    Parameters
+    ----------
+    data
+        Arrays of one series.
+
+    Returns
+    -------
+    dict of str to float
+        Every column of the table in its order; NaN for what can't be computed, such as
+        tissue means without tissue probabilities. Least-squares columns stand only where
+        least-squares maps are given.
+    """
+    found = _of_maps(data, data.cbf, data.att, data.cbf_sd, data.att_sd, data.flags)
+    found |= _of_fit(data) | _of_data(data)
+    baseline = data.lsq_cbf is not None and data.lsq_att is not None
+    if baseline:
+        of_maps = _of_maps(
+            data, data.lsq_cbf, data.lsq_att, data.lsq_cbf_sd, data.lsq_att_sd, data.lsq_flags
+        )
+        found |= {BASELINE_PREFIX + key: value for key, value in of_maps.items()}
+    return {
+        column: found.get(column, math.nan) for column, _, lsq in columns() if baseline or not lsq
+    }
+
+
+def plausibility(metrics: dict[str, float]) -> list[str]:
+    """Return the loud sentences about a result that can't be believed; none if it can.
+
+    Parameters
+    ----------
+    metrics
+        Of `compute`; missing values say nothing.
+    """
+
+    def value(key: str) -> float:
+        return float(metrics.get(key, math.nan))
+
+    found = []
+    if value("cbf_zero_fraction") > 0.99:
+        found.append(
+            "CBF is zero in the whole brain. Usual causes: an M0 repetition time of 0, an M0 of "
+            "another scale, or control and label volumes swapped."
+        )
+    grey, brain = value("cbf_mean_gm"), value("cbf_mean_brain")
+    name, mean = ("grey matter", grey) if math.isfinite(grey) else ("the brain", brain)
+    low, high = PLAUSIBLE_GM_CBF
+    if math.isfinite(mean) and not low <= mean <= high and not found:
+        causes = (
+            "an M0 of another scale (--m0-scale), delays or label durations in the wrong unit, "
+            "or control and label volumes swapped"
+        )
+        found.append(
+            f"The mean CBF of {name} is {mean:.4g} mL/100 g/min, outside {low:g}-{high:g}. "
+            f"Usual causes: {causes}."
+        )
+    if not math.isfinite(mean) and not found:
+        found.append("No voxel of the brain has a finite CBF.")
+    for key, words in (
+        ("bound_fraction", "ended at a bound of the range of CBF or ATT"),
+        ("failed_fraction", "have no fit"),
+        ("cbf_negative_fraction", "have a negative CBF"),
+        ("cbf_implausible_fraction", f"have a CBF above {CBF_LIMIT:g} mL/100 g/min"),
+    ):
+        if value(key) > 0.5:
+            found.append(
+                f"{100 * value(key):.0f} % of the brain's voxels {words}. The maps don't describe "
+                f"the data: check delays, M0 and motion in the report."
+            )
+    return found

@@ -1,0 +1,94 @@
+"""Small statistics over the voxels of a region; NaN where there is nothing to say."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+
+FEWEST: Final = 20
+"""Voxels below which a mean over a region says nothing."""
+
+
+def of(values: np.ndarray | None, where: np.ndarray) -> np.ndarray:
+    """Return the finite values somewhere; none if they are too few to say anything."""
+    if values is None:
+        return np.empty(0)
+    chosen = np.asarray(values[where], dtype=float)
+    chosen = chosen[np.isfinite(chosen)]
+    return chosen if chosen.size >= FEWEST else np.empty(0)
+
+
+def mean(values: np.ndarray | None, where: np.ndarray) -> float:
+    """Return the mean over a region."""
+    chosen = of(values, where)
+    return float(chosen.mean()) if chosen.size else math.nan
+
+
+def median(values: np.ndarray | None, where: np.ndarray) -> float:
+    """Return the median over a region."""
+    chosen = of(values, where)
+    return float(np.median(chosen)) if chosen.size else math.nan
+
+
+def variation(values: np.ndarray | None, where: np.ndarray) -> float:
+    """Return standard deviation over mean in a region."""
+    chosen = of(values, where)
+    return ratio(float(chosen.std()), float(chosen.mean())) if chosen.size else math.nan
+
+
+def share(condition: np.ndarray, where: np.ndarray) -> float:
+    """Return the share of a region's voxels in which something holds."""
+    return float(condition[where].mean()) if where.any() else math.nan
+
+
+def ratio(numerator: float, denominator: float) -> float:
+    """Return a ratio; NaN unless its denominator is positive."""
+    return numerator / denominator if denominator > 0 else math.nan
+
+
+def right_half(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Return which voxels lie on the patient's right of the mask's centre.
+
+    Parameters
+    ----------
+    mask : array of bool, shape (X, Y, Z)
+    affine : array, shape (4, 4)
+        Voxel to world, RAS+: the patient's right has the larger first coordinate.
+
+    Returns
+    -------
+    array of bool, shape (X, Y, Z)
+    """
+    i, j, k = np.indices(mask.shape, sparse=True)
+    x = affine[0, 0] * i + affine[0, 1] * j + affine[0, 2] * k + affine[0, 3]
+    return x > x[mask].mean() if mask.any() else np.zeros(mask.shape, dtype=bool)
+
+
+def residual_to_noise(residual: np.ndarray, noise: np.ndarray, where: np.ndarray) -> float:
+    """Compare residuals with the noise that was expected.
+
+    Parameters
+    ----------
+    residual, noise : array, shape (X, Y, Z, n)
+        Fractions; a voxel with a noise of 0 is left out.
+    where : array of bool, shape (X, Y, Z)
+
+    Returns
+    -------
+    float
+        Root of the median of Σ(residual/noise)² over the median of chi square with n - 2
+        degrees of freedom: 1 for pure noise. NaN for fewer than three measurements, which
+        two parameters fit exactly.
+    """
+    from scipy.stats import chi2
+
+    freedom = residual.shape[-1] - 2
+    if freedom < 1:
+        return math.nan
+    usable = where & (noise > 0).all(axis=-1)
+    squares = ((residual[usable] / noise[usable]) ** 2).sum(axis=-1)
+    if squares.size < FEWEST:
+        return math.nan
+    return float(np.sqrt(np.median(squares) / chi2.median(freedom)))

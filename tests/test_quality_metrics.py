@@ -1,0 +1,299 @@
+"""Quality metrics against values known by construction or computed another way."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from asl_bids_app.quality.definitions import METRICS, columns, dictionary, lookup
+from asl_bids_app.quality.index import combine, quality_evaluation_index
+from asl_bids_app.quality.metric import Light
+from asl_bids_app.quality.metrics import QualityInput, compute, plausibility
+from asl_bids_app.quality.statistics import residual_to_noise, right_half
+
+SHAPE = (40, 48, 20)
+AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
+AFFINE[:3, 3] = -78, -94, -40
+N = 6
+
+
+def head(shape=SHAPE):
+    """A ball: white matter inside, a grey shell, fluid in the middle, sharp borders."""
+    grid = np.stack(np.indices(shape)) - (np.array(shape)[:, None, None, None] - 1) / 2
+    radius = np.sqrt((grid**2 / (np.array(shape)[:, None, None, None] / 2.2) ** 2).sum(0))
+    mask = radius < 1
+    gm = (radius < 1) & (radius >= 0.7)
+    wm = (radius < 0.7) & (radius >= 0.3)
+    return mask, gm, wm, radius < 0.3
+
+
+def example(**changes):
+    rng = np.random.default_rng(3)
+    mask, gm, wm, csf = head()
+    cbf = 60.0 * gm + 20.0 * wm + 5.0 * csf
+    att = np.where(mask, 0.9 * gm + 1.3 * wm + 1.5 * csf, 0)
+    noise = np.where(mask[..., None], 4e-4, 0.0) * np.ones(N)
+    base = {
+        "cbf": cbf,
+        "att": att,
+        "cbf_sd": np.where(mask, 3.0, 0),
+        "att_sd": np.where(mask, 0.1, 0),
+        "flags": np.zeros(SHAPE, np.uint8),
+        "residual": rng.normal(0, 4e-4, (*SHAPE, N)) * np.sqrt((N - 2) / N),
+        "noise": noise,
+        "delta_m": np.where(mask[..., None], 4e-3, 0) * np.linspace(0.5, 1, N),
+        "mask": mask,
+        "affine": AFFINE,
+        "gm": gm.astype(float),
+        "wm": wm.astype(float),
+        "csf": csf.astype(float),
+        "m0": np.where(mask, 1000.0, 0),
+    }
+    return QualityInput(**(base | changes))
+
+
+def test_tissue_means_are_those_of_the_tissues():
+    found = compute(example())
+    assert found["cbf_mean_gm"] == pytest.approx(60)
+    assert found["cbf_mean_wm"] == pytest.approx(20)
+    assert found["cbf_ratio_gm_wm"] == pytest.approx(3)
+    assert found["att_mean_gm"] == pytest.approx(0.9)
+    assert found["att_mean_wm"] == pytest.approx(1.3)
+    assert found["cbf_sd_gm"] == pytest.approx(3)
+    assert found["cbf_scov_gm"] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_threshold_leaves_mixed_voxels_out():
+    data = example()
+    gm = data.gm.copy()
+    gm[20:] *= 0.6  # no pure grey matter in this half
+    cbf = data.cbf.copy()
+    cbf[20:] = 500
+    assert compute(example(gm=gm, cbf=cbf))["cbf_mean_gm"] == pytest.approx(60)
+
+
+def test_spatial_cov_of_a_known_spread():
+    rng = np.random.default_rng(0)
+    data = example()
+    found = compute(example(cbf=np.where(data.gm > 0, rng.normal(60, 15, SHAPE), data.cbf)))
+    assert found["cbf_scov_gm"] == pytest.approx(0.25, rel=0.05)
+
+
+def test_shares_are_counts():
+    data = example()
+    brain = np.flatnonzero(data.mask)
+    cbf = data.cbf.ravel().copy()
+    cbf[brain[:100]] = -3
+    cbf[brain[100:150]] = 0
+    cbf[brain[150:170]] = 240
+    cbf[brain[170:175]] = np.nan
+    flags = np.zeros(cbf.size, np.uint8)
+    flags[brain[:10]] = 1
+    flags[brain[10:30]] = 2 | 8
+    flags[brain[30:70]] = 4
+    found = compute(example(cbf=cbf.reshape(SHAPE), flags=flags.reshape(SHAPE)))
+    assert found["cbf_negative_fraction"] == pytest.approx(100 / brain.size)
+    assert found["cbf_zero_fraction"] == pytest.approx(50 / brain.size)
+    assert found["cbf_implausible_fraction"] == pytest.approx(25 / brain.size)
+    assert found["bound_fraction"] == pytest.approx(30 / brain.size)
+    assert found["failed_fraction"] == pytest.approx(40 / brain.size)
+    assert found["att_unidentifiable_fraction"] == pytest.approx(20 / brain.size)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_asymmetry_is_positive_where_the_patients_right_is_higher(flip):
+    affine = AFFINE.copy()
+    i = np.indices(SHAPE)[0]
+    right = i >= SHAPE[0] // 2
+    if flip:  # stored right to left: the right has the small indices
+        affine[0, 0] *= -1
+        right = ~right
+    data = example()
+    cbf = data.cbf * np.where(right, 1.1, 0.9)
+    att = data.att + np.where(right, 0.2, 0.0)
+    found = compute(example(cbf=cbf, att=att, affine=affine))
+    assert found["cbf_asymmetry_gm"] == pytest.approx(0.2)
+    assert found["att_asymmetry_gm"] == pytest.approx(0.2)
+    assert right_half(data.mask, affine)[data.mask].mean() == pytest.approx(0.5)
+
+
+def test_residuals_of_pure_noise_have_a_ratio_of_one():
+    """Residuals of a straight line through noise: two parameters, as CBF and ATT are."""
+    rng = np.random.default_rng(1)
+    design = np.stack([np.ones(N), np.arange(N)], axis=1)
+    project = np.eye(N) - design @ np.linalg.inv(design.T @ design) @ design.T
+    residual = rng.normal(0, 2e-4, (20, 20, 20, N)) @ project
+    noise = np.full((20, 20, 20, N), 2e-4)
+    everywhere = np.ones((20, 20, 20), bool)
+    assert residual_to_noise(residual, noise, everywhere) == pytest.approx(1, rel=0.03)
+    assert residual_to_noise(residual, noise / 2, everywhere) == pytest.approx(2, rel=0.03)
+    assert math.isnan(residual_to_noise(residual[..., :2], noise[..., :2], everywhere))
+
+
+def test_qei_formula_by_hand():
+    # (1 - exp(-3.0126 * 0.8^2.4419)) = 0.82557; exp(-0.054 * 4^0.9272) = 0.82259;
+    # exp(-2.8478 * 0.01^0.5196) = 0.77090
+    assert combine(0.8, 4.0, 0.01) == pytest.approx((0.82557 * 0.82259 * 0.77090) ** (1 / 3), 1e-3)
+
+
+def test_qei_against_an_independent_computation():
+    from nibabel import Nifti1Image
+    from nilearn.image import smooth_img
+
+    rng = np.random.default_rng(5)
+    data = example()
+    cbf = np.where(data.mask, data.cbf + rng.normal(0, 25, SHAPE), 0)
+    found = quality_evaluation_index(cbf, data.mask, data.gm, data.wm, data.csf, AFFINE)
+
+    smooth = smooth_img(Nifti1Image(cbf, AFFINE), 5.0).get_fdata()
+    tissues = [smooth[p > 0.7] for p in (data.gm, data.wm, data.csf)]
+    freedom = [t.size - 1 for t in tissues]
+    pooled = sum(f * np.var(t, ddof=1) for f, t in zip(freedom, tissues, strict=True))
+    dispersion = pooled / sum(freedom) / tissues[0].mean()
+    pseudo = (2.5 * data.gm + data.wm)[data.mask]
+    similarity = np.corrcoef(pseudo, smooth[data.mask])[0, 1]
+    negative = (tissues[0] < 0).mean()
+    expected = np.cbrt(
+        (1 - np.exp(-3.0126 * similarity**2.4419))
+        * np.exp(-0.054 * dispersion**0.9272 - 2.8478 * negative**0.5196)
+    )
+    assert found.similarity == pytest.approx(similarity, rel=1e-3)
+    assert found.dispersion == pytest.approx(dispersion, rel=1e-2)
+    assert found.negative == pytest.approx(negative, abs=1e-3)
+    assert found.value == pytest.approx(expected, rel=5e-3)
+
+
+def test_qei_orders_maps_by_quality():
+    rng = np.random.default_rng(2)
+    data = example()
+
+    def qei(cbf):
+        return quality_evaluation_index(
+            np.where(data.mask, cbf, 0), data.mask, data.gm, data.wm, data.csf, AFFINE
+        ).value
+
+    values = [qei(data.cbf + rng.normal(0, sd, SHAPE)) for sd in (0, 40, 120)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] > 0.6
+    assert qei(100 - data.cbf) == pytest.approx(0)  # white above grey: no structure
+
+
+def test_data_metrics():
+    data = example()
+    fd = np.array([np.nan, 0.1, 0.3, 0.6, 0.2])
+    m0 = data.m0.copy()
+    m0[tuple(np.argwhere(data.mask)[0])] = 0
+    found = compute(example(framewise_displacement=fd, m0=m0, tsnr=np.full(SHAPE, 70.0)))
+    voxels = data.mask.sum()
+    assert found["fd_mean"] == pytest.approx(0.3)
+    assert found["fd_max"] == pytest.approx(0.6)
+    assert found["fd_above_half_mm"] == pytest.approx(0.25)
+    assert found["mask_volume"] == pytest.approx(voxels * 80 / 1000)
+    assert found["mask_coverage"] == pytest.approx(1 - 1 / voxels)
+    assert found["m0_nonpositive_fraction"] == pytest.approx(1 / voxels)
+    assert found["m0_median"] == 1000
+    assert found["snr_delta_m_gm"] == pytest.approx(10)
+    assert found["tsnr_brain"] == 70
+    assert found["mask_tissue_coverage"] == pytest.approx(1)
+
+
+def test_disagreement_with_least_squares():
+    rng = np.random.default_rng(4)
+    data = example()
+    noisy = data.cbf + 4 + rng.normal(0, 10, SHAPE)
+    found = compute(
+        example(
+            lsq_cbf=noisy,
+            lsq_att=data.att - 0.1,
+            lsq_cbf_sd=np.full(SHAPE, 10.0),
+            lsq_att_sd=np.full(SHAPE, 0.1),
+            lsq_flags=np.full(SHAPE, 2, np.uint8),
+        )
+    )
+    assert found["difference_cbf_gm"] == pytest.approx(-4, abs=0.5)
+    # Median of |N(4, 10)|, by simulation from another generator.
+    assert found["disagreement_cbf_gm"] == pytest.approx(7.3, abs=0.4)
+    assert found["difference_att_gm"] == pytest.approx(0.1)
+    assert found["disagreement_beyond_sd"] == pytest.approx(0.06, abs=0.03)
+    assert found["lsq_cbf_mean_gm"] == pytest.approx(64, abs=0.5)
+    assert found["lsq_bound_fraction"] == 1
+    assert found["bound_fraction"] == 0
+
+
+def test_without_tissue_there_are_no_tissue_numbers_but_all_columns():
+    found = compute(example(gm=None, wm=None, csf=None))
+    assert set(found) == {column for column, _, lsq in columns() if not lsq}
+    assert math.isnan(found["cbf_mean_gm"])
+    assert math.isnan(found["qei"])
+    assert math.isnan(found["mask_tissue_coverage"])
+    assert 10 < found["cbf_mean_brain"] < 60
+    assert found["residual_to_noise_gm"] == pytest.approx(1, rel=0.05)
+    assert plausibility(found) == []
+
+
+def test_shapes_must_agree():
+    with pytest.raises(ValueError, match="gm: shape"):
+        example(gm=np.zeros((2, 2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, []),
+        ({"cbf": 0.0}, ["zero in the whole brain"]),
+        ({"cbf": 6e13}, ["outside 10-150", "above 200"]),
+        ({"cbf": 3.0}, ["outside 10-150"]),
+        ({"cbf": -30.0}, ["outside 10-150", "negative"]),
+        ({"cbf": np.nan}, ["finite"]),
+        ({"flags": 2}, ["ended at a bound"]),
+        ({"flags": 4}, ["have no fit"]),
+    ],
+)
+def test_an_implausible_result_is_loud(changes, words):
+    data = example()
+    full = {
+        key: np.where(data.mask, value, 0).astype(float if key == "cbf" else np.uint8)
+        for key, value in changes.items()
+    }
+    sentences = plausibility(compute(example(**full)))
+    for word in words:
+        assert any(word in sentence for sentence in sentences), (word, sentences)
+    assert bool(sentences) == bool(words)
+
+
+def test_the_dictionary_defines_every_column_and_is_json():
+    entries = json.loads(json.dumps(dictionary(), allow_nan=False))
+    data = example()
+    lsq = {f"lsq_{key}": getattr(data, key) for key in ("cbf", "att", "cbf_sd", "att_sd")}
+    assert set(compute(example(**lsq, lsq_flags=data.flags))) == set(entries)
+    for entry in entries.values():
+        assert entry["LongName"]
+        assert entry["Description"].endswith(".")
+        assert entry["Units"]
+    assert lookup("lsq_qei") == (METRICS["qei"], True)
+    assert lookup("lsq_m0_median") is None
+    assert lookup("acq") is None
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_lights_are_ordered_and_have_a_basis(metric):
+    if metric.good is None:
+        assert metric.light(1.0) is Light.NONE
+        return
+    assert metric.basis
+    assert metric.fair[0] <= metric.good[0] < metric.good[1] <= metric.fair[1]
+    assert metric.light(metric.good[0]) is Light.GOOD
+    assert metric.light(math.nan) is Light.NONE
+    below = metric.fair[0] - 1
+    assert metric.light(below) is Light.POOR
+
+
+def test_values_are_not_changed_in_place():
+    data = example()
+    before = {f.name: np.copy(getattr(data, f.name)) for f in dataclasses.fields(data)}
+    compute(data)
+    for name, value in before.items():
+        if value.dtype != object:
+            np.testing.assert_array_equal(value, getattr(data, name))
