@@ -12,6 +12,7 @@ import numpy as np
 from asl_bids_app.bids.derivatives import perf_folder
 from asl_bids_app.series import to_volume
 from asl_bids_app.workflows.estimation import Estimated
+from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import PlannedRun, PlannedUnit, distinct_measurements
 from asl_bids_app.workflows.unit import Assembled, write_unit
 
@@ -71,6 +72,22 @@ def finish_unit(
         "outputs": [path.relative_to(output_dir).as_posix() for path in paths],
         "fit_seconds": round(fit.seconds, 3),
         "baseline_seconds": round(baseline.seconds, 3) if baseline else None,
+    }
+
+
+def planned_facts(unit: PlannedUnit, estimator: str, options: AppOptions) -> dict[str, Any]:
+    """Return what a record would say of a unit before it is run, for the methods text."""
+    calibration: dict[str, Any] = {}
+    for run in unit.runs:
+        calibration |= run.calibration.to_json()
+    return {
+        "entities": dict(unit.entities),
+        "joint": unit.joint,
+        "estimator": estimator,
+        "baseline": options.baseline and estimator != "least-squares",
+        "model": None,
+        "runs": [_run_facts(run, {}) for run in unit.runs],
+        "calibration": calibration,
     }
 
 

@@ -48,6 +48,7 @@ class PlannedUnit:
     entities: Mapping[str, str]
     joint: bool
     runs: tuple[PlannedRun, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -158,6 +159,7 @@ def _plan_participant(
                 dict(unit.entities),
                 unit.joint,
                 tuple(planned[acquisition.path] for acquisition in unit.acquisitions),
+                unit.warnings,
             )
             for unit in group([run.acquisition for run in planned.values()], options.joint)
         )
@@ -242,6 +244,7 @@ def describe(plan: Plan) -> str:
         for unit in participant.units:
             joint = "quantified together" if unit.joint else "quantified alone"
             lines.append(f"  {unit.title} ({joint})")
+            lines += [f"    warning: {warning}" for warning in unit.warnings]
             for run in unit.runs:
                 lines += _describe_run(run)
         lines += [f"  error: {failure.message}" for failure in participant.failures]

@@ -117,7 +117,7 @@ def assemble(unit: PlannedUnit, prepared: list[PreparedRun], *, move: bool) -> A
 
     first_run, first = unit.runs[0], prepared[0]
     series = series_of(first_run, first, first_run.acquisition.slice_time)
-    warnings = [*first_run.warnings, *first.warnings]
+    warnings = [*unit.warnings, *first_run.warnings, *first.warnings]
     facts = {first_run.acquisition.path.name: dict(first.facts)}
     for run, other in zip(unit.runs[1:], prepared[1:], strict=True):
         placed, slice_time, how = into_space(run, other, first_run, first, move=move)

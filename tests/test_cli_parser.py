@@ -1,0 +1,159 @@
+"""The command line: spellings, units, refusals, and how fast it answers."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from asl_bids_app.cli.parser import build_parser, parse
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    (tmp_path / "bids").mkdir()
+    return tmp_path / "bids"
+
+
+def read(dataset, *arguments, output=None):
+    output = output or dataset.parent / "out"
+    work = dataset.parent / "work"
+    return parse([str(dataset), str(output), "participant", "-w", str(work), *arguments])
+
+
+def refused(capsys, dataset, *arguments, **places):
+    with pytest.raises(SystemExit) as caught:
+        read(dataset, *arguments, **places)
+    assert caught.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_hyphen_and_underscore_spellings(dataset):
+    for option in ("--participant-label", "--participant_label"):
+        assert read(dataset, option, "sub-01", "02").participant_label == ("01", "02")
+    options = read(
+        dataset, "--m0_scale", "2", "--no_hmc", "--n_cpus", "3", "--fail_on_implausible"
+    )
+    assert (options.m0_scale, options.hmc, options.nprocs) == (2.0, False, 3)
+    assert options.fail_on_implausible
+
+
+def test_every_nipreps_option_that_batch_systems_use_exists():
+    known = {name for action in build_parser()._actions for name in action.option_strings}
+    wanted = (
+        "--participant-label --session-label --bids-filter-file -d --derivatives "
+        "--bids-database-dir --skip-bids-validation --nprocs --nthreads --n-cpus --omp-nthreads "
+        "--mem --mem-mb --use-plugin -w --work-dir --clean-workdir --config-file --random-seed "
+        "--reports-only --boilerplate-only --dry-run --stop-on-first-crash --write-graph --debug "
+        "-v --version --device --batch-size --model --estimator --no-baseline --tta --no-tta "
+        "--joint --m0-scale --m0-smooth-fwhm --t1-blood --t1-tissue --labeling-efficiency "
+        "--partition-coefficient --bs-efficiency --brain-mask --no-hmc --run-report"
+    )
+    assert set(wanted.split()) <= known
+
+
+@pytest.mark.parametrize(
+    ("text", "gigabytes"), [("8G", 8), ("8000", 8), ("8000M", 8), ("0.5TB", 500), ("16gb", 16)]
+)
+def test_memory_sizes(dataset, text, gigabytes):
+    assert read(dataset, "--mem", text).mem_gb == pytest.approx(gigabytes)
+
+
+def test_labelling_efficiency_for_all_or_by_scheme(dataset):
+    assert read(dataset, "--labeling-efficiency", "0.8").labeling_efficiency == {"": 0.8}
+    options = read(dataset, "--labeling-efficiency", "PCASL=0.8", "vsasl=0.5")
+    assert options.labeling_efficiency == {"PCASL": 0.8, "VSASL": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--t1-blood", "1650"], "--t1-blood"),
+        (["--t1-blood", "abc"], "expected a number"),
+        (["--labeling-efficiency", "85"], "expected 0.01 to 1"),
+        (["--labeling-efficiency", "ASL=0.8"], "PCASL"),
+        (["--nprocs", "0"], "whole number"),
+        (["--mem", "lots"], "8G"),
+        (["--device", "gpu"], "cuda:N"),
+        (["--estimator", "magic"], "least-squares"),
+        (["--brain-mask", "/none.nii.gz"], "/none.nii.gz"),
+        (["--derivatives", "fmriprep"], "NAME=PATH"),
+        (["--derivatives", "x=/none"], "/none"),
+    ],
+)
+def test_wrong_values_are_told_in_one_line(capsys, dataset, arguments, told):
+    assert told in refused(capsys, dataset, *arguments)
+
+
+def test_output_inside_the_raw_data_is_refused(capsys, dataset):
+    for place in (dataset, dataset / "results", dataset / "sub-01"):
+        line = refused(capsys, dataset, output=place)
+        assert "output_dir" in line
+        assert "derivatives" in line
+    inside = dataset / "derivatives" / "asl"
+    assert read(dataset, output=inside).output_dir == inside
+    link = dataset.parent / "link"
+    link.symlink_to(dataset)
+    assert "output_dir" in refused(capsys, dataset, output=link / "out")
+    assert "--work-dir" in refused(capsys, dataset, "-w", str(dataset / "work"))
+
+
+def test_a_missing_dataset_is_told(capsys, tmp_path):
+    assert "BIDS dataset" in refused(capsys, tmp_path / "none")
+
+
+def test_config_file_gives_defaults_that_the_command_line_outranks(dataset, tmp_path):
+    config = tmp_path / "options.yaml"
+    config.write_text(
+        "t1-blood: 1.6\nno-hmc: true\ntta: false\njoint: 'off'\n"
+        "participant_label: ['01', sub-02]\n"
+        "labeling-efficiency: {PCASL: 0.8}\nnprocs: 1\n"
+    )
+    options = read(dataset, "--config-file", str(config))
+    assert (options.t1_blood, options.hmc, options.tta, options.joint) == (
+        1.6,
+        False,
+        False,
+        "off",
+    )
+    assert options.participant_label == ("01", "02")
+    assert options.labeling_efficiency == {"PCASL": 0.8}
+    assert read(dataset, "--config-file", str(config), "--t1-blood", "1.7").t1_blood == 1.7
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("t1-blod: 1.6", "did you mean t1-blood"),
+        ("t1-blood: 1600", "expected 0.5 to 4"),
+        ("joint: maybe", "maybe"),
+        ("no-hmc: 3", "true or false"),
+        ("- a\n- b", "list"),
+        ("a: [", "YAML"),
+    ],
+)
+def test_faults_of_a_config_file(capsys, dataset, tmp_path, text, told):
+    config = tmp_path / "options.yaml"
+    config.write_text(text)
+    assert told in refused(capsys, dataset, "--config-file", str(config))
+
+
+def test_help_is_quick_and_imports_nothing_heavy(tmp_path):
+    script = (
+        "import sys; from asl_bids_app.cli.parser import build_parser;"
+        "build_parser().format_help();"
+        "heavy = {'torch', 'nipype', 'bids', 'nibabel', 'numpy', 'ants', 'nilearn', 'matplotlib'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    command = Path(sys.executable).with_name("asl-app")
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([command, "--help"], capture_output=True, check=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.5
