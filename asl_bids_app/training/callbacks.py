@@ -61,6 +61,40 @@ class WholeCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, beside)
 
 
+class Curves(Callback):
+    """Logs the training steps; stands before the checkpoints, which must not be ahead of it.
+
+    Parameters
+    ----------
+    every
+        Steps between rows.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    @override
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Write a row."""
+        step = trainer.global_step
+        if step % self.every and step < trainer.max_steps:
+            return
+        latest = pl_module.latest
+        stacked = trainer.strategy.reduce(torch.stack(list(latest.values())), reduce_op="mean")
+        row = {f"train/{k}": v for k, v in zip(latest, stacked.tolist(), strict=True)}
+        row["train/learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        for logger in trainer.loggers:
+            # Zero-based, as Lightning counts the steps of the rows that it writes itself.
+            logger.log_metrics(row, step - 1)
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error: the state is saved
     """Training stopped before its end, with a checkpoint to go on from."""
 

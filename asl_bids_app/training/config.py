@@ -23,7 +23,7 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.training.domain import DomainConfig
 from asl_bids_app.training.noise import NoiseConfig
 from asl_bids_app.training.phantoms import PhantomConfig
-from asl_bids_app.training.schema import build, merge, plain, setting
+from asl_bids_app.training.schema import Frozen, build, merge, plain, setting
 
 NETWORKS: Final = ("PosteriorASLNet", "SpatialASLNet", "DualEncoderSpatialASLNet")
 
@@ -92,7 +92,7 @@ class NetworkConfig:
     """
 
     name: str = setting("PosteriorASLNet", choices=NETWORKS)
-    arguments: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    arguments: Mapping[str, Any] = field(default_factory=Frozen)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from asl_bids_app.training.callbacks import (
     Averaging,
     Checkpoints,
     CurveLogger,
+    Curves,
     Interrupted,
     WholeCheckpointIO,
 )
@@ -164,6 +165,8 @@ def fit_member(
     if done.is_file() and load_member(done)["complete"]:
         log.info("member %d is complete", member)
         return FitResult(member, steps, steps, finished=True)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     if options.threads:
         torch.set_num_threads(options.threads)
 
@@ -323,10 +326,9 @@ def _trainer(
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         gradient_clip_val=training.gradient_clip,
-        log_every_n_steps=training.log_every,
         logger=[curves, *_loggers(config, folder.logs(member), member, start)],
         # Checkpoints come last: they keep what the others hold.
-        callbacks=[*callbacks, keeper, saved],
+        callbacks=[*callbacks, Curves(training.log_every), keeper, saved],
         plugins=[WholeCheckpointIO(), LightningEnvironment()],
         enable_checkpointing=False,
         enable_progress_bar=options.progress and sys.stderr.isatty(),

@@ -117,6 +117,11 @@ class MemberModule(pl.LightningModule):
         Maps an `Observation` to an `Estimate`.
     steps
         Length of the training, for the learning rate.
+
+    Attributes
+    ----------
+    latest : dict of Tensor
+        Loss and its parts of the last training step.
     """
 
     def __init__(self, config: RunConfig, network: nn.Module, steps: int) -> None:
@@ -124,6 +129,7 @@ class MemberModule(pl.LightningModule):
         self.config = config
         self.network = network
         self.steps = steps
+        self.latest: dict[str, Tensor] = {}
 
     def simulated(self, batch: StepBatch) -> Batch:
         """Make signals of phantoms by the physics and noise that belong to this step."""
@@ -142,29 +148,18 @@ class MemberModule(pl.LightningModule):
     def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
         made = self.simulated(batch)
         loss, parts = losses(self.network(made.observation), made, self.config.training)
-        self._log("train", len(batch.phantoms), {"loss": loss.detach(), **parts})
+        self.latest = {"loss": loss.detach(), **parts}
         return loss
 
     @override
     def validation_step(self, batch: StepBatch, batch_idx: int) -> None:
         made = self.simulated(batch)
         loss, parts = losses(self.network(made.observation), made, self.config.training)
-        self._log("val", len(batch.phantoms), {"loss": loss, **parts})
-
-    def _log(self, stage: str, size: int, values: dict[str, Tensor]) -> None:
         self.log_dict(
-            {f"{stage}/{name}": value for name, value in values.items()},
-            batch_size=size,
-            on_step=stage == "train",
-            on_epoch=stage == "val",
+            {f"val/{name}": value for name, value in {"loss": loss, **parts}.items()},
+            batch_size=len(batch.phantoms),
             sync_dist=True,
         )
-
-    @override
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if self.trainer.global_step % self.config.training.log_every == 0:
-            rates = optimizer.param_groups[0]["lr"]
-            self.log("train/learning_rate", rates)
 
     @override
     def configure_optimizers(self) -> Any:

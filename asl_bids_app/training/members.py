@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,14 +11,42 @@ from torch import nn
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.training.run_folder import NormStats, RunFolder, load_member
+from asl_bids_app.training.schema import plain
 
 if TYPE_CHECKING:
     from asl_bids_app.training.config import RunConfig
 
 
 def build_network(config: RunConfig, stats: NormStats) -> nn.Module:
-    """Build the network of a run with fresh weights."""
-    raise NotImplementedError
+    """Build the network of a run with fresh weights.
+
+    Raises
+    ------
+    InputError
+        If the configuration gives it an argument that it doesn't have or can't use.
+    """
+    network = _class_of(config.network.name)
+    known = [name for name in inspect.signature(network).parameters if name != "self"]
+    for name in config.network.arguments:
+        if name not in known:
+            close = get_close_matches(name, known, n=1, cutoff=0.5)
+            raise InputError(
+                "config",
+                f"network.arguments.{name}",
+                "an unknown argument",
+                f"one of {', '.join(known)}",
+                f"did you mean {close[0]}" if close else "",
+            )
+    try:
+        return network(**plain(config.network.arguments))
+    except (TypeError, ValueError) as error:
+        raise InputError("config", "network.arguments", str(error), config.network.name) from error
+
+
+def _class_of(name: str) -> type[nn.Module]:
+    from asl_bids_app.networks.posterior import PosteriorASLNet
+
+    return {"PosteriorASLNet": PosteriorASLNet}[name]
 
 
 def start_from(network: nn.Module, source: Path, member: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from difflib import get_close_matches
 from enum import Enum
@@ -26,6 +26,25 @@ MS_PER_S = 1000.0
 
 _SUFFIX = MappingProxyType({"s": "_ms", "s/mm": "_ms_per_mm"})
 """What the unit of a time adds to its key in a file."""
+
+
+class Frozen(Mapping[Any, Any]):
+    """A mapping that doesn't change and, unlike a mapping proxy, can be copied and pickled."""
+
+    def __init__(self, content: Mapping[Any, Any] | None = None) -> None:
+        self._content = dict(content or {})
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._content[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __repr__(self) -> str:
+        return repr(self._content)
 
 
 def setting(
@@ -232,7 +251,7 @@ def _convert_mapping(
             if value_hint is Any
             else _convert(value_hint, content, file, _join(path, key), item)
         )
-    return MappingProxyType(made)
+    return Frozen(made)
 
 
 def _choose(choices: tuple[Any, ...], value: Any, file: str | Path, path: str) -> Any:

@@ -1,0 +1,147 @@
+"""What the commands of ``asl-train`` do: read the configuration, call, tell the result."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.training.config import RunConfig, load, presets
+
+log = logging.getLogger(__name__)
+
+
+def _config(arguments: argparse.Namespace) -> RunConfig:
+    return load(arguments.config, arguments.changes, arguments.allow_noncritical)
+
+
+def generate(arguments: argparse.Namespace) -> int:
+    """Make phantoms."""
+    from asl_bids_app.training.parts import PARTS, generate_part
+
+    config = _config(arguments)
+    parts = arguments.parts or list(PARTS)
+    for name in parts:
+        if name not in PARTS:
+            raise InputError("--part", "", name, f"one of {', '.join(PARTS)}")
+    if arguments.shards is not None and len(parts) != 1:
+        raise InputError("--shards", "", f"{len(parts)} parts", "one --part")
+    for name in parts:
+        generate_part(config, arguments.output_dir, name, arguments.shards, arguments.jobs)
+    return 0
+
+
+def preview(arguments: argparse.Namespace) -> int:
+    """Draw a sheet of phantoms."""
+    from asl_bids_app.training.preview import preview as draw
+
+    draw(_config(arguments), arguments.output, arguments.seed)
+    log.info("wrote %s", arguments.output)
+    return 0
+
+
+def fit(arguments: argparse.Namespace) -> int:
+    """Train members, one after the other in this process or several at a time."""
+    from asl_bids_app.training.launch import INTERRUPTED, run_together
+
+    config = _config(arguments)
+    members = arguments.members or list(range(config.training.members))
+    if len(members) > 1 and arguments.jobs > 1:
+        from asl_bids_app.training.pipeline import fit_words
+
+        commands = {f"fit_{m}": fit_words(arguments, [m]) for m in members}
+        codes = run_together(
+            commands, arguments.jobs, RunFolder(arguments.output_dir).root / "logs"
+        )
+        failed = [name for name, code in codes.items() if code not in (0, INTERRUPTED)]
+        if failed:
+            logs = arguments.output_dir / "logs"
+            raise AslAppError(f"{', '.join(failed)} failed; see {logs}/{failed[0]}.log")
+        return max(codes.values())
+    from asl_bids_app.training.fit import FitOptions, fit_member
+
+    options = FitOptions(
+        arguments.device,
+        arguments.devices,
+        arguments.max_hours,
+        arguments.threads,
+        arguments.init_from,
+        progress=True,
+    )
+    for member in members:
+        result = fit_member(config, arguments.dataset, arguments.output_dir, member, options)
+        if not result.finished:
+            log.info(
+                "member %d stopped at step %d of %d (%s); the same command goes on from there",
+                result.member,
+                result.step,
+                result.steps,
+                result.reason,
+            )
+            return INTERRUPTED
+    return 0
+
+
+def validate(arguments: argparse.Namespace) -> int:
+    """Compare an ensemble with the baselines."""
+    from asl_bids_app.training.validate import validate_run
+
+    report = validate_run(
+        arguments.run_dir,
+        arguments.output_dir,
+        arguments.dataset,
+        arguments.device,
+        arguments.changes,
+    )
+    log.info("wrote %s", report)
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Make a model folder."""
+    from asl_bids_app.training.export import export_run
+
+    folder = export_run(
+        arguments.run_dir,
+        arguments.output_dir,
+        arguments.name,
+        arguments.model_version,
+        arguments.onnx,
+    )
+    log.info("wrote %s", folder)
+    return 0
+
+
+def pipeline(arguments: argparse.Namespace) -> int:
+    """Do everything on this machine."""
+    from asl_bids_app.training.pipeline import run_pipeline
+
+    return run_pipeline(_config(arguments), arguments)
+
+
+def benchmark(arguments: argparse.Namespace) -> int:
+    """Measure how fast this machine trains."""
+    from asl_bids_app.training.benchmark import run_benchmark
+
+    run_benchmark(_config(arguments), arguments.seconds, arguments.threads, arguments.output)
+    return 0
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Print a configuration."""
+    if arguments.config is None:
+        text = "\n".join(presets())
+    else:
+        from asl_bids_app.training.parts import part_of
+
+        config = _config(arguments)
+        answers = {
+            None: config.to_yaml().rstrip(),
+            "members": config.training.members,
+            "steps": config.steps,
+            "shards": part_of(config, "train").shards,
+        }
+        text = str(answers[arguments.query])
+    sys.stdout.write(text + "\n")
+    return 0
