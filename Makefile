@@ -47,7 +47,8 @@ lint: $(DEV)
 	$(RUN) -m ruff format --check .
 
 docs: $(DOCS)
-	$(RUN) -m mkdocs build --strict
+	$(RUN) docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 wheel: $(APP)
 	$(RUN) -m pip wheel --no-deps --wheel-dir dist .

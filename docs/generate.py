@@ -1,0 +1,152 @@
+"""Rewrite the parts of the documentation that the code knows best.
+
+``python docs/generate.py`` fills every block between ``<!-- begin NAME -->`` and
+``<!-- end NAME -->``; with ``--check`` it only tells whether one is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+BLOCK: Final = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    header = list(header)
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def outputs() -> str:
+    """Table of everything that is written for a series."""
+    from asl_bids_app.bids.outputs import OUTPUTS
+
+    rows = [[f"`{o.pattern}`", o.units or "", o.description] for o in OUTPUTS.values()]
+    return _table(("File", "Units", "What it is"), rows)
+
+
+def bidsignore() -> str:
+    """Lines of the `.bidsignore` that is written."""
+    from asl_bids_app.bids.outputs import BIDSIGNORE
+
+    return "```\n" + "\n".join(BIDSIGNORE) + "\n```\n"
+
+
+def schemes() -> str:
+    """Table of the labelling schemes with their defaults."""
+    from asl_bids_app.protocol import SCHEMES
+
+    rows = [
+        [scheme.value, info.title, f"{info.labeling_efficiency:g}", info.source]
+        for scheme, info in SCHEMES.items()
+    ]
+    return _table(("Scheme", "Labelling", "Default efficiency", "Source"), rows)
+
+
+def constants() -> str:
+    """Table of the other constants with their defaults."""
+    from asl_bids_app import calibration as c
+
+    def by_field(table: dict[float, Any]) -> str:
+        values = {t: row[0] if isinstance(row, tuple) else row for t, row in table.items()}
+        return ", ".join(f"{value:g} s at {tesla:g} T" for tesla, value in values.items())
+
+    t1_sources = "; ".join(dict.fromkeys(source for _, source in c.T1_BLOOD.values()))
+    value, source = c.PARTITION_COEFFICIENT
+    each, pulse_source = c.PULSE_EFFICIENCY
+    rows = [
+        ["T1 of arterial blood", by_field(c.T1_BLOOD), "`--t1-blood`", t1_sources],
+        ["T1 of tissue in the kinetics", "that of blood", "`--t1-tissue`", c.T1_BLOOD[3.0][1]],
+        [
+            "T1 of tissue in the M0",
+            by_field(c.T1_TISSUE_M0),
+            "",
+            "Wright 2008, doi:10.1007/s10334-008-0104-8",
+        ],
+        ["Partition coefficient λ", f"{value:g} mL/g", "`--partition-coefficient`", source],
+        [
+            "Label left by one background-suppression pulse",
+            f"{each:g}",
+            "`--bs-efficiency`",
+            pulse_source,
+        ],
+    ]
+    return _table(("Constant", "Default", "Option", "Source"), rows)
+
+
+# Defaults that depend on the machine are told in words.
+DEFAULTS: Final = {"nthreads": "all", "nprocs": "all", "n_cpus": "all"}
+
+
+def options() -> str:
+    """Tables of the command line's arguments, by group."""
+    from asl_bids_app.cli.parser import build_parser
+
+    parser = build_parser()
+    parts = []
+    for group in parser._action_groups:
+        rows = [_option(action) for action in group._group_actions]
+        if rows:
+            title = (group.title or "").capitalize()
+            parts.append(f"### {title}\n\n" + _table(("Option", "Meaning", "Default"), rows))
+    return "\n" + "\n".join(parts) + "\n"
+
+
+def _option(action: argparse.Action) -> list[str]:
+    spellings = [s for s in action.option_strings if "_" not in s] or [action.dest]
+    metavar = action.metavar or ("|".join(map(str, action.choices)) if action.choices else "")
+    if action.nargs == 0:
+        metavar = ""
+    if action.nargs == "+":
+        metavar += " ..."
+    name = ", ".join(f"`{s}`" for s in spellings) + (f" `{metavar}`" if metavar else "")
+    default = action.default
+    switch = isinstance(default, bool) and not isinstance(action, argparse.BooleanOptionalAction)
+    if default in (None, argparse.SUPPRESS, []) or switch or action.dest == "verbose":
+        shown = ""
+    elif action.dest in DEFAULTS:
+        shown = DEFAULTS[action.dest]
+    elif isinstance(default, bool):
+        shown = "yes" if default else "no"
+    else:
+        path = Path(str(default))
+        shown = f"`{path.name if path.is_absolute() else default}`"
+    return [name.replace("|", "\\|"), (action.help or "").replace("|", "\\|"), shown]
+
+
+BLOCKS: Final[dict[str, Callable[[], str]]] = {
+    f.__name__: f for f in (outputs, bidsignore, schemes, constants, options)
+}
+
+
+def fill(text: str) -> str:
+    """Return a document with its generated blocks as the code has them now."""
+    return BLOCK.sub(lambda m: m[1] + "\n" + BLOCKS[m[2]]() + "\n" + m[3], text)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    check = parser.parse_args(argv).check
+    stale = []
+    for path in sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]):
+        old = path.read_text(encoding="utf-8")
+        new = fill(old)
+        if new != old:
+            stale.append(path.relative_to(ROOT).as_posix())
+            if not check:
+                path.write_text(new, encoding="utf-8")
+    if stale:
+        sys.stdout.write(f"{'out of date' if check else 'rewritten'}: {', '.join(stale)}\n")
+    return int(bool(stale) and check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

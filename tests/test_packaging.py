@@ -1,0 +1,247 @@
+"""What surrounds the code: commands, documents, the wheel, who may import whom."""
+
+import ast
+import configparser
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+
+import pytest
+import yaml
+
+import asl_bids_app
+
+
+def commands(text):
+    """Return the lines of all bash blocks of a document."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+
+
+def makefile_targets(root):
+    phony = re.search(r"^\.PHONY: (.+)$", (root / "Makefile").read_text(), re.MULTILINE)
+    return set(phony[1].split())
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/index.md"])
+def test_quick_start_is_the_makefile(root, document):
+    makes = [c for c in commands((root / document).read_text()) if c.startswith("make")]
+    assert makes == ["make demo", "make test"]
+
+
+def test_documents_name_real_targets(root):
+    targets = makefile_targets(root)
+    for path in [root / "README.md", *(root / "docs").glob("*.md")]:
+        for name in re.findall(r"\bmake ([a-z]+)\b", "\n".join(commands(path.read_text()))):
+            assert name in targets, f"{path.name}: make {name}"
+
+
+def test_generated_blocks_are_up_to_date(root):
+    spec = importlib.util.spec_from_file_location("generate", root / "docs" / "generate.py")
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    for path in [root / "README.md", *(root / "docs").glob("*.md")]:
+        text = path.read_text()
+        assert generate.fill(text) == text, f"{path.name}: run docs/generate.py"
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/outputs.md"])
+def test_every_output_is_documented(root, document):
+    from asl_bids_app.bids.outputs import OUTPUTS
+
+    documented = re.findall(
+        r"^\| `(<source>[^`]*)` \|", (root / document).read_text(), re.MULTILINE
+    )
+    assert documented == [output.pattern for output in OUTPUTS.values()]
+
+
+def test_links_between_documents_hold(root):
+    for path in [root / "README.md", *(root / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", path.read_text()):
+            assert (path.parent / target).is_file(), f"{path.name}: {target}"
+    nav = yaml.safe_load((root / "mkdocs.yml").read_text())["nav"]
+    pages = {page for entry in nav for page in entry.values()}
+    assert pages == {path.name for path in (root / "docs").glob("*.md")}
+
+
+def test_version_is_told_once(root):
+    citation = yaml.safe_load((root / "CITATION.cff").read_text())
+    assert citation["version"] == asl_bids_app.__version__
+    assert citation["license"] == "Apache-2.0"
+    assert metadata.version("asl-bids-app") == asl_bids_app.__version__
+    assert "## [Unreleased]" in (root / "CHANGES.md").read_text()
+
+
+def test_ignored_test_markers_are_those_of_the_ci_run(root):
+    """Every marker that make test leaves out has a stage of its own."""
+    chosen = re.search(r'-m "(not [^"]+)"', (root / "Makefile").read_text())[1]
+    excluded = set(re.findall(r"not (\w+)", chosen))
+    stages = set(re.findall(r"\|suite (\w+)", (root / ".ci" / "run").read_text()))
+    assert excluded == stages == {"slow", "slurm", "container"}
+
+
+def make(root, tmp_path, *arguments):
+    run = subprocess.run(
+        ["make", "-C", root, f"VENV={tmp_path / 'venv'}", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.returncode, run.stdout + run.stderr
+
+
+def test_a_half_made_environment_does_not_count(root, tmp_path):
+    fake = tmp_path / "python"
+    fake.write_text(
+        f'#!/bin/sh\n[ "$2" = venv ] && mkdir -p "$3/bin" && exit 1\n'
+        f'[ "$2" = virtualenv ] && exit 1\nexec {sys.executable} "$@"\n'
+    )
+    fake.chmod(0o755)
+    status, said = make(root, tmp_path, f"PYTHON={fake}", "test")
+    assert status != 0
+    assert re.search(r"apt-get install python3\.\d+-venv", said)
+    assert not (tmp_path / "venv").exists()
+
+
+def test_an_old_python_is_refused(root, tmp_path):
+    status, said = make(root, tmp_path, "PYTHON=/bin/false", "demo")
+    assert status != 0
+    assert "Python 3.11 or newer" in said
+
+
+def test_stamp_is_made_last(root, tmp_path):
+    """A failing installation leaves no stamp, and a changed setup.cfg makes one stale."""
+    status, said = make(root, tmp_path, "-n", "test")
+    assert status == 0
+    lines = said.splitlines()
+    stamp = next(i for i, line in enumerate(lines) if "touch" in line and "installed-app" in line)
+    assert stamp > next(i for i, line in enumerate(lines) if "install -q -e ." in line)
+    assert "torch==" in said
+    rules = (root / "Makefile").read_text()
+    assert re.search(r"^\$\(APP\): setup\.cfg pyproject\.toml$", rules, re.MULTILINE)
+
+
+CI_MAKEFILE = "test:\n\t@echo tested\nlint:\n\t@false\nwheel docs demo:\n\t@true\n"
+
+
+@pytest.mark.parametrize(
+    ("stages", "status", "said"),
+    [
+        (["test", "docs"], 0, r"test +\d+  passed"),
+        (["test", "lint"], 1, r"lint +\d+  FAILED: exit status 2"),
+        (["nonsense"], 2, "no stage named nonsense"),
+    ],
+)
+def test_ci_run_fails_if_a_stage_fails(root, tmp_path, stages, status, said):
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(root / ".ci" / "run", tmp_path / ".ci" / "run")
+    (tmp_path / "Makefile").write_text(CI_MAKEFILE)
+    run = subprocess.run(
+        ["bash", ".ci/run", *stages], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == status, run.stdout + run.stderr
+    assert re.search(said, run.stdout + run.stderr)
+
+
+@pytest.mark.parametrize(("code", "said"), [(5, "no tests of this kind"), (1, "FAILED")])
+def test_ci_run_knows_no_tests_from_failed_ones(root, tmp_path, code, said):
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(root / ".ci" / "run", tmp_path / ".ci" / "run")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\nexit {code}\n")
+    python.chmod(0o755)
+    run = subprocess.run(
+        ["bash", ".ci/run", "slow"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert said in run.stdout
+    assert run.returncode == (0 if code == 5 else 1)
+
+
+def test_wheel_holds_what_the_app_needs(root, tmp_path):
+    source = tmp_path / "source"
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(root / "asl_bids_app", source / "asl_bids_app", ignore=skip)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, source / name)
+    arguments = ["--no-deps", "--no-build-isolation", "-q", "-w", tmp_path / "dist", source]
+    if importlib.util.find_spec("setuptools") is None:
+        arguments.remove("--no-build-isolation")
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *arguments], check=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    data = {
+        path.relative_to(root).as_posix()
+        for path in (root / "asl_bids_app").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {n for n in names if n.startswith("asl_bids_app/")} == data
+    assert "asl_bids_app/py.typed" in names
+    assert any(n.endswith(".nii.gz") for n in names)
+
+
+def test_console_scripts_exist(root):
+    setup = configparser.ConfigParser()
+    setup.read(root / "setup.cfg")
+    scripts = setup["options.entry_points"]["console_scripts"].split("\n")
+    for script in filter(None, scripts):
+        module, _, function = script.split("=")[1].strip().partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+# Who may import whom; a room may always import itself, and errors.py is everyone's.
+CORE = {"protocol", "kinetics", "calibration", "series", "observation"}
+MAY_IMPORT = {
+    **dict.fromkeys(CORE, CORE),
+    "atlas": set(),
+    "bids": CORE,
+    "preprocess": CORE | {"atlas", "bids"},
+    "networks": CORE,
+    "models": CORE | {"networks"},
+    "estimators": CORE | {"networks", "models"},
+    "quality": CORE | {"estimators", "bids", "atlas"},
+    "reports": CORE | {"bids", "quality", "estimators", "atlas"},
+    "workflows": CORE
+    | {"atlas", "bids", "preprocess", "estimators", "models", "quality", "reports", "networks"},
+    "cli": CORE | {"workflows", "bids", "models"},
+    "demo": {"atlas", "bids"},
+    "training": CORE | {"atlas", "networks", "estimators", "models", "bids"},
+    "errors": set(),
+}
+
+
+def imports_of(path, root):
+    """Return the rooms of the package that a file imports."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
+            names = names[1:] if node.module == "asl_bids_app" else names[:1]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        rooms |= {n.split(".")[1] for n in names if n.startswith("asl_bids_app.")}
+    return rooms - {"__version__"}
+
+
+def test_arrows_run_one_way(root):
+    package = root / "asl_bids_app"
+    wrong = []
+    for path in sorted(package.rglob("*.py")):
+        room = path.relative_to(package).parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        allowed = MAY_IMPORT[room] | {room, "errors"}
+        strange = imports_of(path, root) - allowed
+        wrong += [f"{path.relative_to(root)} imports {name}" for name in sorted(strange)]
+    assert wrong == []
+    assert not any("training" in rooms for rooms in MAY_IMPORT.values())
+
+
+def test_demo_is_independent_of_the_kinetics(root):
+    for path in (root / "asl_bids_app" / "demo").glob("*.py"):
+        assert not imports_of(path, root) & CORE
