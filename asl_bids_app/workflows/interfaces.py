@@ -152,7 +152,7 @@ class Tissue(Step):
 
     def work(self) -> Any:
         """Return probabilities by key, (X, Y, Z)."""
-        from asl_bids_app.workflows.prepare import find_tissue
+        from asl_bids_app.workflows.tissue import find_tissue
 
         given = {key: Path(path) for key, path in (self.inputs.given or {}).items()}
         return find_tissue(load(self.inputs.prepared), given)

@@ -192,7 +192,7 @@ def _run(
 
     from asl_bids_app.workflows.execute import clean, collect, prepare_records, run_workflow
     from asl_bids_app.workflows.participant import participant_workflow
-    from asl_bids_app.workflows.prepare import given_tissue
+    from asl_bids_app.workflows.tissue import given_tissue
 
     if options.clean_workdir:
         clean(options)
