@@ -32,12 +32,12 @@ def read(run: RunFiles, n_volumes: int) -> tuple[str, ...]:
     run
         The run.
     n_volumes
-        Number of volumes of its image.
+        Number of volumes of its image, for messages; see `check_rows`.
 
     Raises
     ------
     InputError
-        If there is no table, no such column, an unknown type or a wrong number of rows.
+        If there is no table, no such column or an unknown type.
     """
     if run.aslcontext is None:
         stem = run.path.name.partition(".")[0].removesuffix("_asl")
@@ -53,13 +53,22 @@ def read(run: RunFiles, n_volumes: int) -> tuple[str, ...]:
             found = f"{kind!r} in row {number + 1}" if kind else f"an empty row {number + 1}"
             expected = "one of " + ", ".join(VOLUME_TYPES)
             raise InputError(name, "volume_type", found, expected, cure)
-    if len(rows) != n_volumes:
+    return tuple(rows)
+
+
+def check_rows(kinds: Sequence[str], run: RunFiles, n_volumes: int) -> None:
+    """Check that the table has a row for each volume.
+
+    Raises
+    ------
+    InputError
+    """
+    if len(kinds) != n_volumes:
         expected = f"{n_volumes}, the number of volumes of {run.path.name}"
         cure = "add or remove rows so that each volume has one"
-        if len(rows) < n_volumes and "m0scan" not in rows:
+        if len(kinds) < n_volumes and "m0scan" not in kinds:
             cure += "; are M0 volumes in the image that have no row"
-        raise InputError(name, "volume_type", f"{len(rows)} rows", expected, cure)
-    return tuple(rows)
+        raise InputError(name_of(run), "volume_type", f"{len(kinds)} rows", expected, cure)
 
 
 def _rows(path: Path, name: str) -> list[str]:
@@ -84,6 +93,11 @@ def _rows(path: Path, name: str) -> list[str]:
     return [row[column].strip() if column < len(row) else "" for row in cells[1:]]
 
 
+def name_of(run: RunFiles) -> str:
+    """Return the table of a run as messages show it."""
+    return shown(run.aslcontext, run.root) if run.aslcontext else run.name
+
+
 def settle(kinds: tuple[str, ...], run: RunFiles, warnings: list[str]) -> tuple[str, ...]:
     """Decide which volumes are quantified where a run holds the same thing twice.
 
@@ -94,7 +108,7 @@ def settle(kinds: tuple[str, ...], run: RunFiles, warnings: list[str]) -> tuple[
     InputError
         If nothing is left that can be quantified.
     """
-    name = shown(run.aslcontext, run.root) if run.aslcontext else run.name
+    name = name_of(run)
     present = set(kinds)
     if not present & PERFUSION:
         if "cbf" in present:

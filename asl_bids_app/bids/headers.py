@@ -104,7 +104,6 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
         raise InputError(name, "data type", f"{what} values", "magnitude values")
     while len(shape) > 4 and shape[-1] == 1:
         shape = shape[:-1]
-        image = image.slicer[..., 0]
     if len(shape) not in (3, 4) or min(shape) < 1:
         found = f"{len(shape)}D ({' x '.join(map(str, shape))})"
         raise InputError(name, "dimensions", found, "3D or 4D", "convert the series again")

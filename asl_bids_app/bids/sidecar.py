@@ -9,7 +9,6 @@ from typing import Final
 from asl_bids_app.bids import context, labelling, m0scan, timing
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.fields import Fields, Notes
-from asl_bids_app.bids.files import shown
 from asl_bids_app.bids.images import Header, read_header
 from asl_bids_app.bids.layout import RAW_ENTITIES, RunFiles
 from asl_bids_app.errors import InputError
@@ -66,6 +65,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     header = _header(run, notes)
     kinds = context.read(run, header.n_volumes)
     _check_dimensions(header, kinds, notes)
+    context.check_rows(kinds, run, header.n_volumes)
     kinds = context.settle(kinds, run, notes.warnings)
 
     scheme = labelling.decide(fields)
@@ -75,8 +75,8 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     fields.flag("BackgroundSuppression")
     delay = timing.delays(fields, scheme, kinds)
     duration = timing.durations(fields, scheme, kinds, delay, options.bolus_duration)
-    table = shown(run.aslcontext, run.root) if run.aslcontext else run.name
-    context.check_pairs(kinds, delay, duration, table, fields.file.cite("PostLabelingDelay"))
+    table, cited = context.name_of(run), run.cite("PostLabelingDelay")
+    context.check_pairs(kinds, delay, duration, table, cited)
     slice_time, slice_axis = timing.slice_times(fields, header.shape[:3])
     m0 = m0scan.read(fields, kinds, run, header)
     for key, expected in UNUSED:
