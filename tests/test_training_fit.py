@@ -1,6 +1,5 @@
 """Training: the same curve whatever interrupts it, losses, order of the data."""
 
-import csv
 import math
 import os
 import signal
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from asl_bids_app.errors import InputError
+from asl_bids_app.errors import AslAppError, InputError
 from asl_bids_app.networks.posterior import Estimate
 from asl_bids_app.observation import Observation
 from asl_bids_app.training.callbacks import read_curves
@@ -22,7 +21,6 @@ from asl_bids_app.training.dataset import Batches, PhantomStore, cropped, turned
 from asl_bids_app.training.fit import FitOptions, fit_member
 from asl_bids_app.training.lightning_module import MemberModule, losses, rate
 from asl_bids_app.training.parts import PARTS, generate_part
-from asl_bids_app.training.phantoms import Phantoms
 from asl_bids_app.training.run_folder import RunFolder, load_member
 from asl_bids_app.training.simulate import Batch
 
@@ -39,6 +37,7 @@ TINY = (
     "training.crop=16",
     "training.validate_every=4",
     "training.checkpoint_every=3",
+    "training.compile=never",
     "training.log_every=1",
     "logging.tensorboard=false",
 )
@@ -97,9 +96,10 @@ def test_resumed_training_gives_the_curve_of_an_unbroken_one(
     assert not stopped.finished
     assert stopped.reason == "SIGUSR1"
     assert stopped.step == step + 1
-    assert not RunFolder(tmp_path).model(0).is_file() or not load_member(
-        RunFolder(tmp_path).model(0)
-    )["complete"]
+    assert (
+        not RunFolder(tmp_path).model(0).is_file()
+        or not load_member(RunFolder(tmp_path).model(0))["complete"]
+    )
 
     resumed = fit_member(config, dataset, tmp_path, 0)
     assert resumed.finished
@@ -114,3 +114,192 @@ def test_curve_has_every_step_and_every_validation(unbroken):
     assert [step for step, name, _ in rows if name == "train/loss"] == list(range(12))
     assert [step for step, name, _ in rows if name == "val/loss"] == [3, 7, 11]
     assert all(math.isfinite(float(value)) for _, _, value in rows)
+
+
+def test_training_that_breaks_down_stops_and_keeps_the_last_checkpoint(
+    config, dataset, tmp_path, monkeypatch
+):
+    original = MemberModule.training_step
+
+    def training_step(self, batch, batch_idx):
+        loss = original(self, batch, batch_idx)
+        if batch.step == 7:
+            self.latest["loss"] = loss.detach() * float("nan")
+        return loss
+
+    monkeypatch.setattr(MemberModule, "training_step", training_step)
+    with pytest.raises(AslAppError, match="step 8"):
+        fit_member(config, dataset, tmp_path, 0)
+    state = torch.load(RunFolder(tmp_path).checkpoint(0), weights_only=True)
+    assert state["global_step"] == 6
+
+
+@pytest.fixture
+def command(config, dataset, tmp_path):
+    """The command line that trains member 0 into tmp_path, as a subprocess would get it."""
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    words = [sys.executable, "-m", "asl_bids_app.training.cli", "fit", "--config", str(path)]
+    words += ["--dataset", str(dataset), "--output-dir", str(tmp_path / "run"), "--members", "0"]
+    return words
+
+
+def test_killed_training_loses_only_what_came_after_the_last_checkpoint(
+    command, tmp_path, unbroken
+):
+    checkpoint = RunFolder(tmp_path / "run").checkpoint(0)
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not checkpoint.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    state = torch.load(checkpoint, weights_only=True)  # whole, not torn
+    assert state["global_step"] >= 3
+
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert curve(tmp_path / "run") == curve(unbroken)
+
+
+def test_time_limit_stops_with_status_75_and_the_same_command_goes_on(command, tmp_path, unbroken):
+    limited = subprocess.run([*command, "--max-hours", "0"], check=False, capture_output=True)
+    assert limited.returncode == 75
+    assert not RunFolder(tmp_path / "run").model(0).is_file()
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    assert curve(tmp_path / "run") == curve(unbroken)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_batch_and_learn_the_same_weights(config, dataset, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    words = [sys.executable, "-m", "asl_bids_app.training.cli", "fit", "--config", str(path)]
+    words += ["--dataset", str(dataset), "--output-dir", str(tmp_path / "run"), "--members", "0"]
+    words += ["--devices", "2", "--device", "cpu"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = curve(tmp_path / "run")
+    assert [step for step, name, _ in rows if name == "train/loss"] == list(range(12))
+    assert load_member(RunFolder(tmp_path / "run").model(0))["complete"]
+
+
+def test_members_differ(config, dataset, tmp_path, unbroken):
+    fit_member(config, dataset, tmp_path, 1)
+    first, second = weights(unbroken), weights(tmp_path, 1)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    assert curve(tmp_path, 1)[0] != curve(unbroken)[0]
+
+
+def test_run_folder_refuses_other_settings(config, dataset, unbroken):
+    other = replace(config, training=replace(config.training, learning_rate=1e-3))
+    with pytest.raises(InputError, match=r"training\.learning_rate"):
+        fit_member(other, dataset, unbroken, 0)
+
+
+def test_start_from_earlier_weights(config, dataset, unbroken, tmp_path):
+    begun = FitOptions(init_from=unbroken, max_hours=0)
+    fit_member(config, dataset, tmp_path, 0, begun)
+    state = torch.load(RunFolder(tmp_path).checkpoint(0), weights_only=True)
+    # One step of a warm-up moves a weight by at most the learning rate (plus the decay).
+    highest = config.training.learning_rate
+    for name, value in weights(unbroken).items():
+        begun_at = state["current_model_state"][f"network.{name}"]
+        assert (begun_at - value).abs().max() <= 1.1 * highest
+    other = replace(config, network=replace(config.network, arguments={"features": [4, 6]}))
+    with pytest.raises(InputError, match="shape"):
+        fit_member(other, dataset, tmp_path / "other", 0, begun)
+
+
+# --- order of the data
+
+
+def test_every_phantom_is_seen_once_a_pass(config, dataset):
+    store = PhantomStore(dataset / "train")
+    training = replace(config.training, crop=0, augment=False)
+    batches = Batches(store, training, 1, 0)
+    whole = store.first(len(store))
+    seen = [batches.batch(step).phantoms for step in range(10, 20)]
+    sums = np.concatenate([part.cbf.sum((1, 2)).numpy() for part in seen])
+    np.testing.assert_allclose(np.sort(sums), np.sort(whole.cbf.sum((1, 2)).numpy()), rtol=1e-6)
+
+
+def test_processes_get_different_halves_of_the_batch(config, dataset):
+    store = PhantomStore(dataset / "train")
+    training = replace(config.training, crop=0, augment=False)
+    one = Batches(store, training, 1, 0).batch(5).phantoms
+    halves = [Batches(store, training, 1, 0, rank=r, world=2).batch(5) for r in (0, 1)]
+    assert torch.equal(torch.cat([h.phantoms.cbf for h in halves]), one.cbf)
+    assert halves[0].seed != halves[1].seed
+
+
+def test_crops_show_brain_and_turns_keep_it(config, dataset):
+    whole = PhantomStore(dataset / "train").first(40)
+    generator = torch.Generator().manual_seed(0)
+    cut = cropped(whole, 16, generator)
+    assert cut.cbf.shape == (40, 16, 16)
+    assert (cut.mask.flatten(1).sum(1) > 0).all()
+    turn = turned(whole, generator)
+    assert torch.equal(turn.cbf.flatten(1).sort(1).values, whole.cbf.flatten(1).sort(1).values)
+    # Maps turn together: CBF and tissue still belong to one another.
+    assert torch.equal(turn.mask, turn.cbf + turn.att > 0) or bool(
+        ((turn.cbf > 0) <= turn.mask).all()
+    )
+
+
+# --- loss
+
+
+def made(cbf, att, cbf_sd, att_sd, truth=(50.0, 1.0)):
+    """An estimate of one voxel in the mask beside one outside it, and the truth."""
+    shape = (1, 1, 2)
+    mask = torch.tensor([[[True, False]]])
+
+    def voxel(value):
+        return torch.tensor([[[value, 7.0]]])
+
+    one = torch.ones(1)
+    observation = Observation(
+        torch.zeros(1, 1, *shape[1:]), torch.ones(1, 1, 1, 1), mask, torch.zeros(1, 1).long(),
+        one[:, None], one[:, None], one[:, None], one, one, one,
+    )  # fmt: skip
+    estimate = Estimate(
+        voxel(cbf).requires_grad_(),
+        voxel(att).requires_grad_(),
+        voxel(math.log(cbf_sd)).requires_grad_(),
+        voxel(math.log(att_sd)).requires_grad_(),
+    )
+    batch = Batch(
+        observation, voxel(truth[0]), voxel(truth[1]), mask.byte(), one.byte(), one, None
+    )
+    return estimate, batch
+
+
+def test_loss_is_the_formula(config):
+    estimate, batch = made(60.0, 1.35, 5.0, 0.2)
+    loss, parts = losses(estimate, batch, config.training)
+    nll = math.log(5) + math.sqrt(2) * 10 / 5 + math.log(0.2) + math.sqrt(2) * 0.35 / 0.2
+    assert float(loss) == pytest.approx(10 / 25 + 0.35 / 0.7 + 0.05 * nll, rel=1e-5)
+    assert float(parts["cbf_mae"]) == pytest.approx(10)
+    assert float(parts["att_mae_ms"]) == pytest.approx(350, rel=1e-5)
+
+
+def test_uncertainty_does_not_move_the_mean_and_settles_at_the_error(config):
+    estimate, batch = made(60.0, 1.35, 5.0, 0.2)
+    losses(estimate, batch, config.training)[0].backward()
+    # The slope of L1 alone: 1/25 and 1/0.7, whatever the standard deviations say.
+    assert float(estimate.cbf.grad[0, 0, 0]) == pytest.approx(1 / 25)
+    assert float(estimate.att.grad[0, 0, 0]) == pytest.approx(1 / 0.7)
+    assert float(estimate.cbf.grad[0, 0, 1]) == 0
+    # d/dlog(sd) [log sd + sqrt(2)|e|/sd] = 0 at sd = sqrt(2)|e|, Laplace's sd for that scale.
+    settled, batch = made(60.0, 1.35, math.sqrt(2) * 10, math.sqrt(2) * 0.35)
+    losses(settled, batch, config.training)[0].backward()
+    assert float(settled.cbf_log_sd.grad.abs().max()) < 1e-6
+
+
+def test_learning_rate_warms_up_and_ends_at_zero():
+    curve = [rate(step, 1000, 100) for step in range(1001)]
+    assert curve[0] == pytest.approx(1 / 101)
+    assert max(curve) == pytest.approx(1)
+    assert curve[550] == pytest.approx(0.5, abs=0.01)
+    assert curve[1000] == pytest.approx(0)

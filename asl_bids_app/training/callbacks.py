@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import signal
 import threading
 import time
@@ -20,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from typing_extensions import override
 
+from asl_bids_app.errors import AslAppError
 from asl_bids_app.training.files import whole
 
 
@@ -89,6 +91,9 @@ class Curves(Callback):
         latest = pl_module.latest
         stacked = trainer.strategy.reduce(torch.stack(list(latest.values())), reduce_op="mean")
         row = {f"train/{k}": v for k, v in zip(latest, stacked.tolist(), strict=True)}
+        if not all(math.isfinite(value) for value in row.values()):
+            # Nothing is saved from here on: the last checkpoint is the last good state.
+            raise AslAppError(f"training broke down at step {step}: {row}")
         row["train/learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         for logger in trainer.loggers:
             # Zero-based, as Lightning counts the steps of the rows that it writes itself.

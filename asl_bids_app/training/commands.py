@@ -51,9 +51,7 @@ def fit(arguments: argparse.Namespace) -> int:
         from asl_bids_app.training.pipeline import fit_words
 
         commands = {f"fit_{m}": fit_words(arguments, [m]) for m in members}
-        codes = run_together(
-            commands, arguments.jobs, RunFolder(arguments.output_dir).root / "logs"
-        )
+        codes = run_together(commands, arguments.jobs, arguments.output_dir / "logs")
         failed = [name for name, code in codes.items() if code not in (0, INTERRUPTED)]
         if failed:
             logs = arguments.output_dir / "logs"

@@ -141,9 +141,9 @@ class TrainingConfig:
     log_every : int
         Steps between the rows of the log.
     precision : str
-        ``auto``: bfloat16 where the device gains by it.
+        Of the trunk; ``auto``: bfloat16 where the device multiplies it.
     compile : str
-        ``auto``: on CUDA only.
+        Of the trunk; ``auto``: on CUDA, and on a CPU with a C++ compiler.
     channels_last : bool
         Memory format of the network.
     """
@@ -171,7 +171,7 @@ class TrainingConfig:
     checkpoint_minutes: float = setting(10.0, low=0.0)
     log_every: int = setting(20, low=1)
     precision: str = setting("auto", choices=("auto", "float32", "bfloat16"))
-    compile: str = setting("auto", choices=("auto", "on", "off"))
+    compile: str = setting("auto", choices=("auto", "always", "never"))
     channels_last: bool = setting(True)
 
 

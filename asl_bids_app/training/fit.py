@@ -36,7 +36,7 @@ from asl_bids_app.training.dataset import (
 )
 from asl_bids_app.training.files import seed_of, write_json
 from asl_bids_app.training.lightning_module import MemberModule
-from asl_bids_app.training.members import build_network, start_from
+from asl_bids_app.training.members import build_member, start_from
 from asl_bids_app.training.run_folder import (
     NormStats,
     RunFolder,
@@ -48,6 +48,7 @@ from asl_bids_app.training.run_folder import (
     save_member,
 )
 from asl_bids_app.training.schema import plain
+from asl_bids_app.training.speed import find_device
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +160,7 @@ def fit_member(
     if not 0 <= member < config.training.members:
         raise InputError("--members", "", str(member), f"0 to {config.training.members - 1}")
     train = PhantomStore(dataset / "train")
-    stats = prepare_run(config, train, folder, dataset)
+    prepare_run(config, train, folder, dataset)
     steps = config.steps
     done = folder.model(member)
     if done.is_file() and load_member(done)["complete"]:
@@ -171,7 +172,7 @@ def fit_member(
         torch.set_num_threads(options.threads)
 
     torch.manual_seed(seed_of(config.seed, "weights", member))
-    network = build_network(config, stats)
+    network = build_member(config)
     checkpoint = folder.checkpoint(member)
     resume = checkpoint.is_file()
     if options.init_from is not None and not resume:
@@ -189,8 +190,6 @@ def fit_member(
     trainer, keeper = _trainer(config, folder, member, options, curves, saved, start)
     if config.training.channels_last:
         network.to(memory_format=torch.channels_last)
-    if _compiled(config.training.compile, _device(options.device)):
-        network.compile()
     place = (trainer.global_rank, trainer.world_size)
     batches = Batches(train, config.training, config.seed, member, start, *place)
     watched = DataLoader(validation_batches(config, dataset), batch_size=None)
@@ -307,7 +306,7 @@ def _trainer(
 ) -> tuple[pl.Trainer, _Keeper]:
     """Put the trainer together for one member."""
     training, steps = config.training, config.steps
-    device = _device(options.device)
+    device = find_device(options.device)
     if device == "cuda":
         torch.set_float32_matmul_precision("high")
     averaging = Averaging(training.averaging_decay) if training.averaging_decay else None
@@ -319,7 +318,6 @@ def _trainer(
         accelerator=device,
         devices=options.devices,
         strategy="ddp" if options.devices > 1 else "auto",
-        precision=_precision(training.precision, device),
         max_steps=steps,
         max_epochs=-1,
         val_check_interval=min(training.validate_every, steps),
@@ -337,27 +335,6 @@ def _trainer(
         default_root_dir=folder.root,
     )
     return trainer, keeper
-
-
-def _device(wanted: str) -> str:
-    if wanted != "auto":
-        if wanted == "cuda" and not torch.cuda.is_available():
-            raise InputError("--device", "", "cuda", "a device of this machine", "give cpu")
-        return wanted
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _precision(wanted: str, device: str) -> Any:
-    if wanted == "auto":
-        gains = device == "cuda" and torch.cuda.is_bf16_supported()
-        wanted = "bfloat16" if gains else "float32"
-    return "bf16-mixed" if wanted == "bfloat16" else "32-true"
-
-
-def _compiled(wanted: str, device: str) -> bool:
-    return wanted == "on" or (wanted == "auto" and device == "cuda")
 
 
 def _loggers(config: RunConfig, logs: Path, member: int, start: int) -> list[Logger]:

@@ -15,6 +15,7 @@ from asl_bids_app.training.dataset import StepBatch
 from asl_bids_app.training.domain import draw_physics
 from asl_bids_app.training.lesions import CORE
 from asl_bids_app.training.simulate import Batch, simulate
+from asl_bids_app.training.speed import speed_up
 
 if TYPE_CHECKING:
     from asl_bids_app.networks.posterior import Estimate
@@ -145,6 +146,12 @@ class MemberModule(pl.LightningModule):
         return StepBatch(batch.phantoms.to(device), batch.seed, batch.step)
 
     @override
+    def on_fit_start(self) -> None:
+        # Not before: the copy of the module that keeps the averaged weights stays plain.
+        training = self.config.training
+        speed_up(self.network, self.device.type, training.precision, training.compile)
+
+    @override
     def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
         made = self.simulated(batch)
         loss, parts = losses(self.network(made.observation), made, self.config.training)
@@ -173,7 +180,7 @@ class MemberModule(pl.LightningModule):
                 {"params": others, "weight_decay": 0.0},
             ],
             lr=training.learning_rate,
-            fused=self.device.type == "cuda",
+            fused=self.device.type in ("cpu", "cuda"),
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: rate(step, self.steps, training.warmup_steps)

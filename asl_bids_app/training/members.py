@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.training.run_folder import NormStats, RunFolder, load_member
+from asl_bids_app.training.run_folder import RunFolder, load_member
 from asl_bids_app.training.schema import plain
 
 if TYPE_CHECKING:
     from asl_bids_app.training.config import RunConfig
 
 
-def build_network(config: RunConfig, stats: NormStats) -> nn.Module:
+def build_member(config: RunConfig) -> nn.Module:
     """Build the network of a run with fresh weights.
 
     Raises
@@ -25,8 +25,10 @@ def build_network(config: RunConfig, stats: NormStats) -> nn.Module:
     InputError
         If the configuration gives it an argument that it doesn't have or can't use.
     """
-    network = _class_of(config.network.name)
-    known = [name for name in inspect.signature(network).parameters if name != "self"]
+    from asl_bids_app.networks import network_class
+
+    network = network_class(config.network.name)
+    known = list(inspect.signature(network).parameters)
     for name in config.network.arguments:
         if name not in known:
             close = get_close_matches(name, known, n=1, cutoff=0.5)
@@ -41,12 +43,6 @@ def build_network(config: RunConfig, stats: NormStats) -> nn.Module:
         return network(**plain(config.network.arguments))
     except (TypeError, ValueError) as error:
         raise InputError("config", "network.arguments", str(error), config.network.name) from error
-
-
-def _class_of(name: str) -> type[nn.Module]:
-    from asl_bids_app.networks.posterior import PosteriorASLNet
-
-    return {"PosteriorASLNet": PosteriorASLNet}[name]
 
 
 def start_from(network: nn.Module, source: Path, member: int) -> None:
