@@ -66,12 +66,14 @@ def choose_estimator(options: AppOptions) -> tuple[str, tuple[str, str]]:
         if options.model:
             raise InputError("command line", "--model", options.model, "--estimator ensemble")
         return options.estimator, ("", "")
-    from asl_bids_app.models.store import DEFAULT_MODEL, find_model, model_hash
+    from asl_bids_app.models.store import DEFAULT_MODEL, find_model
 
     name = options.model or DEFAULT_MODEL
     if options.estimator is None and not options.model and find_model(name) is None:
         LOG.info("no trained model is installed: the main maps are by least squares")
         return "least-squares", ("", "")
+    from asl_bids_app.models.store import model_hash
+
     return "ensemble", (name, model_hash(name))
 
 

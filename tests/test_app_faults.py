@@ -1,0 +1,275 @@
+"""Bad input through the whole app: one clear line, a non-zero exit, and the others complete.
+
+Every case has a healthy participant beside the faulty one.
+"""
+
+import gzip
+import json
+import re
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from fake_bids import FakeDataset
+
+from asl_bids_app.cli.app import main
+
+QUICK = ["--nprocs", "1", "--no-hmc", "--no-tissue", "-q"]
+
+
+def rewrite(run, change):
+    """Change the ASL image in memory."""
+    image = nib.load(run.asl)
+    data = image.get_fdata(dtype=np.float32)
+    run.image(change(data.copy()), image.affine)
+
+
+def truncate(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def zero(data, index):
+    data[..., index] = 0
+    return data
+
+
+def all_nan(data):
+    return data * np.nan
+
+
+def second_m0(run):
+    """Another M0 scan of the session that nothing tells apart."""
+    for path in (run.m0scan, run.m0_sidecar):
+        name = path.name.replace("_m0scan", "_run-2_m0scan")
+        shutil.copy(path, path.with_name(name))
+        first = path.with_name(path.name.replace("_m0scan", "_run-1_m0scan"))
+        path.rename(first)
+    for path in run.asl.parent.glob("*m0scan.json"):
+        content = json.loads(path.read_text())
+        del content["IntendedFor"]
+        path.write_text(json.dumps(content))
+
+
+def plain(**changes):
+    return lambda run: run.edit(**changes)
+
+
+FAR_AWAY = np.array([[4.0, 0, 0, 900], [0, 4, 0, 0], [0, 0, 6, 0], [0, 0, 0, 1]])
+# name -> (fault, words of the line)
+FAULTS = {
+    "missing image": (lambda r: r.asl.unlink(), ["no ASL run"]),
+    "empty image": (lambda r: r.asl.write_bytes(b""), ["_asl.nii.gz", "empty"]),
+    "one byte": (lambda r: r.asl.write_bytes(b"\0"), ["_asl.nii.gz", "1 byte", "NIfTI"]),
+    "truncated gzip": (lambda r: truncate(r.asl), ["_asl.nii.gz", "expected"]),
+    "gzip of text": (
+        lambda r: r.asl.write_bytes(gzip.compress(b"hello" * 99)),
+        ["_asl.nii.gz", "expected"],
+    ),
+    "3D": (lambda r: rewrite(r, lambda d: d[..., 0]), ["_asl.nii.gz", "3D", "4D"]),
+    "rows": (lambda r: r.context(["control", "label"] * 5), ["aslcontext", "10", "12"]),
+    "volume type": (
+        lambda r: r.context(["Control", "label"] * 6),
+        ["aslcontext", "Control", "control"],
+    ),
+    "unequal pairs": (
+        lambda r: r.context(["control"] * 7 + ["label"] * 5),
+        ["control", "label"],
+    ),
+    "delay by distinct delay": (
+        plain(PostLabelingDelay=[1.0, 1.5, 2.0]),
+        ["PostLabelingDelay", "3", "12"],
+    ),
+    "delays in ms": (
+        plain(PostLabelingDelay=[1000, 1000, 1500, 1500, 2000, 2000] * 2),
+        ["PostLabelingDelay", "2000", "seconds"],
+    ),
+    "duration in ms": (plain(LabelingDuration=1800), ["LabelingDuration", "1800", "seconds"]),
+    "TR in ms": (
+        lambda r: r.edit_m0(RepetitionTimePreparation=10000),
+        ["m0scan", "RepetitionTimePreparation", "10000"],
+    ),
+    "negative delay": (
+        plain(PostLabelingDelay=[-1.0, -1.0, 1.5, 1.5, 2.0, 2.0] * 2),
+        ["PostLabelingDelay", "-1"],
+    ),
+    "NaN delay": (
+        plain(PostLabelingDelay=[float("nan")] * 12),
+        ["PostLabelingDelay", "NaN|nan"],
+    ),
+    "TR of 0": (
+        lambda r: r.edit_m0(RepetitionTimePreparation=0),
+        ["m0scan", "RepetitionTimePreparation", "0"],
+    ),
+    "M0 of zeros": (lambda r: r.image_m0(np.zeros((12, 12, 6))), ["m0scan", "zeros"]),
+    "M0 elsewhere": (
+        lambda r: r.image_m0(np.ones((12, 12, 6)), FAR_AWAY),
+        ["m0scan", "field of view"],
+    ),
+    "zero volume": (
+        lambda r: rewrite(r, lambda d: zero(d, 3)),
+        ["_asl.nii.gz", "volume 3", "zeros"],
+    ),
+    "all zeros": (lambda r: rewrite(r, np.zeros_like), ["_asl.nii.gz", "zeros"]),
+    "all NaN": (lambda r: rewrite(r, all_nan), ["_asl.nii.gz", "NaN"]),
+    "unreadable sidecar": (lambda r: r.sidecar.write_text("{,"), ["_asl.json", "JSON"]),
+    "no aslcontext": (lambda r: r.aslcontext.unlink(), ["aslcontext"]),
+    "M0 missing": (
+        lambda r: (r.m0scan.unlink(), r.m0_sidecar.unlink()),
+        ["M0|m0scan"],
+    ),
+    "M0 included without rows": (
+        lambda r: (r.edit(M0Type="Included"), r.m0scan.unlink(), r.m0_sidecar.unlink()),
+        ["M0Type|aslcontext", "m0scan"],
+    ),
+    "M0 absent with suppression": (
+        lambda r: (
+            r.edit(M0Type="Absent", BackgroundSuppression=True),
+            r.m0scan.unlink(),
+            r.m0_sidecar.unlink(),
+        ),
+        ["M0", "suppress"],
+    ),
+    "two candidate M0s": (second_m0, ["run-1_m0scan", "run-2_m0scan"]),
+    "contradictory keys": (
+        plain(VelocitySelectiveLabeling=True, PASLType="VSI"),
+        ["PCASL", "VSI|VelocitySelective"],
+    ),
+    **{
+        f"no {key}": (plain(**{key: None}), [key])
+        for key in (
+            "ArterialSpinLabelingType",
+            "PostLabelingDelay",
+            "LabelingDuration",
+            "BackgroundSuppression",
+            "M0Type",
+            "MagneticFieldStrength",
+            "MRAcquisitionType",
+        )
+    },
+    "no TR of the M0": (
+        lambda r: r.edit_m0(RepetitionTimePreparation=None),
+        ["m0scan", "RepetitionTimePreparation"],
+    ),
+    "2D without slice times": (plain(MRAcquisitionType="2D"), ["SliceTiming"]),
+}
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory):
+    """A dataset whose participants are both well, to be copied and spoilt."""
+    dataset = FakeDataset(tmp_path_factory.mktemp("faults") / "bids")
+    run = dataset.add("bad", noise=1e-4, seed=1)
+    dataset.add("good", noise=1e-4, seed=2)
+    return dataset.root, run
+
+
+def go(bids, out, *arguments):
+    return main([str(bids), str(out), "participant", "-w", str(out) + "-work", *QUICK, *arguments])
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_one_clear_line_and_the_others_complete(name, healthy, tmp_path, capsys):
+    fault, words = FAULTS[name]
+    root, run = healthy
+    bids, out = tmp_path / "bids", tmp_path / "out"
+    shutil.copytree(root, bids)
+    there = {
+        key: bids / value.relative_to(root) if hasattr(value, "relative_to") else value
+        for key, value in vars(run).items()
+    }
+    fault(type(run)(**there))
+    capsys.readouterr()
+    assert go(bids, out) == 1
+
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, lines
+    for word in words:
+        assert re.search(word, lines[0]), (word, lines[0])
+    assert "Traceback" not in lines[0]
+
+    assert (out / "sub-good" / "perf" / "sub-good_cbf.nii.gz").exists()
+    assert (out / "sub-good" / "perf" / "sub-good_att.json").exists()
+    assert not list((out).rglob("sub-bad*_cbf.nii*"))
+    assert not list(out.rglob(".part-*"))
+    record = json.loads(next(out.glob("logs/*/sub-bad.json")).read_text())
+    assert record["status"] in {"failed", "no ASL"}
+    assert record["errors"][0]["message"] in lines[0]
+    good = json.loads(next(out.glob("logs/*/sub-good.json")).read_text())
+    assert good["status"] == "complete"
+    assert (out / "sub-bad.html").exists()
+
+
+VALID = {
+    "integers": plain(LabelingDuration=2, RepetitionTimePreparation=5),
+    "blank lines": lambda r: r.aslcontext.write_text(r.aslcontext.read_text() + "\n\n"),
+    "list of targets": lambda r: r.edit_m0(IntendedFor=["perf/sub-bad_asl.nii.gz"]),
+    "relative target": lambda r: r.edit_m0(IntendedFor="perf/sub-bad_asl.nii.gz"),
+    "uri": lambda r: r.edit_m0(IntendedFor="bids::sub-bad/perf/sub-bad_asl.nii.gz"),
+    "PLD 0 and varying durations": plain(
+        PostLabelingDelay=0, LabelingDuration=[1.6, 1.6, 2.4, 2.4, 3.2, 3.2] * 2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_valid_oddities_are_accepted(name, healthy, tmp_path, capsys):
+    root, run = healthy
+    bids, out = tmp_path / "bids", tmp_path / "out"
+    shutil.copytree(root, bids)
+    there = {
+        key: bids / value.relative_to(root) if hasattr(value, "relative_to") else value
+        for key, value in vars(run).items()
+    }
+    VALID[name](type(run)(**there))
+    assert go(bids, out, "--participant-label", "bad") == 0, capsys.readouterr().err
+    assert (out / "sub-bad" / "perf" / "sub-bad_cbf.nii.gz").exists()
+
+
+def test_nan_voxels_are_left_out_with_a_warning(healthy, tmp_path, capsys):
+    root, run = healthy
+    bids, out = tmp_path / "bids", tmp_path / "out"
+    shutil.copytree(root, bids)
+    asl = bids / run.asl.relative_to(root)
+    image = nib.load(asl)
+    data = image.get_fdata(dtype=np.float32)
+    data[6, 6, 3, 4] = np.nan
+    nib.Nifti1Image(data, image.affine).to_filename(asl)
+    assert go(bids, out, "--participant-label", "bad") == 0
+    assert "NaN" in json.loads((out / "sub-bad/perf/sub-bad_cbf.json").read_text())["Warnings"][0]
+    cbf = nib.load(out / "sub-bad" / "perf" / "sub-bad_cbf.nii.gz").get_fdata()
+    assert np.isfinite(cbf).all()
+    assert cbf[6, 6, 3] == 0
+    assert cbf[6, 6, 2] > 0
+
+
+def test_an_unknown_participant_is_told_with_the_known_ones(healthy, tmp_path, capsys):
+    assert go(healthy[0], tmp_path / "out", "--participant-label", "goood") == 1
+    line = capsys.readouterr().err
+    assert "goood" in line
+    assert "good" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_read_only_output_is_told(healthy, tmp_path, capsys):
+    (tmp_path / "out").write_text("a file stands where the folder should be")
+    assert go(healthy[0], tmp_path / "out") == 1
+    assert "writable" in capsys.readouterr().err
+
+
+def test_stop_on_first_crash(healthy, tmp_path, capsys):
+    root, run = healthy
+    bids = tmp_path / "bids"
+    shutil.copytree(root, bids)
+    (bids / run.sidecar.relative_to(root)).write_text("{")
+    assert go(bids, tmp_path / "out", "--stop-on-first-crash") == 1
+    assert not list((tmp_path / "out").rglob("*_cbf.nii.gz"))
+
+
+def test_dry_run_tells_what_was_understood_and_writes_nothing(healthy, tmp_path, capsys):
+    assert go(healthy[0], tmp_path / "out", "--dry-run") == 0
+    told = capsys.readouterr().out
+    for words in ("sub-good", "PCASL", "1/1.8 s (4)", "t1_blood = 1.65 s (default", "Separate"):
+        assert words in told
+    assert not (tmp_path / "out").exists()
