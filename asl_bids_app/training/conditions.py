@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from asl_bids_app.training.anatomy import Anatomy
 from asl_bids_app.training.draws import (
     chance,
-    correlate,
+    correlated,
     log_uniform,
     mosaic_field,
     normal,
@@ -91,9 +91,11 @@ class Territories:
     distance: Tensor
 
 
-def draw_territories(place: Tensor, generator: Generator) -> Territories:
+def draw_territories(place: Tensor, voxel: Tensor, generator: Generator) -> Territories:
     """Divide slices into vascular territories with borders that differ between samples."""
     n = len(place)
+    wavy = log_uniform(generator, (n,), (7.0, 18.0))
+    lumps = smooth_field(generator, len(_TERRITORIES), place.shape[-1], wavy[:, None] / voxel)
     folded = torch.stack([place[:, 0].abs(), place[:, 1], place[:, 2]], 1)
     distances = []
     for centres in _TERRITORIES:
@@ -102,7 +104,7 @@ def draw_territories(place: Tensor, generator: Generator) -> Territories:
         )
         square = ((folded[:, None] - centre[..., None, None]) ** 2).sum(2)
         distances.append(square.amin(1).sqrt())
-    distance = torch.stack(distances, 1)
+    distance = torch.stack(distances, 1) + 0.4 * spread(wavy, 3) * lumps
     width = spread(uniform(generator, (n,), (3.0, 9.0)), 2)
     nearest = distance.topk(2, dim=1, largest=False).values
     watershed = torch.exp(-((nearest[:, 1] - nearest[:, 0]) ** 2) / (2 * (1.5 * width) ** 2))
@@ -164,7 +166,7 @@ def draw_physiology(
         generator, 4, size, log_uniform(generator, (n,), (10.0, 30.0))[:, None] * millimetre
     )
     fine_sigma = uniform(generator, (n,), (0.3, 1.2))
-    fine = correlate(normal(generator, (n, 2, size, size)), fine_sigma)
+    fine = correlated(generator, 2, size, size, fine_sigma)
     regions = mosaic_field(generator, n, size, 16)
     edged = spread(chance(generator, (n,), config.mosaic), 2)
     regions_att = torch.where(edged, 0.25 * torch.tanh(regions), 0.0)
@@ -182,7 +184,7 @@ def draw_physiology(
     white = spread(grey_cbf, 2) * ratio * relative**0.5 * torch.exp(0.1 * smooth[:, 1])
     fluid = drawn((0.0, 2.0)).expand_as(grey)
 
-    territories = draw_territories(anatomy.place, generator)
+    territories = draw_territories(anatomy.place, anatomy.voxel, generator)
     both, other = normal(generator, (2, n, 4)) * uniform(generator, (n, 1), config.territory_delay)
     left = (territories.share * spread(1.4 * both, 2)).sum(1)
     right = (territories.share * spread(1.4 * both + other, 2)).sum(1)

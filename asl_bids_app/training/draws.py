@@ -83,31 +83,41 @@ def smooth_field(
     return rows @ white @ columns.mT
 
 
-def correlate(white: Tensor, sigma: Tensor) -> Tensor:
-    """Give white noise a Gaussian spatial correlation and keep its variance everywhere.
+def _kernels(size: int, sigma: Tensor) -> Tensor:
+    """Rows of Gaussian weights (B, size, size) with sum of squares 1."""
+    pixel = torch.arange(size, device=sigma.device, dtype=sigma.dtype)
+    square = (pixel[:, None] - pixel[None, :]) ** 2
+    weight = torch.exp(-square / (2 * spread(sigma, 2).clamp(min=1e-3) ** 2))
+    return weight / weight.norm(dim=-1, keepdim=True)
+
+
+def correlated(
+    generator: Generator, channels: int, height: int, width: int, sigma: Tensor
+) -> Tensor:
+    """Draw Gaussian noise of unit variance, edges included, with a Gaussian correlation.
 
     Parameters
     ----------
-    white : Tensor, shape (B, ..., H, W)
-        Uncorrelated noise.
+    channels
+        Independent maps a sample.
     sigma : Tensor, shape (B,)
-        Standard deviation of the Gaussian in pixels; 0 leaves the noise alone. The
-        correlation between pixels at distance d is close to exp(-d²/(4 sigma²)).
+        Standard deviation of the Gaussian in pixels; 0 for white noise. The correlation
+        between pixels at distance d is close to exp(-d²/(4 sigma²)).
 
     Returns
     -------
-    Tensor, shape (B, ..., H, W)
+    Tensor, shape (B, channels, height, width)
     """
-    axes = white.ndim - 3
-
-    def weights(size: int) -> Tensor:
-        pixel = torch.arange(size, device=white.device, dtype=white.dtype)
-        square = (pixel[:, None] - pixel[None, :]) ** 2
-        weight = torch.exp(-square / (2 * spread(sigma, 2).clamp(min=1e-3) ** 2))
-        weight = weight / weight.norm(dim=-1, keepdim=True)
-        return weight.reshape(weight.shape[0], *(1,) * axes, size, size)
-
-    return weights(white.shape[-2]) @ white @ weights(white.shape[-1]).mT
+    n = len(sigma)
+    white = normal(generator, (n, height, channels, width))
+    some = torch.nonzero(sigma > 0)[:, 0]
+    if len(some):
+        # One large matrix product along each axis is much faster than many small ones.
+        part = white[some].reshape(len(some), height, channels * width)
+        part = _kernels(height, sigma[some]) @ part
+        part = part.reshape(len(some), height * channels, width) @ _kernels(width, sigma[some])
+        white[some] = part.reshape(len(some), height, channels, width)
+    return white.transpose(1, 2).contiguous()
 
 
 def mosaic_field(generator: Generator, n: int, size: int, cells: int) -> Tensor:

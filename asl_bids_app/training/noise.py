@@ -1,22 +1,28 @@
 """Everything that keeps a scanner's ΔM/M0 from being the model's, component by component.
 
-Each component is a pure function of tensors with a statistic that can be written down.
+Each component is a pure function of tensors and a random generator, with a statistic that can
+be written down (and is tested).
 
 Conventions
 -----------
-A measurement is the mean of r control-label differences. *Thermal sd* is the standard
-deviation of that mean by the coils' noise alone, as a fraction of M0. One image, control or
+A measurement is the mean of r control-label differences. Its *thermal sd* is the standard
+deviation of that mean by the coils' noise alone, a fraction of M0. One image, control or
 label, has complex noise of standard deviation ``thermal_sd * sqrt(r / 2)`` in each channel.
+
+All measurements of a series have the same noise in one image, so a measurement with more
+repeats has less noise. *SNR* is defined in `thermal_sd`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
+from asl_bids_app.training.draws import chance, normal, smooth_field, spread, uniform
 from asl_bids_app.training.knobs import check_knobs, choice, knob
 
 
@@ -33,7 +39,7 @@ class NoiseConfig:
         Names the setting that is out of its limits.
     """
 
-    snr: tuple[float, float] = knob((2.0, 25.0), "", 0.1, 1e6, "signal to thermal noise")
+    snr: tuple[float, float] = knob((2.0, 25.0), "", 0.1, 1e9, "signal to thermal noise")
     noise_type: str = choice(
         "rician", ("rician", "gaussian"), "noise of magnitude images, or Gaussian of ΔM"
     )
@@ -45,7 +51,7 @@ class NoiseConfig:
     )
     correlation_chance: float = knob(0.5, "", 0, 1, "chance that noise is correlated at all")
     g_factor: tuple[float, float] = knob(
-        (0.0, 0.4), "", 0, 1, "variation of the noise over the slice, relative sd"
+        (0.0, 0.4), "", 0, 1, "variation of the noise over the slice, sd of its logarithm"
     )
     physiological: tuple[float, float] = knob(
         (0.0, 0.5), "", 0, 5, "pulse and breathing: sd relative to the thermal sd"
@@ -64,56 +70,140 @@ class NoiseConfig:
         (0.0, 0.01), "pixels", 0, 2, "sd of the displacement between label and control"
     )
     told_error: float = knob(
-        0.1, "", 0, 0.9, "the noise told to the estimator is wrong by up to this factor"
+        0.1, "", 0, 0.9, "the noise told to the estimator is wrong by up to this part"
+    )
+    told_flat: float = knob(
+        0.3, "", 0, 1, "chance that the noise told to the estimator is one number a measurement"
     )
 
     def __post_init__(self) -> None:
         check_knobs(self)
 
 
-def rician_mean(amplitude: Tensor, sd: Tensor) -> Tensor:
-    """Compute the mean magnitude of a complex signal with Gaussian noise.
+REFERENCE_SIGNAL: Final = (
+    2 * 0.85 * 60 / (6000 * 0.9) * 1.65 * math.exp(-1.8 / 1.65) * (1 - math.exp(-1.8 / 1.65))
+)
+"""ΔM/M0 of grey matter (CBF 60 mL/100 g/min, all label arrived) under the consensus
+acquisition: PCASL, label duration 1.8 s, delay 1.8 s, efficiency 0.85, T1 of blood 1.65 s.
+Alsop 2015, doi:10.1002/mrm.25197."""
+
+
+def thermal_sd(snr: Tensor, repeats: Tensor, valid: Tensor) -> Tensor:
+    """Compute the thermal sd of every measurement from the SNR.
+
+    SNR is `REFERENCE_SIGNAL` (0.70 % of M0) divided by the thermal sd of an averaged
+    measurement (the root mean square over a series whose repeats differ). So it states the
+    noise of a scanner in units that don't depend on protocol, calibration or subject; the
+    ratio of what a voxel shows to its noise is lower where little label arrives.
 
     Parameters
     ----------
-    amplitude : Tensor
-        Magnitude without noise.
-    sd : Tensor
-        Standard deviation of the noise in each of the two channels.
+    snr : Tensor, shape (B,)
+    repeats : Tensor, shape (B, n)
+    valid : Tensor of bool, shape (B, n)
 
-    References
-    ----------
-    Gudbjartsson 1995, doi:10.1002/mrm.1910340618.
+    Returns
+    -------
+    Tensor, shape (B, n)
     """
-    # Scaled Bessel functions keep the exponential of large arguments out.
-    half = (amplitude / sd) ** 2 / 4
-    bessel = (1 + 2 * half) * torch.special.i0e(half) + 2 * half * torch.special.i1e(half)
-    return sd * math.sqrt(math.pi / 2) * bessel
+    inverse = torch.where(valid, 1 / repeats, 0)
+    share = torch.where(valid, inverse, 1) / (inverse.sum(1) / valid.sum(1))[:, None]
+    return (REFERENCE_SIGNAL / snr)[:, None] * torch.where(valid, share, 1).sqrt()
 
 
-def rician_sd(amplitude: Tensor, sd: Tensor) -> Tensor:
-    """Compute the standard deviation of a Rician magnitude; arguments as `rician_mean`."""
-    # In float32 the difference of squares would lose its digits at high signal.
-    wide, level = sd.double(), amplitude.double()
-    variance = level**2 + 2 * wide**2 - rician_mean(level, wide) ** 2
-    return variance.clamp(min=0).sqrt().to(amplitude.dtype)
+def noise_map(config: NoiseConfig, n: int, size: int, generator: Generator) -> Tensor:
+    """Draw how noise varies over a slice with coils and parallel imaging, (n, 1, size, size).
+
+    A smooth factor whose mean square is 1 over the slice.
+    """
+    sigma = uniform(generator, (n,), (0.15, 0.4)) * size
+    strength = spread(uniform(generator, (n,), config.g_factor), 3)
+    factor = torch.exp(strength * smooth_field(generator, 1, size, sigma, nodes=8))
+    return factor / factor.square().mean((1, 2, 3), keepdim=True).sqrt()
 
 
-def averaged_magnitude(amplitude: Tensor, sd: Tensor, repeats: Tensor, white: Tensor) -> Tensor:
-    """Draw the mean of r Rician magnitudes with their exact mean and variance.
+def draw_correlation(config: NoiseConfig, n: int, generator: Generator) -> Tensor:
+    """Draw the sd in pixels of the Gaussian that correlates a sample's noise, shape (n,)."""
+    on = chance(generator, (n,), config.correlation_chance)
+    return on * uniform(generator, (n,), config.correlation)
 
-    One draw, shrunk toward the Rician mean by sqrt(r): averaging lowers the noise but not
-    the bias. Exact in distribution for r = 1.
+
+def physiological(sd: Tensor, size: int, generator: Generator) -> Tensor:
+    """Draw pulse and breathing: half in step over the slice, half varying smoothly.
 
     Parameters
     ----------
-    amplitude, sd
-        As `rician_mean`.
-    repeats : Tensor
-        r, broadcasting.
-    white : Tensor, shape (2, ...)
-        Standard normal noise of the two channels.
+    sd : Tensor, shape (B, n)
+        Standard deviation of what remains after averaging, a fraction of M0.
+
+    Returns
+    -------
+    Tensor, shape (B, n, size, size)
     """
-    one = torch.hypot(amplitude + sd * white[0], sd * white[1])
-    mean = rician_mean(amplitude, sd)
-    return mean + (one - mean) / repeats.sqrt()
+    width = uniform(generator, (len(sd),), (0.1, 0.3)) * size
+    local = smooth_field(generator, sd.shape[1], size, width, nodes=12)
+    common = spread(normal(generator, tuple(sd.shape)), 2)
+    return spread(sd, 2) * (local + common) * math.sqrt(0.5)
+
+
+def drift(
+    signal: Tensor, static: Tensor, repeats: Tensor, valid: Tensor, slope: Tensor, blocks: Tensor
+) -> Tensor:
+    """Let the scanner's gain change evenly over the series.
+
+    ΔM is scaled by the gain at the time of its measurement (1 at the start, where M0 was
+    taken), and control images come one image later than labels, which adds a little of the
+    static signal.
+
+    Parameters
+    ----------
+    signal : Tensor, shape (B, n, H, W)
+        ΔM/M0.
+    static : Tensor, shape (B, 1, H, W)
+        Static tissue left by background suppression, a fraction of M0.
+    repeats : Tensor, shape (B, n)
+    valid : Tensor of bool, shape (B, n)
+    slope : Tensor, shape (B,)
+        Relative change of the gain from the first to the last image.
+    blocks : Tensor of bool, shape (B,)
+        Whether all repeats of a measurement come together; else the series goes through all
+        measurements again and again, and each has the mean gain.
+    """
+    length = torch.where(valid, repeats, 0)
+    total = length.sum(1, keepdim=True)
+    middle = (length.cumsum(1) - length / 2) / total
+    time = torch.where(blocks[:, None], middle, 0.5)
+    gain = 1 + spread(slope[:, None] * time, 2)
+    return signal * gain + static * spread(slope / (2 * total[:, 0]), 3) * spread(valid, 2)
+
+
+def spikes(
+    config: NoiseConfig, sd: Tensor, height: int, width: int, generator: Generator
+) -> Tensor:
+    """Draw stripes from spikes in k-space; sd is (B, n), the result (B, n, height, width).
+
+    A spike hits a measurement with `spike_chance`; its amplitude is `spike_size` times sd.
+    """
+    shape = tuple(sd.shape)
+    size = uniform(generator, shape, config.spike_size) * chance(
+        generator, shape, config.spike_chance
+    )
+    ky, kx = (uniform(generator, shape, (-math.pi, math.pi)) for _ in range(2))
+    phase = uniform(generator, shape, (0.0, 2 * math.pi))
+    y = torch.arange(height, device=sd.device, dtype=sd.dtype)[:, None]
+    x = torch.arange(width, device=sd.device, dtype=sd.dtype)
+    wave = spread(ky, 2) * y + (spread(kx, 2) * x + spread(phase, 2))
+    return spread(size * sd, 2) * torch.cos(wave)
+
+
+def displaced(image: Tensor, shift: Tensor) -> Tensor:
+    """Move images by less than a pixel, to first order.
+
+    Parameters
+    ----------
+    image : Tensor, shape (B, n or 1, H, W)
+    shift : Tensor, shape (B, n, 2)
+        Pixels down and right.
+    """
+    down, right = torch.gradient(image, dim=(-2, -1))
+    return image - spread(shift[..., 0], 2) * down - spread(shift[..., 1], 2) * right

@@ -9,9 +9,19 @@ from torch import Generator, Tensor
 
 from asl_bids_app.observation import Observation
 from asl_bids_app.training.domain import Physics
-from asl_bids_app.training.draws import log_uniform, normal, spread, uniform
-from asl_bids_app.training.noise import NoiseConfig
+from asl_bids_app.training.draws import chance, correlated, log_uniform, normal, spread, uniform
+from asl_bids_app.training.noise import (
+    NoiseConfig,
+    displaced,
+    draw_correlation,
+    drift,
+    noise_map,
+    physiological,
+    spikes,
+    thermal_sd,
+)
 from asl_bids_app.training.phantoms import Phantoms
+from asl_bids_app.training.rician import magnitude_difference
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,88 @@ class Batch:
     physics: Physics
 
 
+# Proton density of grey matter, white matter and CSF relative to M0, and what skull and scalp
+# leave outside: static tissue between which motion makes edges.
+_STATIC = (0.15, 0.82, 0.70, 1.0)
+
+
+def static_signal(tissue: Tensor, noise: NoiseConfig, generator: Generator) -> Tensor:
+    """Draw what background suppression leaves of static tissue, of M0; (B, 1, H, W)."""
+    n = len(tissue)
+    low, high = (max(end, 1e-6) for end in noise.static_signal)
+    left = log_uniform(generator, (n, 1), (low, high))
+    level = torch.tensor(_STATIC, device=tissue.device) * left
+    level = level * torch.exp(0.15 * normal(generator, (n, len(_STATIC))))
+    # Lesions count as grey matter.
+    code = torch.where(tissue < len(_STATIC), tissue, 1).long().flatten(1)
+    return torch.gather(level, 1, code).reshape(tissue.shape)[:, None]
+
+
+def measure(
+    clean: Tensor,
+    sd: Tensor,
+    tissue: Tensor,
+    physics: Physics,
+    noise: NoiseConfig,
+    generator: Generator,
+) -> tuple[Tensor, Tensor]:
+    """Add every disturbance to clean signals.
+
+    Parameters
+    ----------
+    clean : Tensor, shape (B, n, H, W)
+        ΔM/M0.
+    sd : Tensor, shape (B, n)
+        Thermal sd.
+    tissue : Tensor of uint8, shape (B, H, W)
+    physics, noise, generator
+        As in `simulate`.
+
+    Returns
+    -------
+    signal : Tensor, shape (B, n, H, W)
+    told : Tensor, shape (B, n, H, W) or (B, n, 1, 1)
+        Standard deviation by thermal and physiological noise together.
+    """
+    n, _, height, width = clean.shape
+    repeats, valid = physics.repeats, physics.valid
+    size = max(height, width)
+    static = static_signal(tissue, noise, generator)
+
+    signal = clean
+    shift = spread(uniform(generator, (n,), noise.motion), 2) * normal(generator, (*sd.shape, 2))
+    if noise.motion[1] > 0:
+        signal = displaced(signal, shift)
+    if noise.pair_motion[1] > 0:
+        step = spread(uniform(generator, (n,), noise.pair_motion), 2)
+        moved = displaced(static, step * normal(generator, (*sd.shape, 2)))
+        signal = signal + (moved - static)
+    slope = uniform(generator, (n,), noise.drift)
+    slope = torch.where(chance(generator, (n,), 0.5), slope, -slope)
+    blocks = chance(generator, (n,), 0.5)
+    if noise.drift[1] > 0:
+        signal = drift(signal, static, repeats, valid, slope, blocks)
+
+    variation = noise_map(noise, n, size, generator)[..., :height, :width]
+    local = spread(sd, 2) * variation
+    sigma = draw_correlation(noise, n, generator)
+    if noise.noise_type == "gaussian":
+        white = correlated(generator, clean.shape[1], height, width, sigma)
+        signal, thermal = signal + local * white, local
+    else:
+        channels = (generator, clean.shape[1], height, width, sigma)
+        white = torch.stack([correlated(*channels) for _ in range(4)])
+        signal, thermal = magnitude_difference(signal, static, local, repeats, white)
+    ratio = uniform(generator, (n, 1), noise.physiological)
+    if noise.physiological[1] > 0:
+        signal = signal + physiological(ratio * sd, size, generator)[..., :height, :width]
+    if noise.spike_chance > 0:
+        signal = signal + spikes(noise, sd, height, width, generator)
+    told = torch.sqrt(thermal**2 + spread(ratio * sd, 2) ** 2)
+    flat = told.square().mean((2, 3), keepdim=True).sqrt()
+    return signal, torch.where(spread(chance(generator, (n,), noise.told_flat), 3), flat, told)
+
+
 def simulate(
     phantoms: Phantoms, physics: Physics, noise: NoiseConfig, generator: Generator
 ) -> Batch:
@@ -59,23 +151,19 @@ def simulate(
     generator
         On the device of the phantoms and the physics.
     """
-    n = len(phantoms)
-    mask = phantoms.mask
+    n, mask = len(phantoms), phantoms.mask
+    valid = physics.valid
+    kept = mask[:, None] & spread(valid, 2)
     clean = phantoms.cbf[:, None] * physics.truth.response(phantoms.att)
-    clean = clean * spread(physics.m0_scale, 3) * mask[:, None] * spread(physics.valid, 2)
+    clean = clean * spread(physics.m0_scale, 3) * kept
     snr = log_uniform(generator, (n,), noise.snr)
-    pixels = mask.flatten(1).sum(1) * physics.valid.sum(1)
-    reference = clean.abs().sum((1, 2, 3)) / pixels
-    inverse = torch.where(physics.valid, 1 / physics.repeats, 0)
-    share = inverse / (inverse.sum(1) / physics.valid.sum(1))[:, None]
-    sd = spread((reference / snr)[:, None] * share.sqrt(), 2)
-    noisy = clean + sd * normal(generator, tuple(clean.shape))
-    noisy = noisy * mask[:, None]
-    told = sd * uniform(generator, (n, 1, 1, 1), (1 - noise.told_error, 1 + noise.told_error))
-    told = torch.where(spread(physics.valid, 2), told, torch.inf)
+    sd = thermal_sd(snr, physics.repeats, valid)
+    signal, told = measure(clean, sd, phantoms.tissue, physics, noise, generator)
+    error = uniform(generator, (n, 1, 1, 1), (-noise.told_error, noise.told_error))
+    told = torch.where(spread(valid, 2), told * (1 + error), torch.inf)
     nominal = physics.nominal
     observation = Observation(
-        delta_m=noisy,
+        delta_m=signal * kept,
         noise_sd=told,
         mask=mask,
         arrival=nominal.arrival,
