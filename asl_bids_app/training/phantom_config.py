@@ -54,6 +54,9 @@ class PhantomConfig:
     tumour_weight: float = knob(0.15, "", 0, 1, "share of tumours")
     stenosis_weight: float = knob(0.15, "", 0, 1, "share of carotid stenoses")
     small_lesions: float = knob(0.4, "", 0, 1, "chance of small lesions, in any condition")
+    white_lesions: float = knob(
+        0.4, "", 0, 1, "chance of white-matter lesions in elderly people, stroke and stenosis"
+    )
     wide_physiology: float = knob(0.15, "", 0, 1, "chance of CBF and ATT far from the usual")
     # Physiology
     cbf_limit: float = knob(150.0, "mL/100 g/min", 50, 300, "highest CBF outside tumours")

@@ -14,8 +14,9 @@ from asl_bids_app.training.conditions import (
     draw_physiology,
 )
 from asl_bids_app.training.draws import chance, choose
-from asl_bids_app.training.lesions import TISSUES, add_lesions
+from asl_bids_app.training.lesions import add_lesions
 from asl_bids_app.training.phantom_config import PhantomConfig
+from asl_bids_app.training.tissues import TISSUES
 
 __all__ = ["ANATOMIES", "CONDITIONS", "TISSUES", "PhantomConfig", "Phantoms", "draw"]
 

@@ -139,7 +139,7 @@ def _part(scheme: Tensor, count: Tensor, width: int, generator: Generator) -> tu
     first, last = between(low0, high0, (n,)), between(low1, high1, (n,))
     # Single delays sit where single-delay protocols put them.
     alone = count == 1
-    first = torch.where(alone, between(low0 + 0.9, high0 + 1.2, (n,)), first)
+    first = torch.where(alone, between(low0 + 0.9, high0 + 2.0, (n,)), first)
     steps = slot / (count[:, None] - 1).clamp(min=1)
     scattered = uniform(generator, (n, width), (0.0, 1.0)).masked_fill(~valid, 2.0).sort(1).values
     even = chance(generator, (n, 1), 0.65)
