@@ -15,7 +15,7 @@ from fake_bids import FakeDataset
 
 from asl_bids_app.cli.app import main
 
-QUICK = ["--nprocs", "1", "--no-hmc", "--no-tissue", "-q"]
+QUICK = "--nprocs 1 --no-hmc --no-tissue --estimator least-squares -q".split()
 
 
 def rewrite(run, change):
