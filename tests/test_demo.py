@@ -191,7 +191,7 @@ def test_noise_is_what_snr_says(tmp_path):
     # c4: the expectation of the standard deviation of 4 values is 0.9213 of the true one.
     noise /= 0.9213
     strongest = difference.mean(3)[grey].mean(0).max()
-    assert strongest / noise == pytest.approx(5, rel=0.12)
+    assert strongest / noise == pytest.approx(5, rel=0.07)
 
 
 def test_noise_is_rician():

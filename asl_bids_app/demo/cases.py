@@ -111,6 +111,7 @@ VSASL: Final = Run(
         "LabelingCutoffVelocity": 2.0,
     },
 )
+# Behind the cut-off VSASL alone can't tell CBF from ATT: it needs PCASL beside it.
 VSASL_ALIAS: Final = Run(
     "VSASL",
     (1.2, 1.6, 2.0, 2.4),
@@ -181,8 +182,8 @@ CASES: Final[dict[str, Case]] = {
     "pasl": Case("03", "PASL, seven inversion times, Q2TIPS", (PASL_Q2TIPS,)),
     "alias": Case(
         "04",
-        'VSASL told as "ArterialSpinLabelingType": "VSASL"',
-        (VSASL_ALIAS,),
+        'PCASL and VSASL with cut-off, told as "ArterialSpinLabelingType": "VSASL"',
+        (PCASL, VSASL_ALIAS),
         bidsignore=("sub-04/perf/*acq-vsasl*",),
     ),
     "stroke": Case("05", "joint acquisition, stroke with penumbra", (PCASL, VSASL), "stroke"),

@@ -116,7 +116,8 @@ def _write_case(
     rng = np.random.default_rng([seed, int(case.label)])
     two_d = any(run.two_d for run in case.runs)
     grid = _coarser(GRID_2D if two_d else GRID_3D, voxel_scale)
-    head = blur(make_head(int(rng.integers(2**31)), case.lesion), grid)
+    coarseness = 2 if voxel_scale >= 2 else 1
+    head = blur(make_head(int(rng.integers(2**31)), case.lesion, coarseness), grid)
     still = view(head, grid)
     folder = out / f"sub-{case.label}" / "perf"
     folder.mkdir(parents=True)
@@ -241,10 +242,7 @@ def _write_m0scan(
 
 def _write_truth(folder: Path, case: Case, still: View, grid: Grid, physics: Physics) -> None:
     base = folder / f"sub-{case.label}"
-    tissues = np.stack([still.grey, still.white, still.csf], axis=-1)
-    dseg = np.where(tissues.sum(-1) > 0.5, tissues.argmax(-1) + 1, 0)
-    dseg[still.core > 0.5] = 4
-    dseg[still.rim > 0.5] = 5
+    dseg = still.segmentation()
     common = {
         "Physics": asdict(physics),
         "LabelingEfficiency": {run.scheme: run.effective_efficiency for run in case.runs},
@@ -257,7 +255,7 @@ def _write_truth(folder: Path, case: Case, still: View, grid: Grid, physics: Phy
     _save_json(
         f"{base}_att.json", {"Description": "True arterial transit time", "Units": "s", **common}
     )
-    _save(f"{base}_dseg.nii.gz", dseg.astype(np.uint8), grid)
+    _save(f"{base}_dseg.nii.gz", dseg, grid)
     _save_json(
         f"{base}_dseg.json",
         {

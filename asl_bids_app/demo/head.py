@@ -95,7 +95,7 @@ def transit_times(mni: np.ndarray) -> np.ndarray:
     return (weights * base).sum(-1) + DELAY_PER_MM * near[..., 0] + WATERSHED_DELAY * watershed
 
 
-def make_head(seed: int, lesion: str = "") -> Head:
+def make_head(seed: int, lesion: str = "", coarseness: int = 1) -> Head:
     """Make a head that differs from others in shape, perfusion and transit times.
 
     Parameters
@@ -104,12 +104,13 @@ def make_head(seed: int, lesion: str = "") -> Head:
         Of all that is random.
     lesion
         ``""``, ``"stroke"`` or ``"tumour"``.
+    coarseness
+        Every so-many-th voxel of the atlas is used; for large voxels this is enough.
     """
     rng = np.random.default_rng(seed)
-    atlas = load_atlas()
-    affine = np.asarray(atlas.affine, float)
+    tissues, affine = _tissues(coarseness)
     mm = float(np.abs(np.linalg.det(affine[:3, :3])) ** (1 / 3))
-    shape = atlas.gm.shape
+    shape = tissues[0].shape
 
     # This head's points, in the atlas: other proportions, a slight turn, a smooth warp.
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
@@ -120,7 +121,7 @@ def make_head(seed: int, lesion: str = "") -> Head:
     voxels = np.moveaxis(mni @ inverse[:3, :3].T + inverse[:3, 3], -1, 0)
     grey, white, csf = (
         np.clip(ndimage.map_coordinates(p, voxels, order=1, output=np.float32), 0, 1)
-        for p in (atlas.gm, atlas.wm, atlas.csf)
+        for p in tissues
     )
     grey, white, csf = _sharpen(grey, white, csf)
     outside = ndimage.distance_transform_edt(grey + white + csf < 0.5) * mm
@@ -149,6 +150,18 @@ def make_head(seed: int, lesion: str = "") -> Head:
     return Head(
         affine, grey, white, csf, scalp, cbf, np.clip(att, *ATT_RANGE), core, np.clip(rim, 0, 1)
     )
+
+
+def _tissues(coarseness: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return grey matter, white matter and CSF of the atlas, and their affine."""
+    atlas = load_atlas()
+    affine = np.array(atlas.affine, float)
+    maps = [atlas.gm, atlas.wm, atlas.csf]
+    if coarseness > 1:
+        step = slice(None, None, coarseness)
+        maps = [ndimage.gaussian_filter(p, coarseness / 3)[step, step, step] for p in maps]
+        affine[:3, :3] *= coarseness
+    return maps, affine
 
 
 def _sharpen(*maps: np.ndarray) -> list[np.ndarray]:

@@ -62,6 +62,14 @@ class View:
     core: np.ndarray
     rim: np.ndarray
 
+    def segmentation(self) -> np.ndarray:
+        """Label each voxel: 0 none, 1 grey, 2 white matter, 3 CSF, 4 lesion core, 5 rim."""
+        tissues = np.stack([self.grey, self.white, self.csf], axis=-1)
+        labels = np.where(tissues.sum(-1) > 0.5, tissues.argmax(-1) + 1, 0).astype(np.uint8)
+        labels[self.core > 0.5] = 4
+        labels[self.rim > 0.5] = 5
+        return labels
+
     def magnetisation(self, repetition_time: float = np.inf) -> np.ndarray:
         """Compute the M0 image of a repetition time (s), without receive shading."""
         return sum(
@@ -169,7 +177,7 @@ def noise_sd(run: Run, seen: View, grid: Grid, snr: float, physics: Physics) -> 
     `snr` is the mean ΔM of grey matter in the strongest measurement over the standard
     deviation of an averaged measurement (mean of `repeats` differences).
     """
-    grey = seen.grey > 0.6
+    grey = seen.segmentation() == 1
     m0 = (seen.magnetisation() * shading(grid))[grey]
     peak = max(
         float((m0 * label_signal(run, seen, grid, i, physics)[grey]).mean())
