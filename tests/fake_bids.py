@@ -85,6 +85,17 @@ def save(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
     image.to_filename(path)
 
 
+def runs_of(root: Path, subject: str = "01") -> tuple:
+    """Return the runs of a participant as `find_runs` does, without the cost of an index."""
+    from asl_bids_app.bids.layout import assemble
+
+    def all_of(pattern: str) -> list[Path]:
+        return sorted(path for path in root.rglob(pattern) if "derivatives" not in path.parts)
+
+    tables = [*all_of("*.json"), *all_of("*.tsv")]
+    return assemble(root, all_of("*_asl.nii*"), all_of("*_m0scan.nii*"), tables)[subject]
+
+
 @dataclass(frozen=True)
 class FakeRun:
     """The files of one run."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_bids import FakeDataset, edit_json
+from fake_bids import FakeDataset, edit_json, runs_of
 
 from asl_bids_app.bids.acquisition import M0Kind
 from asl_bids_app.bids.images import load
@@ -78,7 +78,7 @@ def example(tmp_path, kinds, shape=(4, 4, 4), **metadata):
 
 
 def read(root):
-    (run,) = find_runs(root).participants["01"]
+    (run,) = runs_of(root)
     return understand(run)
 
 

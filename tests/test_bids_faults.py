@@ -3,9 +3,8 @@
 import math
 
 import pytest
-from fake_bids import FakeDataset
+from fake_bids import FakeDataset, runs_of
 
-from asl_bids_app.bids.layout import find_runs
 from asl_bids_app.bids.sidecar import InputOptions, understand
 from asl_bids_app.errors import InputError
 
@@ -16,7 +15,7 @@ M0_SIDECAR = "sub-01/perf/sub-01_m0scan.json"
 
 
 def read(root, **options):
-    (run,) = find_runs(root).participants["01"]
+    (run,) = runs_of(root)
     return understand(run, InputOptions(**options))
 
 
@@ -463,10 +462,9 @@ def test_background_suppression_is_true_or_false(make, tmp_path, value):
 def test_other_runs_are_not_touched(make, tmp_path):
     make().edit(PostLabelingDelay=1800)
     FakeDataset(tmp_path).add("02", **SMALL)
-    found = find_runs(tmp_path).participants
     with pytest.raises(InputError):
-        understand(found["01"][0])
-    understand(found["02"][0])
+        understand(runs_of(tmp_path, "01")[0])
+    understand(runs_of(tmp_path, "02")[0])
 
 
 def test_phantom_pairs(make, tmp_path):

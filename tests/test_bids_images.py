@@ -5,10 +5,9 @@ import gzip
 import nibabel as nib
 import numpy as np
 import pytest
-from fake_bids import FakeDataset
+from fake_bids import FakeDataset, runs_of
 
 from asl_bids_app.bids.images import check_grid, load, read_header
-from asl_bids_app.bids.layout import find_runs
 from asl_bids_app.bids.sidecar import understand
 from asl_bids_app.errors import InputError
 
@@ -345,13 +344,13 @@ def test_nothing_in_common(tmp_path):
 def test_broken_image_of_a_run(tmp_path, content, found):
     run = FakeDataset(tmp_path).add("01", shape=(3, 3, 3))
     run.asl.write_bytes(content)
-    error = fault(understand, find_runs(tmp_path).participants["01"][0])
+    error = fault(understand, runs_of(tmp_path)[0])
     assert (error.file, error.found) == ("sub-01/perf/sub-01_asl.nii.gz", found)
 
 
 def test_3d_image_of_a_run(tmp_path):
     run = FakeDataset(tmp_path).add("01", shape=(3, 3, 3), delays=(1.8,), repeats=1)
     run.image(np.ones((3, 3, 3)))
-    error = fault(understand, find_runs(tmp_path).participants["01"][0])
+    error = fault(understand, runs_of(tmp_path)[0])
     assert error.file == "sub-01/perf/sub-01_asl.nii.gz"
     assert (error.field, error.found, error.expected) == ("dimensions", "3D (3 x 3 x 3)", "4D")

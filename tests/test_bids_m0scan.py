@@ -4,10 +4,9 @@ import shutil
 
 import numpy as np
 import pytest
-from fake_bids import FakeDataset, edit_json
+from fake_bids import FakeDataset, edit_json, runs_of
 
 from asl_bids_app.bids.acquisition import M0Kind
-from asl_bids_app.bids.layout import find_runs
 from asl_bids_app.bids.sidecar import understand
 from asl_bids_app.errors import InputError
 
@@ -16,7 +15,7 @@ SIDECAR = "sub-01/perf/sub-01_asl.json"
 
 
 def read(root, index=0):
-    return understand(find_runs(root).participants["01"][index])
+    return understand(runs_of(root)[index])
 
 
 def fault(root, index=0):

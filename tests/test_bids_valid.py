@@ -5,11 +5,10 @@ import pickle
 
 import numpy as np
 import pytest
-from fake_bids import FakeDataset
+from fake_bids import FakeDataset, runs_of
 
 from asl_bids_app.bids.acquisition import M0Kind
 from asl_bids_app.bids.labelling import is_velocity_selective
-from asl_bids_app.bids.layout import find_runs
 from asl_bids_app.bids.sidecar import InputOptions, understand
 from asl_bids_app.protocol import Scheme
 
@@ -18,7 +17,7 @@ NAN = np.nan
 
 
 def read(root, **options):
-    (run,) = find_runs(root).participants["01"]
+    (run,) = runs_of(root)
     return understand(run, InputOptions(**options))
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from asl_bids_app.bids.files import Name, parse_name
 from asl_bids_app.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,15 +92,15 @@ class Index:
                 "give another folder, or remove this one",
             )
 
-    def query(self, query: Mapping[str, Any]) -> dict[Path, Name]:
-        """List files with their names, sorted."""
+    def query(self, query: Mapping[str, Any]) -> list[Path]:
+        """List files in natural order."""
         try:
             found = self._layout.get(return_type="file", **query)
         except (ValueError, TypeError) as error:
             raise InputError(
                 "command line", "--bids-filter-file", str(error), "entities by their pybids names"
             ) from error
-        return {path: parse_name(path.name) for path in map(Path, found)}
+        return [Path(file) for file in found]
 
     @property
     def all(self) -> list[Path]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from asl_bids_app.bids.files import DataFile, Name, Tree, parse_name, read_json, shown
-from asl_bids_app.bids.index import Index, build_queries
+from asl_bids_app.bids.index import QUERIES, Index, build_queries
 from asl_bids_app.errors import InputError
 
 RAW_ENTITIES: Final = frozenset({"sub", "ses", "acq", "rec", "dir", "run", "echo", "part", "mod"})
@@ -95,46 +95,69 @@ def find_runs(
     files = Index(root, known if database_dir else asked, database_dir)
     queries, unused = build_queries(filters)
     warnings += unused
-    asl = files.query(queries["asl"])
-    m0scans = files.query(queries["m0scan"])
     # The index may hold more than was asked for, and a filter may name any entity.
-    asl = {path: name for path, name in asl.items() if _folder(path, root, "sub-") in asked}
+    asl, m0scans = (
+        [path for path in files.query(queries[key]) if _folder(path, root, "sub-") in asked]
+        for key in QUERIES
+    )
     if sessions:
         here = {_folder(path, root, "ses-") for path in asl}
         present = {f.name[4:] for label in asked for f in root.glob(f"sub-{label}/ses-*")}
         chosen = _choose(sorted(present), sessions, "ses-", "--session-label")
-        asl = {path: n for path, n in asl.items() if _folder(path, root, "ses-") in chosen}
+        asl = [path for path in asl if _folder(path, root, "ses-") in chosen]
         warnings += [
             f"ses-{label}: no ASL run was found in this session"
             for label in chosen
             if label not in here
         ]
-
-    tree = Tree(root, files.tables())
-    twins = Counter(path.name.partition(".")[0] for path in asl)
-    scans = {path: DataFile(**tree.describe(path)) for path in m0scans if _magnitude(path)}
-    runs: dict[str, list[RunFiles]] = {label: [] for label in asked}
-    for path, name in asl.items():
+    for path in asl:
         if not _magnitude(path):
-            warnings.append(f"{shown(path, root)}: part-{name.entities['part']} is left out")
-            continue
-        label = _folder(path, root, "sub-")
-        fields = tree.describe(path)
-        fields["problems"] += tuple(_name_problems(path, name, root, twins))
-        tables = tree.applicable(path, "aslcontext", ".tsv")
-        own = tuple(s for p, s in scans.items() if _folder(p, root, "sub-") == label)
-        runs[label].append(
-            RunFiles(**fields, aslcontext=tables[-1] if tables else None, m0scans=own)
-        )
+            part = parse_name(path.name).entities["part"]
+            warnings.append(f"{shown(path, root)}: part-{part} is left out")
+    runs = dict.fromkeys(asked, ()) | assemble(root, asl, m0scans, files.tables())
     indexed = {_folder(path, root, "sub-") for path in files.all} if database_dir else set()
-    for label, found in runs.items():
+    for label in asked:
         if database_dir and label not in indexed:
             _check_fresh(root, label, database_dir)
-        if not found:
+        if not runs[label]:
             warnings.append(f"sub-{label}: no ASL run was found (sub-{label}/**/perf/*_asl.nii*)")
-    return Dataset(
-        root, description, {label: tuple(found) for label, found in runs.items()}, tuple(warnings)
-    )
+    return Dataset(root, description, runs, tuple(warnings))
+
+
+def assemble(
+    root: Path, asl: Iterable[Path], m0scans: Iterable[Path], tables: Iterable[Path]
+) -> dict[str, tuple[RunFiles, ...]]:
+    """Put files together to runs; phase images are left out.
+
+    Parameters
+    ----------
+    root
+        The dataset.
+    asl, m0scans
+        Images.
+    tables
+        Sidecars and `aslcontext.tsv` files, of all levels.
+
+    Returns
+    -------
+    dict of str to tuple of RunFiles
+        By participant, for those that have a run.
+    """
+    tree = Tree(root, tables)
+    scans: dict[str | None, list[DataFile]] = defaultdict(list)
+    for path in filter(_magnitude, m0scans):
+        scans[_folder(path, root, "sub-")].append(DataFile(**tree.describe(path)))
+    images = [path for path in asl if _magnitude(path)]
+    twins = Counter(path.name.partition(".")[0] for path in images)
+    runs: dict[str, list[RunFiles]] = defaultdict(list)
+    for path in images:
+        label = _folder(path, root, "sub-")
+        fields = tree.describe(path)
+        fields["problems"] += tuple(_name_problems(path, parse_name(path.name), root, twins))
+        contexts = tree.applicable(path, "aslcontext", ".tsv")
+        context = contexts[-1] if contexts else None
+        runs[label].append(RunFiles(**fields, aslcontext=context, m0scans=tuple(scans[label])))
+    return {label: tuple(found) for label, found in runs.items()}
 
 
 def _participants_of(root: Path) -> list[str]:
