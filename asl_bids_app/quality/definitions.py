@@ -19,6 +19,9 @@ BASELINE_PREFIX: Final = "lsq_"
 PLAUSIBLE_GM_CBF: Final = (10.0, 150.0)
 """mL/100 g/min; a mean grey-matter CBF outside is never taken without a loud word."""
 
+TISSUE_THRESHOLD: Final = 0.7
+"""Probability above which a voxel counts as of a tissue (as ASLPrep does)."""
+
 CBF_LIMIT: Final = 200.0
 """mL/100 g/min; a voxel above it is counted as implausible."""
 

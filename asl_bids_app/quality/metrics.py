@@ -13,6 +13,7 @@ from asl_bids_app.quality.definitions import (
     BASELINE_PREFIX,
     CBF_LIMIT,
     PLAUSIBLE_GM_CBF,
+    TISSUE_THRESHOLD,
     columns,
     dictionary,
 )
@@ -30,8 +31,6 @@ from asl_bids_app.quality.statistics import (
 
 __all__ = ["QualityInput", "compute", "dictionary", "plausibility"]
 
-TISSUE_THRESHOLD: Final = 0.7
-"""Probability above which a voxel counts as of a tissue (as ASLPrep does)."""
 _FD_LIMIT: Final = 0.5
 
 

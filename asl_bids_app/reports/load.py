@@ -1,0 +1,249 @@
+"""Reading the derivatives of a series back from disk, by the table of outputs."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asl_bids_app.bids.derivatives import sidecar_path
+from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.reports.records import read_json
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One averaged measurement as the sidecars tell it.
+
+    Attributes
+    ----------
+    scheme : str
+    post_labeling_delay, label_duration : float
+        Seconds; a duration of ``inf`` where nothing cuts the bolus.
+    repeats : int or None
+    slice_timing : tuple of float
+        Seconds by slice index; empty for a 3D readout.
+    """
+
+    scheme: str
+    post_labeling_delay: float
+    label_duration: float
+    repeats: int | None = None
+    slice_timing: tuple[float, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """A short name for axes and tables."""
+        return f"{self.scheme} {self.post_labeling_delay:g} s"
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesData:
+    """The derivatives of one series.
+
+    Attributes
+    ----------
+    folder : Path
+        The `perf` folder.
+    entities : mapping of str to str
+    images : mapping of str to array
+        By key of the output table; axes run to the right, to the front and up (RAS+). What
+        isn't on disk or can't be read is missing.
+    affine : array, shape (4, 4)
+        Of the images as they are here.
+    sidecar : mapping
+        Of the main CBF.
+    measurements : tuple of Measurement
+    slice_time : tuple of arrays, shape (X, Y, Z)
+        One for each measurement: seconds by which a voxel is read later.
+    confounds : mapping of str to array
+        Empty if there is no table.
+    metrics : mapping of str to float
+    problems : tuple of str
+        Files that couldn't be read.
+    """
+
+    folder: Path
+    entities: Mapping[str, str]
+    images: Mapping[str, np.ndarray]
+    affine: np.ndarray
+    sidecar: Mapping[str, Any]
+    measurements: tuple[Measurement, ...] = ()
+    slice_time: tuple[np.ndarray, ...] = ()
+    confounds: Mapping[str, np.ndarray] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The entities as in file names."""
+        return "_".join(f"{key}-{value}" for key, value in self.entities.items())
+
+    @property
+    def baseline(self) -> bool:
+        """Whether least-squares maps stand beside the main ones."""
+        return "lsq_cbf" in self.images and "lsq_att" in self.images
+
+    def constant(self, name: str, default: float = math.nan) -> float:
+        """Return a constant of the calibration."""
+        entry = (self.sidecar.get("Calibration") or {}).get(name)
+        value = entry.get("Value") if isinstance(entry, Mapping) else None
+        return float(value) if value is not None else default
+
+    def efficiency(self, scheme: str) -> float:
+        """Return the labelling efficiency of a scheme, background suppression included."""
+        return self.constant(f"labeling_efficiency[{scheme}]") * self.constant(
+            f"suppression[{scheme}]", 1.0
+        )
+
+
+def find_series(output_dir: Path, participant: str) -> list[tuple[Path, dict[str, str]]]:
+    """Return folder and entities of each series of a participant that has a main CBF map."""
+    suffix = f"_{OUTPUTS['cbf'].suffix}{OUTPUTS['cbf'].extension}"
+    found = []
+    for path in sorted((output_dir / f"sub-{participant}").rglob(f"perf/sub-*{suffix}")):
+        entities = parse_entities(path.name.removesuffix(suffix))
+        if entities and "desc" not in entities:
+            found.append((path.parent, entities))
+    return found
+
+
+def parse_entities(stem: str) -> dict[str, str]:
+    """Split a name into entities; empty if it isn't made of them.
+
+    Examples
+    --------
+    >>> parse_entities("sub-01_acq-pcasl")
+    {'sub': '01', 'acq': 'pcasl'}
+    """
+    pairs = [part.partition("-") for part in stem.split("_")]
+    if not all(key and dash and value for key, dash, value in pairs):
+        return {}
+    return {key: value for key, _, value in pairs}
+
+
+def load_series(folder: Path, entities: Mapping[str, str]) -> SeriesData:
+    """Read the derivatives of a series.
+
+    Parameters
+    ----------
+    folder
+        The `perf` folder.
+    entities
+        Of the series.
+    """
+    import nibabel as nib
+
+    images: dict[str, np.ndarray] = {}
+    problems = []
+    affine, to_canonical, shape = np.eye(4), None, ()
+    for key, output in OUTPUTS.items():
+        path = folder / output.name(entities)
+        if output.extension != ".nii.gz" or not path.exists():
+            continue
+        try:
+            image = nib.load(path)
+            data = np.asanyarray(image.dataobj)
+        except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+            problems.append(f"{path.name}: can't be read ({error})")
+            continue
+        if to_canonical is None:
+            shape = data.shape[:3]
+            to_canonical = nib.io_orientation(image.affine)
+            affine = image.affine @ nib.orientations.inv_ornt_aff(to_canonical, shape)
+        if data.shape[:3] != shape:
+            problems.append(f"{path.name}: shape {data.shape}, expected {shape}")
+            continue
+        images[key] = nib.apply_orientation(data, to_canonical)
+    sidecar = read_json(sidecar_path(folder / OUTPUTS["cbf"].name(entities)))
+    measurements = _measurements(sidecar, folder, entities)
+    times = []
+    for item in measurements:
+        time = _slice_time(item.slice_timing, shape, sidecar.get("SliceAxis"))
+        times.append(nib.apply_orientation(time, to_canonical) if time.ndim == 3 else time)
+    return SeriesData(
+        folder,
+        dict(entities),
+        images,
+        affine,
+        sidecar,
+        measurements,
+        tuple(times),
+        _read_columns(folder / OUTPUTS["confounds"].name(entities)),
+        read_metrics(folder / OUTPUTS["quality"].name(entities)),
+        tuple(problems),
+    )
+
+
+def _measurements(
+    sidecar: Mapping[str, Any], folder: Path, entities: Mapping[str, str]
+) -> tuple[Measurement, ...]:
+    rows = sidecar.get("Measurements")
+    if not rows:
+        rows = read_json(sidecar_path(folder / OUTPUTS["delta_m"].name(entities))).get(
+            "Measurements"
+        )
+    found = []
+    for row in rows or []:
+        duration = row.get("LabelingDuration")
+        repeats = row.get("Repeats")
+        found.append(
+            Measurement(
+                str(row.get("Scheme", "")),
+                float(row.get("PostLabelingDelay") or 0.0),
+                math.inf if duration is None else float(duration),
+                None if repeats is None else int(repeats),
+                tuple(float(t) for t in row.get("SliceTiming") or ()),
+            )
+        )
+    return tuple(found)
+
+
+def _slice_time(timing: tuple[float, ...], shape: tuple[int, ...], axis: Any) -> np.ndarray:
+    """Spread slice times over the image as it is stored."""
+    if not shape:
+        return np.zeros(())
+    if not timing:
+        return np.zeros(shape, dtype=np.float32)
+    if axis not in {0, 1, 2}:
+        axis = next((a for a in (2, 1, 0) if shape[a] == len(timing)), None)
+    if axis is None or shape[axis] != len(timing):
+        return np.zeros(shape, dtype=np.float32)
+    row = [1, 1, 1]
+    row[axis] = len(timing)
+    times = np.asarray(timing, dtype=np.float32).reshape(row)
+    return np.ascontiguousarray(np.broadcast_to(times, shape))
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Read a BIDS table as rows; empty if there is none."""
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream, delimiter="\t"))
+    except OSError:
+        return []
+
+
+def number(text: str | None) -> float:
+    """Return a cell as a number; NaN for ``n/a`` and for text."""
+    try:
+        return float(text) if text is not None else math.nan
+    except ValueError:
+        return math.nan
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """Read the one row of a table of metrics; empty if there is none."""
+    rows = read_table(path)
+    return {key: number(value) for key, value in rows[0].items()} if rows else {}
+
+
+def _read_columns(path: Path) -> dict[str, np.ndarray]:
+    rows = read_table(path)
+    names = rows[0].keys() if rows else ()
+    return {name: np.array([number(row[name]) for row in rows]) for name in names}

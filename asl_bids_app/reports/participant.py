@@ -1,0 +1,149 @@
+"""The report of one participant: one file that opens anywhere and tells what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from asl_bids_app import __version__
+from asl_bids_app.bids.derivatives import write_text
+from asl_bids_app.errors import InputError
+from asl_bids_app.reports.explain import explain
+from asl_bids_app.reports.load import find_series, load_series
+from asl_bids_app.reports.methods import methods
+from asl_bids_app.reports.page import render
+from asl_bids_app.reports.records import records_of, unit_of
+from asl_bids_app.reports.section import section
+
+VIEWER_BUDGET: Final = 8_000_000
+"""Bytes of a page that the data of all its viewers may take."""
+
+_VERDICTS: Final = {
+    "complete": "Everything was processed.",
+    "partial": "Some of the data could not be processed; see the errors.",
+    "failed": "Nothing could be processed; see the errors.",
+    "no ASL": "No ASL data were found for this participant.",
+}
+
+
+def write_participant_report(output_dir: Path, participant: str) -> Path:
+    """Write the report of a participant from the derivatives and the newest record.
+
+    Parameters
+    ----------
+    output_dir
+        Root of the derivatives.
+    participant
+        Label, with or without ``sub-``.
+
+    Returns
+    -------
+    Path
+        ``sub-<label>.html`` in `output_dir`.
+
+    Raises
+    ------
+    InputError
+        If there is neither a map nor a record of the participant.
+    """
+    label = participant.removeprefix("sub-")
+    records = records_of(output_dir, label).get(label, [])
+    found = find_series(output_dir, label)
+    if not records and not found:
+        raise InputError(
+            output_dir,
+            f"sub-{label}",
+            "neither maps nor a record of a run",
+            "either",
+            "process the participant first",
+        )
+    record = records[0] if records else {}
+    sections = [
+        section(
+            load_series(folder, entities), unit_of(records, entities), VIEWER_BUDGET // len(found)
+        )
+        for folder, entities in found
+    ]
+    path = output_dir / f"sub-{label}.html"
+    write_text(path, _page(output_dir, label, record, sections))
+    return path
+
+
+def _page(
+    output_dir: Path,
+    label: str,
+    record: Mapping[str, Any],
+    sections: Sequence[Mapping[str, Any]],
+) -> str:
+    status = str(record.get("status") or ("complete" if sections else "failed"))
+    shown = {item["id"] for item in sections}
+    missing = [
+        title
+        for unit in record.get("units") or []
+        if (title := "_".join(f"{k}-{v}" for k, v in (unit.get("entities") or {}).items()))
+        and title not in shown
+    ]
+    errors = [explain(error, output_dir) for error in record.get("errors") or []]
+    loud = [
+        f"{item['title']}: {text}" if len(sections) > 1 else text
+        for item in sections
+        for text in item["plausibility"]
+    ]
+    if not sections:
+        loud += list(record.get("plausibility") or [])
+    return render(
+        "participant.html",
+        label=label,
+        record=record,
+        status=status,
+        verdict=_VERDICTS.get(status, ""),
+        errors=errors,
+        plausibility=loud,
+        warnings=_warnings(record, sections),
+        sections=sections,
+        missing=missing,
+        methods=methods(_complete(record, sections)),
+        provenance=_provenance(record),
+    )
+
+
+def _warnings(record: Mapping[str, Any], sections: Sequence[Mapping[str, Any]]) -> list[str]:
+    texts = [text for item in sections for text in item["warnings"]]
+    texts += list(record.get("warnings") or [])
+    loud = {text for item in sections for text in item["plausibility"]}
+    return [text for text in dict.fromkeys(texts) if text not in loud]
+
+
+def _complete(
+    record: Mapping[str, Any], sections: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """Return the record with the series that only older records know."""
+    units = [item["unit"] for item in sections if item["unit"]]
+    return {"version": __version__, **record, "units": units or record.get("units") or []}
+
+
+def _provenance(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+
+    def add(name: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{k} {v}" for k, v in value.items() if v is not None)
+        if isinstance(value, list | tuple):
+            value = " ".join(str(item) for item in value)
+        if value not in (None, ""):
+            rows.append((name, str(value)))
+
+    add("Program", f"asl-bids-app {record['version']}" if record.get("version") else "")
+    add("Run", record.get("run_id"))
+    add("Started", record.get("started"))
+    add("Finished", record.get("finished"))
+    add("Command", record.get("command"))
+    add("Software", record.get("software"))
+    add("Machine", record.get("machine"))
+    add("Record", record.get("record"))
+    options = record.get("options")
+    if isinstance(options, Mapping):
+        given = {k: v for k, v in options.items() if v not in (None, "", [], {}, False)}
+        add("Options", "; ".join(f"{k} = {v}" for k, v in given.items()))
+    return rows

@@ -1,0 +1,170 @@
+"""What was understood of the input, in words: runs and constants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from asl_bids_app.reports.page import figure_text
+
+_SCHEMES: Final = {
+    "PCASL": "pseudo-continuous (PCASL)",
+    "CASL": "continuous (CASL)",
+    "PASL": "pulsed (PASL)",
+    "VSASL": "velocity-selective (VSASL)",
+}
+_TOLD: Final = frozenset(
+    {
+        "path",
+        "scheme",
+        "volumes",
+        "post_labeling_delay",
+        "label_duration",
+        "volumes_per_measurement",
+        "repeats",
+        "slice_time",
+        "m0",
+        "warnings",
+        "inferred",
+    }
+)
+"""Keys of a run's record that have words of their own."""
+
+
+def run_facts(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell what was understood of a run.
+
+    Parameters
+    ----------
+    run
+        Of a record; every key may be missing.
+
+    Returns
+    -------
+    dict
+        ``path``, and ``facts`` as pairs of name and text.
+    """
+    scheme = str(run.get("scheme") or "unknown")
+    facts = [("Labelling", _SCHEMES.get(scheme, scheme)), ("Volumes", _volumes(run))]
+    facts += _timing(run, scheme)
+    facts += [("Readout", _readout(run.get("slice_time") or [])), ("M0", _m0(run.get("m0") or {}))]
+    facts += [(name(key), words(value)) for key, value in run.items() if key not in _TOLD]
+    facts += [(f"Inferred: {key}", str(text)) for key, text in (run.get("inferred") or {}).items()]
+    return {"path": str(run.get("path") or ""), "facts": [(k, v) for k, v in facts if v]}
+
+
+def name(key: str) -> str:
+    """Turn a key of a record into a name."""
+    return key.replace("_", " ").capitalize()
+
+
+def words(value: Any) -> str:
+    """Turn any value of a record into words; empty for what says nothing."""
+    if value is None or value in ("", [], {}, ()):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        parts = [(key.replace("_", " "), words(item)) for key, item in value.items()]
+        return "; ".join(f"{key}: {text}" for key, text in parts if text)
+    if isinstance(value, list | tuple):
+        return ", ".join(words(item) for item in value)
+    return figure_text(value, 4) if isinstance(value, float) else str(value)
+
+
+def _volumes(run: Mapping[str, Any]) -> str:
+    volumes = run.get("volumes") or {}
+    return ", ".join(
+        f"{number} {'ΔM' if kind == 'deltam' else kind}" for kind, number in volumes.items()
+    )
+
+
+def _seconds(values: Sequence[Any]) -> str:
+    """Write times; one only if all are equal, ``not cut`` for a bolus without end."""
+    distinct = list(dict.fromkeys(values))
+    told = [
+        "not cut" if v is None or not math.isfinite(float(v)) else figure_text(float(v), 4)
+        for v in (distinct if len(distinct) == 1 else values)
+    ]
+    text = ", ".join(told)
+    return text if text == "not cut" else f"{text} s"
+
+
+def _timing(run: Mapping[str, Any], scheme: str) -> list[tuple[str, str]]:
+    delays = list(run.get("post_labeling_delay") or [])
+    durations = list(run.get("label_duration") or [])
+    counts = list(run.get("volumes_per_measurement") or [])
+    facts = []
+    if delays:
+        facts.append(("Post-labelling delays", _seconds(delays)))
+    if durations:
+        kind = "Label duration" if scheme in {"PCASL", "CASL"} else "Bolus duration"
+        facts.append((kind, _seconds(durations)))
+    if counts:
+        distinct = list(dict.fromkeys(counts))
+        told = distinct if len(distinct) == 1 else counts
+        facts.append(("Volumes per measurement", ", ".join(str(n) for n in told)))
+    return facts
+
+
+def _readout(slice_time: Sequence[Any]) -> str:
+    if len(slice_time) != 2:
+        return ""
+    first, last = (float(t or 0) for t in slice_time)
+    if not last:
+        return "3D, or all slices at once"
+    return (
+        f"2D: slices from {figure_text(first)} to {figure_text(last)} s after the first; "
+        "each slice has its own delay"
+    )
+
+
+def _m0(m0: Mapping[str, Any]) -> str:
+    if not m0:
+        return ""
+    parts = [str(m0.get("kind") or "unknown")]
+    if m0.get("path"):
+        parts.append(str(m0["path"]))
+    if m0.get("estimate") is not None:
+        parts.append(f"M0 of blood {words(m0['estimate'])}")
+    if m0.get("repetition_time"):
+        parts.append(f"repetition time {_seconds(m0['repetition_time'])}")
+    known = {"kind", "path", "estimate", "repetition_time"}
+    parts += [
+        f"{key.replace('_', ' ')}: {words(value)}"
+        for key, value in m0.items()
+        if key not in known and words(value)
+    ]
+    return "; ".join(parts)
+
+
+_CONSTANTS: Final = {
+    "t1_blood": "T1 of arterial blood",
+    "t1_tissue": "T1 of tissue (for the label)",
+    "partition_coefficient": "Blood-brain partition coefficient",
+    "labeling_efficiency": "Labelling efficiency",
+    "suppression": "Factor for background suppression",
+    "t1_tissue_m0": "T1 of tissue (for the M0)",
+    "m0_scale": "Factor on M0",
+}
+
+
+def constant_rows(entries: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of the table of constants: name, value, unit, source and note."""
+    rows = []
+    for key, entry in entries.items():
+        if not isinstance(entry, Mapping):
+            continue
+        base, _, scheme = key.partition("[")
+        title = _CONSTANTS.get(base, name(base))
+        rows.append(
+            {
+                "name": f"{title}, {scheme.rstrip(']')}" if scheme else title,
+                "value": entry.get("Value"),
+                "unit": entry.get("Units", ""),
+                "source": entry.get("Source", ""),
+                "note": entry.get("Note", ""),
+            }
+        )
+    return rows

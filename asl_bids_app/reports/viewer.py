@@ -1,0 +1,186 @@
+"""What the voxel viewer in a report needs, packed small enough to be embedded.
+
+Numbers become 16-bit integers with one scale a channel (an error below 2e-5 of the largest
+value), only voxels of the brain are kept, and the result is compressed. The page unpacks it
+with what every browser since 2023 has built in.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from asl_bids_app.reports.load import SeriesData
+from asl_bids_app.reports.mosaics import Scale
+
+MISSING: Final = -32768
+"""The integer that stands for what isn't a number."""
+_LIMIT: Final = 32767
+_MAPS: Final = ("cbf", "att", "cbf_sd", "att_sd")
+_ARRIVAL: Final = {"PCASL": 0, "CASL": 0, "PASL": 1, "VSASL": 2}
+_BYTES: Final = 1.3
+"""Of the page for each byte before compression: noise hardly shrinks, and base64 adds a third."""
+
+
+def compress(content: bytes) -> str:
+    """Return bytes compressed, as text for a page."""
+    return base64.b64encode(gzip.compress(content, 6, mtime=0)).decode()
+
+
+def quantise(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Turn numbers into 16-bit integers.
+
+    Returns
+    -------
+    array of int16, float
+        The integers, and the number by which they are to be multiplied.
+    """
+    finite = np.isfinite(values)
+    top = float(np.abs(values[finite]).max()) if finite.any() else 0.0
+    scale = top / _LIMIT if top > 0 else 1.0
+    integers = np.full(values.shape, MISSING, dtype="<i2")
+    integers[finite] = np.round(values[finite] / scale)
+    return integers, scale
+
+
+def stride_for(n_voxels: int, n_channels: int, budget: int) -> int:
+    """Return the step in the plane with which the data stay under so many bytes of a page."""
+    size = n_voxels * n_channels * 2 * _BYTES
+    return max(1, math.ceil(math.sqrt(size / budget)))
+
+
+def pack(data: SeriesData, scales: Mapping[str, Scale], budget: int) -> dict[str, Any] | None:
+    """Pack a series for the viewer.
+
+    Parameters
+    ----------
+    data
+        Derivatives of a series.
+    scales
+        Colour scale of ``cbf``, ``att``, ``cbf_sd``, ``att_sd`` and the differences
+        ``cbf_difference`` and ``att_difference``, as the mosaics have them.
+    budget
+        Bytes of the page that the data may take.
+
+    Returns
+    -------
+    dict or None
+        Ready for JSON; None if measurements, mask or main maps are missing.
+    """
+    needed = ("delta_m", "noise", "mask", *_MAPS)
+    if any(key not in data.images for key in needed) or not data.measurements:
+        return None
+    images = data.images
+    n = images["delta_m"].shape[3]
+    if n != len(data.measurements):
+        return None
+    mask = images["mask"] > 0
+    keys = [key for key in (*_MAPS, *(f"lsq_{key}" for key in _MAPS)) if key in images]
+    keys += [key for key in ("flags", "lsq_flags", "gm", "wm", "csf") if key in images]
+    series = [key for key in ("delta_m", "noise", "residual") if key in images]
+    step = stride_for(int(mask.sum()), len(keys) + n * len(series) + 1, budget)
+    view = (slice(None, None, step), slice(None, None, step))
+    mask = mask[view]
+    if not mask.any():
+        return None
+
+    channels, rows = [], []
+
+    def add(name: str, values: np.ndarray) -> None:
+        integers, scale = quantise(values.astype(np.float64))
+        channels.append({"name": name, "scale": scale})
+        rows.append(integers)
+
+    for key in keys:
+        add(key, images[key][view][mask])
+    for key in series:
+        for i in range(n):
+            add(f"{key}{i}", images[key][..., i][view][mask])
+    timing = []
+    for time in data.slice_time:
+        values = time[view][mask]
+        known = next(
+            (i for i, (_, other) in enumerate(timing) if np.array_equal(other, values)), None
+        )
+        if known is None:
+            timing.append((len(timing), values))
+            add(f"time{len(timing) - 1}", values)
+    return {
+        "title": data.title,
+        "shape": list(mask.shape),
+        "affine": (data.affine @ np.diag([step, step, 1, 1])).tolist(),
+        "step": step,
+        "mask": compress(np.ascontiguousarray(mask, dtype=np.uint8).tobytes()),
+        "values": compress(np.concatenate(rows).tobytes()),
+        "voxels": int(mask.sum()),
+        "channels": channels,
+        "missing": MISSING,
+        "measurements": _measurements(data, [v for _, v in timing], view, mask),
+        "constants": {
+            "t1_blood": _number(data.constant("t1_blood")),
+            "t1_tissue": _number(data.constant("t1_tissue")),
+            "partition_coefficient": _number(data.constant("partition_coefficient")),
+        },
+        "baseline": data.baseline,
+        "estimator": str(data.sidecar.get("EstimationMethod") or "main estimate"),
+        "scales": {
+            name: {
+                "low": scale.low,
+                "high": scale.high,
+                "unit": scale.label,
+                "colours": scale.colours,
+            }
+            for name, scale in scales.items()
+        },
+        "colours": {
+            name: _lookup_table(name) for name in {scale.colours for scale in scales.values()}
+        },
+        "start": _start(images["cbf"][view], mask),
+    }
+
+
+def _measurements(
+    data: SeriesData, timing: list[np.ndarray], view: tuple[slice, slice], mask: np.ndarray
+) -> list[dict[str, Any]]:
+    found = []
+    for item, time in zip(data.measurements, data.slice_time, strict=True):
+        values = time[view][mask]
+        found.append(
+            {
+                "scheme": item.scheme,
+                "arrival": _ARRIVAL.get(item.scheme, 0),
+                "delay": item.post_labeling_delay,
+                "duration": _number(item.label_duration),
+                "repeats": item.repeats,
+                "efficiency": _number(data.efficiency(item.scheme)),
+                "time": next(i for i, other in enumerate(timing) if np.array_equal(other, values)),
+            }
+        )
+    return found
+
+
+def _number(value: float) -> float | None:
+    """JSON has neither infinity nor NaN."""
+    return value if math.isfinite(value) else None
+
+
+def _lookup_table(name: str) -> str:
+    """Return 256 colours of a map as one string of hexadecimal digits."""
+    from matplotlib import colormaps
+
+    colours = (colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+    return colours.tobytes().hex()
+
+
+def _start(cbf: np.ndarray, mask: np.ndarray) -> list[int]:
+    """Choose a voxel to begin with: well perfused, in the slice with most brain."""
+    z = int(mask.sum(axis=(0, 1)).argmax())
+    x, y = np.nonzero(mask[:, :, z])
+    values = np.nan_to_num(cbf[x, y, z])
+    i = int(np.abs(values - np.percentile(values, 80)).argmin())
+    return [int(x[i]), int(y[i]), z]
