@@ -1,0 +1,117 @@
+"""Telling the pull of a contrast from motion, in estimated motion parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+ARC_MM: Final = 50.0
+"""A rotation (radians) counts as this many mm, as in framewise displacement."""
+CONTRAST_MM: Final = 0.5
+"""How far a registration across contrasts may be off: what was seen on real data between
+an M0 and background-suppressed delays."""
+STILLEST_MM: Final = 0.03
+"""Least step from volume to volume that is believed."""
+CAUCHY: Final = 2.4
+"""Steps this many times the usual one begin to be taken for a jerk of the head."""
+_MM: Final = np.array([1.0] * 3 + [ARC_MM] * 3)
+
+
+def remove_alternation(
+    path: np.ndarray, kinds: Sequence[str], groups: Sequence[Sequence[int]], fewest: int
+) -> np.ndarray:
+    """Remove the systematic difference between label and control volumes.
+
+    The head doesn't move in step with the labelling; a median over pairs that says so is the
+    labelled blood. Its half is taken from both sides. Groups of few pairs share one median;
+    with fewer than that in the whole run nothing is done.
+
+    Parameters
+    ----------
+    path : array, shape (N, 6)
+        Motion within each group.
+    kinds
+        Volume types.
+    groups
+        Volumes of each contrast.
+    fewest
+        Pairs that a median needs.
+
+    Returns
+    -------
+    array, shape (N, 6)
+    """
+    pairs = []
+    for volumes in groups:
+        labels = [i for i in volumes if kinds[i] == "label"]
+        controls = [i for i in volumes if kinds[i] == "control"]
+        pairs.append(list(zip(labels, controls, strict=False)))
+    every = [pair for group in pairs for pair in group]
+    path = path.copy()
+    original = path.copy()
+
+    def median(chosen: list[tuple[int, int]]) -> np.ndarray:
+        return np.median([original[a] - original[b] for a, b in chosen], axis=0)
+
+    for volumes, group in zip(groups, pairs, strict=True):
+        chosen = group if len(group) >= fewest else every
+        if not group or len(chosen) < fewest:
+            continue
+        shift = median(chosen)
+        for index in volumes:
+            path[index] -= {"label": 0.5, "control": -0.5}.get(kinds[index], 0.0) * shift
+    return path
+
+
+def steady_offsets(
+    path: np.ndarray, groups: Sequence[Sequence[int]], guess: np.ndarray, main: int
+) -> np.ndarray:
+    """Correct the offsets between contrasts so that the head moves steadily in time.
+
+    Minimises ``sum_t rho(step_t) / s² + sum_g |offset_g - guess_g|² / c²`` with rho Cauchy's
+    (a jerk of the head stays one), s the usual step between neighbouring volumes of one
+    contrast and c the usual error of a registration across contrasts.
+
+    Parameters
+    ----------
+    path : array, shape (N, 6)
+        Motion within each group, mm and radians.
+    groups
+        Volumes of each contrast; volumes of none are passed over.
+    guess : array, shape (G, 6)
+        Offsets as registered.
+    main
+        The group whose offset is zero.
+
+    Returns
+    -------
+    array, shape (G, 6)
+    """
+    count = len(groups)
+    owner = {index: number for number, volumes in enumerate(groups) for index in volumes}
+    order = sorted(owner)
+    if count == 1 or len(order) < 2:
+        return guess
+    own = np.array([owner[i] for i in order])
+    steps = np.diff(path[order] * _MM, axis=0)
+    guess_mm = guess * _MM
+    same = own[1:] == own[:-1]
+    within = np.sqrt((steps[same] ** 2).mean(axis=1))
+    usual = max(STILLEST_MM, 1.5 * float(np.median(within)) if within.size else 2 * STILLEST_MM)
+
+    design = np.zeros((len(steps), count))
+    design[np.arange(len(steps)), own[1:]] += 1
+    design[np.arange(len(steps)), own[:-1]] -= 1
+    free = [g for g in range(count) if g != main]
+    offsets = guess_mm - guess_mm[main]
+    target = offsets[free].copy()
+    for _ in range(30):
+        size = np.sqrt(((steps + design @ offsets) ** 2).mean(axis=1))
+        weight = 1 / (1 + (size / (CAUCHY * usual)) ** 2) / usual**2
+        reduced = design[:, free]
+        normal = reduced.T @ (weight[:, None] * reduced) + np.eye(len(free)) / CONTRAST_MM**2
+        right = -reduced.T @ (weight[:, None] * steps) + target / CONTRAST_MM**2
+        offsets[free] = np.linalg.solve(normal, right)
+    return offsets / _MM
