@@ -228,6 +228,19 @@ def test_forbidden_sidecar(tmp_path):
         understand(find_runs(tmp_path).participants["01"][0])
 
 
+def test_sidecar_that_is_a_broken_link(tmp_path):
+    run = FakeDataset(tmp_path).add("01", **SMALL)
+    run.sidecar.unlink()
+    run.sidecar.symlink_to(".git/annex/objects/x")
+    with pytest.raises(InputError) as caught:
+        understand(find_runs(tmp_path).participants["01"][0])
+    assert (caught.value.file, caught.value.found) == (
+        "sub-01/perf/sub-01_asl.json",
+        "No such file or directory",
+    )
+    assert "broken link" in caught.value.cure
+
+
 def test_byte_order_mark_is_harmless(tmp_path):
     run = FakeDataset(tmp_path).add("01", **SMALL)
     run.sidecar.write_bytes(b"\xef\xbb\xbf" + run.sidecar.read_bytes())
@@ -329,6 +342,16 @@ def test_database_serves_every_participant_and_no_other_dataset(study, tmp_path)
         find_runs(other.root, database_dir=where)
     assert caught.value.field == "--bids-database-dir"
     assert str(study.root) in caught.value.found
+
+
+def test_any_spelling_of_the_dataset(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(study.root / "sub-01")
+    link = tmp_path / "link"
+    link.symlink_to(study.root)
+    for root in ("..", "../../ds/", link):
+        for where in (None, tmp_path / "index"):
+            runs = find_runs(root, ["01"], database_dir=where).participants["01"]
+            assert understand(runs[0]).sidecar == "sub-01/perf/sub-01_acq-pcasl_asl.json"
 
 
 def test_stale_database_is_refused(tmp_path):

@@ -55,12 +55,31 @@ def build_queries(
 
 
 class Index:
-    """The files that matter, indexed by pybids."""
+    """The files that matter, indexed by pybids.
+
+    Parameters
+    ----------
+    root
+        The dataset, an absolute path.
+    labels
+        Participants to index.
+    database
+        Folder of the index on disk; None keeps it in memory.
+
+    Attributes
+    ----------
+    root : Path
+        The dataset as the index spells it.
+
+    Raises
+    ------
+    InputError
+        If the folder can't be read, or the index on disk is not that of the dataset.
+    """
 
     def __init__(self, root: Path, labels: Sequence[str], database: Path | str | None) -> None:
         from bids import BIDSLayout, BIDSLayoutIndexer
 
-        self.root = root
         # One pattern for all that may be entered or indexed; pybids tests folders and files
         # as paths from the root on. Validation would hide misnamed files without a word.
         subjects = "|".join(re.escape(label) for label in labels)
@@ -83,7 +102,9 @@ class Index:
         except (SQLAlchemyError, OSError) as error:
             place = str(database or root)
             raise InputError(place, "", str(error), "a folder for the pybids index") from error
-        if Path(self._layout.root) != root:
+        # A kept index has its own spelling of the same folder, links and all.
+        self.root = Path(self._layout.root)
+        if not self.root.exists() or not self.root.samefile(root):
             raise InputError(
                 str(database),
                 "--bids-database-dir",

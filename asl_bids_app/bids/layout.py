@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,12 +88,13 @@ def find_runs(
         If the folder is no dataset, a label is unknown, a filter is invalid or the database
         is that of another dataset. Faults of a single run are kept in its `problems`.
     """
-    root = Path(bids_dir).absolute()
+    root = Path(os.path.abspath(bids_dir))  # noqa: PTH100 (takes "..", but no links, out)
     known = _participants_of(root)
     asked = _choose(known, participants, "sub-", "--participant-label")
     description, warnings = _description(root)
 
     files = Index(root, known if database_dir else asked, database_dir)
+    root = files.root
     queries, unused = build_queries(filters)
     warnings += unused
     # The index may hold more than was asked for, and a filter may name any entity.
