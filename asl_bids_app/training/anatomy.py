@@ -64,8 +64,8 @@ def atlas_maps() -> tuple[Tensor, Tensor]:
 
     Returns
     -------
-    maps : Tensor, shape (4, Z, Y, X)
-        Probabilities of grey matter, white matter, CSF and of what is not brain.
+    maps : Tensor, shape (3, Z, Y, X)
+        Probabilities of grey matter, white matter and CSF.
     scale : Tensor, shape (2, 3)
         Centre in mm and half extent in mm along x, y and z, as `grid_sample` counts them.
     """
@@ -83,12 +83,17 @@ def _grid_maps(
         raise ValueError("the tissue atlas must lie along the axes of its space")
     brain = np.stack([gm, wm, csf]).astype(np.float32).clip(0, 1)
     brain /= np.maximum(brain.sum(0), 1.0)
-    maps = np.concatenate([brain, 1 - brain.sum(0, keepdims=True)])
     # (x, y, z) arrays; grid_sample wants x last.
-    maps = np.ascontiguousarray(maps.transpose(0, 3, 2, 1))
+    maps = np.ascontiguousarray(brain.transpose(0, 3, 2, 1))
     half = steps * (np.array(gm.shape) - 1) / 2
     centre = affine[:3, 3] + half
     return torch.from_numpy(maps), torch.tensor(np.stack([centre, half]), dtype=torch.float32)
+
+
+def _pooled(image: Tensor) -> Tensor:
+    """Average the sub-pixels of each pixel (faster than a pooling layer)."""
+    rows = image[..., ::FINE, :] + image[..., 1::FINE, :]
+    return (rows[..., ::FINE] + rows[..., 1::FINE]) / FINE**2
 
 
 def _rotation(angles: Tensor) -> Tensor:
@@ -201,17 +206,17 @@ def mni_slices(
     grid = (place - scale[0, :, None, None]) / scale[1, :, None, None]
     flat = grid.permute(0, 2, 3, 1).reshape(1, n, -1, 1, 3)
     sampled = functional.grid_sample(
-        maps[None], flat, mode="bilinear", padding_mode="border", align_corners=True
+        maps[None], flat, mode="bilinear", padding_mode="zeros", align_corners=True
     )
-    sampled = sampled.reshape(4, n, *place.shape[-2:]).transpose(0, 1).clamp(min=1e-4)
+    sampled = sampled.reshape(3, n, *place.shape[-2:]).transpose(0, 1)
+    sampled = torch.cat([sampled, 1 - sampled.sum(1, keepdim=True)], 1).clamp(min=1e-4)
     # The atlas is a mean of many brains; a power sharpens it toward a single one.
     power = spread(log_uniform(generator, (n,), config.sharpness), 3)
-    gain = torch.ones_like(sampled[:, :, :1, :1])
-    gain[:, 2] = spread(torch.exp(1.5 * atrophy + 0.2 * normal(generator, (n,))), 2)
-    weight = gain * sampled**power
-    fractions = functional.avg_pool2d(weight[:, :3] / weight.sum(1, keepdim=True), FINE)
+    weight = sampled**power
+    weight[:, 2] *= spread(torch.exp(1.5 * atrophy + 0.2 * normal(generator, (n,))), 2)
+    fractions = _pooled(weight[:, :3] / weight.sum(1, keepdim=True))
     kind = torch.full((n,), MNI, dtype=torch.uint8, device=place.device)
-    return Anatomy(fractions, functional.avg_pool2d(place, FINE), voxel, kind)
+    return Anatomy(fractions, _pooled(place), voxel, kind)
 
 
 def abstract_slices(config: PhantomConfig, n: int, size: int, generator: Generator) -> Anatomy:
@@ -251,9 +256,9 @@ def abstract_slices(config: PhantomConfig, n: int, size: int, generator: Generat
     threshold = spread(uniform(generator, (n,), (1.0, 2.2)), 2)
     fluid = torch.sigmoid((blobs[:, 1] - threshold) / (3 * blur))
     parts = torch.stack([grey * (1 - fluid), (1 - grey) * (1 - fluid), fluid], 1)
-    fractions = functional.avg_pool2d(parts * brain[:, None], FINE)
+    fractions = _pooled(parts * brain[:, None])
     # Territories need a place: that of an axial slice of a head of the same extent.
     level_mm = uniform(generator, (n,), (-20.0, 50.0))
     place = torch.stack(torch.broadcast_tensors(70 * x, 90 * y - 18, spread(level_mm, 2)), 1)
     kind = torch.full((n,), ABSTRACT, dtype=torch.uint8, device=voxel.device)
-    return Anatomy(fractions, functional.avg_pool2d(place, FINE), voxel, kind)
+    return Anatomy(fractions, _pooled(place), voxel, kind)

@@ -106,9 +106,10 @@ def draw_territories(place: Tensor, voxel: Tensor, generator: Generator) -> Terr
         distances.append(square.amin(1).sqrt())
     distance = torch.stack(distances, 1) + 0.4 * spread(wavy, 3) * lumps
     width = spread(uniform(generator, (n,), (3.0, 9.0)), 2)
-    nearest = distance.topk(2, dim=1, largest=False).values
-    watershed = torch.exp(-((nearest[:, 1] - nearest[:, 0]) ** 2) / (2 * (1.5 * width) ** 2))
     share = torch.softmax(-distance / (0.5 * width[:, None]), 1)
+    # 1 where two territories have equal shares, 0 where one has all.
+    first = share.amax(1)
+    watershed = (4 * first * (1 - first)).clamp(max=1)
     willis = torch.tensor(_WILLIS, device=place.device)
     far = (place - spread(willis, 2)).square().sum(1).sqrt()
     return Territories(share, torch.sigmoid(place[:, 0] / 1.5), watershed, far)

@@ -9,6 +9,7 @@ z standard normal: its median is 1, so a network learns no bias from it.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -17,7 +18,14 @@ from asl_bids_app.kinetics import tissue_response
 from asl_bids_app.protocol import SCHEMES, Scheme
 from asl_bids_app.training.draws import chance, normal, uniform
 from asl_bids_app.training.knobs import check_knobs, knob
-from asl_bids_app.training.protocols import Schedule, draw_schedule, fixed_schedule
+from asl_bids_app.training.protocols import (
+    MOST,
+    PROTOCOLS,
+    Schedule,
+    draw_schedule,
+    fixed_schedule,
+    reach,
+)
 
 
 @dataclass(frozen=True)
@@ -244,3 +252,31 @@ def draw_physics(config: DomainConfig, n: int, generator: Generator) -> Physics:
     )
     m0_scale = factor((n,), config.m0_spread)
     return Physics(nominal, truth, m0_scale, schedule.repeats, schedule.valid)
+
+
+def training_domain(config: DomainConfig) -> dict[str, Any]:
+    """Describe the acquisitions and calibrations that training covers, for the model's file.
+
+    Returns
+    -------
+    dict
+        ``schemes``: by scheme the ranges of ``delay``, ``label_duration`` (seconds) and
+        ``efficiency`` (suppression included); ``t1_blood``, ``t1_tissue`` (seconds) and
+        ``partition_coefficient`` (mL/g): ranges (low, high); ``measurements``: the range of
+        their number in one scheme.
+    """
+    schemes: dict[str, Any] = reach(config.protocol)
+    counts = [1, MOST]
+    if config.protocol != "random":
+        names = [scheme.value for scheme in PROTOCOLS[config.protocol].schemes]
+        counts = [min(names.count(n) for n in schemes), max(names.count(n) for n in schemes)]
+    for name, ranges in schemes.items():
+        low, high = getattr(config, f"{name.lower()}_efficiency")
+        ranges["efficiency"] = (low * config.suppression[0], high * config.suppression[1])
+    return {
+        "schemes": schemes,
+        "measurements": tuple(counts),
+        "t1_blood": config.t1_blood,
+        "t1_tissue": (min(config.t1_tissue_low, config.t1_blood[0]), config.t1_blood[1]),
+        "partition_coefficient": config.partition_coefficient,
+    }

@@ -25,6 +25,8 @@ from asl_bids_app.training.simulate import simulate
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_BLOCKS = 2
+"""Phantoms side by side."""
 _COLUMNS = ("tissue", "CBF (mL/100 g/min)", "ATT (s)", "early ΔM (%)", "late ΔM (%)")
 
 
@@ -43,8 +45,6 @@ def _one_of_each(config: PhantomConfig, each: int, seed: int) -> tuple[Phantoms,
 
 def _show(axes: Axes, image: np.ndarray, **options: Any) -> None:
     axes.imshow(image, origin="lower", interpolation="nearest", **options)
-    axes.set_xticks([])
-    axes.set_yticks([])
 
 
 def preview_sheet(
@@ -77,6 +77,7 @@ def preview_sheet(
     """
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     phantoms, titles = _one_of_each(config, each, seed)
     generator = torch.Generator().manual_seed(seed)
@@ -91,12 +92,13 @@ def preview_sheet(
     from matplotlib import colormaps
 
     colours = ListedColormap([*palette, *colormaps["tab10"].colors][: len(TISSUES)])
-    rows = len(CONDITIONS) + 1
-    wide = len(_COLUMNS) * each
-    figure = Figure(figsize=(1.25 * wide, 1.45 * rows), layout="constrained")
+    rows, wide = -(-len(titles) // _BLOCKS), len(_COLUMNS) * _BLOCKS
+    figure = Figure(figsize=(1.3 * wide, 1.45 * rows), layout="constrained")
     axes = figure.subplots(rows, wide, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
     for i, title in enumerate(titles):
-        row, block = divmod(i, each)
+        row, block = divmod(i, _BLOCKS)
         place = axes[row, len(_COLUMNS) * block : len(_COLUMNS) * (block + 1)]
         top = float(max(abs(early[i]).quantile(0.995), abs(late[i]).quantile(0.995)))
         _show(
@@ -110,6 +112,11 @@ def preview_sheet(
         if row == 0:
             for axis, words in zip(place[1:], _COLUMNS[1:], strict=True):
                 axis.set_title(words, fontsize=6)
+    patches = [
+        Patch(facecolor=colours(code), edgecolor="0.5", label=name)
+        for code, name in TISSUES.items()
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncols=5, fontsize=7)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

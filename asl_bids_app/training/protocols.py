@@ -118,9 +118,13 @@ _KINDS: Final = (
     ((Scheme.PCASL, Scheme.PASL), 0.04),
     ((Scheme.PASL, Scheme.VSASL), 0.04),
 )
-MOST = 12
+MOST: Final = 12
 """Most measurements of one scheme."""
-MOST_SLICE_TIME = 1.5
+_COUNTS: Final = (0.07, 0.03, 0.08, 0.1, 0.14, 0.2, 0.1, 0.08, 0.05, 0.07, 0.04, 0.04)
+"""Share of the protocols with 1 to `MOST` measurements of a scheme."""
+_ALIKE: Final = 16
+"""So many neighbours in a batch get similar numbers of measurements: less padding."""
+MOST_SLICE_TIME: Final = 1.5
 """Seconds by which a slice may be later than the first."""
 
 
@@ -147,7 +151,7 @@ def _part(scheme: Tensor, count: Tensor, width: int, generator: Generator) -> tu
     steps = torch.where(alone[:, None], 0.0, steps)
     delay = first[:, None] + (last - first)[:, None] * steps
 
-    short_label = torch.minimum(long, torch.maximum(short, short * 0 + 2.2))
+    short_label = long.clamp(max=2.2)
     usual = between(short, short_label, (n, 1))
     duration = torch.where(chance(generator, (n, 1), 0.8), usual, between(short, long, (n, 1)))
     duration = duration.expand(n, width)
@@ -185,6 +189,29 @@ def _part(scheme: Tensor, count: Tensor, width: int, generator: Generator) -> tu
     return delay, duration, repeats
 
 
+def _draw_counts(both: Tensor, generator: Generator) -> Tensor:
+    """Draw the numbers of measurements of a first and a second scheme, (B, 2)."""
+    n, device = len(both), both.device
+    alone = torch.tensor(_COUNTS, device=device)
+    together = torch.zeros(2 * MOST, device=device)
+    for k, share in enumerate(_COUNTS):  # entry t: a sum of t + 1 measurements
+        together[k + 1 : k + 1 + MOST] += share * alone
+    blocks = uniform(generator, (-(-n // _ALIKE),), (0.0, 1.0)).repeat_interleave(_ALIKE)[:n]
+    rank = (blocks + uniform(generator, (n,), (-0.15, 0.15))).abs()
+    rank = torch.where(rank > 1, 2 - rank, rank).clamp(max=1 - 1e-6)
+    single, total = (
+        torch.searchsorted(table.cumsum(0) / table.sum(), rank, right=True).clamp(
+            max=len(table) - 1
+        )
+        + 1
+        for table in (alone, together)
+    )
+    part = (total * uniform(generator, (n,), (0.3, 0.7))).round().long()
+    part = torch.minimum(torch.maximum(part, total - MOST), total - 1).clamp(1, MOST)
+    first = torch.where(both, part, single)
+    return torch.stack([first, torch.where(both, total - part, 0)], 1)
+
+
 def draw_schedule(n: int, generator: Generator) -> Schedule:
     """Draw random protocols: one or two schemes, 1 to `MOST` measurements of each."""
     device = generator.device
@@ -192,8 +219,7 @@ def draw_schedule(n: int, generator: Generator) -> Schedule:
     pairs = torch.tensor([[_CODE[s] for s in (*schemes, schemes[0])[:2]] for schemes, _ in _KINDS])
     both = torch.tensor([len(schemes) == 2 for schemes, _ in _KINDS]).to(device)[kind]
     scheme = pairs.to(device)[kind]
-    count = choose(generator, 2 * n, _COUNT_WEIGHTS).reshape(n, 2) + 1
-    count[:, 1] = torch.where(both, count[:, 1], 0)
+    count = _draw_counts(both, generator)
     width = int(count.sum(1).max())
     parts = [_part(scheme[:, k], count[:, k].clamp(min=1), MOST, generator) for k in (0, 1)]
     slot = torch.arange(width, device=device).expand(n, width)
@@ -212,4 +238,41 @@ def draw_schedule(n: int, generator: Generator) -> Schedule:
     )
 
 
-_COUNT_WEIGHTS: Final = [0.07, 0.03, 0.08, 0.1, 0.14, 0.2, 0.1, 0.08, 0.05, 0.07, 0.04, 0.04]
+def reach(name: str) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return, by scheme, the ranges of delay and duration in seconds that training covers.
+
+    Parameters
+    ----------
+    name
+        ``random`` or the name of a fixed protocol.
+
+    Returns
+    -------
+    dict
+        ``{"PCASL": {"delay": (low, high), "label_duration": (low, high)}, …}``; the delay
+        contains the slice's time; ``inf`` stands for a bolus that nothing cuts.
+    """
+    if name != "random":
+        protocol = PROTOCOLS[name]
+        ranges = {}
+        for scheme in dict.fromkeys(protocol.schemes):
+            part = protocol.select([i for i, s in enumerate(protocol.schemes) if s is scheme])
+            ranges[scheme.value] = {
+                "delay": (float(part.delay.min()), float(part.delay.max())),
+                "label_duration": (
+                    float(part.label_duration.min()),
+                    float(part.label_duration.max()),
+                ),
+            }
+        return ranges
+    ranges = {
+        scheme.value: {
+            "delay": (habits.first[0], habits.last[1] + MOST_SLICE_TIME),
+            "label_duration": habits.duration,
+        }
+        for scheme, habits in _HABITS.items()
+    }
+    # Time-encoded labels have short pieces.
+    ranges["PCASL"]["label_duration"] = (0.1, _HABITS[Scheme.PCASL].duration[1])
+    ranges["VSASL"]["label_duration"] = (_HABITS[Scheme.VSASL].duration[0], float("inf"))
+    return ranges

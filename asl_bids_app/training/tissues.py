@@ -95,5 +95,7 @@ class Maps:
 
 def tissue_codes(fractions: Tensor) -> Tensor:
     """Name the tissue that fills most of each pixel; background where brain is under half."""
-    code = fractions.argmax(1) + GREY
-    return torch.where(fractions.sum(1) > 0.5, code, BACKGROUND).to(torch.uint8)
+    grey, white, fluid = fractions.unbind(1)
+    code = torch.where(grey >= white, GREY, WHITE)
+    code = torch.where(fluid > torch.maximum(grey, white), FLUID, code)
+    return torch.where(grey + white + fluid > 0.5, code, BACKGROUND).to(torch.uint8)
