@@ -1,0 +1,183 @@
+"""What the derivatives of a cohort say: one row a series, and who is missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from asl_bids_app.bids.derivatives import sidecar_path
+from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.reports.explain import Explained, explain
+from asl_bids_app.reports.load import parse_entities, read_metrics
+from asl_bids_app.reports.records import asked_participants, read_json, records_of, unit_of
+
+OUTLIER_Z: Final = 3.5
+"""Modified z score from which a value is marked (Iglewicz and Hoaglin 1993)."""
+FEWEST: Final = 8
+"""Values below which no outlier can be told."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One series of a cohort.
+
+    Attributes
+    ----------
+    participant : str
+        Label without ``sub-``.
+    entities : mapping of str to str
+    metrics : mapping of str to float
+    estimator, schemes : str
+    plausibility : tuple of str
+        Loud sentences.
+    report : str
+        Address of the participant's report; empty if there is none.
+    """
+
+    participant: str
+    entities: Mapping[str, str]
+    metrics: Mapping[str, float]
+    estimator: str = ""
+    schemes: str = ""
+    plausibility: tuple[str, ...] = ()
+    report: str = ""
+
+    @property
+    def title(self) -> str:
+        """The entities as in file names."""
+        return "_".join(f"{key}-{value}" for key, value in self.entities.items())
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A participant of whom something is missing.
+
+    Attributes
+    ----------
+    participant : str
+    status : str
+        As in the record, or ``missing`` where there is neither record nor map.
+    errors : tuple of Explained
+    report : str
+        Address of the report; empty if there is none.
+    """
+
+    participant: str
+    status: str
+    errors: tuple[Explained, ...] = ()
+    report: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """All series of the derivatives.
+
+    Attributes
+    ----------
+    rows : tuple of Row
+    absent : tuple of Absent
+        Participants who failed, in part or altogether, or are missing.
+    participants : tuple of str
+        All who are known of.
+    """
+
+    rows: tuple[Row, ...]
+    absent: tuple[Absent, ...]
+    participants: tuple[str, ...]
+    outliers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def read_cohort(output_dir: Path) -> Cohort:
+    """Read what the derivatives say of every participant.
+
+    Parameters
+    ----------
+    output_dir
+        Root of the derivatives.
+    """
+    records = records_of(output_dir)
+    rows = _rows(output_dir, records)
+    with_maps = {row.participant for row in rows}
+    folders = {p.name.removeprefix("sub-") for p in output_dir.glob("sub-*") if p.is_dir()}
+    known = sorted(with_maps | folders | set(records) | asked_participants(output_dir))
+    absent = []
+    for label in known:
+        newest = records.get(label, [{}])[0]
+        status = str(newest.get("status") or ("complete" if label in with_maps else "missing"))
+        if status == "complete" and label not in with_maps:
+            status = "missing"
+        if status != "complete":
+            errors = tuple(explain(error, output_dir) for error in newest.get("errors") or [])
+            absent.append(Absent(label, status, errors, _report(output_dir, label)))
+    return Cohort(tuple(rows), tuple(absent), tuple(known), find_outliers(rows))
+
+
+def _report(output_dir: Path, label: str) -> str:
+    name = f"sub-{label}.html"
+    return name if (output_dir / name).exists() else ""
+
+
+def _rows(output_dir: Path, records: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
+    quality, main = OUTPUTS["quality"], OUTPUTS["cbf"]
+    ending = f"_{quality.label}_{quality.suffix}{quality.extension}"
+    rows = []
+    for path in sorted(output_dir.glob(f"sub-*/**/perf/*{ending}")):
+        entities = parse_entities(path.name.removesuffix(ending))
+        metrics = read_metrics(path)
+        if not entities or not metrics:
+            continue
+        label = entities["sub"]
+        sidecar = read_json(sidecar_path(path.parent / main.name(entities)))
+        unit = unit_of(records.get(label, []), entities)
+        schemes = [str(m.get("Scheme", "")) for m in sidecar.get("Measurements") or []]
+        schemes = schemes or [str(run.get("scheme", "")) for run in unit.get("runs") or []]
+        report = _report(output_dir, label)
+        row = Row(
+            label,
+            entities,
+            metrics,
+            str(sidecar.get("EstimationMethod") or unit.get("estimator") or ""),
+            "+".join(dict.fromkeys(schemes)),
+            tuple(unit.get("plausibility") or ()),
+        )
+        rows.append(Row(**{**vars(row), "report": f"{report}#{row.title}" if report else ""}))
+    return rows
+
+
+def modified_z(values: np.ndarray) -> np.ndarray:
+    """Return how far values lie from their median, in robust standard deviations.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        NaN for what is missing.
+
+    Returns
+    -------
+    array, shape (n,)
+        By the median absolute deviation, or by the mean one where more than half of the
+        values are equal; NaN for what is missing, 0 if all are equal.
+    """
+    distance = values - np.nanmedian(values)
+    spread = 1.4826 * np.nanmedian(np.abs(distance))
+    if not spread > 0:
+        spread = 1.2533 * np.nanmean(np.abs(distance))
+    return distance / spread if spread > 0 else 0 * distance
+
+
+def find_outliers(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
+    """Return for each series (by its title) the metrics in which it is an outlier."""
+    found: dict[str, list[str]] = {}
+    for key in dict.fromkeys(key for row in rows for key in row.metrics):
+        values = np.array([row.metrics.get(key, math.nan) for row in rows])
+        if np.isfinite(values).sum() < FEWEST:
+            continue
+        for row, z in zip(rows, modified_z(values), strict=True):
+            if np.isfinite(z) and abs(z) > OUTLIER_Z:
+                found.setdefault(row.title, []).append(key)
+    return {title: tuple(keys) for title, keys in found.items()}

@@ -1,0 +1,180 @@
+"""The group level: a table of all series and one page about their distributions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from asl_bids_app.bids.derivatives import write_json, write_table, write_text
+from asl_bids_app.errors import InputError
+from asl_bids_app.quality.definitions import BASELINE_PREFIX, GROUPS, dictionary, lookup
+from asl_bids_app.quality.metric import Metric
+from asl_bids_app.reports.cohort import OUTLIER_Z, Cohort, read_cohort
+from asl_bids_app.reports.page import render
+
+SHOWN: Final = (
+    "cbf_mean_gm",
+    "att_mean_gm",
+    "qei",
+    "cbf_scov_gm",
+    "residual_to_noise_gm",
+    "fd_mean",
+)
+"""Metrics of the page's table; all are in the TSV file."""
+
+
+def write_group(output_dir: Path) -> tuple[Path, Path]:
+    """Sum up a cohort from its derivatives.
+
+    Parameters
+    ----------
+    output_dir
+        Root of the derivatives.
+
+    Returns
+    -------
+    (Path, Path)
+        ``group_cbf.tsv`` (with ``group_cbf.json`` beside it) and ``group.html``.
+
+    Raises
+    ------
+    InputError
+        If there is no participant at all.
+    """
+    cohort = read_cohort(output_dir)
+    if not cohort.participants:
+        raise InputError(
+            output_dir,
+            "",
+            "no derivatives of any participant",
+            "those of the participant level",
+            "run the participant level first",
+        )
+    table = output_dir / "group_cbf.tsv"
+    columns = _columns(cohort)
+    write_json(table.with_suffix(".json"), _dictionary(columns))
+    write_table(table, columns)
+    page = output_dir / "group.html"
+    write_text(page, _page(cohort))
+    return table, page
+
+
+def _entities(cohort: Cohort) -> list[str]:
+    return [k for k in dict.fromkeys(k for row in cohort.rows for k in row.entities) if k != "sub"]
+
+
+def _metric_columns(cohort: Cohort) -> list[str]:
+    present = {key for row in cohort.rows for key in row.metrics}
+    known = [key for key in dictionary() if key in present]
+    return known + sorted(present - set(known))
+
+
+_NAMES: Final = {"ses": "session_id"}
+
+
+def _columns(cohort: Cohort) -> dict[str, list[Any]]:
+    """Return the columns of the table; who has no series has a row without numbers."""
+    status = {item.participant: item.status for item in cohort.absent}
+    without = sorted(set(cohort.participants) - {row.participant for row in cohort.rows})
+    entries = [(row.participant, row) for row in cohort.rows] + [
+        (label, None) for label in without
+    ]
+    columns: dict[str, list[Any]] = {"participant_id": [f"sub-{label}" for label, _ in entries]}
+    for key in _entities(cohort):
+        label = "ses-" if key == "ses" else ""
+        columns[_NAMES.get(key, key)] = [
+            label + row.entities[key] if row and key in row.entities else None
+            for _, row in entries
+        ]
+    columns["status"] = [status.get(label, "complete") for label, _ in entries]
+    columns["estimator"] = [row.estimator or None if row else None for _, row in entries]
+    columns["schemes"] = [row.schemes or None if row else None for _, row in entries]
+    columns["implausible"] = [len(row.plausibility) if row else None for _, row in entries]
+    columns["outlier_in"] = [
+        ",".join(cohort.outliers.get(row.title, ())) or None if row else None for _, row in entries
+    ]
+    for key in _metric_columns(cohort):
+        columns[key] = [row.metrics.get(key, math.nan) if row else None for _, row in entries]
+    return columns
+
+
+def _dictionary(columns: Mapping[str, Any]) -> dict[str, Any]:
+    fixed = {
+        "participant_id": "Participant.",
+        "session_id": "Session.",
+        "status": "What became of the participant in the newest run: complete, partial (some "
+        "series failed), failed, no ASL, or missing (neither record nor maps).",
+        "estimator": "What made the main maps.",
+        "schemes": "Labelling schemes of the series.",
+        "implausible": "Number of loud sentences about the maps; 0 for maps that can be believed.",
+        "outlier_in": "Metrics, separated by commas, whose modified z score over all series "
+        f"exceeds {OUTLIER_Z:g} (Iglewicz and Hoaglin 1993).",
+    }
+    known = dictionary()
+    return {
+        name: known.get(name) or {"Description": fixed.get(name, f"The BIDS entity {name}.")}
+        for name in columns
+    }
+
+
+def _page(cohort: Cohort) -> str:
+    metrics = [_metric(key) for key in _metric_columns(cohort) if lookup(key)]
+    data = {
+        "metrics": metrics,
+        "rows": [
+            {
+                "title": row.title,
+                "participant": row.participant,
+                "link": row.report,
+                "estimator": row.estimator,
+                "schemes": row.schemes,
+                "implausible": len(row.plausibility),
+                "outliers": list(cohort.outliers.get(row.title, ())),
+                "entities": {k: v for k, v in row.entities.items() if k != "sub"},
+                "values": [_value(item, row.metrics) for item in metrics],
+            }
+            for row in cohort.rows
+        ],
+        "shown": [key for key in SHOWN if any(item["key"] == key for item in metrics)],
+        "entities": _entities(cohort),
+        "prefix": BASELINE_PREFIX,
+        "groups": list(GROUPS),
+    }
+    return render(
+        "group.html",
+        cohort=cohort,
+        data=data,
+        loud=[row for row in cohort.rows if row.plausibility],
+        n_lsq=sum(item["lsq"] for item in metrics),
+        outlier_z=OUTLIER_Z,
+    )
+
+
+def _metric(column: str) -> dict[str, Any]:
+    metric, least_squares = lookup(column) or (Metric("", "", "", "", ""), False)
+    factor = 100 if metric.unit == "fraction" else 1
+    return {
+        "key": column,
+        "base": metric.key,
+        "lsq": least_squares,
+        "name": metric.name,
+        "group": metric.group,
+        "unit": {"fraction": "%", "ratio": ""}.get(metric.unit, metric.unit),
+        "description": metric.description,
+        "factor": factor,
+        "good": _ends(metric.good, factor),
+        "fair": _ends(metric.fair, factor),
+    }
+
+
+def _ends(limits: tuple[float, float] | None, factor: float) -> list[float | None] | None:
+    if limits is None:
+        return None
+    return [factor * end if math.isfinite(end) else None for end in limits]
+
+
+def _value(item: Mapping[str, Any], metrics: Mapping[str, float]) -> float | None:
+    value = metrics.get(item["key"], math.nan) * item["factor"]
+    return float(f"{value:.5g}") if math.isfinite(value) else None
