@@ -25,6 +25,7 @@ from asl_bids_app.preprocess.geometry import resample, to_matrix, to_parameters
 from asl_bids_app.preprocess.registration import (
     COARSE,
     FINE,
+    MIDDLE,
     RegistrationError,
     normalise,
     register,
@@ -189,7 +190,7 @@ class _Aligner:
         several = [g for g in groups if len(g.volumes) > 1]
         # A median is a cleaner start than a mean while volumes may still be apart.
         targets = [np.median(self.data[..., list(g.volumes)], axis=3) for g in several]
-        for levels in ((COARSE, FINE), (FINE,)):
+        for levels in ((COARSE, MIDDLE), (FINE,)):
             jobs = [
                 (index, target, found[index], levels)
                 for group, target in zip(several, map(self._normal, targets), strict=True)
