@@ -183,24 +183,23 @@ def _solve(
         signal, precision, curves = signal.double(), precision.double(), curves.double()
     att = grid.att.to(signal)
     weighted = signal * precision
-    curvature = precision @ curves.square() + grid.cbf_sd**-2
-    mean = (weighted @ curves + grid.cbf_mean / grid.cbf_sd**2) / curvature
+    # In place where it can be: these arrays are what the time goes to.
+    flat_prior = signal.new_tensor(grid.cbf_sd**-2)
+    curvature = torch.baddbmm(flat_prior, precision, curves.square())
+    mean = torch.baddbmm(flat_prior * grid.cbf_mean, weighted, curves).div_(curvature)
     # The exponent b²/2A - log(A)/2, written with the mean m = b/A.
-    log_weight = torch.addcmul(
-        grid.log_prior(att) + grid.spacing(att).log() - 0.5 * curvature.log(),
-        curvature,
-        mean.square(),
-        value=0.5,
-    )
-    weight = log_weight.softmax(2)
+    square = mean.square()
+    prior = grid.log_prior(att) + grid.spacing(att).log()
+    log_weight = torch.addcmul(prior, curvature, square, value=0.5)
+    weight = log_weight.sub_(curvature.log(), alpha=0.5).softmax(2)
+    second = square.add_(curvature.reciprocal_()).mul_(weight).sum(2)
+    weighted_mean = mean.mul_(weight)
 
     bins = torch.eye(grid.bins).repeat_interleave(grid.points // grid.bins, 0).to(signal)
     of_weight = weight @ torch.cat([att[:, None], att.square()[:, None], bins], 1)
-    weighted_mean = weight * mean
     by_cbf = torch.stack([torch.ones_like(att), att]).expand(len(curves), -1, -1)
     of_cbf = weighted_mean @ torch.cat([by_cbf, curves], 1).transpose(1, 2)
     cbf, product, predicted = of_cbf[..., 0], of_cbf[..., 1], of_cbf[..., 2:]
-    second = (weighted_mean * mean).sum(2) + (weight / curvature).sum(2)
     att_mean = of_weight[..., 0]
     moments = torch.stack(
         [
@@ -213,11 +212,10 @@ def _solve(
         2,
     )
 
-    top, best = weight.max(2)
-    narrow = (top > _NARROW).flatten().nonzero().squeeze(1)
+    narrow = (weight.amax(2) > _NARROW).flatten().nonzero().squeeze(1)
     if len(narrow):
         voxels = _Voxels.gather(narrow, signal, precision, observation, place)
-        fine, seen = _zoom(voxels, att[best.flatten()[narrow]], grid)
+        fine, seen = _zoom(voxels, att[weight.flatten(0, 1)[narrow].argmax(1)], grid)
         moments.flatten(0, 1)[narrow] = fine.to(moments)
         predicted = predicted.clone()
         predicted.flatten(0, 1)[narrow] = seen.to(predicted)
