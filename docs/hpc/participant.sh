@@ -1,0 +1,42 @@
+#!/bin/bash
+#SBATCH --job-name=asl-app
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=2
+#SBATCH --mem=4G
+#SBATCH --time=01:00:00
+# One task of the array that submit.sh submits: one participant.
+#   participant.sh LIST MARKS IMAGE BIDS_DIR OUTPUT_DIR [options of asl-app]
+set -euo pipefail
+list=$1 marks=$2 image=$3 bids=$4 out=$5
+shift 5
+label=$(sed -n "${SLURM_ARRAY_TASK_ID}p" "$list")
+echo "sub-$label: job $SLURM_JOB_ID on $(hostname), $(date)"
+
+if [ -n "${ASL_WORK:-}" ]; then
+    # A folder for each participant: tasks that run at the same time don't meet.
+    work=$ASL_WORK/sub-$label
+    mkdir -p "$work"
+else
+    work=$(mktemp -d -p "${SLURM_TMPDIR:-${TMPDIR:-/tmp}}" "asl-app-$SLURM_JOB_ID-XXXX")
+    trap 'rm -rf "$work"' EXIT
+fi
+
+gpu=()
+if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then
+    gpu=(--nv --env "CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES")
+fi
+apptainer=${APPTAINER:-$(command -v apptainer || command -v singularity)}
+threads=${SLURM_CPUS_PER_TASK:-1}
+
+status=0
+"$apptainer" run --containall "${gpu[@]}" \
+    --bind "$bids:$bids:ro" --bind "$out:$out" --bind "$work:$work" \
+    "$image" "$bids" "$out" participant --participant-label "$label" \
+    -w "$work" --nprocs "$threads" --omp-nthreads "$threads" \
+    ${SLURM_MEM_PER_NODE:+--mem "${SLURM_MEM_PER_NODE}M"} "$@" || status=$?
+
+# Written last and only here: a task that was killed counts as failed.
+[ "$status" -ne 0 ] || touch "$marks/sub-$label"
+echo "sub-$label: exit status $status after $SECONDS s"
+exit "$status"
