@@ -115,7 +115,8 @@ def correlated(
         # One large matrix product along each axis is much faster than many small ones.
         part = white[some].reshape(len(some), height, channels * width)
         part = _kernels(height, sigma[some]) @ part
-        part = part.reshape(len(some), height * channels, width) @ _kernels(width, sigma[some])
+        part = part.reshape(len(some), height * channels, width)
+        part = part @ _kernels(width, sigma[some]).mT
         white[some] = part.reshape(len(some), height, channels, width)
     return white.transpose(1, 2).contiguous()
 

@@ -158,7 +158,7 @@ def _finished(path: Path) -> Shard | None:
 
 def _make(config: PhantomConfig, path: Path, number: int, count: int, seed: int) -> Shard:
     """Draw one shard and write it with its note."""
-    for left in path.parent.glob(f".{path.name}.*.tmp"):  # by a process that was killed
+    for left in path.parent.glob(f".{path.stem}.*.tmp"):  # by a process that was killed
         left.unlink()
     threads = torch.get_num_threads()
     # More threads would sum in another order.
