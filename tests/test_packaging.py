@@ -209,6 +209,7 @@ MAY_IMPORT = {
     | {"atlas", "bids", "preprocess", "estimators", "models", "quality", "reports", "networks"},
     "cli": CORE | {"workflows", "bids", "models"},
     "demo": {"atlas", "bids"},
+    "docker": {"cli", "workflows"},
     "training": CORE | {"atlas", "networks", "estimators", "models", "bids"},
     "errors": set(),
 }
@@ -270,3 +271,40 @@ def test_explained_messages_exist(root):
         # A key and what was said of it come from different texts.
         for part in re.split(r"…|: found |, expected ", message):
             assert part.strip() in code, message
+
+
+def normal(name):
+    return re.split(r"[ <>=\[;]", name.strip())[0].lower().replace("_", "-")
+
+
+EXTRA_OF = {"training": "train", "docker": "docker"}
+
+# What comes with a declared package, which itself can't do without it.
+COMES_WITH = {"sqlalchemy": "pybids", "markupsafe": "jinja2", "typing-extensions": "torch"}
+
+
+def test_every_import_is_declared(root):
+    """What a room imports stands in setup.cfg, always or in the extra of that room."""
+    setup = configparser.ConfigParser()
+    setup.read(root / "setup.cfg")
+    needed = {normal(n) for n in setup["options"]["install_requires"].split("\n") if n}
+    needed |= {part for part, whole in COMES_WITH.items() if whole in needed}
+    extras = {
+        extra: {normal(n) for n in names.split("\n") if n}
+        for extra, names in setup["options.extras_require"].items()
+    }
+    owners = metadata.packages_distributions()
+    undeclared = set()
+    for path in (root / "asl_bids_app").rglob("*.py"):
+        room = path.relative_to(root).parts[1]
+        declared = needed | extras.get(EXTRA_OF.get(room), set())
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
+            for top in {name.split(".")[0] for name in names}:
+                if top in sys.stdlib_module_names or top == "asl_bids_app":
+                    continue
+                if not declared & {normal(n) for n in owners.get(top, [top])}:
+                    undeclared.add(f"{path.relative_to(root)}: {top}")
+    assert sorted(undeclared) == []
