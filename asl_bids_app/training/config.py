@@ -184,8 +184,10 @@ class ValidationConfig:
     scenarios : tuple of str
         Names of `asl_bids_app.training.scenarios`.
     snr : tuple of float
+    calibration_scenario : str
+        Scenario in which the uncertainties are calibrated.
     calibration_snr : tuple of float
-        SNR levels at which the uncertainties are calibrated.
+        SNR levels at which they are.
     smoothing_fwhm : float
         Of the Gaussian of the smoothed least-squares baseline, in voxels.
     naive_voxels : int
@@ -194,6 +196,7 @@ class ValidationConfig:
 
     scenarios: tuple[str, ...] = ("joint", "pcasl")
     snr: tuple[float, ...] = setting((3.0, 5.0, 10.0, 20.0), low=0.5, high=1000.0)
+    calibration_scenario: str = "random"
     calibration_snr: tuple[float, ...] = setting((3.0, 5.0, 10.0, 20.0), low=0.5, high=1000.0)
     smoothing_fwhm: float = setting(2.0, low=0.1, high=20.0)
     naive_voxels: int = setting(20_000, low=0)

@@ -13,9 +13,9 @@ from typing_extensions import override
 
 from asl_bids_app.training.dataset import StepBatch
 from asl_bids_app.training.domain import draw_physics
-from asl_bids_app.training.lesions import CORE
 from asl_bids_app.training.simulate import Batch, simulate
 from asl_bids_app.training.speed import speed_up
+from asl_bids_app.training.tissues import CORE
 
 if TYPE_CHECKING:
     from asl_bids_app.networks.posterior import Estimate

@@ -1,0 +1,166 @@
+"""Slices simulated in a scenario and estimated by every method: the raw material of tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from asl_bids_app.training import baselines
+from asl_bids_app.training.baselines import Maps
+from asl_bids_app.training.config import RunConfig
+from asl_bids_app.training.ensembles import RunEnsemble
+from asl_bids_app.training.files import seed_of
+from asl_bids_app.training.phantoms import Phantoms
+from asl_bids_app.training.scenarios import Scenario, find
+from asl_bids_app.training.simulate import Batch, simulate
+from asl_bids_app.training.uncertainty import apply_table
+
+QUANTITIES: Final = ("cbf", "att")
+BATCH: Final = 16
+"""Slices simulated at a time."""
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Brain voxels of many slices in a row.
+
+    Attributes
+    ----------
+    maps : dict
+        By method: ``cbf``, ``att``, ``cbf_sd``, ``att_sd``, each of shape (V,).
+    truth : dict
+        ``cbf`` and ``att``.
+    tissue, condition, slice_number : array, shape (V,)
+    held_out : array of bool, shape (V,)
+        Anatomy of a kind that was held back from training.
+    """
+
+    maps: dict[str, dict[str, np.ndarray]]
+    truth: dict[str, np.ndarray]
+    tissue: np.ndarray
+    condition: np.ndarray
+    slice_number: np.ndarray
+    held_out: np.ndarray
+
+
+def simulated(
+    config: RunConfig, scenario: Scenario, snr: float, phantoms: Phantoms, seed: int, device: str
+) -> Batch:
+    """Simulate slices in a scenario, the same for every model of one seed."""
+    generator = torch.Generator(device).manual_seed(seed)
+    physics = scenario.draw(config.domain, len(phantoms), generator)
+    noise = scenario.noise(config.noise, snr)
+    return simulate(phantoms.to(device), physics, noise, generator)
+
+
+def flat(maps: Maps, mask: torch.Tensor) -> dict[str, np.ndarray]:
+    """Take the voxels of a mask out of maps."""
+    return {
+        name: getattr(maps, name)[mask].cpu().numpy()
+        for name in ("cbf", "att", "cbf_sd", "att_sd")
+    }
+
+
+def estimate_all(
+    config: RunConfig, ensemble: RunEnsemble, batch: Batch, known: bool, naive_voxels: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """Let every method estimate a batch; arrays over the voxels of its mask."""
+    seen, mask = batch.observation, batch.observation.mask
+    posterior = baselines.posterior(seen)
+    maps = {
+        baselines.NETWORK: ensemble(seen),
+        baselines.STRONG: baselines.strong(seen),
+        baselines.SMOOTHED: baselines.smoothed(seen, config.validation.smoothing_fwhm),
+        baselines.POSTERIOR: posterior,
+    }
+    if naive_voxels:
+        places = mask.nonzero()
+        every = max(1, len(places) // naive_voxels)
+        maps[baselines.NAIVE] = baselines.naive(seen, places[::every][:naive_voxels])
+    if not known:
+        maps[baselines.ORACLE] = baselines.oracle(seen, batch.physics)
+    ordered = [method for method in baselines.METHODS if method in maps]
+    return {method: flat(maps[method], mask) for method in ordered}
+
+
+def run_scenario(
+    config: RunConfig,
+    ensemble: RunEnsemble,
+    name: str,
+    snr: float,
+    phantoms: Phantoms,
+    held_out: int,
+    device: str,
+) -> Voxels:
+    """Estimate all phantoms in one scenario at one SNR.
+
+    Parameters
+    ----------
+    config, ensemble
+        Of the run.
+    name, snr
+        Scenario and SNR.
+    phantoms
+        Test phantoms, those of held-out anatomy last.
+    held_out
+        How many of them.
+    device
+        ``cpu``, ``cuda`` or ``mps``.
+    """
+    scenario = find(name)
+    batches = range(0, len(phantoms), BATCH)
+    naive = -(-config.validation.naive_voxels // len(batches))
+    parts: list[dict[str, Any]] = []
+    for begin in batches:
+        part = phantoms[begin : begin + BATCH]
+        seed = seed_of(config.seed, f"validate {name}", begin, round(1000 * snr))
+        batch = simulated(config, scenario, snr, part, seed, device)
+        mask = batch.observation.mask.cpu()
+        number = torch.arange(begin, begin + len(part))[:, None, None].expand_as(mask)[mask]
+        parts.append(
+            {
+                "maps": estimate_all(config, ensemble, batch, scenario.known, naive),
+                "cbf": part.cbf[mask].numpy(),
+                "att": part.att[mask].numpy(),
+                "tissue": part.tissue[mask].numpy(),
+                "number": number.numpy(),
+                "condition": part.condition.numpy()[number.numpy() - begin],
+            }
+        )
+
+    def whole(key: str) -> np.ndarray:
+        return np.concatenate([part[key] for part in parts])
+
+    methods = parts[0]["maps"]
+    maps = {
+        method: {
+            key: np.concatenate([part["maps"][method][key] for part in parts])
+            for key in methods[method]
+        }
+        for method in methods
+    }
+    number = whole("number")
+    return Voxels(
+        maps,
+        {key: whole(key) for key in QUANTITIES},
+        whole("tissue"),
+        whole("condition"),
+        number,
+        number >= len(phantoms) - held_out,
+    )
+
+
+def calibrated(voxels: Voxels, table: dict[str, Any] | None) -> Voxels:
+    """Apply the calibration of the uncertainties to the network's standard deviations."""
+    if table is None:
+        return voxels
+    network = dict(voxels.maps[baselines.NETWORK])
+    noise = voxels.maps[baselines.POSTERIOR]["cbf_sd"]
+    for name in QUANTITIES:
+        factor = apply_table(table, name, noise, network["cbf"])
+        network[f"{name}_sd"] = network[f"{name}_sd"] * factor
+    maps = {**voxels.maps, baselines.NETWORK: network}
+    return replace(voxels, maps=maps)
