@@ -12,12 +12,12 @@ from asl_bids_app.training.domain import DomainConfig, draw_physics
 from asl_bids_app.training.noise import (
     REFERENCE_SIGNAL,
     NoiseConfig,
+    add_spikes,
     displaced,
     draw_correlation,
     drift,
     noise_map,
     physiological,
-    spikes,
     thermal_only,
     thermal_sd,
 )
@@ -308,7 +308,7 @@ def test_drift_offset_equals_a_series_acquired_image_by_image():
 def test_spikes_rate_amplitude_and_pattern():
     config = NoiseConfig(spike_chance=0.1, spike_size=(3.0, 5.0))
     sd = torch.full((400, 10), 0.002)
-    noise = spikes(config, sd, 32, 32, generator())
+    noise = add_spikes(torch.zeros(400, 10, 32, 32), sd, config, generator())
     hit = noise.abs().amax((2, 3)) > 0
     assert abs(float(hit.float().mean()) - 0.1) < 4 * math.sqrt(0.09 / 4000)
     top = noise.abs().amax((2, 3))[hit] / 0.002
@@ -318,7 +318,10 @@ def test_spikes_rate_amplitude_and_pattern():
     # mirror image).
     power = torch.fft.fft2(noise[hit]).abs().square().flatten(1).sort(1, descending=True).values
     assert float((power[:, :32].sum(1) / power.sum(1)).median()) > 0.85
-    assert (spikes(NoiseConfig(spike_chance=0.0), sd, 8, 8, generator()) == 0).all()
+    other = add_spikes(torch.ones(400, 10, 32, 32), sd, config, generator())
+    torch.testing.assert_close(other, noise + 1)
+    clean = torch.zeros(400, 10, 8, 8)
+    assert (add_spikes(clean, sd, NoiseConfig(spike_chance=0.0), generator()) == 0).all()
 
 
 def test_displacement_to_first_order():

@@ -195,23 +195,27 @@ def drift(
     return signal * gain + static * spread(slope / (2 * total[:, 0]), 3) * spread(valid, 2)
 
 
-def spikes(
-    config: NoiseConfig, sd: Tensor, height: int, width: int, generator: Generator
-) -> Tensor:
-    """Draw stripes from spikes in k-space; sd is (B, n), the result (B, n, height, width).
+def add_spikes(signal: Tensor, sd: Tensor, config: NoiseConfig, generator: Generator) -> Tensor:
+    """Put stripes from spikes in k-space into some of the measurements.
 
-    A spike hits a measurement with `spike_chance`; its amplitude is `spike_size` times sd.
+    Parameters
+    ----------
+    signal : Tensor, shape (B, n, H, W)
+    sd : Tensor, shape (B, n)
+        Thermal sd; the stripes' amplitude is `spike_size` times it.
+    config
+        How often and how strong.
     """
-    shape = tuple(sd.shape)
-    size = uniform(generator, shape, config.spike_size) * chance(
-        generator, shape, config.spike_chance
-    )
-    ky, kx = (uniform(generator, shape, (-math.pi, math.pi)) for _ in range(2))
-    phase = uniform(generator, shape, (0.0, 2 * math.pi))
-    y = torch.arange(height, device=sd.device, dtype=sd.dtype)[:, None]
-    x = torch.arange(width, device=sd.device, dtype=sd.dtype)
-    wave = spread(ky, 2) * y + (spread(kx, 2) * x + spread(phase, 2))
-    return spread(size * sd, 2) * torch.cos(wave)
+    struck = torch.nonzero(chance(generator, tuple(sd.shape), config.spike_chance))
+    where = struck.unbind(1)
+    n = len(struck)
+    size = uniform(generator, (n,), config.spike_size) * sd[where]
+    ky, kx = uniform(generator, (2, n), (-math.pi, math.pi))
+    phase = uniform(generator, (n,), (0.0, 2 * math.pi))
+    y = torch.arange(signal.shape[-2], device=sd.device, dtype=sd.dtype)[:, None]
+    x = torch.arange(signal.shape[-1], device=sd.device, dtype=sd.dtype)
+    wave = spread(size, 2) * torch.cos(spread(ky, 2) * y + spread(kx, 2) * x + spread(phase, 2))
+    return signal.index_put(where, wave, accumulate=True)
 
 
 def displaced(image: Tensor, shift: Tensor) -> Tensor:

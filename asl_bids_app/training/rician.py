@@ -8,6 +8,7 @@ Gudbjartsson 1995, doi:10.1002/mrm.1910340618.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -68,7 +69,9 @@ def rician_excess(amplitude: Tensor, sd: Tensor) -> Tensor:
     return sd * torch.where(level > place, far, excess + slope * (place - index))
 
 
-def averaged_magnitude(amplitude: Tensor, sd: Tensor, repeats: Tensor, white: Tensor) -> Tensor:
+def averaged_magnitude(
+    amplitude: Tensor, sd: Tensor, repeats: Tensor, white: Sequence[Tensor]
+) -> Tensor:
     """Draw the mean of r Rician magnitudes with the mean and variance that it has.
 
     One draw, shrunk toward the Rician mean by sqrt(r): averaging lowers the noise but not
@@ -80,7 +83,7 @@ def averaged_magnitude(amplitude: Tensor, sd: Tensor, repeats: Tensor, white: Te
         As `rician_mean`.
     repeats : Tensor
         r, broadcasting.
-    white : Tensor, shape (2, ...)
+    white : two Tensors
         Standard normal noise of the two channels.
     """
     one = torch.hypot(amplitude + sd * white[0], sd * white[1])
@@ -89,7 +92,7 @@ def averaged_magnitude(amplitude: Tensor, sd: Tensor, repeats: Tensor, white: Te
 
 
 def magnitude_difference(
-    delta_m: Tensor, static: Tensor, sd: Tensor, repeats: Tensor, white: Tensor
+    delta_m: Tensor, static: Tensor, sd: Tensor, repeats: Tensor, white: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Measure ΔM as the mean difference of magnitude images of control and label.
 
@@ -102,8 +105,8 @@ def magnitude_difference(
     sd : Tensor, shape (B, n, H, W)
         Thermal sd where the signal is high; the same in one image for all measurements.
     repeats : Tensor, shape (B, n)
-    white : Tensor, shape (4, B, n, H, W)
-        Standard normal noise.
+    white : four Tensors, shape (B, n, H, W)
+        Standard normal noise of the channels of control and label.
 
     Returns
     -------
@@ -112,8 +115,7 @@ def magnitude_difference(
         The standard deviation there is: less than `sd` where the static signal drowns.
     """
     pairs = spread(repeats, 2)
-    single = sd * (pairs / 2).sqrt()
-    control = averaged_magnitude(static.expand_as(delta_m), single, pairs, white[:2])
+    single = (sd * (pairs / 2).sqrt())[:, :1]
+    control = averaged_magnitude(static, single, pairs, white[:2])
     label = averaged_magnitude((static - delta_m).abs(), single, pairs, white[2:])
-    spread_of_one = rician_sd(static, single[:, :1])
-    return control - label, (spread_of_one / single[:, :1]) * sd
+    return control - label, (rician_sd(static, single) / single) * sd

@@ -12,12 +12,12 @@ from asl_bids_app.training.domain import Physics
 from asl_bids_app.training.draws import chance, correlated, log_uniform, normal, spread, uniform
 from asl_bids_app.training.noise import (
     NoiseConfig,
+    add_spikes,
     displaced,
     draw_correlation,
     drift,
     noise_map,
     physiological,
-    spikes,
     thermal_sd,
 )
 from asl_bids_app.training.phantoms import Phantoms
@@ -123,13 +123,13 @@ def measure(
         signal, thermal = signal + local * white, local
     else:
         channels = (generator, clean.shape[1], height, width, sigma)
-        white = torch.stack([correlated(*channels) for _ in range(4)])
+        white = [correlated(*channels) for _ in range(4)]
         signal, thermal = magnitude_difference(signal, static, local, repeats, white)
     ratio = uniform(generator, (n, 1), noise.physiological)
     if noise.physiological[1] > 0:
         signal = signal + physiological(ratio * sd, size, generator)[..., :height, :width]
     if noise.spike_chance > 0:
-        signal = signal + spikes(noise, sd, height, width, generator)
+        signal = add_spikes(signal, sd, noise, generator)
     told = torch.sqrt(thermal**2 + spread(ratio * sd, 2) ** 2)
     flat = told.square().mean((2, 3), keepdim=True).sqrt()
     return signal, torch.where(spread(chance(generator, (n,), noise.told_flat), 3), flat, told)
