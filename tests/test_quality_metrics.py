@@ -196,7 +196,18 @@ def test_data_metrics():
     assert found["m0_median"] == 1000
     assert found["snr_delta_m_gm"] == pytest.approx(10)
     assert found["tsnr_brain"] == 70
-    assert found["mask_tissue_coverage"] == pytest.approx(1)
+    assert found["mask_tissue_agreement"] == pytest.approx(1)
+
+
+def test_a_mask_wider_than_the_tissue_maps_is_seen_and_left_out_of_the_qei():
+    data = example()
+    wide = data.mask.copy()
+    wide[:, :, :2] = True
+    cbf = data.cbf.copy()
+    cbf[wide & ~data.mask] = 300.0  # scalp
+    found = compute(example(mask=wide, cbf=cbf))
+    assert found["mask_tissue_agreement"] == pytest.approx(data.mask.sum() / wide.sum())
+    assert found["qei_similarity"] > 0.6
 
 
 def test_disagreement_with_least_squares():
@@ -227,7 +238,7 @@ def test_without_tissue_there_are_no_tissue_numbers_but_all_columns():
     assert set(found) == {column for column, _, lsq in columns() if not lsq}
     assert math.isnan(found["cbf_mean_gm"])
     assert math.isnan(found["qei"])
-    assert math.isnan(found["mask_tissue_coverage"])
+    assert math.isnan(found["mask_tissue_agreement"])
     assert 10 < found["cbf_mean_brain"] < 60
     assert found["residual_to_noise_gm"] == pytest.approx(1, rel=0.05)
     assert plausibility(found) == []

@@ -56,8 +56,9 @@ _ROWS: Final = (
         "qei_similarity",
         _INDEX,
         "QEI: structural similarity",
-        "Pearson correlation, inside the brain mask, of the CBF smoothed by 5 mm with 2.5 times "
-        "the grey-matter plus the white-matter probability; 0 if negative.",
+        "Pearson correlation of the CBF smoothed by 5 mm with 2.5 times the grey-matter plus the "
+        "white-matter probability, inside the brain mask where the tissue maps sum to more than "
+        "0.5; 0 if negative.",
         "ratio",
         _DOLUI,
         baseline=True,
@@ -418,12 +419,14 @@ _ROWS: Final = (
         basis=_OURS,
     ),
     Metric(
-        "mask_tissue_coverage",
+        "mask_tissue_agreement",
         _DATA,
-        "Tissue inside the mask",
-        "Share of the grey- and white-matter prior of the image that lies inside the mask.",
+        "Mask within the tissue maps",
+        "Share of the brain mask where the probabilities of grey matter, white matter and fluid "
+        "sum to more than 0.5. Low where the mask holds more than brain, or the tissue maps were "
+        "registered badly.",
         "fraction",
-        good=(0.9, 1.0),
+        good=(0.88, 1.0),
         fair=(0.75, 1.0),
         basis=_OURS,
     ),

@@ -104,8 +104,10 @@ def quality_evaluation_index(
     dispersion = float(variance / abs(grey.mean()))
     negative = float((grey < 0).mean())
 
-    pseudo = 2.5 * np.nan_to_num(gm[mask]) + np.nan_to_num(wm[mask])
-    flow = smooth[mask]
+    # Where the maps know no tissue (a mask wider than they are) there is nothing to compare.
+    known = mask & (sum(np.nan_to_num(p) for p in (gm, wm, csf) if p is not None) > 0.5)
+    pseudo = 2.5 * np.nan_to_num(gm[known]) + np.nan_to_num(wm[known])
+    flow = smooth[known]
     if not flow.std() or not pseudo.std():
         return QualityEvaluationIndex()
     similarity = max(float(np.corrcoef(flow, pseudo)[0, 1]), 0.0)

@@ -211,9 +211,9 @@ def _of_data(data: QualityInput) -> dict[str, float]:
             "m0_nonpositive_fraction": share(~positive, brain),
         }
     found["mask_coverage"] = share(measured, brain)
-    if data.gm is not None and data.wm is not None:
-        tissue = np.nan_to_num(data.gm) + np.nan_to_num(data.wm)
-        found["mask_tissue_coverage"] = ratio(float(tissue[brain].sum()), float(tissue.sum()))
+    if data.gm is not None and data.wm is not None and data.csf is not None:
+        known = sum(np.nan_to_num(p) for p in (data.gm, data.wm, data.csf)) > 0.5
+        found["mask_tissue_agreement"] = share(known, brain)
     if data.framewise_displacement is not None:
         moved = np.asarray(data.framewise_displacement, dtype=float)
         moved = moved[np.isfinite(moved)]

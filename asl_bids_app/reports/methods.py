@@ -164,10 +164,12 @@ def _acquisition(run: Mapping[str, Any]) -> str:
 
 def _preprocessing(runs: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
     parts = []
-    if options.get("hmc", True):
+    corrected = [str(run.get("motion") or "") for run in runs]
+    if options.get("hmc", True) and not all(how.startswith("none") for how in corrected if how):
         parts.append(
-            "Head motion was corrected by rigid registration of the volumes with ANTs [@ants] and "
-            "summarised by the framewise displacement [@power]"
+            "Head motion was corrected by rigid registration with SimpleITK [@simpleitk], apart "
+            "from the alternation between control and label [@wang], and summarised by the "
+            "framewise displacement [@power]"
         )
     else:
         parts.append("Head motion was not corrected")
@@ -191,7 +193,7 @@ def _preprocessing(runs: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
     if options.get("tissue", True):
         text += (
             " Priors of grey matter, white matter and fluid came from the ICBM 152 atlas [@fonov] "
-            "registered to the M0 image, unless derivatives gave them."
+            "registered affinely to the M0 image with SimpleITK."
         )
     return text
 

@@ -91,11 +91,18 @@ REFERENCES: Final = {
         "learning library. Advances in Neural Information Processing Systems 32, 2019.",
         "10.48550/arXiv.1912.01703",
     ),
-    "ants": Reference(
-        "Avants et al., 2011",
-        "Avants BB, Tustison NJ, Song G, et al. A reproducible evaluation of ANTs similarity "
-        "metric performance in brain image registration. NeuroImage 54:2033-2044, 2011.",
-        "10.1016/j.neuroimage.2010.09.025",
+    "simpleitk": Reference(
+        "Lowekamp et al., 2013",
+        "Lowekamp BC, Chen DT, Ibáñez L, Blezek D. The design of SimpleITK. Front Neuroinform "
+        "7:45, 2013.",
+        "10.3389/fninf.2013.00045",
+    ),
+    "wang": Reference(
+        "Wang, 2012",
+        "Wang Z. Improving cerebral blood flow quantification for arterial spin labeled perfusion "
+        "MRI by removing residual motion artifacts and global signal fluctuations. Magn Reson "
+        "Imaging 30:1409-1415, 2012.",
+        "10.1016/j.mri.2012.05.004",
     ),
     "power": Reference(
         "Power et al., 2012",

@@ -176,6 +176,9 @@ def _maps(data: SeriesData, mask: np.ndarray, scales: Mapping[str, Scale]) -> li
             pictures.append({"title": f"{title} – {estimator}", "src": picture})
         if pictures:
             rows.append({"title": title, "pictures": pictures})
+    if not data.baseline:  # without a second column, maps stand beside their own error
+        joined = [picture for row in rows for picture in row["pictures"]]
+        rows = [{"title": "", "pictures": joined[i : i + 2]} for i in range(0, len(joined), 2)]
     pictures = []
     for key in ("cbf", "att"):
         if f"{key}_difference" in scales:

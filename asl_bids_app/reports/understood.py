@@ -23,6 +23,7 @@ _TOLD: Final = frozenset(
         "label_duration",
         "volumes_per_measurement",
         "repeats",
+        "rejected",
         "slice_time",
         "m0",
         "warnings",
@@ -49,6 +50,7 @@ def run_facts(run: Mapping[str, Any]) -> dict[str, Any]:
     facts = [("Labelling", _SCHEMES.get(scheme, scheme)), ("Volumes", _volumes(run))]
     facts += _timing(run, scheme)
     facts += [("Readout", _readout(run.get("slice_time") or [])), ("M0", _m0(run.get("m0") or {}))]
+    facts += [("Pairs averaged", words(run.get("repeats"))), ("Left out", _left_out(run))]
     facts += [(name(key), words(value)) for key, value in run.items() if key not in _TOLD]
     facts += [(f"Inferred: {key}", str(text)) for key, text in (run.get("inferred") or {}).items()]
     return {"path": str(run.get("path") or ""), "facts": [(k, v) for k, v in facts if v]}
@@ -108,6 +110,12 @@ def _timing(run: Mapping[str, Any], scheme: str) -> list[tuple[str, str]]:
     return facts
 
 
+def _left_out(run: Mapping[str, Any]) -> str:
+    """Pairs that the robust average rejected; a record's lines, or their number if many."""
+    lines = [words(line) for line in run.get("rejected") or []]
+    return "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
+
+
 def _readout(slice_time: Sequence[Any]) -> str:
     if len(slice_time) != 2:
         return ""
@@ -132,13 +140,20 @@ def _m0(m0: Mapping[str, Any]) -> str:
         parts.append(f"repetition time {_seconds(m0['repetition_time'])}")
     known = {"kind", "path", "estimate", "repetition_time"}
     parts += [
-        f"{key.replace('_', ' ')}: {words(value)}"
+        f"{_M0_NAMES.get(key, key.replace('_', ' '))}: {words(value)}"
         for key, value in m0.items()
-        if key not in known and words(value)
+        if key not in known and words(value) not in {"", "0"}
     ]
     return "; ".join(parts)
 
 
+_M0_NAMES: Final = {
+    "volumes": "volumes averaged",
+    "repetition_time_correction": "factor for the repetition time",
+    "filled_voxels": "voxels of the mask filled from their neighbours",
+    "smoothing_fwhm_mm": "smoothed by (mm)",
+    "value": "M0 of tissue",
+}
 _CONSTANTS: Final = {
     "t1_blood": "T1 of arterial blood",
     "t1_tissue": "T1 of tissue (for the label)",
