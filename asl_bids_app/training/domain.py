@@ -59,6 +59,12 @@ class DomainConfig:
     truth_from_ranges: bool = knob(
         False, "", 0, 1, "draw the truth from the ranges above, whatever the nominal"
     )
+    label_duration_factor: tuple[float, float] = knob(
+        (0.9, 1.1), "", 0.3, 3, "with truth_from_ranges: true over nominal label duration"
+    )
+    m0_factor: tuple[float, float] = knob(
+        (0.9, 1.1), "", 0.3, 3, "with truth_from_ranges: scale of M0"
+    )
     spread: float = knob(1.0, "", 0, 3, "times all spreads below; 0: calibration known exactly")
     t1_blood_spread: float = knob(0.045, "", 0, 0.5, "relative standard deviation")
     t1_tissue_spread: float = knob(0.05, "", 0, 0.5, "relative standard deviation")
@@ -231,11 +237,14 @@ def draw_physics(config: DomainConfig, n: int, generator: Generator) -> Physics:
         device=generator.device,
     )
     duration = factor((n, len(_ORDER)), sd_duration)
+    m0_scale = factor((n,), config.m0_spread)
     off = factor((n, len(_ORDER)), sd_efficiency) * factor((n, 1), config.suppression_spread)
     off_blood = factor((n,), config.t1_blood_spread)
     off_tissue = factor((n,), config.t1_tissue_spread)
     if config.truth_from_ranges:
         efficiency, t1_blood, t1_tissue, partition = drawn
+        duration = uniform(generator, (n, len(_ORDER)), config.label_duration_factor)
+        m0_scale = uniform(generator, (n,), config.m0_factor)
     else:
         # No pulse inverts more than all of the blood; the median stays where it was.
         efficiency = (efficiency * off).clamp(max=1.0)
@@ -250,7 +259,6 @@ def draw_physics(config: DomainConfig, n: int, generator: Generator) -> Physics:
         t1_tissue,
         partition,
     )
-    m0_scale = factor((n,), config.m0_spread)
     return Physics(nominal, truth, m0_scale, schedule.repeats, schedule.valid)
 
 

@@ -133,7 +133,8 @@ def _part(scheme: Tensor, count: Tensor, width: int, generator: Generator) -> tu
     n = len(scheme)
     slot = torch.arange(width, device=scheme.device)
     valid = slot < count[:, None]
-    table = torch.tensor([[*h.first, *h.last, *h.duration] for h in _HABITS.values()])
+    habits = [_HABITS[scheme] for scheme in Scheme]
+    table = torch.tensor([[*h.first, *h.last, *h.duration] for h in habits])
     low0, high0, low1, high1, short, long = table.to(scheme.device)[scheme].unbind(1)
 
     def between(low: Tensor, high: Tensor, shape: tuple[int, ...]) -> Tensor:
