@@ -165,7 +165,7 @@ class FakeDataset:
         blocked: bool = False,
         m0: str = "Separate",
         shape: tuple[int, int, int] = (12, 12, 6),
-        zooms: tuple[float, float, float] = (4.0, 4.0, 6.0),
+        zooms: tuple[float, float, float] = (12.0, 12.0, 18.0),
         slice_step: float = 0.0,
         noise: float = 0.0,
         seed: int = 0,

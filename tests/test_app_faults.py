@@ -15,7 +15,7 @@ from fake_bids import FakeDataset
 
 from asl_bids_app.cli.app import main
 
-QUICK = "--nprocs 1 --no-hmc --no-tissue --estimator least-squares -q".split()
+QUICK = ["--nprocs", "1", "--no-hmc", "--no-tissue", "--estimator", "least-squares", "-q"]
 
 
 def rewrite(run, change):
@@ -32,6 +32,11 @@ def truncate(path):
 
 def zero(data, index):
     data[..., index] = 0
+    return data
+
+
+def poison(data, index):
+    data[index] = np.nan
     return data
 
 
@@ -59,7 +64,6 @@ def plain(**changes):
 FAR_AWAY = np.array([[4.0, 0, 0, 900], [0, 4, 0, 0], [0, 0, 6, 0], [0, 0, 0, 1]])
 # name -> (fault, words of the line)
 FAULTS = {
-    "missing image": (lambda r: r.asl.unlink(), ["no ASL run"]),
     "empty image": (lambda r: r.asl.write_bytes(b""), ["_asl.nii.gz", "empty"]),
     "one byte": (lambda r: r.asl.write_bytes(b"\0"), ["_asl.nii.gz", "1 byte", "NIfTI"]),
     "truncated gzip": (lambda r: truncate(r.asl), ["_asl.nii.gz", "expected"]),
@@ -112,6 +116,10 @@ FAULTS = {
         ["_asl.nii.gz", "volume 3", "zeros"],
     ),
     "all zeros": (lambda r: rewrite(r, np.zeros_like), ["_asl.nii.gz", "zeros"]),
+    "NaN voxels": (
+        lambda r: rewrite(r, lambda d: poison(d, (6, 6, 3, 4))),
+        ["_asl.nii.gz", "voxels", "NaN", "1"],
+    ),
     "all NaN": (lambda r: rewrite(r, all_nan), ["_asl.nii.gz", "NaN"]),
     "unreadable sidecar": (lambda r: r.sidecar.write_text("{,"), ["_asl.json", "JSON"]),
     "no aslcontext": (lambda r: r.aslcontext.unlink(), ["aslcontext"]),
@@ -227,21 +235,32 @@ def test_valid_oddities_are_accepted(name, healthy, tmp_path, capsys):
     assert (out / "sub-bad" / "perf" / "sub-bad_cbf.nii.gz").exists()
 
 
-def test_nan_voxels_are_left_out_with_a_warning(healthy, tmp_path, capsys):
+def test_nan_voxels_outside_the_brain_cost_a_warning_only(healthy, tmp_path, capsys):
     root, run = healthy
     bids, out = tmp_path / "bids", tmp_path / "out"
     shutil.copytree(root, bids)
     asl = bids / run.asl.relative_to(root)
     image = nib.load(asl)
     data = image.get_fdata(dtype=np.float32)
-    data[6, 6, 3, 4] = np.nan
+    data[0, 0, 0, 4] = np.nan
     nib.Nifti1Image(data, image.affine).to_filename(asl)
     assert go(bids, out, "--participant-label", "bad") == 0
     assert "NaN" in json.loads((out / "sub-bad/perf/sub-bad_cbf.json").read_text())["Warnings"][0]
     cbf = nib.load(out / "sub-bad" / "perf" / "sub-bad_cbf.nii.gz").get_fdata()
     assert np.isfinite(cbf).all()
-    assert cbf[6, 6, 3] == 0
-    assert cbf[6, 6, 2] > 0
+
+
+def test_a_participant_without_asl_fails_only_if_asked_for(healthy, tmp_path, capsys):
+    bids = tmp_path / "bids"
+    shutil.copytree(healthy[0], bids)
+    (bids / "sub-anat" / "anat").mkdir(parents=True)
+    (bids / "sub-anat" / "anat" / "sub-anat_T1w.json").write_text("{}")
+    assert go(bids, tmp_path / "out", "--participant-label", "anat") == 1
+    assert "no ASL run" in capsys.readouterr().err
+    assert go(bids, tmp_path / "all") == 0
+    assert "sub-anat" in capsys.readouterr().err
+    record = json.loads(next((tmp_path / "all").glob("logs/*/sub-anat.json")).read_text())
+    assert record["status"] == "no ASL"
 
 
 def test_an_unknown_participant_is_told_with_the_known_ones(healthy, tmp_path, capsys):

@@ -15,7 +15,7 @@ from fake_bids import ATT, CBF, FakeDataset
 
 from asl_bids_app.cli.app import main
 
-QUICK = "--nprocs 1 --no-hmc --no-tissue --estimator least-squares -q".split()
+QUICK = ["--nprocs", "1", "--no-hmc", "--no-tissue", "--estimator", "least-squares", "-q"]
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
 
 
@@ -89,7 +89,7 @@ def test_a_bad_run_of_a_joint_session_leaves_the_other_alone(tmp_path):
 
 def test_runs_on_other_grids_are_brought_together(tmp_path):
     dataset = FakeDataset(tmp_path / "bids")
-    run = dataset.add(acq="pcasl", noise=2e-5, shape=(24, 24, 10), zooms=(4, 4, 6))
+    run = dataset.add(acq="pcasl", noise=2e-5, shape=(24, 24, 10), zooms=(6, 6, 10))
     dataset.add(
         acq="vsasl",
         scheme="VSASL",

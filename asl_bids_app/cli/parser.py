@@ -104,7 +104,7 @@ def _add_data(parser: _Parser) -> None:
         group,
         "--skip-bids-validation",
         action="store_true",
-        help="accepted for compatibility: the app makes its own checks of all it reads",
+        help="a missing field that BIDS requires but this program doesn't need is a warning",
     )
     parser.add_option(
         group,

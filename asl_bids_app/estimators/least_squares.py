@@ -20,6 +20,10 @@ from asl_bids_app.observation import Observation, observe
 from asl_bids_app.series import Series
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
+_WIDE = 6
+"""Grid points in the 95 % interval from which its width is taken from the grid."""
+_OPEN = 0.7
+"""ATT counts as not identifiable if its 95 % interval is more than this part of its range."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +106,16 @@ class _Search:
     ----------
     att : Tensor
         Grid point of the best fit, seconds.
+    points : Tensor
+        Grid points whose fit is not worse than the best one by more than 4 in chi square:
+        the 95 % interval by the profile likelihood.
     att_sd, cbf_sd : Tensor
-        A quarter of the range of ATT, and of its CBF, whose fit is not worse than the best
-        one by more than 4 in chi square: the standard error by the profile likelihood, which
-        sees past the joints of the curves where the Jacobian knows one side only.
+        A quarter of the range of ATT, and of its CBF, over these points. It sees past the
+        joints of the curves, where the Jacobian knows one side only.
     """
 
     att: Tensor
+    points: Tensor
     att_sd: Tensor
     cbf_sd: Tensor
 
@@ -122,7 +129,7 @@ def _search_grid(
     # Where a range of ATT fits equally well (every delay after arrival) take the one that
     # is nearest to the prior; far too small to move a fit that the data decide.
     tie = 1e-5 * ((grid - options.att_prior) / (options.att_max - options.att_min)) ** 2
-    found = torch.empty(3, len(voxels.signal)).to(voxels.signal)
+    found = torch.empty(4, len(voxels.signal)).to(voxels.signal)
     infinity = float("inf")
     for index in slice_of.unique().tolist():
         chosen = slice_of == index
@@ -139,9 +146,9 @@ def _search_grid(
             return top - values.masked_fill(~near, infinity).amin(1)
 
         found[0, chosen] = grid[best.squeeze(1)]
-        # A range of one or two points is the grid's own width, not the data's.
-        found[1, chosen] = (width(grid.expand_as(cbf)) - 2 * options.grid_step).clamp(min=0) / 4
-        found[2, chosen] = width(cbf) / 4 * (near.sum(1) > 3)
+        found[1, chosen] = near.sum(1).to(found)
+        found[2, chosen] = width(grid.expand_as(cbf)) / 4
+        found[3, chosen] = width(cbf) / 4
     return _Search(*found.unbind())
 
 
@@ -179,7 +186,8 @@ def _uncertainty(
 
     The range of ATT enters as the information of a uniform distribution, so that the error
     of an ATT that the data leave open is that of the range and not infinite. The curves have
-    joints: the slope is taken on both sides of ATT and the side that knows less counts.
+    joints: the slope is taken on both sides of ATT and the side that knows more counts; what
+    lies on the other side is the grid's to say.
     """
     # Double precision: where CBF and ATT are one product, their informations cancel.
     fine = _Voxels(
@@ -201,7 +209,7 @@ def _uncertainty(
         alone = torch.where(alone > 1e-9 * information_att, alone, torch.zeros_like(alone))
         variance = (information_att + floor) / (information_cbf * (alone + floor))
         sides.append(torch.stack([variance.sqrt(), (alone + floor).rsqrt()]))
-    cbf_sd, att_sd = torch.where(sides[0][1] > sides[1][1], *sides).to(voxels.signal)
+    cbf_sd, att_sd = torch.where(sides[0][1] < sides[1][1], *sides).to(voxels.signal)
     return cbf_sd, att_sd
 
 
@@ -212,9 +220,14 @@ def _fit_voxels(
     att = _refine(voxels, search.att, options)
     cbf, _ = voxels.profile(att, options.cbf_max)
     cbf_sd, att_sd = _uncertainty(voxels, cbf, att, options)
-    uniform_sd = (options.att_max - options.att_min) / math.sqrt(12)
-    cbf_sd = torch.maximum(cbf_sd, search.cbf_sd)
-    att_sd = torch.maximum(att_sd, search.att_sd).clamp(max=uniform_sd)
+    # A wide interval is the grid's to tell, a narrow one is finer than its steps; but more
+    # points than the Jacobian explains are a flat stretch, whose sd is that of a uniform one.
+    wide = search.points > _WIDE
+    flat = search.points > 3 + 6 * att_sd / options.grid_step
+    given_att = 1 / (voxels.weight * voxels.response(att) ** 2).sum(1).clamp(min=1e-30)
+    cbf_sd = torch.where(wide | flat, (given_att + search.cbf_sd**2).sqrt(), cbf_sd)
+    att_sd = torch.where(wide, search.att_sd, att_sd)
+    att_sd = torch.where(flat, search.att_sd * 4 / math.sqrt(12), att_sd)
 
     # Fewer informative measurements than parameters: ATT is the prior's everywhere.
     few = (voxels.weight > 0).sum(1) < 2
@@ -238,8 +251,8 @@ def _fit_voxels(
     cbf_sd = torch.where(few, prior_cbf_sd, cbf_sd)
     att_sd = torch.where(few, prior_sd, att_sd)
 
-    # Open where the data narrow the range of ATT by less than the square root of two.
-    open_att = few | (att_sd > uniform_sd / math.sqrt(2))
+    steps = (options.att_max - options.att_min) / options.grid_step
+    open_att = few | (search.points > _OPEN * steps)
     at_cbf_bound = (cbf <= 0) | (cbf >= options.cbf_max)
     edge = 2 * options.tolerance
     at_att_bound = ~few & ((att <= options.att_min + edge) | (att >= options.att_max - edge))

@@ -46,6 +46,11 @@ def read_plugin(path: Path | None, options: AppOptions) -> tuple[str, dict[str, 
             raise InputError(path, "", f"no YAML ({error})", "a nipype plugin") from error
         if not isinstance(content, dict) or not isinstance(content.get("plugin"), str):
             raise InputError(path, "plugin", repr(content), "the name of a nipype plugin")
+        from nipype.pipeline import plugins
+
+        if not hasattr(plugins, f"{content['plugin']}Plugin"):
+            known = sorted(n.removesuffix("Plugin") for n in dir(plugins) if n.endswith("Plugin"))
+            raise InputError(path, "plugin", content["plugin"], f"one of {', '.join(known)}")
         return content["plugin"], dict(content.get("plugin_args") or {})
     if options.nprocs == 1:
         return "Linear", {}
@@ -60,6 +65,8 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
     """Set nipype up: where crash files go, what is kept, and that it is quiet."""
     from nipype import config
     from nipype import logging as nipype_logging
+
+    from asl_bids_app.workflows.interfaces import QUIET
 
     config.update_config(
         {
@@ -81,6 +88,8 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
     level = logging.INFO if options.debug or options.verbose > 1 else logging.CRITICAL
     for name in ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils"):
         logging.getLogger(name).setLevel(level)
+    if level == logging.CRITICAL:
+        os.environ[QUIET] = "1"
 
 
 def progress(total: int, options: AppOptions) -> tuple[Callable[[Any, str], None], Callable]:
@@ -102,8 +111,10 @@ def progress(total: int, options: AppOptions) -> tuple[Callable[[Any, str], None
     return told, bar.close
 
 
-def run_workflow(flow: Workflow, options: AppOptions, crash_folder: Path) -> None:
+def run_workflow(flow: Workflow, options: AppOptions) -> None:
     """Run a workflow to its end, whatever fails in it.
+
+    `configure` comes before the workflow is built: it keeps the settings of that moment.
 
     Raises
     ------
@@ -111,7 +122,6 @@ def run_workflow(flow: Workflow, options: AppOptions, crash_folder: Path) -> Non
         If the plugin is unknown or can't start.
     """
     plugin, arguments = read_plugin(options.use_plugin, options)
-    configure(options, crash_folder)
     flow.base_dir = str(options.work_dir)
     if options.write_graph:
         flow.write_graph(graph2use="colored", format="svg", simple_form=True)
@@ -121,10 +131,6 @@ def run_workflow(flow: Workflow, options: AppOptions, crash_folder: Path) -> Non
     os.environ.setdefault("OMP_NUM_THREADS", str(options.omp_nthreads or options.nprocs))
     try:
         flow.run(plugin=plugin, plugin_args=arguments)
-    except ImportError as error:
-        raise InputError(
-            options.use_plugin or "command line", "plugin", plugin, "a nipype plugin"
-        ) from error
     except Exception as error:
         # Failed steps have left records; whatever left none is found by its missing output.
         LOG.debug("workflow: %s", error)
@@ -169,9 +175,8 @@ def collect(
         result = options.work_dir / flow_name / f"{_node(unit.title)}__write" / "result.pkl"
         if not failed and result.exists() and "write" in records:
             facts = dict(load(result))
-            facts["timing"] = {
-                step: record["seconds"] for step, record in records.items() if "seconds" in record
-            }
+            for key, name in (("timing", "seconds"), ("processor_timing", "processor_seconds")):
+                facts[key] = {step: r[name] for step, r in records.items() if name in r}
             units.append(facts)
         elif not failed:
             message = "the step ended without a word (killed, or out of memory?)"

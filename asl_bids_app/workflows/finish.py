@@ -14,6 +14,7 @@ from asl_bids_app.series import to_volume
 from asl_bids_app.workflows.estimation import Estimated
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import PlannedRun, PlannedUnit, distinct_measurements
+from asl_bids_app.workflows.tissue import TissueMaps
 from asl_bids_app.workflows.unit import Assembled, write_unit
 
 
@@ -24,7 +25,7 @@ def finish_unit(
     fit: Estimated,
     *,
     baseline: Estimated | None,
-    tissue: Mapping[str, np.ndarray] | None,
+    tissue: TissueMaps | None,
     confounds: Mapping[str, np.ndarray] | None,
 ) -> dict[str, Any]:
     """Compute the metrics of a series and write its derivatives.
@@ -37,20 +38,23 @@ def finish_unit(
     from asl_bids_app.quality.definitions import dictionary
     from asl_bids_app.quality.metrics import compute, plausibility
 
-    metrics = compute(_quality_input(assembled, fit, baseline, tissue, confounds))
+    maps = tissue.maps if tissue else None
+    metrics = compute(_quality_input(assembled, fit, baseline, maps, confounds))
     loud = tuple(plausibility(metrics))
-    warnings = (*fit.warnings, *loud)
+    told = (*fit.warnings, *(tissue.warnings if tissue else ()))
+    facts = dict(tissue.facts) if tissue else {"source": "none (--no-tissue)"}
     paths = write_unit(
         output_dir,
         unit,
         assembled,
         fit.maps,
         baseline.maps if baseline else None,
-        tissue,
+        maps,
         confounds,
         (metrics, dictionary()),
         fit.model,
-        warnings,
+        {"tissue": facts},
+        (*told, *loud),
     )
     series = assembled.series
     return {
@@ -67,7 +71,8 @@ def finish_unit(
         "calibration": series.calibration.to_json(),
         "noise_method": assembled.noise.method,
         "metrics": metrics,
-        "warnings": [*assembled.warnings, *fit.warnings],
+        "tissue": facts,
+        "warnings": [*assembled.warnings, *told],
         "plausibility": list(loud),
         "outputs": [path.relative_to(output_dir).as_posix() for path in paths],
         "fit_seconds": round(fit.seconds, 3),

@@ -6,6 +6,8 @@ files are nipype's own. Threads and devices don't change results and so aren't h
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +24,15 @@ from nipype.interfaces.base import (
 from asl_bids_app.bids.derivatives import write_json
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.workflows.store import load, save
+
+
+QUIET = "ASL_APP_QUIET_NIPYPE"
+"""Set in the environment of the processes in which nipype is to be silent."""
+
+if os.environ.get(QUIET):
+    # A worker's nipype starts with its own logging; the run's is not handed on to it.
+    for name in ("nipype.workflow", "nipype.interface", "nipype.utils"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class StepInput(BaseInterfaceInputSpec):
@@ -49,7 +60,7 @@ class Step(SimpleInterface):
         raise NotImplementedError
 
     def _run_interface(self, runtime: Any) -> Any:
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         record = Path(self.inputs.record)
         try:
             value = self.work()
@@ -63,7 +74,9 @@ class Step(SimpleInterface):
                 message = "not enough memory for this step; give the job more, or lower --nprocs"
             write_json(record, {"failure": message, "input": told})
             raise
-        write_json(record, {"seconds": round(time.perf_counter() - start, 3)})
+        seconds = round(time.perf_counter() - start, 3)
+        processor = round(time.process_time() - used, 3)
+        write_json(record, {"seconds": seconds, "processor_seconds": processor})
         return runtime
 
 
@@ -151,7 +164,7 @@ class Tissue(Step):
     input_spec = TissueInput
 
     def work(self) -> Any:
-        """Return probabilities by key, (X, Y, Z)."""
+        """Return `TissueMaps`."""
         from asl_bids_app.workflows.tissue import find_tissue
 
         given = {key: Path(path) for key, path in (self.inputs.given or {}).items()}

@@ -130,7 +130,10 @@ def read_filters(path: Path | None) -> dict[str, Any] | None:
 
 
 def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
-    acquisition = understand(run, InputOptions(bolus_duration=options.bolus_duration))
+    acquisition = understand(
+        run,
+        InputOptions(bolus_duration=options.bolus_duration, lenient=options.skip_bids_validation),
+    )
     calibration, warnings = resolve(
         acquisition.scheme,
         acquisition.metadata,
@@ -144,7 +147,7 @@ def _plan_participant(
     participant: str, runs: tuple[RunFiles, ...], options: AppOptions
 ) -> ParticipantPlan:
     failures, planned = [], {}
-    if not runs:
+    if not runs and participant in options.participant_label:
         message = f"sub-{participant}: found no ASL run, expected sub-{participant}/**/perf/*_asl"
         failures.append(Failure(f"sub-{participant}", "input", f"{message}.nii[.gz]."))
     for run in runs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ class MovedRun:
     data : array, shape (X, Y, Z, N)
     finite : array of bool, shape (X, Y, Z)
         False where a volume holds no number.
+    covered : array of bool, shape (X, Y, Z)
+        False where the head's movement took most volumes out of the field of view.
     affine : array, shape (4, 4)
     confounds : mapping of str to array, or None
         Columns of the confounds table.
@@ -40,6 +42,7 @@ class MovedRun:
 
     data: np.ndarray
     finite: np.ndarray
+    covered: np.ndarray
     affine: np.ndarray
     confounds: Mapping[str, np.ndarray] | None
     motion: str
@@ -93,22 +96,44 @@ def correct_motion(acquisition: Acquisition, *, hmc: bool, threads: int) -> Move
     kinds = np.array(acquisition.volume_types)
     unused = np.flatnonzero(~np.isin(kinds, ("control", "label", "deltam", "m0scan")))
     image = load(
-        acquisition.path, ndim=4, name=acquisition.path.name, may_be_empty=unused.tolist()
+        acquisition.path,
+        ndim=4 if len(kinds) > 1 else None,
+        name=acquisition.path.name,
+        may_be_empty=unused.tolist(),
     )
+    if image.data.ndim == 3:
+        image = replace(image, data=image.data[..., None])
     if not hmc:
         told = "none (--no-hmc)"
-        return MovedRun(image.data, image.finite, image.affine, None, told, image.warnings)
-    from asl_bids_app.preprocess.motion import apply_motion, confounds_table, estimate_motion
+        everywhere = np.ones(image.data.shape[:3], bool)
+        return MovedRun(
+            image.data, image.finite, everywhere, image.affine, None, told, image.warnings
+        )
+    from asl_bids_app.preprocess.motion import (
+        apply_motion,
+        confounds_table,
+        covered,
+        estimate_motion,
+    )
 
-    motion = estimate_motion(image.data, image.affine, kinds, n_procs=threads)
+    motion = estimate_motion(
+        image.data,
+        image.affine,
+        acquisition.volume_types,
+        acquisition.post_labeling_delay,
+        acquisition.label_duration,
+        n_procs=threads,
+    )
     moved = apply_motion(image.data, image.affine, motion, n_procs=threads)
+    name = acquisition.path.name
     return MovedRun(
         moved,
         image.finite,
+        covered(moved.shape[:3], image.affine, motion),
         image.affine,
         confounds_table(motion),
         motion.method,
-        image.warnings,
+        (*image.warnings, *(f"{name}: {text}" for text in motion.warnings)),
     )
 
 
@@ -148,7 +173,16 @@ def prepare_run(
     raw, facts, warnings = _find_m0(run, moved, static, align=align_m0)
     usable = moved.finite & np.isfinite(raw)
     mask, mask_facts = _find_mask(raw, static, moved.affine, acquisition, brain_mask)
-    mask &= usable
+    mask &= moved.covered
+    lost = int((mask & ~usable).sum())
+    if lost:
+        raise InputError(
+            acquisition.path.name,
+            "voxels",
+            f"{lost} voxels in the brain that are NaN or infinite in some volume",
+            "numbers in the whole brain",
+            "mark the volume n/a in aslcontext.tsv, or leave them out with --brain-mask",
+        )
     zooms = np.sqrt((moved.affine[:3, :3] ** 2).sum(axis=0))
     try:
         m0, filled = finish_m0(raw * calibration.m0_scale.value, mask, zooms, m0_smooth_fwhm)
@@ -221,6 +255,8 @@ def _find_m0(
     if m0.kind is M0Kind.SEPARATE:
         average, how = _onto_run(average, affine, static, moved.affine, align=align)
         facts["alignment"] = how
+        if ":" in how:
+            warnings.append(f"{name}: M0 not aligned with the run but taken {how}")
     return average, facts, warnings
 
 
@@ -249,13 +285,16 @@ def _onto_run(
     align: bool,
 ) -> tuple[np.ndarray, str]:
     """Resample a separate M0 onto the run, moved if the head did."""
-    from asl_bids_app.preprocess.align import align_to, resample
+    from asl_bids_app.preprocess.align import AlignmentError, align_to, resample
 
     same = image.shape == static.shape and np.allclose(affine, target_affine, atol=1e-3)
     transform, how = np.eye(4), "as scanned"
     if align:
-        transform = align_to(image, affine, static, target_affine)
-        how = f"moved rigidly by up to {displacement(transform):.2f} mm"
+        try:
+            transform = align_to(image, affine, static, target_affine)
+            how = f"moved rigidly by up to {displacement(transform):.2f} mm"
+        except AlignmentError as error:
+            how = f"as scanned: {error}"
     if same and np.allclose(transform, np.eye(4)):
         return image, how
     return resample(image, affine, static.shape, target_affine, transform), how
@@ -281,7 +320,7 @@ def _find_mask(
         from asl_bids_app.preprocess.align import resample
 
         image = load(given, ndim=3, name=given.name)
-        mask = resample(image.data, image.affine, m0.shape, affine, np.eye(4)) > 0.5
+        mask = resample(image.data > 0, image.affine, m0.shape, affine, np.eye(4)) > 0.5
         if not mask.any():
             raise InputError(given, "", "no voxel inside the ASL image", "a mask of its brain")
         return mask, {"source": given.name}

@@ -173,7 +173,7 @@ def _process(
         records.append(
             {
                 "participant": participant.participant,
-                "status": _status(participant, units, failures),
+                "status": _status(units, failures),
                 "errors": [asdict(failure) for failure in failures],
                 "warnings": list(dict.fromkeys(w for unit in units for w in unit["warnings"])),
                 "plausibility": [text for unit in units for text in unit["plausibility"]],
@@ -192,13 +192,20 @@ def _run(
 ) -> dict[str, tuple[list[dict[str, Any]], list[Failure]]]:
     from nipype.pipeline.engine import Workflow
 
-    from asl_bids_app.workflows.execute import clean, collect, prepare_records, run_workflow
+    from asl_bids_app.workflows.execute import (
+        clean,
+        collect,
+        configure,
+        prepare_records,
+        run_workflow,
+    )
     from asl_bids_app.workflows.participant import participant_workflow
     from asl_bids_app.workflows.tissue import given_tissue
 
     if options.clean_workdir:
         clean(options)
     crash_folder = folder / "crash"
+    configure(options, crash_folder)
     whole = Workflow(name="asl_app")
     for participant in participants:
         label = participant.participant
@@ -206,7 +213,7 @@ def _run(
         prepare_records(options, participant)
         tissue = given_tissue(options.derivatives, label)
         whole.add_nodes([participant_workflow(participant, options, estimator, model, tissue)])
-    run_workflow(whole, options, crash_folder)
+    run_workflow(whole, options)
     finished = {}
     for participant in participants:
         name = f"asl_app/sub_{''.join(c if c.isalnum() else '_' for c in participant.participant)}"
@@ -217,18 +224,10 @@ def _run(
     return finished
 
 
-def _status(
-    participant: ParticipantPlan, units: list[dict[str, Any]], failures: list[Failure]
-) -> str:
-    if not failures:
-        return "complete"
+def _status(units: list[dict[str, Any]], failures: list[Failure]) -> str:
     if units:
-        return "partial"
-    return "failed" if participant.units or len(failures) > 1 else _why_none(failures[0])
-
-
-def _why_none(failure: Failure) -> str:
-    return "no ASL" if "found no ASL run" in failure.message else "failed"
+        return "partial" if failures else "complete"
+    return "failed" if failures else "no ASL"
 
 
 def _reports(options: AppOptions, records: list[dict[str, Any]], folder: Path) -> None:
@@ -258,7 +257,8 @@ def _conclude(options: AppOptions, records: list[dict[str, Any]], seconds: float
             LOG.warning("sub-%s: implausible: %s", record["participant"], sentence)
     for record in records:
         for unit in record["units"]:
-            LOG.info("maps: %s", options.output_dir / unit["outputs"][-1])
+            main = next(name for name in unit["outputs"] if name.endswith("_cbf.nii.gz"))
+            LOG.info("maps: %s", options.output_dir / main)
     LOG.info(
         "%d of %d participants complete in %.1f s; output in %s",
         len(records) - len(bad),

@@ -38,14 +38,23 @@ def into_space(
     InputError
         If the runs have no brain in common.
     """
-    from asl_bids_app.preprocess.align import align_to, resample
+    from asl_bids_app.preprocess.align import AlignmentError, align_to, resample
 
     shape, affine = first.mask.shape, first.affine
     same = other.mask.shape == shape and np.allclose(other.affine, affine, atol=1e-3)
     same = same and run.acquisition.slice_axis == first_run.acquisition.slice_axis
     transform, size = np.eye(4), 0.0
     if move:
-        transform = align_to(other.m0, other.affine, first.m0, affine)
+        try:
+            transform = align_to(other.m0, other.affine, first.m0, affine)
+        except AlignmentError as error:
+            raise InputError(
+                run.acquisition.path.name,
+                "alignment",
+                str(error),
+                f"the head of {first_run.acquisition.path.name}",
+                "--joint off quantifies each alone",
+            ) from error
         size = displacement(transform)
     if same and size < STILL_MM:
         return other, run.acquisition.slice_time, f"as scanned ({size:.2f} mm apart, not moved)"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,8 +33,29 @@ def given_tissue(derivatives: Mapping[str, Path], participant: str) -> dict[str,
     return {}
 
 
-def find_tissue(prepared: PreparedRun, given: Mapping[str, Path]) -> dict[str, np.ndarray]:
+@dataclass(frozen=True, eq=False)
+class TissueMaps:
+    """Tissue priors in the space of a run.
+
+    Attributes
+    ----------
+    maps : mapping of str to array, shape (X, Y, Z)
+        Probabilities by key (gm, wm, csf); empty if there are none to be had.
+    facts : mapping
+        Where they come from, for sidecars and records.
+    warnings : tuple of str
+    """
+
+    maps: Mapping[str, np.ndarray]
+    facts: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+def find_tissue(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
     """Bring tissue priors into the space of a run.
+
+    Priors are for metrics and reports: where the atlas can't be registered they are left
+    out with a warning, and the maps are made all the same.
 
     Parameters
     ----------
@@ -41,24 +64,28 @@ def find_tissue(prepared: PreparedRun, given: Mapping[str, Path]) -> dict[str, n
     given
         Tissue maps of derivatives by key (gm, wm, csf) in scanner space; without them a
         packaged atlas is registered to the M0.
-
-    Returns
-    -------
-    dict of str to array (X, Y, Z)
-        Probabilities by key.
     """
+    from asl_bids_app.preprocess.registration import RegistrationError
+    from asl_bids_app.preprocess.tissue import resample_to, tissue_priors
+
     if given:
         from asl_bids_app.bids.images import load
-        from asl_bids_app.preprocess.align import resample
 
         maps = {}
         for key, path in given.items():
             image = load(path, ndim=3, name=path.name)
-            shape = prepared.mask.shape
-            data = resample(image.data, image.affine, shape, prepared.affine, np.eye(4))
+            data = resample_to(image.data, image.affine, prepared.mask.shape, prepared.affine)
             maps[key] = np.clip(data, 0, 1).astype(np.float32) * prepared.mask
-        return maps
-    from asl_bids_app.preprocess.tissue import tissue_priors
-
-    tissue = tissue_priors(prepared.m0, prepared.affine, prepared.mask)
-    return {"gm": tissue.gm, "wm": tissue.wm, "csf": tissue.csf}
+        names = ", ".join(path.name for path in given.values())
+        return TissueMaps(maps, {"source": f"{names}, by the scanner's coordinates"})
+    try:
+        tissue = tissue_priors(prepared.m0, prepared.affine, prepared.mask)
+    except (RegistrationError, ValueError) as error:
+        return TissueMaps({}, {"source": "none"}, (f"no tissue priors: {error}",))
+    facts = {
+        "source": "MNI152 atlas, registered affinely to the M0",
+        "likeness": round(tissue.likeness, 3),
+    }
+    return TissueMaps(
+        {"gm": tissue.gm, "wm": tissue.wm, "csf": tissue.csf}, facts, tissue.warnings
+    )

@@ -189,6 +189,7 @@ def write_unit(
     confounds: Mapping[str, np.ndarray] | None,
     quality: tuple[Mapping[str, float], Mapping[str, Any]] | None,
     model: Mapping[str, Any] | None,
+    facts: Mapping[str, Any],
     warnings: tuple[str, ...] = (),
 ) -> list[Path]:
     """Write all derivatives of a unit.
@@ -203,6 +204,10 @@ def write_unit(
         Metrics, and their dictionary.
     model
         Name, version and hash of the ensemble's model.
+    facts
+        What was done beyond the runs' own preprocessing, for the sidecars.
+    warnings
+        Beyond those of the runs.
 
     Returns
     -------
@@ -212,6 +217,7 @@ def write_unit(
     folder = perf_folder(output_dir, unit.entities)
     shared = sidecar_of(unit, assembled, maps, model)
     shared["Warnings"] = [*shared["Warnings"], *warnings]
+    shared["Preprocessing"] = {**shared["Preprocessing"], **facts}
 
     def volume(slices: torch.Tensor) -> np.ndarray:
         return to_volume(slices.numpy(), assembled.slice_axis)
@@ -232,7 +238,7 @@ def write_unit(
             images[f"lsq_{key}"] = volume(getattr(baseline, key))
     written = []
     # The main maps come last: where they stand, everything stands.
-    for key in [k for k in images if k not in {"cbf", "att"}] + ["att", "cbf"]:
+    for key in [*(k for k in images if k not in {"cbf", "att"}), "att", "cbf"]:
         extra: dict[str, Any] = {}
         if key.startswith("lsq_") and baseline is not None:
             extra = {"EstimationMethod": baseline.estimator, "Model": None}
@@ -258,7 +264,7 @@ def write_unit(
             write_json(path.with_suffix(".json"), CONFOUNDS)
             write_table(path, table)
         written.append(path)
-    return written
+    return written[::-1]
 
 
 CONFOUNDS = {
