@@ -25,7 +25,6 @@ from asl_bids_app.bids.derivatives import write_json
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.workflows.store import load, save
 
-
 QUIET = "ASL_APP_QUIET_NIPYPE"
 """Set in the environment of the processes in which nipype is to be silent."""
 
