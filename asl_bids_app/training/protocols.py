@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from asl_bids_app.protocol import Protocol, Scheme, join
-from asl_bids_app.training.draws import chance, choose, log_uniform, uniform
+from asl_bids_app.training.draws import chance, choose, log_uniform, normal, uniform
 
 _CODE: Final = MappingProxyType({scheme: code for code, scheme in enumerate(Scheme)})
 
@@ -128,6 +128,18 @@ MOST_SLICE_TIME: Final = 1.5
 """Seconds by which a slice may be later than the first."""
 
 
+def _sub_boluses(valid: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Draw durations and delays of time-encoded PCASL: labels that follow each other."""
+    n = len(valid)
+    uneven = 0.35 * chance(generator, (n, 1), 0.5)
+    pieces = torch.exp(uneven * normal(generator, tuple(valid.shape))) * valid
+    total = uniform(generator, (n, 1), (1.5, 4.2))
+    pieces = (pieces / pieces.sum(1, keepdim=True) * total).clamp(min=0.05)
+    final = uniform(generator, (n, 1), (0.0, 1.0)) * chance(generator, (n, 1), 0.8)
+    counted = pieces * valid
+    return pieces, final + counted.flip(1).cumsum(1).flip(1) - counted
+
+
 def _part(scheme: Tensor, count: Tensor, width: int, generator: Generator) -> tuple[Tensor, ...]:
     """Draw delays, durations and repeats of one scheme's measurements, each (B, width)."""
     n = len(scheme)
@@ -167,22 +179,10 @@ def _part(scheme: Tensor, count: Tensor, width: int, generator: Generator) -> tu
     no_delay = varied & chance(generator, (n, 1), 0.4)
     delay = torch.where(no_delay, 0.1 * uniform(generator, (n, 1), (0.0, 1.0)).round(), delay)
 
-    # Time-encoded PCASL: sub-boluses that follow each other; the last ends at the last delay.
     encoded = (streaming & (count >= 3) & chance(generator, (n,), 0.15))[:, None]
-    pieces = (
-        torch.exp(
-            0.35
-            * chance(generator, (n, 1), 0.5)
-            * torch.randn((n, width), generator=generator, device=generator.device)
-        )
-        * valid
-    )
-    pieces = pieces / pieces.sum(1, keepdim=True) * uniform(generator, (n, 1), (1.5, 4.2))
-    pieces = pieces.clamp(min=0.05)
-    final = uniform(generator, (n, 1), (0.0, 1.0)) * chance(generator, (n, 1), 0.8)
-    later = (pieces * valid).flip(1).cumsum(1).flip(1) - pieces * valid
+    pieces, later = _sub_boluses(valid, generator)
     duration = torch.where(encoded, pieces, duration)
-    delay = torch.where(encoded, final + later, delay)
+    delay = torch.where(encoded, later, delay)
 
     repeats = log_uniform(generator, (n, 1), (1.0, 40.0)).expand(n, width)
     growing = chance(generator, (n, 1), 0.25)
