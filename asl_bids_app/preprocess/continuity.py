@@ -12,10 +12,12 @@ ARC_MM: Final = 50.0
 CONTRAST_MM: Final = 0.5
 """How far a registration across contrasts may be off: what was seen on real data between
 an M0 and background-suppressed delays."""
-STILLEST_MM: Final = 0.03
+STILLEST_MM: Final = 0.07
 """Least step from volume to volume that is believed."""
+JERK_MM: Final = 1.2
+"""A larger step is a movement, unless it comes back at every change between two contrasts."""
 CAUCHY: Final = 2.4
-"""Steps this many times the usual one begin to be taken for a jerk of the head."""
+"""Steps this many times the usual one count less and less."""
 _MM: Final = np.array([1.0] * 3 + [ARC_MM] * 3)
 
 
@@ -70,9 +72,10 @@ def steady_offsets(
 ) -> np.ndarray:
     """Correct the offsets between contrasts so that the head moves steadily in time.
 
-    Minimises ``sum_t rho(step_t) / s² + sum_g |offset_g - guess_g|² / c²`` with rho Cauchy's
-    (a jerk of the head stays one), s the usual step between neighbouring volumes of one
-    contrast and c the usual error of a registration across contrasts.
+    Minimises ``sum_t rho(step_t / s) + sum_g |offset_g - guess_g|² / c²``: s is the usual
+    step between neighbouring volumes of one contrast, c the usual error of a registration
+    across contrasts, rho Cauchy's. Jerks don't count: a step is one if it is large at the
+    guess and other changes between the same contrasts (three or more) don't repeat it.
 
     Parameters
     ----------
@@ -98,20 +101,33 @@ def steady_offsets(
     steps = np.diff(path[order] * _MM, axis=0)
     guess_mm = guess * _MM
     same = own[1:] == own[:-1]
-    within = np.sqrt((steps[same] ** 2).mean(axis=1))
-    usual = max(STILLEST_MM, 1.5 * float(np.median(within)) if within.size else 2 * STILLEST_MM)
+    within = np.linalg.norm(steps[same], axis=1)
+    usual = max(STILLEST_MM, float(np.median(within)) if within.size else 0.0)
 
     design = np.zeros((len(steps), count))
     design[np.arange(len(steps)), own[1:]] += 1
     design[np.arange(len(steps)), own[:-1]] -= 1
     free = [g for g in range(count) if g != main]
+    reduced = design[:, free]
     offsets = guess_mm - guess_mm[main]
     target = offsets[free].copy()
-    for _ in range(30):
-        size = np.sqrt(((steps + design @ offsets) ** 2).mean(axis=1))
-        weight = 1 / (1 + (size / (CAUCHY * usual)) ** 2) / usual**2
-        reduced = design[:, free]
+    steady = ~_jerks(steps + design @ offsets, own)
+    weight = steady / usual**2
+    for _ in range(20):
         normal = reduced.T @ (weight[:, None] * reduced) + np.eye(len(free)) / CONTRAST_MM**2
         right = -reduced.T @ (weight[:, None] * steps) + target / CONTRAST_MM**2
         offsets[free] = np.linalg.solve(normal, right)
+        size = np.linalg.norm(steps + design @ offsets, axis=1)
+        weight = steady / usual**2 / (1 + (size / (CAUCHY * usual)) ** 2)
     return offsets / _MM
+
+
+def _jerks(steps: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Say which steps (mm) from volume to volume are movements of the head for certain."""
+    kinds = np.stack([own[:-1], own[1:]], axis=1)
+    rest = steps.copy()
+    for kind in np.unique(kinds, axis=0):
+        members = (kinds == kind).all(axis=1)
+        if members.sum() >= 3:
+            rest[members] -= np.median(steps[members], axis=0)
+    return np.linalg.norm(rest, axis=1) > JERK_MM
