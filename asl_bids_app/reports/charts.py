@@ -200,9 +200,10 @@ def distributions(
     edges = np.linspace(*limits, 61)
     for tissue, colour, main, other in groups:
         for values, style in ((main, "-"), (other, "--")):
-            if values is None or not values.size:
+            finite = np.empty(0) if values is None else values[np.isfinite(values)]
+            if not finite.size:
                 continue
-            counts, _ = np.histogram(np.clip(values, *limits), edges)
+            counts, _ = np.histogram(np.clip(finite, *limits), edges)
             density = counts / counts.sum()
             name = f"{tissue}, {'main' if style == '-' else 'least squares'}"
             axes.stairs(

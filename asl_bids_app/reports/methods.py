@@ -72,7 +72,8 @@ def methods(record: Mapping[str, Any]) -> Methods:
         As runs write it; every key may be missing.
     """
     units = [unit for unit in record.get("units") or [] if isinstance(unit, Mapping)]
-    options = record.get("options") or {}
+    options = record.get("options")
+    options = options if isinstance(options, Mapping) else {}
     paragraphs = [_opening(record)]
     described: list[str] = []
     for unit in units:
@@ -221,7 +222,7 @@ def _kinetics(unit: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str
             told.append(f"{_NAMES[base]} ({scheme.rstrip(']')}) of {value:g}")
         elif base == "suppression" and value != 1:
             told.append(
-                f"a factor of {value:.3g} for background suppression ({scheme.rstrip(']')})"
+                f"a factor of {value:.4g} for background suppression ({scheme.rstrip(']')})"
             )
     several = any(len(set(run.get("post_labeling_delay") or [])) > 1 for run in runs)
     cited = "@buxton;@alsop;@woods" if several else "@buxton;@alsop"

@@ -95,7 +95,8 @@ def _page(
     return render(
         "participant.html",
         label=label,
-        record=record,
+        made_by=str(record.get("version") or __version__),
+        finished=str(record.get("finished") or "")[:16].replace("T", " "),
         status=status,
         verdict=_VERDICTS.get(status, ""),
         errors=errors,

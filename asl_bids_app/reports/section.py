@@ -73,6 +73,9 @@ def section(data: SeriesData, unit: Mapping[str, Any], budget: int) -> dict[str,
         "estimator": str(data.sidecar.get("EstimationMethod") or unit.get("estimator") or ""),
         "baseline": data.baseline,
         "unit": dict(unit),
+        "joint": bool(unit.get("joint")),
+        "seconds": dict(unit.get("timing") or {}),
+        "outputs": list(unit.get("outputs") or []),
         "runs": [run_facts(run) for run in unit.get("runs") or [] if isinstance(run, Mapping)],
         "measurements": data.measurements,
         "calibration": constant_rows(
@@ -91,6 +94,9 @@ def section(data: SeriesData, unit: Mapping[str, Any], budget: int) -> dict[str,
             if key in data.metrics and not np.isfinite(data.metrics[key])
         ],
     }
+    content |= dict.fromkeys(
+        ("timing", "motion", "m0", "delta_m", "maps", "distributions", "viewer")
+    )
     if data.measurements:
         content["timing"] = attempt("the timing diagram", lambda: charts.timing(data.measurements))
     if data.confounds:

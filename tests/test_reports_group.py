@@ -1,0 +1,133 @@
+"""The group level against tables worked out by hand."""
+
+import csv
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+import reports_example as example
+
+from asl_bids_app.bids.derivatives import perf_folder, write_json, write_table
+from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.errors import InputError
+from asl_bids_app.quality.definitions import columns
+from asl_bids_app.reports.cohort import modified_z, read_cohort
+from asl_bids_app.reports.group import write_group
+
+
+def add(output_dir, entities, values, *, estimator="ensemble", plausibility=(), status="complete"):
+    folder = perf_folder(output_dir, entities)
+    metrics = {name: math.nan for name, _, lsq in columns() if not lsq} | values
+    write_table(folder / OUTPUTS["quality"].name(entities), {k: [v] for k, v in metrics.items()})
+    write_json(
+        folder / (OUTPUTS["cbf"].name(entities).removesuffix(".nii.gz") + ".json"),
+        {
+            "EstimationMethod": estimator,
+            "Measurements": [{"Scheme": "PCASL"}, {"Scheme": "VSASL"}],
+        },
+    )
+    unit = {"entities": entities, "warnings": [], "plausibility": list(plausibility)}
+    example.write_record(output_dir, entities["sub"], [unit], status=status)
+    (output_dir / f"sub-{entities['sub']}.html").write_text("<title>report</title>")
+
+
+def rows_of(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
+def test_the_table_has_every_series_and_everyone_who_is_missing(tmp_path):
+    add(tmp_path, {"sub": "01", "ses": "a"}, {"cbf_mean_gm": 51.5, "fd_mean": 0.2})
+    add(tmp_path, {"sub": "02"}, {"cbf_mean_gm": 47.25}, estimator="bayes", status="partial")
+    example.write_record(
+        tmp_path, "03", status="failed", errors=[{"step": "input", "message": "MemoryError"}]
+    )
+    write_json(
+        tmp_path / "logs" / "run" / "run.json",
+        {"participants": [{"participant": "01"}, {"participant": "04"}]},
+    )
+    table, page = write_group(tmp_path)
+    rows = rows_of(table)
+    assert [row["participant_id"] for row in rows] == ["sub-01", "sub-02", "sub-03", "sub-04"]
+    assert [row["status"] for row in rows] == ["complete", "partial", "failed", "missing"]
+    assert rows[0]["session_id"] == "ses-a"
+    assert rows[1]["session_id"] == "n/a"
+    assert float(rows[0]["cbf_mean_gm"]) == 51.5
+    assert rows[0]["schemes"] == "PCASL+VSASL"
+    assert rows[1]["estimator"] == "bayes"
+    assert rows[2]["cbf_mean_gm"] == "n/a"
+    entries = json.loads(table.with_suffix(".json").read_text())
+    assert set(entries) == set(rows[0])
+    assert all(entry["Description"] for entry in entries.values())
+    text = page.read_text()
+    for words in ("sub-03", "sub-04", "ran out of memory", "1 of 4 participants are complete"):
+        assert words in text
+
+
+def test_outliers_are_those_of_the_textbook():
+    """Modified z score of a sample whose median is 10 and median absolute deviation 1."""
+    values = np.array([8.0, 9, 9, 10, 10, 11, 11, 12, 20])
+    z = modified_z(values)
+    assert np.median(values) == 10
+    assert z[-1] == pytest.approx(10 / 1.4826)
+    assert z[0] == pytest.approx(-2 / 1.4826)
+    assert modified_z(np.array([0.0] * 9 + [1.0]))[-1] == pytest.approx(1 / (1.2533 * 0.1))
+    assert not modified_z(np.ones(5)).any()
+    assert math.isnan(modified_z(np.array([1.0, np.nan, 2.0]))[1])
+
+
+def test_outliers_are_marked(tmp_path):
+    for i in range(10):
+        add(tmp_path, {"sub": f"{i:02d}"}, {"cbf_mean_gm": 50.0 + i % 3, "fd_mean": 0.1})
+    add(tmp_path, {"sub": "99"}, {"cbf_mean_gm": 120.0, "fd_mean": 0.1})
+    table, _ = write_group(tmp_path)
+    assert {r["participant_id"]: r["outlier_in"] for r in rows_of(table)} == {
+        **{f"sub-{i:02d}": "n/a" for i in range(10)},
+        "sub-99": "cbf_mean_gm",
+    }
+
+
+def test_one_participant_is_enough_and_has_no_outlier(tmp_path):
+    add(tmp_path, {"sub": "01"}, {"cbf_mean_gm": 500.0}, plausibility=["The mean CBF is 500."])
+    table, page = write_group(tmp_path)
+    assert len(rows_of(table)) == 1
+    assert rows_of(table)[0]["implausible"] == "1"
+    text = page.read_text()
+    assert "All 1 known participant is complete" in text
+    assert "The mean CBF is 500." in text
+    assert "sub-01.html#sub-01" in text
+
+
+def test_only_failures_still_give_a_page(tmp_path):
+    example.write_record(tmp_path, "01", status="no ASL", errors=[{"message": "found no ASL run"}])
+    table, page = write_group(tmp_path)
+    assert rows_of(table)[0]["status"] == "no ASL"
+    assert "no ASL" in page.read_text()
+
+
+def test_nothing_at_all_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="no derivatives"):
+        write_group(tmp_path)
+
+
+def test_a_folder_without_maps_is_missing(tmp_path):
+    (tmp_path / "sub-05" / "perf").mkdir(parents=True)
+    cohort = read_cohort(tmp_path)
+    assert [(item.participant, item.status) for item in cohort.absent] == [("05", "missing")]
+
+
+def test_five_hundred_are_fast(tmp_path):
+    rng = np.random.default_rng(0)
+    known = {name for name, _, _ in columns()}
+    for i in range(500):
+        values = dict.fromkeys(known, 0.0) | {
+            name: float(rng.normal(10, 1)) for name in ("cbf_mean_gm", "att_mean_gm", "qei")
+        }
+        add(tmp_path, {"sub": f"{i:03d}"}, values)
+    begun = time.process_time()
+    table, page = write_group(tmp_path)
+    assert time.process_time() - begun < 10
+    assert len(rows_of(table)) == 500
+    assert page.stat().st_size < 15e6

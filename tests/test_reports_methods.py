@@ -1,0 +1,176 @@
+"""Methods texts say what was done, with citations that exist; errors are told in plain words."""
+
+import re
+
+import pytest
+
+from asl_bids_app.errors import InputError
+from asl_bids_app.reports.explain import explain
+from asl_bids_app.reports.methods import methods, methods_text
+from asl_bids_app.reports.references import REFERENCES
+
+
+def quantity(value, unit="fraction"):
+    return {"Value": value, "Units": unit, "Source": "default", "Note": ""}
+
+
+def run(scheme="PCASL", **changes):
+    base = {
+        "path": "sub-01_asl.nii.gz",
+        "scheme": scheme,
+        "volumes": {"m0scan": 1, "control": 48, "label": 48},
+        "post_labeling_delay": [0.25, 0.5, 1.5],
+        "label_duration": [1.4, 1.4, 1.4],
+        "slice_time": [0.0, 1.07],
+        "m0": {"kind": "Included"},
+        "motion": "rigid, SimpleITK",
+    }
+    return base | changes
+
+
+def record(*runs, estimator="ensemble", options=None, **changes):
+    calibration = {
+        "t1_blood": quantity(1.65, "s"),
+        "t1_tissue": quantity(1.3, "s"),
+        "partition_coefficient": quantity(0.9, "mL/g"),
+        "labeling_efficiency[PCASL]": quantity(0.85),
+        "suppression[PCASL]": quantity(0.9025),
+    }
+    unit = {
+        "joint": len(runs) > 1,
+        "estimator": estimator,
+        "baseline": estimator != "least-squares",
+        "model": {"name": "posterior", "version": "1.2"} if estimator == "ensemble" else None,
+        "runs": list(runs),
+        "calibration": calibration,
+    }
+    return {"version": "0.1.0", "options": options or {}, "units": [unit]} | changes
+
+
+def test_the_text_has_the_numbers_of_the_data():
+    text = methods_text(record(run()))
+    for words in (
+        "asl-bids-app 0.1.0",
+        "pseudo-continuous",
+        "48 control volumes and 48 label volumes",
+        "0.25, 0.5 and 1.5 s",
+        "label duration of 1.4 s",
+        "within 1.07 s",
+        "T1 of arterial blood of 1.65 s",
+        "T1 of tissue of 1.3 s",
+        "0.9 mL/g",
+        "efficiency (PCASL) of 0.85",
+        "0.9025 for background suppression",
+        "posterior 1.2",
+        "M0 volumes of the series",
+        "least-squares",
+    ):
+        assert words in text, words
+    assert "None" not in text
+    assert not re.search(r"\bnan\b", text)
+
+
+def test_every_citation_is_in_the_list_and_nothing_else():
+    for estimator in ("ensemble", "bayes", "least-squares"):
+        found = methods(record(run(), run("VSASL"), estimator=estimator))
+        body = " ".join(found.paragraphs)
+        assert "[@" not in body
+        cited = {
+            part.strip()
+            for group in re.findall(r"\(([^()]*?, \d{4}[^()]*?)\)", body)
+            for part in group.split(";")
+        }
+        assert cited == {work.short for work in found.references}
+        assert ("Ronneberger" in body) == (estimator == "ensemble")
+
+
+def test_what_was_not_done_is_not_claimed():
+    text = methods_text(
+        record(
+            run(m0={"kind": "Separate"}, motion="none (--no-hmc)", slice_time=[0, 0]),
+            estimator="least-squares",
+            options={"hmc": False, "tissue": False},
+        )
+    )
+    assert "Head motion was not corrected" in text
+    assert "SimpleITK" not in text
+    assert "atlas" not in text
+    assert "Slices were read out" not in text
+    assert "neural" not in text
+    assert "a separate M0 scan" in text
+
+
+def test_schemes_are_told_apart_and_joined():
+    text = methods_text(record(run(), run("VSASL", label_duration=[None] * 3)))
+    assert "velocity-selective" in text
+    assert "quantified together" in text
+    assert "Wong et al., 2006" in text
+    assert "bolus duration" not in text  # nothing cuts it
+    pasl = methods_text(record(run("PASL", label_duration=[0.7])))
+    assert "bolus duration of 0.7 s" in pasl
+
+
+@pytest.mark.parametrize(
+    "empty", [{}, {"units": []}, {"units": [{}]}, {"units": [{"runs": [{}]}]}]
+)
+def test_an_empty_record_still_gives_a_text(empty):
+    assert "BIDS" in methods_text(empty)
+
+
+def test_equal_sessions_are_told_once():
+    one = record(run())
+    two = record(run())
+    two["units"] *= 2
+    assert methods_text(one) == methods_text(two)
+
+
+@pytest.mark.parametrize("work", REFERENCES.values(), ids=REFERENCES)
+def test_references_are_complete(work):
+    assert re.fullmatch(r"10\.\d{4,5}/\S+", work.doi)
+    year = re.search(r"\d{4}$", work.short)[0]
+    assert work.full.endswith(f"{year}.")
+    assert work.full.split()[0].rstrip(",") == work.short.split()[0].rstrip(",")
+
+
+def test_input_errors_keep_their_cure(tmp_path):
+    error = InputError("sub-01_asl.json", "PostLabelingDelay", "1800", "seconds", "divide by 1000")
+    told = explain({"unit": "sub-01", "step": "input", "message": str(error)}, tmp_path)
+    assert told.meaning == (
+        "sub-01_asl.json: PostLabelingDelay: the program found 1800, but needs seconds."
+    )
+    assert told.cure == "Divide by 1000."
+    assert told.where == "sub-01, reading the input"
+    bare = explain({"message": str(InputError("a.json", "X", "1", "2"))}, tmp_path)
+    assert "found 1" in bare.meaning
+    assert "a.json" in bare.cure
+
+
+@pytest.mark.parametrize(
+    ("message", "meaning"),
+    [
+        ("sub-07: found no ASL run, expected sub-07/**/perf/*_asl.nii[.gz].", "No ASL image"),
+        ("torch.OutOfMemoryError: CUDA out of memory.", "ran out of memory"),
+        ("OSError: [Errno 28] No space left on device", "disk is full"),
+        ("PermissionError: [Errno 13] Permission denied: '/x'", "could not be written"),
+        ("RuntimeError: CUDA error: invalid device", "graphics card"),
+        ("nibabel.filebasedimages.ImageFileError: x", "damaged"),
+        ("ZeroDivisionError: division by zero", "did not foresee"),
+        ("", "did not foresee"),
+    ],
+)
+def test_errors_have_a_meaning_and_a_cure(tmp_path, message, meaning):
+    told = explain({"message": message}, tmp_path)
+    assert meaning in told.meaning
+    assert told.cure
+
+
+def test_the_end_of_the_crash_file_is_shown(tmp_path):
+    path = tmp_path / "logs" / "run" / "crash" / "crash-1.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("\n".join(f"line {i}" for i in range(100)))
+    told = explain({"message": "x", "step": "motion0", "crash_file": str(path)}, tmp_path)
+    assert told.crash_file == "logs/run/crash/crash-1.txt"
+    assert told.traceback.startswith("line 60")
+    assert told.where == "head-motion correction"
+    gone = explain({"message": "x", "crash_file": "/nowhere/crash.txt"}, tmp_path)
+    assert gone.traceback == ""

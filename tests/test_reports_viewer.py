@@ -1,0 +1,112 @@
+"""What the viewer is given is the derivatives, to within the packing's precision."""
+
+import base64
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reports_example as example
+
+from asl_bids_app.reports.load import load_series
+from asl_bids_app.reports.mosaics import Scale
+from asl_bids_app.reports.viewer import MISSING, pack, quantise, stride_for
+
+SCALES = {"cbf": Scale(0, 100, "inferno", "mL/100 g/min"), "att": Scale(0, 3, "viridis", "s")}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("out")
+    brain = example.Brain(step=4)
+    example.write_series(folder, {"sub": "01"}, ("PCASL", "VSASL"), brain=brain, two_d=True)
+    return load_series(folder / "sub-01" / "perf", {"sub": "01"})
+
+
+def unpack(packed):
+    """As the page's script does, written apart from the package."""
+
+    def of(key, kind):
+        return np.frombuffer(gzip.decompress(base64.b64decode(packed[key])), kind)
+
+    mask = of("mask", np.uint8).reshape(packed["shape"]).astype(bool)
+    values = of("values", "<i2").reshape(len(packed["channels"]), packed["voxels"])
+    channels = {}
+    for channel, row in zip(packed["channels"], values, strict=True):
+        volume = np.full(mask.shape, np.nan)
+        volume[mask] = np.where(row == packed["missing"], np.nan, row * channel["scale"])
+        channels[channel["name"]] = volume
+    return mask, channels
+
+
+def test_every_channel_comes_back(data):
+    packed = json.loads(json.dumps(pack(data, SCALES, 10**8), allow_nan=False))
+    mask, channels = unpack(packed)
+    np.testing.assert_array_equal(mask, data.images["mask"] > 0)
+    for name in ("cbf", "att_sd", "lsq_cbf", "gm", "flags"):
+        source = data.images[name].astype(float)
+        np.testing.assert_allclose(
+            channels[name][mask], source[mask], atol=np.abs(source).max() * 2e-5
+        )
+    for i in range(12):
+        source = data.images["delta_m"][..., i]
+        np.testing.assert_allclose(
+            channels[f"delta_m{i}"][mask], source[mask], atol=np.abs(source).max() * 2e-5
+        )
+    # Both schemes share one slice timing, so it is stored once.
+    assert "time1" not in channels
+    np.testing.assert_allclose(channels["time0"][mask], data.slice_time[0][mask], atol=1e-4)
+    assert packed["measurements"][11]["duration"] is None
+    assert packed["measurements"][0]["duration"] == 1.8
+    assert packed["measurements"][11]["efficiency"] == pytest.approx(0.56)
+
+
+def test_the_start_is_a_voxel_of_the_brain(data):
+    packed = pack(data, SCALES, 10**8)
+    assert data.images["mask"][tuple(packed["start"])] > 0
+
+
+def test_a_small_budget_thins_the_voxels(data):
+    whole, thin = pack(data, SCALES, 10**8), pack(data, SCALES, 100_000)
+    assert whole["step"] == 1
+    assert thin["step"] > 1
+    assert len(json.dumps(thin)) < 130_000
+    mask, channels = unpack(thin)
+    step = thin["step"]
+    np.testing.assert_allclose(
+        channels["cbf"][mask], data.images["cbf"][::step, ::step][mask], atol=0.01
+    )
+    x, y, z = np.argwhere(mask)[0]
+    np.testing.assert_allclose(
+        np.array(thin["affine"]) @ [x, y, z, 1], data.affine @ [step * x, step * y, z, 1]
+    )
+
+
+def test_stride_keeps_the_estimate_under_the_budget():
+    assert stride_for(1000, 10, 10**6) == 1
+    step = stride_for(400_000, 50, 8_000_000)
+    assert 400_000 / step**2 * 50 * 2 * 1.3 <= 8_000_000
+
+
+def test_what_is_no_number_stays_none():
+    integers, scale = quantise(np.array([0.0, -2.0, np.nan, np.inf, 1.0]))
+    assert integers.tolist()[2:4] == [MISSING, MISSING]
+    assert integers[1] * scale == pytest.approx(-2)
+    assert quantise(np.zeros(3))[0].tolist() == [0, 0, 0]
+
+
+def test_without_measurements_there_is_no_viewer(data):
+    from dataclasses import replace
+
+    assert pack(replace(data, measurements=()), SCALES, 10**8) is None
+    images = {key: value for key, value in data.images.items() if key != "delta_m"}
+    assert pack(replace(data, images=images), SCALES, 10**8) is None
+
+
+def test_scripts_ask_for_nothing_outside():
+    folder = Path(example.__file__).parents[1] / "asl_bids_app" / "reports" / "templates"
+    for path in folder.glob("*.js"):
+        text = path.read_text()
+        for word in ("fetch(", "XMLHttpRequest", "http://", "https://", "import("):
+            assert word not in text, (path.name, word)
