@@ -42,17 +42,24 @@ from asl_bids_app.training.tissues import (
     tissue_codes,
 )
 
+_STROKES = (0.17, 0.58, 0.17, 0.08)
+"""Share of anterior, middle, posterior cerebral and vertebrobasilar strokes."""
+
 
 def _stroke(maps: Maps, area: Territories, generator: Generator) -> None:
     """Put an infarct, its penumbra and the delay of its territory into every map."""
     n, size = len(maps.cbf), maps.cbf.shape[-1]
-    artery = choose(generator, n, [0.17, 0.58, 0.17, 0.08])
-    share = area.share[torch.arange(n, device=artery.device), artery]
-    right = spread(chance(generator, (n,), 0.5), 2)
-    side = torch.where(right, area.right, 1 - area.right)
-    fed = share * side
-    centre = random_centre(maps.parenchyma * fed.clamp(min=0.05) * side, generator)
+    # Arteries that feed something in this slice, by how often strokes hit them.
+    sides = torch.stack([1 - area.right, area.right], 1)
+    fed = maps.parenchyma[:, None, None] * area.share[:, :, None] * sides[:, None]
+    often = torch.tensor(_STROKES, device=fed.device)[:, None] * (fed.sum((3, 4)) + 1e-3)
+    hit = torch.multinomial(often.flatten(1), 1, generator=generator)[:, 0]
+    sample = torch.arange(n, device=hit.device)
+    side = sides[sample, hit % 2]
+    centre = random_centre(fed.flatten(1, 2)[sample, hit], generator)
+    fed = area.share[sample, hit // 2] * side
     reach = log_uniform(generator, (n,), (12.0, 55.0))
+    reach = torch.maximum(reach, 2.2 * maps.voxel.mean(1))
     blob = draw_blobs(
         centre, reach[:, None] / maps.voxel, size, (0.3, 3.0), (0.05, 0.3), generator
     )
@@ -130,8 +137,11 @@ def _stenosis(maps: Maps, area: Territories, generator: Generator) -> None:
     """Delay the carotid's territories of one side, now and then of both."""
     n = len(maps.cbf)
 
-    right = spread(chance(generator, (n,), 0.5), 2)
-    side = torch.where(right, area.right, 1 - area.right)
+    anterior = area.share[:, MIDDLE] + area.share[:, ANTERIOR]
+    sides = torch.stack([1 - area.right, area.right], 1)
+    seen = (maps.parenchyma * anterior)[:, None] * sides
+    hit = torch.multinomial(seen.sum((2, 3)) + 1e-3, 1, generator=generator)[:, 0]
+    side = sides[torch.arange(n, device=hit.device), hit]
     other = spread(chance(generator, (n,), 0.2), 2) * maps.drawn(generator, (0.3, 1.0))
     side = torch.lerp(other.expand_as(side), torch.ones_like(side), side)
     # Collaterals often spare the anterior territory.

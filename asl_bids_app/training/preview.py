@@ -25,6 +25,8 @@ from asl_bids_app.training.simulate import simulate
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_LESIONS = ("blue", "orange", "green", "red", "purple", "brown", "pink", "cyan", "olive")
+_LESIONS = (*(f"tab:{name}" for name in _LESIONS), "gold")
 _BLOCKS = 2
 """Phantoms side by side."""
 _COLUMNS = ("tissue", "CBF (mL/100 g/min)", "ATT (s)", "early ΔM (%)", "late ΔM (%)")
@@ -89,9 +91,7 @@ def preview_sheet(
 
     # Air, then grey, white and fluid in greys, then the lesions in colours.
     palette = np.array([[0.0, 0.0, 0.0], [0.55, 0.55, 0.55], [0.85, 0.85, 0.85], [0.2, 0.3, 0.45]])
-    from matplotlib import colormaps
-
-    colours = ListedColormap([*palette, *colormaps["tab10"].colors][: len(TISSUES)])
+    colours = ListedColormap([*palette, *_LESIONS][: len(TISSUES)])
     rows, wide = -(-len(titles) // _BLOCKS), len(_COLUMNS) * _BLOCKS
     figure = Figure(figsize=(1.3 * wide, 1.45 * rows), layout="constrained")
     axes = figure.subplots(rows, wide, squeeze=False)

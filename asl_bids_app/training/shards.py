@@ -34,7 +34,7 @@ from asl_bids_app.training.phantoms import (
 )
 
 MANIFEST: Final = "manifest.json"
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Counts up whenever the same settings and seed would give other phantoms or other files."""
 
 
