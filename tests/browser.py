@@ -96,3 +96,10 @@ def screenshot(driver, path, *, whole=True):
         options["clip"] = {"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1}
     picture = driver.execute_cdp_cmd("Page.captureScreenshot", options)
     path.write_bytes(base64.b64decode(picture["data"]))
+
+
+def actions(driver):
+    """Return a chain of mouse and keyboard actions."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    return ActionChains(driver)
