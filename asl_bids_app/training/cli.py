@@ -172,7 +172,7 @@ def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--output-dir", type=Path, required=True, help="model folder to make")
     parser.add_argument("--name", help="name of the model (that of the configuration)")
     parser.add_argument("--model-version", default="1", help="version of the model (1)")
-    parser.add_argument("--no-onnx", dest="onnx", action="store_false", help="no ONNX files")
+    parser.add_argument("--onnx", type=Path, metavar="DIR", help="also write ONNX files there")
 
 
 def _pipeline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 
-from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.errors import InputError
 from asl_bids_app.training.config import RunConfig, load, presets
 
 log = logging.getLogger(__name__)
@@ -43,20 +43,14 @@ def preview(arguments: argparse.Namespace) -> int:
 
 def fit(arguments: argparse.Namespace) -> int:
     """Train members, one after the other in this process or several at a time."""
-    from asl_bids_app.training.launch import INTERRUPTED, run_together
+    from asl_bids_app.training.launch import INTERRUPTED
 
     config = _config(arguments)
     members = arguments.members or list(range(config.training.members))
     if len(members) > 1 and arguments.jobs > 1:
-        from asl_bids_app.training.pipeline import fit_words
+        from asl_bids_app.training.pipeline import fit_together
 
-        commands = {f"fit_{m}": fit_words(arguments, [m]) for m in members}
-        codes = run_together(commands, arguments.jobs, arguments.output_dir / "logs")
-        failed = [name for name, code in codes.items() if code not in (0, INTERRUPTED)]
-        if failed:
-            logs = arguments.output_dir / "logs"
-            raise AslAppError(f"{', '.join(failed)} failed; see {logs}/{failed[0]}.log")
-        return max(codes.values())
+        return fit_together(arguments, members, arguments.jobs)
     from asl_bids_app.training.fit import FitOptions, fit_member
 
     options = FitOptions(

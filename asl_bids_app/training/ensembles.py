@@ -1,21 +1,20 @@
-"""The trained members of a run as one estimator of simulated slices."""
+"""The trained members of a run as one estimator of simulated slices, as the app uses them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from asl_bids_app.errors import InputError
+from asl_bids_app.estimators.ensemble import Ensemble
+from asl_bids_app.models.store import load_model
 from asl_bids_app.observation import Observation
 from asl_bids_app.training.baselines import Maps
-from asl_bids_app.training.members import build_member
 from asl_bids_app.training.run_folder import RunFolder, load_member, trained_members
 
 
 class RunEnsemble:
-    """All members of a run folder.
+    """All members of a run folder, flips included, without calibrated uncertainties.
 
     Parameters
     ----------
@@ -38,30 +37,14 @@ class RunEnsemble:
 
     def __init__(self, root: Path, device: str) -> None:
         folder = RunFolder(root)
-        config = folder.read_config()
         self.members = trained_members(folder)
-        if not self.members:
-            raise InputError(
-                root, "trained_models", "no weights", "members trained by asl-train fit"
-            )
-        self.networks: list[nn.Module] = []
-        self.complete = len(self.members) == config.training.members
-        for member in self.members:
-            content = load_member(folder.model(member))
-            network = build_member(config)
-            network.load_state_dict(content["model_state_dict"])
-            self.networks.append(network.to(device).eval())
-            self.complete &= bool(content["complete"])
+        wanted = folder.read_config().training.members
+        self.complete = len(self.members) == wanted and all(
+            load_member(folder.model(member))["complete"] for member in self.members
+        )
+        self._ensemble = Ensemble(load_model(root), device=device)
 
     @torch.no_grad()
     def __call__(self, observation: Observation) -> Maps:
         """Return the mean of the members, and the sds by noise and by disagreement together."""
-        found = [network(observation) for network in self.networks]
-        means, sds = [], []
-        for name in ("cbf", "att"):
-            values = torch.stack([getattr(estimate, name) for estimate in found])
-            log_sd = torch.stack([getattr(estimate, f"{name}_log_sd") for estimate in found])
-            variance = log_sd.mul(2).exp().mean(0) + values.var(0, unbiased=False)
-            means.append(values.mean(0))
-            sds.append(variance.sqrt() * observation.mask)
-        return Maps(*means, *sds)
+        return Maps(*self._ensemble._estimate_all(observation)[:4])

@@ -36,7 +36,7 @@ from asl_bids_app.training.dataset import (
 )
 from asl_bids_app.training.files import seed_of, write_json
 from asl_bids_app.training.lightning_module import MemberModule
-from asl_bids_app.training.members import build_member, start_from
+from asl_bids_app.training.members import build_member, core_of, start_from
 from asl_bids_app.training.run_folder import (
     NormStats,
     RunFolder,
@@ -160,7 +160,7 @@ def fit_member(
     if not 0 <= member < config.training.members:
         raise InputError("--members", "", str(member), f"0 to {config.training.members - 1}")
     train = PhantomStore(dataset / "train")
-    prepare_run(config, train, folder, dataset)
+    stats = prepare_run(config, train, folder, dataset)
     steps = config.steps
     done = folder.model(member)
     if done.is_file() and load_member(done)["complete"]:
@@ -172,7 +172,7 @@ def fit_member(
         torch.set_num_threads(options.threads)
 
     torch.manual_seed(seed_of(config.seed, "weights", member))
-    network = build_member(config)
+    network = build_member(config, stats)
     checkpoint = folder.checkpoint(member)
     resume = checkpoint.is_file()
     if options.init_from is not None and not resume:
@@ -266,7 +266,7 @@ class _Keeper(Callback):
         # goes to zero, and the best of many noisy validations is chosen by luck.
         if trainer.is_global_zero and (better or not self.config.training.early_stopping_patience):
             module = self.averaging.average() if self.averaging else pl_module
-            self._save(module.network, step, metrics)
+            self._save(core_of(module.network), step, metrics)
 
     def _save(self, network: torch.nn.Module, step: int, metrics: dict[str, float]) -> None:
         save_member(

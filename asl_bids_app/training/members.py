@@ -10,15 +10,38 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.training.run_folder import RunFolder, load_member
+from asl_bids_app.training.run_folder import NormStats, RunFolder, load_member
 from asl_bids_app.training.schema import plain
 
 if TYPE_CHECKING:
+    from asl_bids_app.networks.spatial import Standardisation
     from asl_bids_app.training.config import RunConfig
 
 
-def build_member(config: RunConfig) -> nn.Module:
-    """Build the network of a run with fresh weights.
+def standardisation(config: RunConfig, stats: NormStats) -> Standardisation:
+    """Return how signals enter a network of a fixed protocol and how its answers are read."""
+    from asl_bids_app.networks.spatial import Standardisation
+
+    return Standardisation(
+        scale=config.signal.global_scale_factor,
+        cbf_mean=stats.y_mean_cbf,
+        cbf_sd=stats.y_std_cbf,
+        # The one documented file that keeps milliseconds.
+        att_mean=stats.y_mean_att / 1000,
+        att_sd=stats.y_std_att / 1000,
+        per_slice=config.signal.normalization_mode == "per_slice",
+    )
+
+
+def core_of(member: nn.Module) -> nn.Module:
+    """Return the network itself, without what lets it take an `Observation`."""
+    from asl_bids_app.networks.spatial import ChannelNetwork
+
+    return member.network if isinstance(member, ChannelNetwork) else member
+
+
+def build_member(config: RunConfig, stats: NormStats) -> nn.Module:
+    """Build the network of a run with fresh weights; it maps an `Observation` to an `Estimate`.
 
     Raises
     ------
@@ -40,18 +63,23 @@ def build_member(config: RunConfig) -> nn.Module:
                 f"did you mean {close[0]}" if close else "",
             )
     try:
-        return network(**plain(config.network.arguments))
+        made = network(**plain(config.network.arguments))
     except (TypeError, ValueError) as error:
         raise InputError("config", "network.arguments", str(error), config.network.name) from error
+    if config.network.name == "PosteriorASLNet":
+        return made
+    from asl_bids_app.networks.spatial import ChannelNetwork
+
+    return ChannelNetwork(made, standardisation(config, stats))
 
 
-def start_from(network: nn.Module, source: Path, member: int) -> None:
+def start_from(module: nn.Module, source: Path, member: int) -> None:
     """Give a network the weights of an earlier training.
 
     Parameters
     ----------
-    network
-        Changed in place.
+    module
+        Of `build_member`; changed in place.
     source
         A member's ``.pt`` file or a run folder, of which the same member is taken.
     member
@@ -63,6 +91,7 @@ def start_from(network: nn.Module, source: Path, member: int) -> None:
         If the weights are missing or of another network.
     """
     path = RunFolder(source).model(member) if source.is_dir() else source
+    network = core_of(module)
     state = load_member(path)["model_state_dict"]
     own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}

@@ -64,7 +64,7 @@ def speed_up(network: nn.Module, device: str, precision: str, compiled: str) -> 
     Parameters
     ----------
     network
-        Its method ``corrections`` is the trunk, or the whole of it if there is none.
+        Of `asl_bids_app.training.members.build_member`.
     device
         ``cpu``, ``cuda`` or ``mps``.
     precision
@@ -72,22 +72,22 @@ def speed_up(network: nn.Module, device: str, precision: str, compiled: str) -> 
     compiled
         ``auto``, ``always`` or ``never``.
     """
-    name = "corrections" if hasattr(network, "corrections") else "forward"
-    plain: Callable[[Tensor], Tensor] = getattr(network, name)
+    plain: Callable[[Tensor], Tensor] = network.corrections
     half = wants_bfloat16(precision, device)
     use = plain
     if wants_compile(compiled, device):
         use = _guarded(torch.compile(plain, dynamic=False), plain, must=compiled == "always")
-    log.info(
-        "trunk: %s, %s", "compiled" if use is not plain else "eager", "bf16" if half else "fp32"
-    )
+    how = "compiled" if use is not plain else "not compiled"
+    log.info("trunk: %s, %s", how, "bfloat16" if half else "float32")
 
     def trunk(x: Tensor) -> Tensor:
         with torch.autocast(device, torch.bfloat16, enabled=half):
-            return use(x)
+            answer = use(x)
+        # What follows turns it into units, for which bfloat16 is too coarse.
+        return answer.float()
 
     # An attribute of the instance hides the method of the class.
-    network.__dict__[name] = trunk
+    network.__dict__["corrections"] = trunk
 
 
 def _guarded(

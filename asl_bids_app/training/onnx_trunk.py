@@ -1,0 +1,23 @@
+"""The learned part of a member as a module of its own, for export."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Trunk(nn.Module):
+    """One tensor in, one out.
+
+    Parameters
+    ----------
+    member
+        Of `asl_bids_app.models.store.load_model`.
+    """
+
+    def __init__(self, member: nn.Module) -> None:
+        super().__init__()
+        self.member = member
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the corrections (B, 4, H, W) of maps (B, C, H, W)."""
+        return self.member.corrections(maps)
