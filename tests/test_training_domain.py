@@ -259,14 +259,16 @@ def _slice_times(schedule):
 
 def test_time_encoded_boluses_follow_each_other(schedule):
     """Each sub-bolus ends where the next begins: delay_k = delay_k+1 + duration_k+1."""
-    chained = 0
+    chained = uneven = 0
     for b in range(len(schedule.valid)):
         keep = schedule.valid[b] & (schedule.scheme[b] == 0)
         delay, duration = schedule.delay[b][keep], schedule.label_duration[b][keep]
         if len(delay) >= 3 and torch.allclose(delay[:-1], delay[1:] + duration[1:], atol=1e-4):
             chained += 1
+            uneven += float(duration.std()) > 0.03
             assert float(duration.sum()) < 4.8
     assert chained > 40
+    assert uneven > 20
 
 
 # What scanners really did: the five examples of BIDS, and the data of the tests.
