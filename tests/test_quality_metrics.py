@@ -139,15 +139,16 @@ def test_qei_formula_by_hand():
 
 
 def test_qei_against_an_independent_computation():
-    from nibabel import Nifti1Image
-    from nilearn.image import smooth_img
-
     rng = np.random.default_rng(5)
     data = example()
     cbf = np.where(data.mask, data.cbf + rng.normal(0, 25, SHAPE), 0)
     found = quality_evaluation_index(cbf, data.mask, data.gm, data.wm, data.csf, AFFINE)
 
-    smooth = smooth_img(Nifti1Image(cbf, AFFINE), 5.0).get_fdata()
+    smooth = cbf
+    for axis, voxel in enumerate((4.0, 4.0, 5.0)):  # a Gaussian whose half width is 5 mm
+        distance = voxel * np.arange(-6, 7)
+        weights = 2.0 ** -((distance / 2.5) ** 2)
+        smooth = np.apply_along_axis(np.convolve, axis, smooth, weights / weights.sum(), "same")
     tissues = [smooth[p > 0.7] for p in (data.gm, data.wm, data.csf)]
     freedom = [t.size - 1 for t in tissues]
     pooled = sum(f * np.var(t, ddof=1) for f, t in zip(freedom, tissues, strict=True))
