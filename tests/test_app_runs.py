@@ -95,7 +95,7 @@ def test_runs_on_other_grids_are_brought_together(tmp_path):
         scheme="VSASL",
         noise=2e-5,
         shape=(32, 32, 15),
-        zooms=(3, 3, 4),
+        zooms=(4.5, 4.5, 6.7),
         slice_step=0.03,
     )
     assert go(dataset.root, tmp_path / "out") == 0
