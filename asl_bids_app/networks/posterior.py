@@ -78,9 +78,13 @@ class PosteriorASLNet(nn.Module):
 
     def forward(self, observation: Observation) -> Estimate:
         """Estimate CBF and ATT with their uncertainty in the mask of a batch of slices."""
-        posterior = voxel_posterior(observation, self.grid)
-        maps = self.input_maps(posterior, observation.mask)
+        posterior, maps = self.prepare(observation)
         return self.correct(posterior, self.corrections(maps), observation.mask)
+
+    def prepare(self, observation: Observation) -> tuple[VoxelPosterior, Tensor]:
+        """Return what needs no weights: the voxelwise posterior and the U-Net's input."""
+        posterior = voxel_posterior(observation, self.grid)
+        return posterior, self.input_maps(posterior, observation.mask)
 
     def input_maps(self, posterior: VoxelPosterior, mask: Tensor) -> Tensor:
         """Turn a voxelwise posterior into the U-Net's input (B, in_channels, H, W).

@@ -9,6 +9,7 @@ trunk's alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -156,27 +157,33 @@ class ChannelNetwork(nn.Module):
 
     def forward(self, observation: Observation) -> Estimate:
         """Estimate CBF and ATT in the mask of a batch of slices."""
-        inside = observation.mask.to(observation.delta_m)
-        return self.read(self.network(self.input_maps(observation)), inside)
+        _, maps = self.prepare(observation)
+        return self.correct(None, self.corrections(maps), observation.mask)
 
-    def input_maps(self, observation: Observation) -> Tensor:
-        """Turn ΔM/M0 into the network's input (B, n, H, W)."""
+    def prepare(self, observation: Observation) -> tuple[None, Tensor]:
+        """Return nothing, and the network's input (B, n, H, W): scaled ΔM/M0."""
         mask = observation.mask.unsqueeze(1)
         percent = 100 * observation.delta_m * mask
-        if self.standardisation.per_slice:
-            count = (mask.sum((1, 2, 3), keepdim=True) * percent.shape[1]).clamp(min=2)
-            mean = percent.sum((1, 2, 3), keepdim=True) / count
-            off = (percent - mean) * mask
-            return off / (off.square().sum((1, 2, 3), keepdim=True) / count).sqrt().clamp(min=1e-6)
-        return self.standardisation.scale * percent
+        if not self.standardisation.per_slice:
+            return None, self.standardisation.scale * percent
+        axes = (1, 2, 3)
+        count = (mask.sum(axes, keepdim=True) * percent.shape[1]).clamp(min=2)
+        off = (percent - percent.sum(axes, keepdim=True) / count) * mask
+        sd = (off.square().sum(axes, keepdim=True) / count).sqrt()
+        return None, off / sd.clamp(min=1e-6)
 
-    def read(self, answer: Sequence[Tensor], inside: Tensor) -> Estimate:
-        """Turn standardised answers (B, 1, H, W) into units, zero outside the mask."""
+    def corrections(self, maps: Tensor) -> Tensor:
+        """Return the network's standardised answers as one tensor (B, 4, H, W)."""
+        return torch.cat(self.network(maps), 1)
+
+    def correct(self, _context: None, corrections: Tensor, mask: Tensor) -> Estimate:
+        """Turn standardised answers (B, 4, H, W) into units, zero outside the mask."""
         scale = self.standardisation
-        cbf, att, cbf_logvar, att_logvar = (each.squeeze(1).to(inside) for each in answer)
+        cbf, att, cbf_logvar, att_logvar = corrections.unbind(1)
+        inside = mask.to(corrections)
         return Estimate(
             (scale.cbf_mean + scale.cbf_sd * cbf) * inside,
             (scale.att_mean + scale.att_sd * att) * inside,
-            (0.5 * cbf_logvar + torch.tensor(scale.cbf_sd).log()) * inside,
-            (0.5 * att_logvar + torch.tensor(scale.att_sd).log()) * inside,
+            (0.5 * cbf_logvar + math.log(scale.cbf_sd)) * inside,
+            (0.5 * att_logvar + math.log(scale.att_sd)) * inside,
         )

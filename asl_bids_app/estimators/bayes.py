@@ -1,0 +1,102 @@
+"""The voxelwise posterior: mean and standard deviation of CBF and ATT under broad priors.
+
+It serves any protocol, one of a single delay too: there ATT stays near its prior and its
+standard deviation says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from asl_bids_app.estimators.base import Flag, ParameterMaps
+from asl_bids_app.estimators.least_squares import residual
+from asl_bids_app.estimators.noise import noise_level
+from asl_bids_app.networks.analytic import PosteriorGrid, VoxelPosterior, voxel_posterior
+from asl_bids_app.observation import Observation, observe
+from asl_bids_app.series import Series
+
+_OPEN = 0.9
+"""Part of the prior's sd that is left of ATT's from which the data don't determine it."""
+
+
+def observe_usable(series: Series) -> tuple[Observation, Tensor]:
+    """Observe a series; voxels without signal carry no information.
+
+    Returns
+    -------
+    observation : Observation
+    failed : Tensor of bool, shape (n_slices, H, W)
+        Voxels of the mask whose signal is 0 in every measurement.
+    """
+    observation = observe(series, noise_level(series))
+    failed = (observation.delta_m == 0).all(1) & observation.mask
+    noise = observation.noise_sd.masked_fill(failed.unsqueeze(1), torch.inf)
+    return replace(observation, noise_sd=noise), failed
+
+
+def prior_att_sd(grid: PosteriorGrid) -> float:
+    """Return the standard deviation of the prior of ATT, cut to the grid, in seconds."""
+    att = grid.att
+    weight = (grid.log_prior(att) + grid.spacing(att).log()).softmax(0)
+    mean = (weight * att).sum()
+    return float((weight * (att - mean).square()).sum().sqrt())
+
+
+def open_att(posterior: VoxelPosterior, mask: Tensor, grid: PosteriorGrid) -> Tensor:
+    """Find the voxels whose own data hardly narrow the prior of ATT; bool, (B, H, W)."""
+    return mask & (posterior.att_sd > _OPEN * prior_att_sd(grid))
+
+
+class Bayes:
+    """The voxelwise posterior as an estimator.
+
+    Parameters
+    ----------
+    grid
+        Priors and the grid over ATT.
+    """
+
+    name = "bayes"
+
+    def __init__(self, grid: PosteriorGrid | None = None) -> None:
+        self.grid = grid or PosteriorGrid()
+
+    @torch.no_grad()
+    def fit(self, series: Series) -> ParameterMaps:
+        """Estimate CBF and ATT inside the mask of a series."""
+        observation, failed = observe_usable(series)
+        posterior = voxel_posterior(observation, self.grid)
+        cbf = posterior.cbf.masked_fill(failed, 0.0)
+        reach = self.grid.spacing(self.grid.att[[0, -1]]).to(cbf)
+        at_bound = (posterior.att < self.grid.att_min + reach[0]) | (
+            posterior.att > self.grid.att_max - reach[1]
+        )
+        flags = flag_bits(
+            {
+                Flag.ATT_AT_BOUND: at_bound & observation.mask & ~failed,
+                Flag.FAILED: failed,
+                Flag.ATT_UNIDENTIFIABLE: open_att(posterior, observation.mask, self.grid)
+                & ~failed,
+            }
+        )
+        left_over = residual(observation, cbf, posterior.att)
+        return ParameterMaps(
+            cbf,
+            posterior.att,
+            posterior.cbf_sd,
+            posterior.att_sd,
+            left_over,
+            flags,
+            self.name,
+        )
+
+
+def flag_bits(flags: dict[Flag, Tensor]) -> Tensor:
+    """Pack masks into the bits of `Flag`, uint8."""
+    packed = torch.zeros_like(next(iter(flags.values())), dtype=torch.uint8)
+    for bit, where in flags.items():
+        packed |= where.to(torch.uint8) * int(bit)
+    return packed

@@ -1,0 +1,272 @@
+"""The default estimator: the mean of several networks, with a calibrated error bar."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from asl_bids_app.errors import InputError
+from asl_bids_app.estimators.base import Flag, ParameterMaps
+from asl_bids_app.estimators.bayes import flag_bits, observe_usable, open_att
+from asl_bids_app.estimators.least_squares import residual
+from asl_bids_app.estimators.uncertainty import calibration_factor, total_variance
+from asl_bids_app.networks.analytic import PosteriorGrid, VoxelPosterior, voxel_posterior
+from asl_bids_app.observation import Observation
+from asl_bids_app.series import Series
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from asl_bids_app.models.store import Model
+
+LOG = logging.getLogger(__name__)
+
+_MULTIPLE: Final = 8
+"""The networks halve a slice three times."""
+_FLIPS: Final = ((), (-1,), (-2,), (-2, -1))
+
+
+def find_device(wanted: str) -> torch.device:
+    """Return the device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises
+    ------
+    InputError
+        If this machine doesn't have it.
+    """
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if wanted == "auto":
+        return torch.device("cuda" if has_cuda else "mps" if has_mps else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise InputError(
+            "command line", "--device", wanted, "auto, cpu, cuda, cuda:N or mps"
+        ) from error
+    there = {
+        "cpu": True,
+        "mps": has_mps,
+        "cuda": has_cuda and (device.index or 0) < torch.cuda.device_count(),
+    }
+    if not there.get(device.type, False):
+        raise InputError(
+            "command line", "--device", wanted, "a device of this machine", "give --device auto"
+        )
+    return device
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out, on any device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
+
+
+def brain_box(mask: Tensor, multiple: int = _MULTIPLE) -> tuple[slice, slice]:
+    """Return the rows and columns that hold the mask of all slices, grown to a multiple.
+
+    Parameters
+    ----------
+    mask : Tensor of bool, shape (n_slices, H, W)
+        With at least one voxel.
+    multiple
+        Of which height and width are made one, as far as the slice reaches.
+    """
+    there = mask.any(0)
+    rows, columns = (there.any(axis).nonzero().flatten() for axis in (1, 0))
+    return (
+        _span(int(rows[0]), int(rows[-1]) + 1, mask.shape[1], multiple),
+        _span(int(columns[0]), int(columns[-1]) + 1, mask.shape[2], multiple),
+    )
+
+
+def _span(first: int, last: int, size: int, multiple: int) -> slice:
+    length = min(size, last - first + -(last - first) % multiple)
+    first = min(max(0, first - (length - (last - first)) // 2), size - length)
+    return slice(first, first + length)
+
+
+def crop(observation: Observation, rows: slice, columns: slice) -> Observation:
+    """Cut a rectangle out of every slice."""
+    noise = observation.noise_sd
+    return replace(
+        observation,
+        delta_m=observation.delta_m[..., rows, columns],
+        noise_sd=noise[..., rows, columns] if noise.shape[-1] > 1 else noise,
+        mask=observation.mask[..., rows, columns],
+    )
+
+
+def select(observation: Observation, order: list[int]) -> Observation:
+    """Put some of the measurements into an order."""
+    per_measurement = {"delta_m", "noise_sd", "arrival", "delay", "label_duration", "efficiency"}
+    return replace(
+        observation,
+        **{
+            f.name: getattr(observation, f.name)[:, order]
+            for f in fields(Observation)
+            if f.name in per_measurement
+        },
+    )
+
+
+class Ensemble:
+    """The mean of the members of a model.
+
+    Total variance is the mean of the members' variances plus the variance between members,
+    calibrated by the model's table.
+
+    Parameters
+    ----------
+    model
+        Of `asl_bids_app.models.store.load_model`.
+    tta
+        Also estimate from the flipped slices, and take the mean.
+    device
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    batch_size
+        Slices at a time. Memory that runs out halves it; on a GPU, if one slice is too much,
+        the CPU takes over.
+
+    Raises
+    ------
+    InputError
+        If this machine doesn't have the device.
+    """
+
+    name = "ensemble"
+
+    def __init__(
+        self, model: Model, tta: bool = True, device: str = "auto", batch_size: int = 16
+    ) -> None:
+        if batch_size < 1:
+            raise InputError("command line", "--batch-size", str(batch_size), "1 or more")
+        self.model = model
+        self.tta = tta
+        self.device = find_device(device)
+        self.batch_size = batch_size
+        self.grid: PosteriorGrid = getattr(model.members[0], "grid", PosteriorGrid())
+
+    @torch.no_grad()
+    def fit(self, series: Series) -> ParameterMaps:
+        """Estimate CBF and ATT inside the mask of a series.
+
+        Raises
+        ------
+        InputError
+            If the model is of a fixed protocol and the series of another.
+        """
+        from asl_bids_app.models.domain import channel_order
+
+        order = channel_order(self.model.spec, series) if self.model.spec.channels else None
+        observation, failed = observe_usable(series)
+        maps = torch.zeros(6, *observation.mask.shape).to(observation.delta_m)
+        filled = observation.mask.flatten(1).any(1).nonzero().flatten()
+        if len(filled):
+            rows, columns = brain_box(observation.mask)
+            inner = crop(observation[filled], rows, columns)
+            inner = inner if order is None else select(inner, order)
+            maps[:, filled, rows, columns] = self._estimate_all(inner).to(maps)
+        cbf, att, cbf_sd, att_sd, noise, undetermined = maps
+        table = self.model.spec.calibration
+        if table:
+            cbf_sd = cbf_sd * calibration_factor(table, "cbf", noise, cbf)
+            att_sd = att_sd * calibration_factor(table, "att", noise, cbf)
+        cbf = cbf.masked_fill(failed, 0.0)
+        flags = {
+            Flag.ATT_AT_BOUND: observation.mask
+            & ((att <= self.grid.att_min) | (att >= self.grid.att_max)),
+            Flag.FAILED: failed,
+            Flag.ATT_UNIDENTIFIABLE: (undetermined > 0) & ~failed,
+        }
+        left_over = residual(observation, cbf, att)
+        return ParameterMaps(cbf, att, cbf_sd, att_sd, left_over, flag_bits(flags), self.name)
+
+    def _estimate_all(self, observation: Observation) -> Tensor:
+        """Estimate in batches, smaller ones and at last on the CPU where memory runs out."""
+        device, size = self.device, min(self.batch_size, len(observation))
+        done: list[Tensor] = []
+        start = 0
+        members = self._members(device)
+        while start < len(observation):
+            try:
+                part = self._estimate(observation[start : start + size], members, device)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if device.type == "cuda":
+                    torch.cuda.empty_cache()
+                if size > 1:
+                    size = -(-size // 2)
+                    LOG.warning("%s ran out of memory: %d slices at a time", device, size)
+                elif device.type != "cpu":
+                    LOG.warning("%s hasn't enough memory for one slice: going on by CPU", device)
+                    device, size = torch.device("cpu"), min(self.batch_size, len(observation))
+                    members = self._members(device)
+                else:
+                    raise
+                continue
+            done.append(part.to(observation.delta_m))
+            start += size
+        return torch.cat(done, 1)
+
+    def _members(self, device: torch.device) -> list[nn.Module]:
+        if device.type == "cpu":
+            return list(self.model.members)
+        # The store keeps the members for the whole process: theirs stay where they are.
+        return [copy.deepcopy(member).to(device) for member in self.model.members]
+
+    def _estimate(
+        self, observation: Observation, members: Sequence[nn.Module], device: torch.device
+    ) -> Tensor:
+        """Return cbf, att, their sds, the posterior sd of CBF and open ATT, (6, B, H, W)."""
+        # Apple's GPUs have no double precision, which the analytic layer may need.
+        early = torch.device("cpu") if device.type == "mps" else device
+        observation = observation.to(early)
+        context, maps = members[0].prepare(observation)
+        posterior = (
+            context
+            if isinstance(context, VoxelPosterior)
+            else voxel_posterior(observation, self.grid)
+        )
+        mask, maps = observation.mask.to(device), maps.to(device)
+        if isinstance(context, VoxelPosterior):
+            context = VoxelPosterior(
+                **{f.name: getattr(context, f.name).to(device) for f in fields(VoxelPosterior)}
+            )
+        found = torch.stack([self._member(member, context, maps, mask) for member in members])
+        cbf, cbf_variance = total_variance(found[:, 0], found[:, 2])
+        att, att_variance = total_variance(found[:, 1], found[:, 3])
+        undetermined = _pooled(open_att(posterior, observation.mask, self.grid), observation.mask)
+        extra = [posterior.cbf_sd.to(device), undetermined.to(cbf)]
+        return torch.stack([cbf, att, cbf_variance.sqrt(), att_variance.sqrt(), *extra])
+
+    def _member(
+        self, member: nn.Module, context: VoxelPosterior | None, maps: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Return cbf, att and their variances by one member, flips averaged, (4, B, H, W)."""
+        estimates = []
+        for axes in _FLIPS if self.tta else _FLIPS[:1]:
+            answer = member.corrections(maps.flip(axes)).flip(axes)
+            estimate = member.correct(context, answer, mask)
+            variances = [
+                torch.exp(2 * log_sd) * mask
+                for log_sd in (estimate.cbf_log_sd, estimate.att_log_sd)
+            ]
+            estimates.append(torch.stack([estimate.cbf, estimate.att, *variances]))
+        return torch.stack(estimates).mean(0)
+
+
+def _pooled(undetermined: Tensor, mask: Tensor) -> Tensor:
+    """Keep only what is undetermined all around: elsewhere the neighbours tell."""
+    around = functional.avg_pool2d(undetermined.unsqueeze(1).float(), 5, 1, 2)
+    inside = functional.avg_pool2d(mask.unsqueeze(1).float(), 5, 1, 2)
+    return mask & (around > 0.9 * inside).squeeze(1)

@@ -1,0 +1,189 @@
+"""Whether the data of a series lie inside what a model was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import torch
+
+from asl_bids_app.errors import InputError
+from asl_bids_app.models.spec import Channel, ModelSpec, Range, TrainingDomain
+from asl_bids_app.series import Series
+
+_DELAY_TOLERANCE: Final = 0.03
+"""Seconds by which a measurement may differ from the channel that it is put into."""
+_DURATION_TOLERANCE: Final = 0.06
+"""The same for the label duration, relative."""
+_SNR_SLACK: Final = 1.25
+"""The noise of a series is an estimate: beyond so much of the range only it is told."""
+
+
+def domain_warnings(spec: ModelSpec, series: Series) -> tuple[str, ...]:
+    """Say in which respects a series lies outside the training domain of a model.
+
+    Parameters
+    ----------
+    spec
+        Of the model.
+    series
+        What is to be estimated.
+
+    Returns
+    -------
+    tuple of str
+        A sentence for each; empty if the series lies inside.
+    """
+    domain = spec.domain
+    if domain is None:
+        return (f"model {spec.name}: its training domain isn't recorded",)
+    found = [*_acquisition(domain, series), *_physics(domain, series)]
+    found += _noise(domain, series)
+    return tuple(f"outside the training domain of model {spec.name}: {each}" for each in found)
+
+
+def _span(low: float, high: float, unit: str) -> str:
+    unit = f" {unit}" if unit else ""
+    if high == float("inf"):
+        return f"{low:.4g}{unit} and more" if low < high else "no cut"
+    if abs(high - low) < 1e-6:
+        return f"{low:.4g}{unit}"
+    return f"{low:.4g} to {high:.4g}{unit}"
+
+
+def _compare(what: str, low: float, high: float, trained: Range, unit: str) -> list[str]:
+    slack = 1e-3 + 0.01 * abs(trained[0])
+    if low >= trained[0] - slack and high <= trained[1] + 1e-3 + 0.01 * abs(trained[1]):
+        return []
+    return [f"{what} {_span(low, high, unit)}, trained with {_span(*trained, unit)}"]
+
+
+def _acquisition(domain: TrainingDomain, series: Series) -> list[str]:
+    protocol = series.protocol
+    names = [scheme.value for scheme in protocol.schemes]
+    present = tuple(sorted(set(names)))
+    found = [f"{name} was not trained" for name in present if name not in domain.schemes]
+    if not found and domain.combinations and present not in domain.combinations:
+        found.append(f"{' with '.join(present)} in one series was not trained")
+    for name in present:
+        trained = domain.schemes.get(name)
+        if trained is None:
+            continue
+        chosen = torch.tensor([each == name for each in names])
+        delay = protocol.delay.cpu()[:, chosen]
+        duration = protocol.label_duration.cpu()[chosen]
+        count = float(chosen.sum())
+        efficiency = next(
+            series.calibration.effective_efficiency(s) for s in protocol.schemes if s.value == name
+        )
+        for what, values, limits, unit in (
+            ("measurements", (count, count), trained.measurements, ""),
+            ("delays", (float(delay.min()), float(delay.max())), trained.delay, "s"),
+            (
+                "label durations",
+                (float(duration.min()), float(duration.max())),
+                trained.label_duration,
+                "s",
+            ),
+            ("labelling efficiency", (efficiency, efficiency), trained.efficiency, ""),
+        ):
+            found += _compare(f"{name} {what}", *values, limits, unit)
+    return found
+
+
+def _physics(domain: TrainingDomain, series: Series) -> list[str]:
+    found = []
+    for name, words, unit in (
+        ("t1_blood", "T1 of blood", "s"),
+        ("t1_tissue", "T1 of tissue", "s"),
+        ("partition_coefficient", "partition coefficient", "mL/g"),
+    ):
+        value = getattr(series.calibration, name).value
+        found += _compare(words, value, value, getattr(domain, name), unit)
+    return found
+
+
+def _noise(domain: TrainingDomain, series: Series) -> list[str]:
+    from asl_bids_app.estimators.noise import noise_level
+
+    if not bool(series.mask.any()):
+        return []
+    variance = noise_level(series).square().mean(1)[series.mask]
+    snr = domain.reference_signal / float(variance.median().clamp(min=1e-24).sqrt())
+    low, high = domain.snr
+    if low / _SNR_SLACK <= snr <= high * _SNR_SLACK:
+        return []
+    return [f"signal-to-noise ratio about {snr:.2g}, trained with {_span(low, high, '')}"]
+
+
+def _fits(channel: Channel, series: Series, index: int) -> bool:
+    protocol = series.protocol
+    duration = float(protocol.label_duration[index])
+    same_duration = duration == channel.label_duration or (
+        abs(duration - channel.label_duration) <= _DURATION_TOLERANCE * channel.label_duration
+        and channel.label_duration != float("inf")
+    )
+    delays = protocol.delay[:, index]
+    off = float((delays - channel.post_labeling_delay).abs().max())
+    same_delay = off <= _DELAY_TOLERANCE
+    return protocol.schemes[index].value == channel.scheme and same_delay and same_duration
+
+
+def channel_order(spec: ModelSpec, series: Series) -> list[int]:
+    """Find the measurement of each channel of a network of a fixed protocol.
+
+    Parameters
+    ----------
+    spec
+        Of the model; it has channels.
+    series
+        What is to be estimated.
+
+    Returns
+    -------
+    list of int
+        For each channel the index of its measurement.
+
+    Raises
+    ------
+    InputError
+        If a channel has no measurement or a measurement no channel.
+    """
+    n = series.protocol.n_measurements
+    order: list[int] = []
+    for channel in spec.channels:
+        index = next(
+            (i for i in range(n) if i not in order and _fits(channel, series, i)),
+            None,
+        )
+        if index is None:
+            break
+        order.append(index)
+    if len(order) == len(spec.channels) == n:
+        return order
+    raise InputError(
+        f"model {spec.name}",
+        "channels",
+        _in_words(
+            (scheme.value, float(delay), float(duration))
+            for scheme, delay, duration in zip(
+                series.protocol.schemes,
+                series.protocol.delay.amax(0),
+                series.protocol.label_duration,
+                strict=True,
+            )
+        ),
+        _in_words((c.scheme, c.post_labeling_delay, c.label_duration) for c in spec.channels),
+        "leave --model out: the bundled model takes any protocol",
+    )
+
+
+def _in_words(measurements: Iterable[tuple[str, float, float]]) -> str:
+    groups: dict[tuple[str, float], list[float]] = {}
+    for scheme, delay, duration in measurements:
+        groups.setdefault((scheme, round(duration, 3)), []).append(delay)
+    return "; ".join(
+        f"{scheme} {', '.join(f'{d:.3g}' for d in delays)} s"
+        + ("" if duration == float("inf") else f" of {duration:g} s label")
+        for (scheme, duration), delays in groups.items()
+    )

@@ -1,0 +1,314 @@
+"""Model folders: written whole, read once a process, never used unverified.
+
+::
+
+    model.json              what the model is and was trained with; SHA-256 of every other file
+    member-0.safetensors    weights in half precision
+    MODEL_CARD.md           the same in words
+    validation/             tables and figures, if any
+
+A training run folder (``config.yaml``, ``trained_models/``) is read as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from asl_bids_app.errors import InputError
+from asl_bids_app.models.domain import channel_order, domain_warnings
+from asl_bids_app.models.spec import (
+    Channel,
+    ModelSpec,
+    SchemeDomain,
+    TrainingDomain,
+    read_spec,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "Channel",
+    "Model",
+    "ModelSpec",
+    "SchemeDomain",
+    "TrainingDomain",
+    "bundled_models",
+    "channel_order",
+    "domain_warnings",
+    "find_model",
+    "load_model",
+    "model_hash",
+    "save_model",
+]
+
+DEFAULT_MODEL: Final = "any-protocol"
+"""Name of the bundled model that is used unless another is asked for."""
+_SPEC: Final = "model.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model that is ready to be used.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+    members : tuple of nn.Module
+        On the CPU, in single precision, in evaluation mode. Each takes an `Observation`:
+        `PosteriorASLNet`, or `ChannelNetwork` around a network of a fixed protocol.
+    folder : Path
+    sha256 : str
+        Identifies the description and the weights.
+    """
+
+    spec: ModelSpec
+    members: tuple[nn.Module, ...]
+    folder: Path
+    sha256: str
+
+    def facts(self) -> dict[str, Any]:
+        """Return what sidecars and reports say of the model."""
+        return {
+            "Name": self.spec.name,
+            "Version": self.spec.version,
+            "SHA256": self.sha256,
+            "Network": self.spec.network,
+            "Members": len(self.members),
+            "UncertaintyCalibrated": bool(self.spec.calibration),
+        }
+
+
+def bundled_models() -> tuple[str, ...]:
+    """Return the names of the models that came with the package."""
+    here = Path(__file__).parent
+    return tuple(sorted(path.parent.name for path in here.glob(f"*/{_SPEC}")))
+
+
+def find_model(name: str | Path) -> Path | None:
+    """Return the folder of a model by its name or path; None if there is none.
+
+    A bundled name wins over a folder of the same name in the working directory; ``./name``
+    means the latter.
+    """
+    if str(name) in bundled_models():
+        return Path(__file__).parent / str(name)
+    folder = Path(name)
+    known = (folder / _SPEC).is_file() or (folder / "config.yaml").is_file()
+    return folder.resolve() if known else None
+
+
+def _must_find(name: str | Path | None) -> Path:
+    name = DEFAULT_MODEL if name is None else name
+    folder = find_model(name)
+    if folder is None:
+        there = ", ".join(bundled_models()) or "none"
+        raise InputError(
+            "command line" if not Path(name).exists() else Path(name),
+            "model",
+            str(name) if not Path(name).exists() else f"neither {_SPEC} nor config.yaml",
+            f"a model folder, a run folder of asl-train, or a bundled name ({there})",
+        )
+    return folder
+
+
+def model_hash(name: str | Path | None = None) -> str:
+    """Return the SHA-256 that identifies a model's description and weights.
+
+    Raises
+    ------
+    InputError
+        If there is no such model.
+    """
+    folder = _must_find(name)
+    if (folder / _SPEC).is_file():
+        # It holds the hashes of all other files.
+        return hashlib.sha256((folder / _SPEC).read_bytes()).hexdigest()
+    from asl_bids_app.models.run_folder import run_folder_hash
+
+    return run_folder_hash(folder)
+
+
+def load_model(name: str | Path | None = None) -> Model:
+    """Load a model; a second call in the same process returns the same weights.
+
+    Parameters
+    ----------
+    name
+        Name of a bundled model, path of a model folder or of a training run folder; None for
+        the default model.
+
+    Raises
+    ------
+    InputError
+        If it isn't there, a file is missing or isn't the one that was saved, or the weights
+        are of another network.
+    """
+    return _load(_must_find(name), model_hash(name))
+
+
+@lru_cache(maxsize=4)
+def _load(folder: Path, sha256: str) -> Model:
+    if not (folder / _SPEC).is_file():
+        from asl_bids_app.models.run_folder import load_run_folder
+
+        spec, members = load_run_folder(folder)
+        return Model(spec, members, folder, sha256)
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    content = (folder / _SPEC).read_bytes()
+    spec = read_spec(content, folder / _SPEC)
+    names = sorted(
+        (name for name in spec.files if name.endswith(".safetensors")),
+        key=lambda name: (len(name), name),
+    )
+    if not names:
+        raise InputError(folder / _SPEC, "files", "no weights", "member-0.safetensors, …")
+    members = []
+    for file in names:
+        try:
+            weights = load(_verified(folder, file, spec.files[file]))
+        except SafetensorError as error:
+            raise InputError(folder / file, "", str(error), "weights as safetensors") from error
+        members.append(build_member(spec, weights, folder / file))
+    return Model(spec, tuple(members), folder, sha256)
+
+
+def _verified(folder: Path, file: str, wanted: str) -> bytes:
+    """Read a file once and give it out only if it is the one that was saved."""
+    path = folder / file
+    if not path.is_file():
+        raise InputError(path, "", "no such file", "the weights that model.json names")
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != wanted:
+        raise InputError(
+            path,
+            "sha256",
+            f"{found[:16]}…",
+            f"{wanted[:16]}…, as model.json says",
+            "the file is damaged or was replaced: get the model again",
+        )
+    return content
+
+
+def build_member(spec: ModelSpec, weights: Mapping[str, Any], file: Path) -> nn.Module:
+    """Build a member that takes an `Observation` and give it weights.
+
+    Raises
+    ------
+    InputError
+        If network, arguments and weights don't fit each other.
+    """
+    from asl_bids_app.networks import NETWORKS, build_network
+    from asl_bids_app.networks.spatial import ChannelNetwork, Standardisation
+
+    if spec.network not in NETWORKS:
+        raise InputError(file, "network", spec.network, f"one of {', '.join(NETWORKS)}")
+    try:
+        network = build_network(spec.network, dict(spec.arguments))
+        network.load_state_dict({key: value.float() for key, value in weights.items()})
+    except (RuntimeError, TypeError, ValueError) as error:
+        first = str(error).strip().splitlines()
+        detail = " ".join(line.strip() for line in first[:2])
+        raise InputError(file, "", detail, f"weights of {spec.network}") from error
+    if spec.channels:
+        network = ChannelNetwork(network, Standardisation(**spec.standardisation))
+    return network.eval().requires_grad_(False)
+
+
+def save_model(
+    folder: Path,
+    spec: ModelSpec,
+    members: Sequence[nn.Module],
+    extras: Mapping[str, Path] | None = None,
+) -> Path:
+    """Write a model folder, whole or not at all.
+
+    Parameters
+    ----------
+    folder
+        Where to; an earlier model folder there is replaced, anything else is refused.
+    spec
+        Its `files` are filled in here.
+    members
+        Networks that `spec` describes (of `ChannelNetwork` the network inside).
+    extras
+        Further files to copy in, by their path in the folder, such as
+        ``validation/table.md``.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InputError
+        If the folder holds something else than a model.
+    ValueError
+        If there are no members, or a weight is not finite in half precision.
+    """
+    from asl_bids_app.models.card import model_card
+
+    if not members:
+        raise ValueError("a model needs at least one member")
+    folder = Path(folder)
+    if folder.exists() and not (folder / _SPEC).is_file() and any(folder.iterdir()):
+        raise InputError(folder, "", "other files", "an empty or new folder, or a model folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        contents = {
+            f"member-{number}.safetensors": _weights(member)
+            for number, member in enumerate(members)
+        }
+        contents |= {name: Path(path).read_bytes() for name, path in (extras or {}).items()}
+        files = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+        described = replace(spec, files=dict(sorted(files.items())))
+        contents["MODEL_CARD.md"] = model_card(described, len(members)).encode()
+        card = hashlib.sha256(contents["MODEL_CARD.md"]).hexdigest()
+        described = replace(described, files={**described.files, "MODEL_CARD.md": card})
+        contents[_SPEC] = described.to_json().encode()
+        for name, data in contents.items():
+            path = beside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        beside.chmod(0o755)
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+            folder.rename(old / folder.name)
+            beside.rename(folder)
+            shutil.rmtree(old)
+        else:
+            beside.replace(folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return folder
+
+
+def _weights(member: nn.Module) -> bytes:
+    """Return a network's weights in half precision as safetensors."""
+    import torch
+    from safetensors.torch import save
+
+    from asl_bids_app.networks.spatial import ChannelNetwork
+
+    network = member.network if isinstance(member, ChannelNetwork) else member
+    halves = {}
+    for name, value in network.state_dict().items():
+        half = value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
+        if not bool(torch.isfinite(half).all()):
+            raise ValueError(f"{name}: not finite in half precision")
+        halves[name] = half.contiguous()
+    return save(halves)
