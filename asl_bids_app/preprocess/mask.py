@@ -18,7 +18,7 @@ from scipy import ndimage
 from asl_bids_app.preprocess.geometry import voxel_sizes
 
 SMALLEST_ML: Final = 300.0
-LARGEST_ML: Final = 2300.0
+LARGEST_ML: Final = 2500.0
 """Volume of a whole brain with its CSF, infants and large men included."""
 LARGEST_AREA_CM2: Final = 260.0
 """Of a section through a brain (17 x 14 cm ellipse: 190 cm²); heads have more."""

@@ -33,6 +33,13 @@ FLOOR: Final = 0.02
 """Share of the mean signal added to the local deviation: background stays dark."""
 RADIUS_MM: Final = 60.0
 """Where on the head a rotation is turned into millimetres, for the optimiser's steps."""
+_SCALES: Final = {
+    "rigid": [RADIUS_MM**2] * 3 + [1.0] * 3,
+    # A versor is the sine of half the angle.
+    "similarity": [4 * RADIUS_MM**2] * 3 + [1.0] * 3 + [RADIUS_MM**2],
+    "affine": [RADIUS_MM**2] * 9 + [1.0] * 3,
+}
+"""Squares of the mm by which a unit of each parameter moves the head's surface."""
 _LPS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -126,7 +133,7 @@ def register(
     levels
         Passes from coarse to fine.
     kind
-        ``rigid`` or ``affine``.
+        ``rigid``, ``similarity`` (rigid, and one scale) or ``affine``.
     metric
         ``squares`` (mean square), ``correlation`` or ``information`` (Mattes).
 
@@ -148,7 +155,6 @@ def register(
     centre = (np.asarray(fixed_affine) @ [*points, 1.0])[:3]
     transform = _transform(np.eye(4) if start is None else start, centre, kind)
     mask_image = sitk.Cast(to_image(mask, fixed_affine), sitk.sitkUInt8)
-    turns = 9 if kind == "affine" else 3
     for level in levels:
         method = sitk.ImageRegistrationMethod()
         method.SetNumberOfThreads(1)
@@ -172,7 +178,7 @@ def register(
             gradientMagnitudeTolerance=1e-10,
             estimateLearningRate=method.Never,
         )
-        method.SetOptimizerScales([RADIUS_MM**2] * turns + [1.0] * 3)
+        method.SetOptimizerScales(_SCALES[kind])
         method.SetInitialTransform(transform, inPlace=True)
         try:
             method.Execute(
@@ -207,13 +213,17 @@ def _transform(start: np.ndarray, centre: np.ndarray, kind: str) -> sitk.Transfo
 
     lps = _LPS @ start @ _LPS
     middle = _LPS[:3, :3] @ centre
+    linear = lps[:3, :3]
     if kind == "affine":
         transform = sitk.AffineTransform(3)
-        linear = lps[:3, :3]
     else:
-        transform = sitk.Euler3DTransform()
-        left, _, right = np.linalg.svd(lps[:3, :3])
+        # What a rigid transform or a similarity can hold of the start.
+        left, stretch, right = np.linalg.svd(linear)
         linear = left @ right
+        transform = sitk.Euler3DTransform()
+        if kind == "similarity":
+            transform = sitk.Similarity3DTransform()
+            linear = linear * stretch.mean()
     transform.SetCenter(middle.tolist())
     transform.SetMatrix(linear.ravel().tolist())
     transform.SetTranslation((lps[:3, :3] @ middle + lps[:3, 3] - middle).tolist())
