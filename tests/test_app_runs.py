@@ -119,6 +119,36 @@ def test_command_line_outranks_and_scales_as_physics_says(tmp_path):
     assert sidecar["Calibration"]["labeling_efficiency[PCASL]"]["Value"] == 0.425
 
 
+def test_masks_and_tissue_of_derivatives_are_used(tmp_path):
+    dataset = FakeDataset(tmp_path / "bids")
+    run = dataset.add(noise=2e-5)
+    anat = tmp_path / "fmriprep" / "sub-01" / "anat"
+    anat.mkdir(parents=True)
+    half = run.mask.copy()
+    half[:6] = False
+    for name, data in (
+        ("desc-brain_mask", half),
+        ("space-MNI152NLin2009cAsym_desc-brain_mask", ~half),
+        ("label-GM_probseg", np.full(half.shape, 0.75)),
+        ("label-WM_probseg", np.full(half.shape, 0.24)),
+        ("label-CSF_probseg", np.full(half.shape, 0.01)),
+    ):
+        image = nib.Nifti1Image(np.asarray(data, np.float32), run.affine)
+        image.to_filename(anat / f"sub-01_{name}.nii.gz")
+    out = tmp_path / "out"
+    arguments = [a for a in QUICK if a != "--no-tissue"]
+    places = [str(dataset.root), str(out), "participant", "-w", f"{out}-work"]
+    assert main([*places, *arguments, "-d", f"fmriprep={anat.parents[1]}"]) == 0
+    assert np.array_equal(maps(out, "sub-01_desc-brain_mask") > 0, half)
+    assert maps(out, "sub-01_label-GM_probseg")[half] == pytest.approx(0.75)
+    # The mask on the command line outranks that of derivatives.
+    other = tmp_path / "other"
+    whole = tmp_path / "mask.nii.gz"
+    nib.Nifti1Image(run.mask.astype(np.float32), run.affine).to_filename(whole)
+    assert go(dataset.root, other, "--brain-mask", str(whole), "-d", f"x={anat.parents[1]}") == 0
+    assert np.array_equal(maps(other, "sub-01_desc-brain_mask") > 0, run.mask)
+
+
 def test_a_second_run_resumes_and_restores_what_was_removed(tmp_path):
     dataset = FakeDataset(tmp_path / "bids")
     dataset.add(noise=2e-5)

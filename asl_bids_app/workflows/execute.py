@@ -124,7 +124,10 @@ def run_workflow(flow: Workflow, options: AppOptions) -> None:
     plugin, arguments = read_plugin(options.use_plugin, options)
     flow.base_dir = str(options.work_dir)
     if options.write_graph:
-        flow.write_graph(graph2use="colored", format="svg", simple_form=True)
+        try:
+            flow.write_graph(graph2use="colored", format="svg", simple_form=True)
+        except OSError as error:
+            LOG.warning("--write-graph: no drawing (%s)", error)
     told, close = progress(len(flow.list_node_names()), options)
     arguments.setdefault("status_callback", told)
     # Every step's worker may use as many threads as its step was given, not more.

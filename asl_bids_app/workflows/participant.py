@@ -14,6 +14,7 @@ from asl_bids_app import __version__
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import ParticipantPlan, PlannedUnit
 from asl_bids_app.workflows.store import save
+from asl_bids_app.workflows.tissue import given_mask
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node, Workflow
@@ -88,6 +89,8 @@ class _UnitBuilder:
         from asl_bids_app.workflows import interfaces as steps
 
         options = self.options
+        given = options.brain_mask or given_mask(options.derivatives, self.unit.entities["sub"])
+        mask = str(given) if given else None
         prepared = []
         first_moved = None
         for index, run in enumerate(self.unit.runs):
@@ -111,7 +114,7 @@ class _UnitBuilder:
                 hmc=options.hmc,
                 m0_file=str(m0_path) if m0_path else None,
                 m0_smooth_fwhm=options.m0_smooth_fwhm,
-                brain_mask=str(options.brain_mask) if options.brain_mask else None,
+                brain_mask=mask,
             )
             self.flow.connect(moved, "out_file", prepare, "moved")
             prepared.append(prepare)

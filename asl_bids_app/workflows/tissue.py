@@ -12,25 +12,34 @@ import numpy as np
 from asl_bids_app.workflows.prepare import PreparedRun
 
 
+def _native(derivatives: Mapping[str, Path], participant: str, pattern: str) -> list[Path]:
+    """Find files of a participant's own space, not of a standard one."""
+    return [
+        path
+        for folder in derivatives.values()
+        for path in sorted((folder / f"sub-{participant}").glob(f"**/{pattern}"))
+        if "_space-" not in path.name or "_space-T1w" in path.name
+    ]
+
+
 def given_tissue(derivatives: Mapping[str, Path], participant: str) -> dict[str, str]:
     """Return tissue maps of derivatives in the space of the participant's own anatomy.
 
     Looks for ``label-{GM,WM,CSF}_probseg`` without a standard space, as fMRIPrep and sMRIPrep
-    write them; the first set of derivatives that has all three is taken.
+    write them; they count only if all three are there.
     """
-    for folder in derivatives.values():
-        found, home = {}, folder / f"sub-{participant}"
-        for label in ("GM", "WM", "CSF"):
-            paths = [
-                path
-                for path in sorted(home.glob(f"**/*label-{label}_probseg.nii*"))
-                if "_space-" not in path.name or "_space-T1w" in path.name
-            ]
-            if paths:
-                found[label.lower()] = str(paths[0])
-        if len(found) == 3:
-            return found
-    return {}
+    found = {
+        label.lower(): paths[0]
+        for label in ("GM", "WM", "CSF")
+        if (paths := _native(derivatives, participant, f"*label-{label}_probseg.nii*"))
+    }
+    return {key: str(path) for key, path in found.items()} if len(found) == 3 else {}
+
+
+def given_mask(derivatives: Mapping[str, Path], participant: str) -> Path | None:
+    """Return a brain mask of derivatives in the participant's own space, or None."""
+    found = _native(derivatives, participant, "*desc-brain_mask.nii*")
+    return found[0] if found else None
 
 
 @dataclass(frozen=True, eq=False)
