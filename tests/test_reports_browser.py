@@ -116,10 +116,10 @@ def test_the_viewer_shows_the_numbers_of_the_files(driver, derivatives):
     )
     index = tuple(np.round(np.linalg.inv(affine) @ [*shown["xyz"], 1])[:3].astype(int))
     assert mask[index]
-    assert shown["cbf"] == pytest.approx(cbf[index], abs=0.01)
-    assert shown["lsq"] == pytest.approx(image("desc-lsq_cbf")[0][index], abs=0.02)
-    np.testing.assert_allclose(shown["y"], 100 * delta_m[index][:6], atol=2e-4)
-    np.testing.assert_allclose(shown["error"], 100 * noise[index][:6], atol=2e-4)
+    assert shown["cbf"] == pytest.approx(cbf[index], abs=0.03)
+    assert shown["lsq"] == pytest.approx(image("desc-lsq_cbf")[0][index], abs=0.05)
+    np.testing.assert_allclose(shown["y"], 100 * delta_m[index][:6], atol=5e-4)
+    np.testing.assert_allclose(shown["error"], 100 * noise[index][:6], atol=5e-4)
     delays = np.array(example.DELAYS) + example.SLICE_STEP * index[2]
     np.testing.assert_allclose(shown["x"], delays, atol=1e-4)
     # The curve is that of the estimates, by equations apart from the package's.

@@ -62,9 +62,9 @@ def spread_scale(unit: str, *maps: np.ndarray) -> Scale:
     return Scale(0, nice(top), "cividis", unit)
 
 
-def difference_scale(unit: str, values: np.ndarray) -> Scale:
-    """Return a scale around zero."""
-    top = nice(_percentile(np.abs(values), 95))
+def difference_scale(unit: str, values: np.ndarray, least: float) -> Scale:
+    """Return a scale around zero that reaches at least so far: what is less is nothing."""
+    top = max(nice(_percentile(np.abs(values), 95)), least)
     return Scale(-top, top, "RdBu_r", unit)
 
 
@@ -129,11 +129,13 @@ def aspect(affine: np.ndarray) -> float:
     return float(size[1] / size[0])
 
 
-def png(figure: Figure) -> str:
-    """Return a figure as the address of an embedded picture."""
+def picture_of(figure: Figure) -> str:
+    """Return a figure as the address of an embedded picture, without loss."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+    # Half the size of PNG; quality is the effort, not the precision, of a lossless file.
+    options = {"lossless": True, "quality": 50, "method": 2}
+    figure.savefig(stream, format="webp", dpi=DPI, pil_kwargs=options)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def mosaic(
@@ -142,7 +144,8 @@ def mosaic(
     affine: np.ndarray,
     scale: Scale,
     *,
-    contour: bool = False,
+    contour: np.ndarray | None = None,
+    colour: str = "#ffb000",
     columns: int = 6,
 ) -> str:
     """Draw the slices of a map that hold brain.
@@ -151,12 +154,14 @@ def mosaic(
     ----------
     volume : array, shape (X, Y, Z)
     mask : array of bool, shape (X, Y, Z)
-        Nothing is drawn outside it, unless `contour` draws its outline instead.
+        Nothing is drawn outside it, unless there is a contour.
     affine : array, shape (4, 4)
     scale
         Shared by the pictures that are compared.
-    contour
-        Show the whole image and the outline of the mask.
+    contour : array, shape (X, Y, Z), or None
+        Show the whole image, and the line at which this is one half.
+    colour
+        Of the contour.
     columns
         Slices in a row.
 
@@ -169,12 +174,16 @@ def mosaic(
     chosen = spread(box[2].stop - box[2].start, _MOST_SLICES)
     inside = mask[box][:, :, chosen]
     shown = np.asarray(volume[box][:, :, chosen], dtype=np.float32)
-    if not contour:
-        shown = np.where(inside, shown, np.nan)
     columns = min(columns, shown.shape[2])
-    sheet = tile(shown, columns)
-    outline = tile(inside.astype(np.float32), columns) if contour else None
-    return _draw(sheet, scale, aspect(affine), outline=outline)
+    if contour is None:
+        return _draw(tile(np.where(inside, shown, np.nan), columns), scale, aspect(affine))
+    line = np.asarray(contour[box][:, :, chosen], dtype=np.float32)
+    return _draw(
+        tile(shown, columns),
+        scale,
+        aspect(affine),
+        outline=(tile(line, columns), colour),
+    )
 
 
 def measurement_rows(
@@ -214,7 +223,7 @@ def _draw(
     scale: Scale,
     voxel_aspect: float,
     *,
-    outline: np.ndarray | None = None,
+    outline: tuple[np.ndarray, str] | None = None,
     row_titles: Sequence[str] = (),
 ) -> str:
     background = "black" if outline is not None else BACKGROUND
@@ -238,8 +247,8 @@ def _draw(
         aspect="auto",
         interpolation="nearest",
     )
-    if outline is not None and np.nanmax(outline) > 0:
-        axes.contour(outline, levels=[0.5], colors="#ffb000", linewidths=0.9)
+    if outline is not None and np.nanmax(outline[0]) > 0.5:
+        axes.contour(outline[0], levels=[0.5], colors=outline[1], linewidths=0.9)
     axes.set_axis_off()
     for x, side, align in ((0.008, "L", "left"), (0.992, "R", "right")):
         axes.text(
@@ -270,4 +279,4 @@ def _draw(
     drawn.outline.set_visible(False)
     drawn.ax.tick_params(labelsize=9.5, length=2, colors=INK, pad=1.5)
     bar.text(1.03, 0.5, scale.label, transform=bar.transAxes, fontsize=9.5, va="center", color=INK)
-    return png(figure)
+    return picture_of(figure)

@@ -17,7 +17,7 @@ from asl_bids_app.quality.definitions import (
 from asl_bids_app.reports import charts, mosaics
 from asl_bids_app.reports.load import SeriesData
 from asl_bids_app.reports.mosaics import Scale
-from asl_bids_app.reports.understood import constant_rows, run_facts
+from asl_bids_app.reports.understood import constant_rows, estimator_name, run_facts
 from asl_bids_app.reports.viewer import pack
 
 LOG = logging.getLogger("asl-app")
@@ -70,7 +70,7 @@ def section(data: SeriesData, unit: Mapping[str, Any], budget: int) -> dict[str,
     content: dict[str, Any] = {
         "id": data.title,
         "title": data.title,
-        "estimator": str(data.sidecar.get("EstimationMethod") or unit.get("estimator") or ""),
+        "estimator": estimator_name(data.sidecar.get("EstimationMethod") or unit.get("estimator")),
         "baseline": data.baseline,
         "unit": dict(unit),
         "joint": bool(unit.get("joint")),
@@ -127,20 +127,30 @@ def _scales(data: SeriesData, mask: np.ndarray | None) -> dict[str, Scale]:
         "cbf_sd": mosaics.spread_scale("mL/100 g/min", *inside("cbf_sd", "lsq_cbf_sd")),
         "att_sd": mosaics.spread_scale("s", *inside("att_sd", "lsq_att_sd")),
     }
-    for key, unit in (("cbf", "mL/100 g/min"), ("att", "s")):
+    for key, unit, least in (("cbf", "mL/100 g/min", 5.0), ("att", "s", 0.1)):
         both = inside(key, f"lsq_{key}")
         if len(both) == 2:
-            found[f"{key}_difference"] = mosaics.difference_scale(unit, both[0] - both[1])
+            found[f"{key}_difference"] = mosaics.difference_scale(unit, both[0] - both[1], least)
     return found
 
 
-def _m0(data: SeriesData, mask: np.ndarray) -> str | None:
+def _m0(data: SeriesData, mask: np.ndarray) -> list[dict[str, str]]:
+    """Draw the M0 with the outlines of the mask and of grey matter."""
     if "m0" not in data.images:
-        return None
+        return []
     m0 = np.asarray(data.images["m0"], dtype=float)
     finite = m0[mask & np.isfinite(m0)]
     scale = Scale(0, mosaics.nice(np.percentile(finite, 99)), "gray", "M0 (image units)")
-    return mosaics.mosaic(m0, mask, data.affine, scale, contour=True)
+    outlines = [("the brain mask", mask.astype(float), "#ffb000")]
+    if "gm" in data.images:
+        outlines.append(("grey matter, as the atlas has it", data.images["gm"], "#56b4e9"))
+    return [
+        {
+            "title": f"M0 with the outline of {name}",
+            "src": mosaics.mosaic(m0, mask, data.affine, scale, contour=line, colour=colour),
+        }
+        for name, line, colour in outlines
+    ]
 
 
 def _delta_m(data: SeriesData, mask: np.ndarray) -> list[dict[str, str]]:
@@ -172,7 +182,7 @@ _ROWS: Final = (
 def _maps(data: SeriesData, mask: np.ndarray, scales: Mapping[str, Scale]) -> list[dict[str, Any]]:
     """Rows of pictures: main beside least squares, on one scale."""
     rows = []
-    main = str(data.sidecar.get("EstimationMethod") or "main estimate")
+    main = estimator_name(data.sidecar.get("EstimationMethod"))
     for key, title in _ROWS:
         pictures = []
         for name, estimator in ((key, main), (f"lsq_{key}", "least squares")):

@@ -50,10 +50,19 @@ def run_facts(run: Mapping[str, Any]) -> dict[str, Any]:
     facts = [("Labelling", _SCHEMES.get(scheme, scheme)), ("Volumes", _volumes(run))]
     facts += _timing(run, scheme)
     facts += [("Readout", _readout(run.get("slice_time") or [])), ("M0", _m0(run.get("m0") or {}))]
-    facts += [("Pairs averaged", words(run.get("repeats"))), ("Left out", _left_out(run))]
+    facts += [("Pairs averaged", _pairs(run.get("repeats") or [])), ("Left out", _left_out(run))]
     facts += [(name(key), words(value)) for key, value in run.items() if key not in _TOLD]
-    facts += [(f"Inferred: {key}", str(text)) for key, text in (run.get("inferred") or {}).items()]
+    facts += [
+        (f"Inferred: {key.replace('_', ' ')}", str(text))
+        for key, text in (run.get("inferred") or {}).items()
+    ]
     return {"path": str(run.get("path") or ""), "facts": [(k, v) for k, v in facts if v]}
+
+
+def estimator_name(value: Any) -> str:
+    """Return an estimator's name for readers."""
+    names = {"least-squares": "least squares", "bayes": "Bayesian posterior"}
+    return names.get(str(value), str(value or "main estimate"))
 
 
 def name(key: str) -> str:
@@ -108,6 +117,12 @@ def _timing(run: Mapping[str, Any], scheme: str) -> list[tuple[str, str]]:
         told = distinct if len(distinct) == 1 else counts
         facts.append(("Volumes per measurement", ", ".join(str(n) for n in told)))
     return facts
+
+
+def _pairs(repeats: Sequence[Any]) -> str:
+    if len(set(repeats)) == 1:
+        return f"{words(repeats[0])} of each measurement"
+    return ", ".join(words(n) for n in repeats)
 
 
 def _left_out(run: Mapping[str, Any]) -> str:

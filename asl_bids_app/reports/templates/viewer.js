@@ -29,7 +29,7 @@
       this.values = values;
       this.row = new Int32Array(mask.length).fill(-1);
       for (let i = 0, next = 0; i < mask.length; i++) if (mask[i]) this.row[i] = next++;
-      this.channel = new Map(data.channels.map((c, i) => [c.name, { ...c, start: i * data.voxels }]));
+      this.channel = new Map(data.channels.map((c) => [c.name, { ...c, start: c.row * data.voxels }]));
       this.voxel = [...data.start];
       this.plane = "axial";
       this.maps = MAPS.filter((m) => {
@@ -320,7 +320,7 @@
         height: 330,
         font: { family: "system-ui, sans-serif", size: 12, color: INK },
         xaxis: { title: { text: "post-labelling delay at this slice (s)" }, rangemode: "tozero", zeroline: false, gridcolor: "#e7eaee" },
-        yaxis: { title: { text: "ΔM/M0 (%)" }, zerolinecolor: "#8a949e", gridcolor: "#e7eaee" },
+        yaxis: { title: { text: "ΔM/M0 (%)" }, rangemode: "tozero", zerolinecolor: "#8a949e", gridcolor: "#e7eaee" },
         showlegend: false,
         paper_bgcolor: "white", plot_bgcolor: "white", hovermode: "closest",
       };
