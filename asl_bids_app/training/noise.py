@@ -161,7 +161,7 @@ def physiological(sd: Tensor, size: int, generator: Generator) -> Tensor:
     width = uniform(generator, (len(sd),), (0.1, 0.3)) * size
     local = smooth_field(generator, sd.shape[1], size, width, nodes=12)
     common = spread(normal(generator, tuple(sd.shape)), 2)
-    return spread(sd, 2) * (local + common) * math.sqrt(0.5)
+    return (local + common) * spread(sd * math.sqrt(0.5), 2)
 
 
 def drift(

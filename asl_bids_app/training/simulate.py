@@ -21,7 +21,7 @@ from asl_bids_app.training.noise import (
     thermal_sd,
 )
 from asl_bids_app.training.phantoms import Phantoms
-from asl_bids_app.training.rician import magnitude_difference
+from asl_bids_app.training.rician import magnitude_difference, rician_sd
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def measure(
     Returns
     -------
     signal : Tensor, shape (B, n, H, W)
-    told : Tensor, shape (B, n, H, W) or (B, n, 1, 1)
+    told : Tensor, shape (B, n, H, W)
         Standard deviation by thermal and physiological noise together.
     """
     n, _, height, width = clean.shape
@@ -115,24 +115,26 @@ def measure(
     if noise.drift[1] > 0:
         signal = drift(signal, static, repeats, valid, slope, blocks)
 
-    variation = noise_map(noise, n, size, generator)[..., :height, :width]
-    local = spread(sd, 2) * variation
-    sigma = draw_correlation(noise, n, generator)
+    # One image has the same noise in all measurements.
+    single = sd[:, :1] * (repeats[:, :1] / 2).sqrt()
+    local = spread(single, 2) * noise_map(noise, n, size, generator)[..., :height, :width]
+    averaged = (2 / spread(repeats, 2)).sqrt()
+    channels = (generator, clean.shape[1], height, width, draw_correlation(noise, n, generator))
     if noise.noise_type == "gaussian":
-        white = correlated(generator, clean.shape[1], height, width, sigma)
-        signal, thermal = signal + local * white, local
+        signal, thermal = signal + local * averaged * correlated(*channels), local
     else:
-        channels = (generator, clean.shape[1], height, width, sigma)
         white = [correlated(*channels) for _ in range(4)]
-        signal, thermal = magnitude_difference(signal, static, local, repeats, white)
+        signal = magnitude_difference(signal, static, local, repeats, white)
+        thermal = rician_sd(static, local)
     ratio = uniform(generator, (n, 1), noise.physiological)
     if noise.physiological[1] > 0:
         signal = signal + physiological(ratio * sd, size, generator)[..., :height, :width]
     if noise.spike_chance > 0:
         signal = add_spikes(signal, sd, noise, generator)
-    told = torch.sqrt(thermal**2 + spread(ratio * sd, 2) ** 2)
+    told = torch.hypot(thermal, spread(ratio * single, 2))
     flat = told.square().mean((2, 3), keepdim=True).sqrt()
-    return signal, torch.where(spread(chance(generator, (n,), noise.told_flat), 3), flat, told)
+    told = torch.where(spread(chance(generator, (n,), noise.told_flat), 3), flat, told)
+    return signal, told * averaged
 
 
 def simulate(
@@ -153,9 +155,9 @@ def simulate(
     """
     n, mask = len(phantoms), phantoms.mask
     valid = physics.valid
-    kept = mask[:, None] & spread(valid, 2)
-    clean = phantoms.cbf[:, None] * physics.truth.response(phantoms.att)
-    clean = clean * spread(physics.m0_scale, 3) * kept
+    # Outside the brain CBF is 0.
+    flow = phantoms.cbf * spread(physics.m0_scale, 2)
+    clean = flow[:, None] * physics.truth.response(phantoms.att)
     snr = log_uniform(generator, (n,), noise.snr)
     sd = thermal_sd(snr, physics.repeats, valid)
     signal, told = measure(clean, sd, phantoms.tissue, physics, noise, generator)
@@ -163,7 +165,7 @@ def simulate(
     told = torch.where(spread(valid, 2), told * (1 + error), torch.inf)
     nominal = physics.nominal
     observation = Observation(
-        delta_m=signal * kept,
+        delta_m=signal * (mask[:, None] & spread(valid, 2)),
         noise_sd=told,
         mask=mask,
         arrival=nominal.arrival,
