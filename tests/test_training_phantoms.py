@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from asl_bids_app.training.anatomy import Anatomy, plane_places
+from asl_bids_app.training.anatomy import Anatomy, mni_slices, plane_places
 from asl_bids_app.training.conditions import draw_physiology
 from asl_bids_app.training.draws import correlated, mosaic_field, smooth_field
 from asl_bids_app.training.phantoms import (
@@ -187,8 +187,22 @@ def test_held_out_anatomy_differs():
     assert trained.max() < 32
     assert held_out.median() > trained.max()
     assert (held_out > 20).float().mean() > 0.95
-    first, other = (draw(replace(config, held_out=h), 8, seed=1) for h in (False, True))
-    assert not torch.equal(first.tissue, other.tissue)
+
+
+def test_held_out_phantoms_use_the_held_out_settings(monkeypatch):
+    used = []
+
+    def spy(config, *arguments):
+        used.append(config)
+        return mni_slices(config, *arguments)
+
+    monkeypatch.setattr("asl_bids_app.training.phantoms.mni_slices", spy)
+    for held_out in (False, True):
+        draw(PhantomConfig(held_out=held_out, size=32, smallest_brain=20), 8, seed=1)
+    trained, kept = used[0], used[-1]
+    assert trained.tilt == PhantomConfig().tilt
+    assert kept.tilt == PhantomConfig().held_out_tilt
+    assert kept.fold_warp[1] == pytest.approx(1.6 * trained.fold_warp[1])
 
 
 def test_impossible_settings_are_refused():
