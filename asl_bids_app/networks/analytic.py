@@ -23,7 +23,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from asl_bids_app.kinetics import tissue_response
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
 
@@ -31,12 +30,13 @@ _DOUBLE_FROM = 2e4
 """Sum of squared signal-to-noise ratios from which the exponent needs double precision."""
 _NOISE_FLOOR = 1e-7
 """ΔM/M0: noise below it is taken as it, so that its square never underflows."""
-_NARROW = 0.7
-"""Weight of one grid point from which the grid is too coarse for the posterior."""
-_ZOOM_POINTS = 25
-_ZOOM_REACH = 3.0
-_ZOOM_ROUNDS = 6
-_ZOOM_CHUNK = 8192
+_FEWEST_POINTS = 2.5
+"""Effective number of grid points (1 / Σ w²) below which the grid is too coarse."""
+_ZOOM = (8, 64)
+"""Into how many parts the grid's steps are divided where it is too coarse."""
+_ZOOM_REACH = 24
+"""Points on either side of the best one: three steps of the next coarser grid."""
+_ZOOM_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,13 @@ class PosteriorGrid:
     @cached_property
     def att(self) -> Tensor:
         """The grid points, seconds, shape (points,), float64."""
+        return self.finer(1)
+
+    def finer(self, divisions: int) -> Tensor:
+        """Return the grid with its steps divided, s, ((points - 1) * divisions + 1,), float64."""
         ends = self.att_min**0.5, self.att_max**0.5
-        return torch.linspace(*ends, self.points, dtype=torch.float64) ** 2
+        points = (self.points - 1) * divisions + 1
+        return torch.linspace(*ends, points, dtype=torch.float64) ** 2
 
     def log_prior(self, att: Tensor) -> Tensor:
         """Logarithm of the prior density of ATT, up to a constant."""
@@ -212,10 +217,10 @@ def _solve(
         2,
     )
 
-    narrow = (weight.amax(2) > _NARROW).flatten().nonzero().squeeze(1)
+    narrow = _too_narrow(weight).flatten().nonzero().squeeze(1)
     if len(narrow):
-        voxels = _Voxels.gather(narrow, signal, precision, observation, place)
-        fine, seen = _zoom(voxels, att[weight.flatten(0, 1)[narrow].argmax(1)], grid)
+        best = weight.flatten(0, 1)[narrow].argmax(1)
+        fine, seen = _zoom(narrow, best, signal, precision, observation, place, grid)
         moments.flatten(0, 1)[narrow] = fine.to(moments)
         predicted = predicted.clone()
         predicted.flatten(0, 1)[narrow] = seen.to(predicted)
@@ -244,110 +249,112 @@ def _projected_residual(
     return (along - norm) / (norm + 1)
 
 
-@dataclass(frozen=True)
-class _Voxels:
-    """Voxels in a row, each with the physics of its slice; `signal`, `precision` (V, n)."""
+def _zoom(
+    chosen: Tensor,
+    best: Tensor,
+    signal: Tensor,
+    precision: Tensor,
+    observation: Observation,
+    place: Tensor,
+    grid: PosteriorGrid,
+) -> tuple[Tensor, Tensor]:
+    """Integrate again around the best grid point where the posterior is narrower than the grid.
 
-    signal: Tensor
-    precision: Tensor
-    physics: tuple[Tensor, ...]
+    The curves are looked up in tables that divide the grid's steps into 8, and into 64 where
+    that is still too coarse.
 
-    @staticmethod
-    def gather(
-        chosen: Tensor,
-        signal: Tensor,
-        precision: Tensor,
-        observation: Observation,
-        place: Tensor,
-    ) -> _Voxels:
-        slices = place[chosen]
-        spread = (
-            observation.arrival,
-            observation.delay,
-            observation.label_duration,
-            observation.efficiency,
-            observation.t1_blood.unsqueeze(1),
-            observation.t1_tissue.unsqueeze(1),
-            observation.partition_coefficient.unsqueeze(1),
-        )
-        dtype = torch.float64
-        return _Voxels(
-            signal.flatten(0, 1)[chosen].to(dtype),
-            precision.expand_as(signal).flatten(0, 1)[chosen].to(dtype),
-            tuple(
-                (p if p.dtype == torch.int64 else p.to(dtype))[slices].unsqueeze(2) for p in spread
-            ),
-        )
+    Parameters
+    ----------
+    chosen : Tensor of int, shape (Z,)
+        Voxels in the flattened (S * V) row.
+    best : Tensor of int, shape (Z,)
+        Their best grid points.
+    signal, precision, observation, place, grid
+        As in `_solve`.
 
-    def split(self, size: int) -> list[_Voxels]:
-        parts = zip(
-            self.signal.split(size),
-            self.precision.split(size),
-            zip(*(p.split(size) for p in self.physics), strict=True),
-            strict=True,
-        )
-        return [_Voxels(*part) for part in parts]
-
-    def __getitem__(self, index: Tensor) -> _Voxels:
-        return _Voxels(
-            self.signal[index], self.precision[index], tuple(p[index] for p in self.physics)
-        )
-
-
-def _zoom(voxels: _Voxels, att: Tensor, grid: PosteriorGrid) -> tuple[Tensor, Tensor]:
-    """Integrate on a finer grid of each voxel's own around its best point.
-
-    Returns the moments (V, 5): mean and variance of CBF, of ATT, their covariance; and the
-    mean predicted signal (V, n).
+    Returns
+    -------
+    moments : Tensor, shape (Z, 5)
+        Mean and variance of CBF, of ATT, and the covariance.
+    predicted : Tensor, shape (Z, n)
+        Posterior mean of the signal.
     """
-    moments = att.new_zeros(len(att), 5, dtype=torch.float64)
-    predicted = torch.zeros_like(voxels.signal)
-    att = att.double()
-    begin = 0
-    for part in voxels.split(_ZOOM_CHUNK):
-        index = torch.arange(len(part.signal), device=att.device)
-        centre = att[begin : begin + len(index)]
-        step = grid.spacing(centre)
-        for round_ in range(_ZOOM_ROUNDS):
-            points, weight, fine = _local(part, centre, step, grid)
-            top, best = weight.max(1)
-            done = (top <= _NARROW) | (round_ == _ZOOM_ROUNDS - 1)
-            where = begin + index[done]
-            moments[where], predicted[where] = (value[done] for value in fine)
-            centre = points.gather(1, best.unsqueeze(1)).squeeze(1)[~done]
-            step = step[~done] * (2 * _ZOOM_REACH / (_ZOOM_POINTS - 1))
-            index, part = index[~done], part[~done]  # noqa: PLW2901  what is left to do
-            if not len(index):
-                break
-        begin += _ZOOM_CHUNK
+    data = signal.flatten(0, 1)[chosen].double()
+    trust = precision.expand_as(signal).flatten(0, 1)[chosen].double()
+    slices, row = torch.unique(place[chosen], return_inverse=True)
+    physics = observation[slices]
+    moments = data.new_zeros(len(chosen), 5)
+    predicted = torch.zeros_like(data)
+    todo, place_in_grid = torch.arange(len(chosen), device=chosen.device), best
+    for level, divisions in enumerate(_ZOOM):
+        att = grid.finer(divisions).to(data)
+        # One row a grid point, so that looking up a point reads neighbours in memory.
+        table = physics.response(att[None].to(signal)).double().mT.flatten(0, 1)
+        place_in_grid = place_in_grid * (divisions // _ZOOM[level - 1] if level else divisions)
+        narrow = []
+        for part in torch.arange(len(todo), device=todo.device).split(_ZOOM_CHUNK):
+            where = todo[part]
+            peak, coarse, *found = _integrate_around(
+                place_in_grid[part],
+                row[where] * len(att),
+                data[where],
+                trust[where],
+                table,
+                att,
+                grid,
+            )
+            moments[where], predicted[where] = found
+            place_in_grid[part] = peak
+            narrow.append(coarse)
+        left = torch.cat(narrow).nonzero().squeeze(1)
+        if not len(left):
+            break
+        todo, place_in_grid = todo[left], place_in_grid[left]
     return moments, predicted
 
 
-def _local(
-    voxels: _Voxels, centre: Tensor, step: Tensor, grid: PosteriorGrid
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """Evaluate the posterior at points within some steps of a centre."""
-    offset = torch.linspace(-_ZOOM_REACH, _ZOOM_REACH, _ZOOM_POINTS).to(centre)
-    att = centre[:, None] + step[:, None] * offset
-    outside = (att < grid.att_min - 1e-9) | (att > grid.att_max + 1e-9)
-    curves = tissue_response(*voxels.physics, att.unsqueeze(1))
-    weighted = (voxels.signal * voxels.precision).unsqueeze(1)
-    curvature = (voxels.precision.unsqueeze(1) @ curves.square()).squeeze(1) + grid.cbf_sd**-2
-    mean = (weighted @ curves).squeeze(1) + grid.cbf_mean / grid.cbf_sd**2
+def _integrate_around(
+    centre: Tensor,
+    offset: Tensor,
+    data: Tensor,
+    trust: Tensor,
+    table: Tensor,
+    att: Tensor,
+    grid: PosteriorGrid,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Integrate over grid points around a centre: peak, whether too narrow, moments, signal."""
+    reach = torch.arange(-_ZOOM_REACH, _ZOOM_REACH + 1, device=centre.device)
+    index = centre[:, None] + reach
+    outside = (index < 0) | (index >= len(att))
+    index = index.clamp(0, len(att) - 1)
+    curves = table.index_select(0, (index + offset[:, None]).flatten()).unflatten(0, index.shape)
+    points = att[index]
+    curvature = (curves.square() @ trust.unsqueeze(2)).squeeze(2) + grid.cbf_sd**-2
+    mean = (curves @ (data * trust).unsqueeze(2)).squeeze(2) + grid.cbf_mean / grid.cbf_sd**2
     mean = mean / curvature
-    log_weight = grid.log_prior(att) - 0.5 * curvature.log() + 0.5 * curvature * mean.square()
+    prior = grid.log_prior(att) + grid.spacing(att).log()
+    log_weight = prior[index] - 0.5 * curvature.log() + 0.5 * curvature * mean.square()
     weight = log_weight.masked_fill(outside, -torch.inf).softmax(1)
-    cbf, att_mean = (weight * mean).sum(1), (weight * att).sum(1)
-    cbf_off, att_off = mean - cbf[:, None], att - att_mean[:, None]
+    cbf, att_mean = (weight * mean).sum(1), (weight * points).sum(1)
+    cbf_off, att_off = mean - cbf[:, None], points - att_mean[:, None]
+    narrow = _too_narrow(weight)
+    step = grid.spacing(att_mean) * (grid.points - 1) / (len(att) - 1)
     moments = torch.stack(
         [
             cbf,
             (weight * (cbf_off.square() + 1 / curvature)).sum(1),
             att_mean,
-            (weight * att_off.square()).sum(1),
+            # Where hardly another point counts, the width of the point's own cell does.
+            (weight * att_off.square()).sum(1) + narrow * step.square() / 12,
             (weight * cbf_off * att_off).sum(1),
         ],
         1,
     )
-    predicted = (curves @ (weight * mean).unsqueeze(2)).squeeze(2)
-    return att, weight, (moments, predicted)
+    signal = (curves.mT @ (weight * mean).unsqueeze(2)).squeeze(2)
+    peak = index.gather(1, weight.argmax(1, keepdim=True)).squeeze(1)
+    return peak, narrow, moments, signal
+
+
+def _too_narrow(weight: Tensor) -> Tensor:
+    """Tell where so few grid points carry the weight that they can't stand for the curve."""
+    return weight.square().sum(-1) > 1 / _FEWEST_POINTS
