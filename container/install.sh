@@ -23,7 +23,8 @@ packages)
     install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r "$here/requirements.txt"
     site=$("$prefix/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     # What is only needed to test these packages, or to compile against them.
-    rm -rf "$site/torch/include" "$site/torch/test" "$site/torch/bin" "$site/torch/share/cmake"
+    rm -rf "$site/torch/include" "$site/torch/test" "$site/torch/share/cmake"
+    find "$site/torch/bin" -type f ! -name torch_shm_manager -delete
     find "$site" -type d -name tests -prune -exec rm -rf {} +
     find "$site" -name '*.pyi' -delete
     ;;
@@ -35,6 +36,7 @@ app)
     # are for newer versions of Python; those can't be compiled, and are never imported.
     "$prefix/bin/python" -m compileall -qq -j 0 --invalidation-mode unchecked-hash "$prefix/lib" ||
         true
+    "$prefix/bin/python" -c 'import torch, SimpleITK, asl_bids_app.workflows.run'
     ;;
 *)
     echo "usage: $0 packages|app PREFIX [SOURCE]" >&2
