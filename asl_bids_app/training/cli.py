@@ -187,6 +187,7 @@ def _pipeline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--jobs", type=int, metavar="N", help="processes at a time (number of CPU cores)"
     )
     parser.add_argument("--max-hours", type=float, default=float("inf"), metavar="H")
+    parser.add_argument("--no-onnx", dest="onnx", action="store_false", help="no ONNX files")
     _add_devices(parser)
 
 

@@ -122,7 +122,8 @@ def run_pipeline(config: RunConfig, arguments: argparse.Namespace) -> int:
     if done.get("exported") != weights or "validate" in took:
         from asl_bids_app.training.export import export_run
 
-        export_run(folder.root, folder.root / "model", onnx=folder.root / "onnx")
+        onnx = folder.root / "onnx" if arguments.onnx else None
+        export_run(folder.root, folder.root / "model", onnx=onnx)
         note(folder, "pipeline/exported", weights)
         took["export"] = time.monotonic() - began
 

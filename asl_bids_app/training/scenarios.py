@@ -12,7 +12,7 @@ from torch import Generator
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.protocol import SCHEMES, Scheme
-from asl_bids_app.training.domain import DomainConfig, Physics, draw_physics
+from asl_bids_app.training.domain import DomainConfig, Kinetics, Physics, draw_physics
 from asl_bids_app.training.noise import NoiseConfig
 
 
@@ -35,6 +35,8 @@ class Scenario:
         True T1 of blood, s, whatever is told.
     efficiency : mapping of Scheme to float
         True labelling efficiencies, whatever is told.
+    only : tuple of int
+        Numbers of the measurements of the protocol that are made; empty for all.
     all_noise : bool
         With every disturbance of the training, or with the thermal (Rician) noise only, so
         that the SNR says it all.
@@ -46,6 +48,7 @@ class Scenario:
     random_calibration: bool = False
     t1_blood: float | None = None
     efficiency: Mapping[Scheme, float] = field(default_factory=lambda: MappingProxyType({}))
+    only: tuple[int, ...] = ()
     all_noise: bool = False
 
     @property
@@ -91,7 +94,25 @@ class Scenario:
         for scheme, value in self.efficiency.items():
             chosen = truth.arrival == int(SCHEMES[scheme].arrival)
             efficiency = torch.where(chosen, value, efficiency)
-        return replace(physics, truth=replace(truth, efficiency=efficiency))
+        physics = replace(physics, truth=replace(truth, efficiency=efficiency))
+        return _selected(physics, self.only) if self.only else physics
+
+
+def _selected(physics: Physics, only: tuple[int, ...]) -> Physics:
+    """Keep some of the measurements."""
+    index = torch.tensor(only, device=physics.valid.device)
+
+    def cut(kinetics: Kinetics) -> Kinetics:
+        names = ("arrival", "delay", "label_duration", "efficiency")
+        return replace(kinetics, **{name: getattr(kinetics, name)[:, index] for name in names})
+
+    return replace(
+        physics,
+        nominal=cut(physics.nominal),
+        truth=cut(physics.truth),
+        repeats=physics.repeats[:, index],
+        valid=physics.valid[:, index],
+    )
 
 
 _FAR: Final = MappingProxyType({Scheme.PCASL: 0.78, Scheme.VSASL: 0.48})
@@ -121,7 +142,7 @@ SCENARIOS: Final = MappingProxyType(
         ),
         "pasl": Scenario("PASL 10 delays, calibration known", "pasl 10"),
         "vsasl": Scenario("VSASL 6 delays, calibration known", "vsasl 6"),
-        "single": Scenario("PCASL 1 delay, calibration known", "pcasl 1"),
+        "single": Scenario("PCASL with one delay of 2 s, calibration known", "pcasl 6", only=(3,)),
         "random": Scenario(
             "any protocol and calibration, all disturbances, as in training",
             "random",

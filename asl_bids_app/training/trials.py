@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from asl_bids_app.estimators.uncertainty import calibration_factor
 from asl_bids_app.training import baselines
 from asl_bids_app.training.baselines import Maps
 from asl_bids_app.training.config import RunConfig
@@ -16,7 +17,6 @@ from asl_bids_app.training.files import seed_of
 from asl_bids_app.training.phantoms import Phantoms
 from asl_bids_app.training.scenarios import Scenario, find
 from asl_bids_app.training.simulate import Batch, simulate
-from asl_bids_app.training.uncertainty import apply_table
 
 QUANTITIES: Final = ("cbf", "att")
 BATCH: Final = 16
@@ -160,7 +160,8 @@ def calibrated(voxels: Voxels, table: dict[str, Any] | None) -> Voxels:
     network = dict(voxels.maps[baselines.NETWORK])
     noise = voxels.maps[baselines.POSTERIOR]["cbf_sd"]
     for name in QUANTITIES:
-        factor = apply_table(table, name, noise, network["cbf"])
-        network[f"{name}_sd"] = network[f"{name}_sd"] * factor
+        where = torch.from_numpy(noise), torch.from_numpy(network["cbf"])
+        factor = calibration_factor(table, name, *where)
+        network[f"{name}_sd"] = network[f"{name}_sd"] * factor.numpy()
     maps = {**voxels.maps, baselines.NETWORK: network}
     return replace(voxels, maps=maps)

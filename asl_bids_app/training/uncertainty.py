@@ -3,7 +3,8 @@
 An ensemble's standard deviations are right in order, but off by some ten per cent that depend
 on the noise and on the tissue. Neither is known of a voxel, but the voxelwise posterior's sd
 of CBF tells the noise and the estimate of CBF tells the tissue. The table holds, over these
-two, the factor that makes intervals cover what they claim.
+two, the factor that makes intervals cover what they claim;
+`asl_bids_app.estimators.uncertainty.calibration_factor` reads it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ CBF_SD_POINTS: Final = (1.0, 2.0, 4.0, 7.0, 12.0, 20.0, 32.0)
 """mL/100 g/min: nodes of the table along the sd of the voxelwise posterior."""
 CBF_POINTS: Final = (5.0, 15.0, 25.0, 40.0, 60.0, 90.0)
 """mL/100 g/min: nodes of the table along the estimate of CBF."""
-_TRUST: Final = 2000.0
+_TRUST: Final = 300.0
 """Voxels (by weight) from which a node is believed more than the table's mean."""
+_FEWEST: Final = 20
+_ROUNDS: Final = 3
 
 
 def node_weights(posterior_cbf_sd: np.ndarray, cbf: np.ndarray) -> np.ndarray:
@@ -79,29 +82,27 @@ def fit_table(
         ``voxels`` that each node rests on.
     """
     weights = node_weights(posterior_cbf_sd, cbf)
+    count = weights.sum(0)
+    # Few voxels can't speak against all others.
+    trust = count / (count + _TRUST)
     shape = (len(CBF_SD_POINTS), len(CBF_POINTS))
     factors = {}
     for name in ("cbf", "att"):
         ratio = np.abs(error[name]) / np.maximum(sd[name], 1e-12)
-        overall = _factor(ratio, np.ones_like(ratio))
-        table = []
-        for weight in weights.T:
-            count = weight.sum()
-            own = _factor(ratio[weight > 0], weight[weight > 0]) if count > 20 else overall
-            # Few voxels can't speak against all others.
-            trust = count / (count + _TRUST)
-            table.append(np.exp(trust * np.log(own) + (1 - trust) * np.log(overall)))
-        factors[name] = np.round(np.reshape(table, shape), 4).tolist()
+        overall = np.log(_factor(ratio, np.ones_like(ratio)))
+        table = np.full(len(count), overall)
+        # A node's voxels lie between it and its neighbours; what the interpolation of one
+        # round leaves over is the next one's to mend.
+        for _ in range(_ROUNDS):
+            left = ratio / np.exp(weights @ table)
+            for node, weight in enumerate(weights.T):
+                near = weight > 0
+                if count[node] > _FEWEST:
+                    table[node] += np.log(_factor(left[near], weight[near]))
+        table = overall + trust * (table - overall)
+        factors[name] = np.round(np.exp(table).reshape(shape), 4).tolist()
     return {
         "axes": {"posterior_cbf_sd": list(CBF_SD_POINTS), "cbf": list(CBF_POINTS)},
         "factor": factors,
-        "voxels": np.round(weights.sum(0).reshape(shape)).astype(int).tolist(),
+        "voxels": np.round(count.reshape(shape)).astype(int).tolist(),
     }
-
-
-def apply_table(
-    table: dict[str, Any], name: str, posterior_cbf_sd: np.ndarray, cbf: np.ndarray
-) -> np.ndarray:
-    """Return the factor of voxels for the standard deviation of ``cbf`` or ``att``."""
-    flat = np.asarray(table["factor"][name]).reshape(-1)
-    return node_weights(posterior_cbf_sd, cbf) @ flat

@@ -1,0 +1,182 @@
+"""Configurations of a training: strict, told in one line, the same after a round trip."""
+
+import pickle
+from dataclasses import fields, is_dataclass
+
+import pytest
+import yaml
+
+from asl_bids_app.errors import InputError
+from asl_bids_app.training.config import CRITICAL, RunConfig, load, presets
+from asl_bids_app.training.schema import build, plain
+
+PRESETS = {
+    "laptop",
+    "production_any",
+    "production_dual_encoder",
+    "production_quick",
+    "production_v1",
+    "smoke",
+}
+
+
+def test_presets_are_those_of_the_guide():
+    assert set(presets()) == PRESETS
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_presets_load_and_survive_a_file(name, tmp_path):
+    config = load(name)
+    assert config.name == name
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    again = load(path)
+    assert again.to_dict() == config.to_dict()
+    assert again.digest() == config.digest()
+    assert pickle.loads(pickle.dumps(config)).digest() == config.digest()
+
+
+def test_presets_have_the_published_sizes():
+    v1, quick = load("production_v1"), load("production_quick")
+    assert (v1.data.phantoms, v1.training.epochs, v1.training.members) == (500_000, 200, 5)
+    assert (quick.data.phantoms, quick.training.epochs, quick.training.members) == (100_000, 50, 3)
+    assert v1.network.name == quick.network.name == "SpatialASLNet"
+    assert load("production_dual_encoder").network.name == "DualEncoderSpatialASLNet"
+    assert load("production_any").network.name == load("laptop").network.name == "PosteriorASLNet"
+    assert load("laptop").training.members == 5
+
+
+def test_epochs_become_steps():
+    changes = ["data.phantoms=1000", "training.epochs=8", "training.batch_size=16"]
+    assert load("laptop", changes).steps == 500
+    assert load("laptop", [*changes, "training.steps=7"]).steps == 7
+
+
+def test_times_are_milliseconds_in_files_and_seconds_inside():
+    config = load("laptop", ["training.att_unit_ms=650", "domain.t1_blood_ms=[1600, 1700.5]"])
+    assert config.training.att_unit == pytest.approx(0.65)
+    assert config.domain.t1_blood == pytest.approx((1.6, 1.7005))
+    values = config.to_dict()
+    assert values["training"]["att_unit_ms"] == 650
+    assert values["domain"]["t1_blood_ms"] == [1600, 1700.5]
+
+
+def test_every_time_has_its_unit_in_the_key():
+    """No setting in seconds may hide behind a key without a unit."""
+
+    def walk(value, content, path):
+        for item in fields(value):
+            child = getattr(value, item.name)
+            if is_dataclass(child):
+                walk(child, content[item.name], f"{path}.{item.name}")
+            elif item.metadata.get("unit", "").startswith("s"):
+                key = next(k for k in content if k.startswith(item.name) and "_ms" in k)
+                first = child[-1] if isinstance(child, tuple) else child
+                inside = content[key][-1] if isinstance(content[key], list) else content[key]
+                assert inside == pytest.approx(1000 * first), f"{path}.{key}"
+                found.append(key)
+
+    found = []
+    config = load("laptop")
+    walk(config, config.to_dict(), "")
+    assert {"t1_blood_ms", "att_unit_ms", "t1_tissue_low_ms", "att_ms"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "words"),
+    [
+        ("trainng.members=3", "trainng", "did you mean training"),
+        ("training.batchsize=3", "training.batchsize", "did you mean training.batch_size"),
+        ("training.members=2.5", "training.members", "whole number"),
+        ("training.members=true", "training.members", "whole number"),
+        ("training.members=0", "training.members", "1 to 100"),
+        ("training.learning_rate=fast", "training.learning_rate", "a number"),
+        ("training.learning_rate=.nan", "training.learning_rate", "nan"),
+        ("training.precision=half", "training.precision", "one of auto, float32, bfloat16"),
+        ("training.att_unit_ms=0.5", "training.att_unit_ms", "at least 1"),
+        ("training=3", "training", "mapping"),
+        ("domain.t1_blood_ms=[1600]", "domain.t1_blood_ms", "list of 2"),
+        ("domain.t1_blood_ms=[1.6, 1.7]", "domain.t1_blood_ms[0]", "500 to 4000"),
+        ("domain.t1_blood_ms=[1700, 1600]", "domain", "t1_blood"),
+        ("validation.snr=[3, high]", "validation.snr[1]", "a number"),
+        ("network.name=ASLNet", "network.name", "SpatialASLNet"),
+        ("logging.tensorboard=1", "logging.tensorboard", "true or false"),
+    ],
+)
+def test_mistakes_are_told_with_their_path(change, field, words):
+    with pytest.raises(InputError) as caught:
+        load("laptop", [change])
+    assert caught.value.field == field
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", ["training.members", "=3", ".a=1", "a..b=1"])
+def test_overrides_need_a_path_and_a_value(change):
+    with pytest.raises(InputError, match="--set"):
+        load("laptop", [change])
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("signal.normalization_mode", "per_slice"),
+        ("signal.global_scale_factor", 5.0),
+        ("noise.noise_type", "gaussian"),
+        ("training.dc_weight", 0.5),
+        ("training.loss_type", "l2"),
+    ],
+)
+def test_critical_settings_are_guarded(path, value):
+    assert path in CRITICAL
+    with pytest.raises(InputError, match="--allow-noncritical") as caught:
+        load("production_v1", [f"{path}={value}"])
+    assert caught.value.field == path
+    config = load("production_v1", [f"{path}={value}"], allow_noncritical=True)
+    assert config.noncritical() == {path: value}
+
+
+def test_all_critical_settings_are_tested_and_default_to_their_value():
+    assert len(CRITICAL) == 5
+    assert RunConfig().noncritical() == {}
+
+
+def test_a_file_says_only_what_differs_from_its_base(tmp_path):
+    (tmp_path / "base.yaml").write_text("base: smoke\ntraining: {members: 7}\n")
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: base.yaml\nname: mine\ntraining: {batch_size: 4}\n")
+    config = load(path)
+    assert (config.name, config.training.members, config.training.batch_size) == ("mine", 7, 4)
+    assert config.data.phantoms == load("smoke").data.phantoms
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("training: [1, 2", "YAML"),
+        ("- 1\n- 2\n", "no mapping"),
+        ("base: smok\n", "did you mean smoke"),
+        ("base: other.yaml\n", "no such file"),
+        ("base: 3\n", "preset's name"),
+    ],
+)
+def test_bad_files(tmp_path, text, words):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        load(path)
+
+
+def test_bases_in_a_circle(tmp_path):
+    (tmp_path / "a.yaml").write_text("base: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\n")
+    with pytest.raises(InputError, match="circle"):
+        load(tmp_path / "a.yaml")
+
+
+def test_defaults_are_the_dataclasses(tmp_path):
+    path = tmp_path / "empty.yaml"
+    path.write_text("")
+    assert load(path).to_dict() == RunConfig().to_dict()
+    assert build(RunConfig, {}, "nowhere").digest() == RunConfig().digest()
+    assert yaml.safe_load(RunConfig().to_yaml()) == plain(RunConfig())

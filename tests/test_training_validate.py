@@ -1,0 +1,261 @@
+"""Validation: the metrics, the baselines, the calibration, and the report of a small run."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from asl_bids_app.errors import InputError
+from asl_bids_app.estimators.uncertainty import calibration_factor
+from asl_bids_app.observation import Observation
+from asl_bids_app.protocol import Arrival
+from asl_bids_app.training import baselines
+from asl_bids_app.training.domain import DomainConfig
+from asl_bids_app.training.metrics import GROUPS, compare, errors, win_rate
+from asl_bids_app.training.noise import NoiseConfig
+from asl_bids_app.training.phantoms import PhantomConfig, draw
+from asl_bids_app.training.scenarios import SCENARIOS, find
+from asl_bids_app.training.simulate import simulate
+from asl_bids_app.training.tissues import BRIGHT_SPOT, CORE, FLUID, GREY, WHITE
+from asl_bids_app.training.uncertainty import (
+    CBF_POINTS,
+    CBF_SD_POINTS,
+    fit_table,
+    node_weights,
+)
+
+
+def test_errors_by_hand():
+    truth = np.array([10.0, 20.0, 30.0, 40.0, 50.0])
+    estimate = np.array([11.0, 18.0, 30.0, 44.0, np.nan])
+    found = errors(estimate, truth, np.array([2.0, 1.5, 1.0, 2.0, 9.0]))
+    assert found["n"] == 4
+    assert found["mae"] == pytest.approx(7 / 4)
+    assert found["rmse"] == pytest.approx(math.sqrt(21 / 4))
+    assert found["bias"] == pytest.approx(3 / 4)
+    assert found["median_bias"] == pytest.approx(0.5)
+    assert found["r2"] == pytest.approx(1 - (21 / 4) / 125)
+    # |error|/sd: 0.5, 1.33, 0, 2.
+    assert found["coverage_68"] == 0.5
+    assert found["coverage_95"] == 0.75
+    assert errors(np.array([np.nan]), np.array([1.0]), np.array([1.0])) == {"n": 0}
+
+
+def test_win_rate_by_hand():
+    truth = np.zeros(5)
+    mine, theirs = np.array([1.0, 2, 3, np.nan, 0]), np.array([2.0, 1, -3, 0, 1])
+    assert win_rate(mine, theirs, truth) == pytest.approx((1 + 0 + 0.5 + 1) / 4)
+    assert win_rate(theirs, mine, truth) == pytest.approx(1 - 2.5 / 4)
+
+
+def test_groups_of_tissue():
+    codes = np.array([0, GREY, WHITE, FLUID, CORE, BRIGHT_SPOT])
+    assert GROUPS["tissue"](codes).tolist() == [False, True, True, False, True, True]
+    assert GROUPS["lesion"](codes).tolist() == [False, False, False, False, True, True]
+    assert GROUPS["grey matter"](codes).tolist() == [False, True, False, False, False, False]
+
+
+def test_tables_have_att_in_ms_and_name_every_rival():
+    truth = {"cbf": np.array([50.0, 60]), "att": np.array([1.0, 1.2])}
+
+    def maps(off):
+        one = np.ones(2)
+        return {
+            "cbf": truth["cbf"] + off,
+            "att": truth["att"] + off / 100,
+            "cbf_sd": one,
+            "att_sd": one / 10,
+        }
+
+    methods = {baselines.NETWORK: maps(1.0), baselines.STRONG: maps(2.0)}
+    table = compare(methods, truth, np.array([True, True]), tuple(methods))
+    assert table[baselines.STRONG]["att"]["bias"] == pytest.approx(20)
+    assert table[baselines.NETWORK]["cbf"]["win_rate"] == {baselines.STRONG: 1.0}
+    assert table[baselines.STRONG]["cbf"]["win_rate"] == {baselines.NETWORK: 0.0}
+
+
+# --- calibration
+
+
+def test_calibration_recovers_factors_that_depend_on_noise_and_tissue():
+    random = np.random.default_rng(1)
+    count = 200_000
+    noise = np.exp(random.uniform(np.log(1.5), np.log(30), count))
+    cbf = random.uniform(5, 90, count)
+    sd = {"cbf": noise, "att": 0.05 * noise}
+    # Stated sds are too large by factors that change smoothly.
+    true = {"cbf": 0.6 + 0.1 * np.log(noise), "att": 1.5 - 0.005 * cbf}
+    error = {name: true[name] * sd[name] * random.standard_normal(count) for name in sd}
+    table = fit_table(error, sd, noise, cbf)
+    for name in sd:
+        where = torch.from_numpy(noise), torch.from_numpy(cbf)
+        factor = calibration_factor(table, name, *where).numpy()
+        off = np.abs(factor / true[name] - 1)
+        assert np.quantile(off, 0.95) < 0.05
+        for low, high in ((0, 25), (25, 60), (60, 95)):
+            part = (cbf >= low) & (cbf < high)
+            ratio = np.abs(error[name][part]) / (sd[name][part] * factor[part])
+            assert (ratio <= 1).mean() == pytest.approx(0.683, abs=0.01)
+            assert (ratio <= 1.96).mean() == pytest.approx(0.95, abs=0.006)
+
+
+def test_calibration_is_fitted_at_the_nodes_it_is_read_at():
+    """The weights of the fit are those of the interpolation, also beyond the outer nodes."""
+    random = np.random.default_rng(2)
+    noise = np.exp(random.uniform(np.log(0.3), np.log(80), 500))
+    cbf = random.uniform(-20, 150, 500)
+    values = random.uniform(0.5, 2, (len(CBF_SD_POINTS), len(CBF_POINTS)))
+    table = {
+        "axes": {"posterior_cbf_sd": list(CBF_SD_POINTS), "cbf": list(CBF_POINTS)},
+        "factor": {"cbf": values.tolist()},
+    }
+    read = calibration_factor(table, "cbf", torch.from_numpy(noise), torch.from_numpy(cbf))
+    np.testing.assert_allclose(node_weights(noise, cbf) @ values.reshape(-1), read, rtol=1e-9)
+
+
+def test_few_voxels_do_not_speak_against_all_others():
+    random = np.random.default_rng(3)
+    noise, cbf = np.full(20_000, 4.0), np.full(20_000, 40.0)
+    noise[:50], cbf[:50] = 32.0, 90.0
+    sd = {"cbf": np.ones(20_000), "att": np.ones(20_000)}
+    error = {name: random.standard_normal(20_000) for name in sd}
+    for name in sd:
+        error[name][:50] *= 20
+    table = fit_table(error, sd, noise, cbf)
+    assert table["factor"]["cbf"][-1][-1] < 2
+
+
+# --- baselines
+
+
+def observed(snr, seed=0, n=6, scenario="joint"):
+    phantoms = draw(PhantomConfig(size=32, voxel_size=(5.0, 8.0), smallest_brain=60), n, seed)
+    generator = torch.Generator().manual_seed(seed)
+    situation = find(scenario)
+    physics = situation.draw(DomainConfig(), n, generator)
+    noise = situation.noise(NoiseConfig(told_error=0.0), snr)
+    return simulate(phantoms, physics, noise, generator), phantoms
+
+
+def mean_error(maps, batch, name, mask):
+    return float((getattr(maps, name) - getattr(batch, name))[mask].abs().mean())
+
+
+def test_scenarios_are_what_they_say():
+    batch, _ = observed(10, scenario="joint")
+    nominal, truth = batch.physics.nominal, batch.physics.truth
+    for name in ("t1_blood", "efficiency", "t1_tissue", "label_duration"):
+        assert torch.equal(getattr(nominal, name), getattr(truth, name)), name
+    assert bool((batch.physics.m0_scale == 1).all())
+    assert nominal.t1_blood.unique().tolist() == pytest.approx([1.65])
+
+    batch, _ = observed(10, scenario="joint_far")
+    nominal, truth = batch.physics.nominal, batch.physics.truth
+    assert nominal.t1_blood.unique().tolist() == pytest.approx([1.65])
+    assert truth.t1_blood.unique().tolist() == pytest.approx([1.85])
+    for arrival, told, real in (
+        (Arrival.CONTINUOUS, 0.85, 0.78),
+        (Arrival.VELOCITY_SELECTIVE, 0.56, 0.48),
+    ):
+        chosen = nominal.arrival == int(arrival)
+        assert chosen.any()
+        assert nominal.efficiency[chosen].unique().tolist() == pytest.approx([told])
+        assert truth.efficiency[chosen].unique().tolist() == pytest.approx([real])
+    assert not find("joint_far").known
+    assert find("pcasl").known
+
+    batch, _ = observed(10, scenario="single")
+    assert batch.observation.delta_m.shape[1] == 1
+    assert batch.observation.delay.unique().tolist() == pytest.approx([2.0])
+
+    batch, _ = observed(10, scenario="pcasl_off", n=24)
+    off = (batch.physics.truth.t1_blood / 1.65).log()
+    assert 0.02 < float(off.std()) < 0.08
+    with pytest.raises(InputError, match="joint_off"):
+        find("jointoff")
+
+
+@pytest.mark.parametrize("name", sorted(SCENARIOS))
+def test_every_scenario_can_be_simulated(name):
+    batch, _ = observed(5, n=2, scenario=name)
+    assert torch.isfinite(batch.observation.delta_m).all()
+    assert batch.observation.mask.any()
+
+
+def test_least_squares_of_all_kinds_find_the_truth_without_noise():
+    batch, _ = observed(1e5)
+    sure = batch.observation.mask & (batch.cbf > 20) & (batch.att < 2.5)
+    places = sure.nonzero()[::40]
+    chosen = torch.zeros_like(sure)
+    chosen[tuple(places.T)] = True
+    for maps in (baselines.strong(batch.observation), baselines.naive(batch.observation, places)):
+        assert mean_error(maps, batch, "cbf", chosen) < 0.2
+        assert mean_error(maps, batch, "att", chosen) < 0.01
+
+
+def test_naive_and_strong_agree_where_there_is_one_minimum():
+    """SciPy's curve_fit is an independent solver of the same least-squares problem."""
+    batch, _ = observed(30, seed=3)
+    sure = batch.observation.mask & (batch.cbf > 40) & (batch.att > 0.7) & (batch.att < 1.4)
+    places = sure.nonzero()[::30]
+    naive = baselines.naive(batch.observation, places)
+    strong = baselines.strong(batch.observation)
+    where = tuple(places.T)
+    close = (naive.cbf[where] - strong.cbf[where]).abs() < 0.05
+    assert float(close.float().mean()) > 0.9
+    ratio = (naive.cbf_sd[where] / strong.cbf_sd[where])[close]
+    assert float(ratio.median()) == pytest.approx(1, abs=0.05)
+
+
+def test_the_oracle_is_right_where_others_are_told_a_wrong_scanner():
+    batch, _ = observed(1e4, scenario="pcasl_off", n=12)
+    sure = batch.observation.mask & (batch.cbf > 20) & (batch.att < 2.5)
+    oracle = baselines.oracle(batch.observation, batch.physics)
+    assert mean_error(oracle, batch, "cbf", sure) < 0.3
+    # T1 of blood, efficiency and M0 are each off by 5 % or so: CBF by some units.
+    assert mean_error(baselines.strong(batch.observation), batch, "cbf", sure) > 1.5
+
+
+def test_smoothing_blurs_within_the_mask_and_tells_the_noise_that_is_left(monkeypatch):
+    """Checked against a Gaussian blur written out as a double sum."""
+    random = torch.Generator().manual_seed(1)
+    shape = (1, 2, 13, 13)
+    mask = torch.ones(1, 13, 13, dtype=torch.bool)
+    mask[:, :, :5] = False
+    one = torch.ones(1)
+    seen = Observation(
+        torch.randn(shape, generator=random) * mask[:, None],
+        torch.full((1, 2, 1, 1), 3.0),
+        mask,
+        torch.zeros(1, 2).long(),
+        torch.ones(1, 2),
+        torch.ones(1, 2),
+        torch.ones(1, 2),
+        one,
+        one,
+        one,
+    )
+    caught = {}
+    monkeypatch.setattr(baselines, "strong", lambda blurred: caught.update(blurred=blurred))
+    baselines.smoothed(seen, fwhm=2.0)
+    sigma = 2 / 2.354820045
+    reach = math.ceil(3 * sigma)
+    row, column = 6, 6
+    weights, values = [], []
+    for i in range(-reach, reach + 1):
+        for j in range(-reach, reach + 1):
+            weight = math.exp(-(i**2 + j**2) / (2 * sigma**2))
+            if mask[0, row + i, column + j]:
+                weights.append(weight)
+                values.append(weight * float(seen.delta_m[0, 1, row + i, column + j]))
+    found = caught["blurred"]
+    assert float(found.delta_m[0, 1, row, column]) == pytest.approx(
+        sum(values) / sum(weights), rel=1e-5
+    )
+    assert not found.delta_m[:, :, ~mask[0]].any()
+    # White noise averaged with normalised weights w has sd sqrt(sum w²).
+    axis = [math.exp(-(i**2) / (2 * sigma**2)) for i in range(-reach, reach + 1)]
+    total = sum(axis) ** 2
+    shrink = math.sqrt(sum((a * b / total) ** 2 for a in axis for b in axis))
+    assert float(found.noise_sd[0, 0]) == pytest.approx(3 * shrink, rel=1e-5)
