@@ -42,13 +42,14 @@ def _run(options: AppOptions, command: list[str]) -> int:
         from asl_bids_app.workflows.group import run_group
 
         return run_group(options)
-    from asl_bids_app.workflows import run
+    if options.reports_only or options.boilerplate_only:
+        from asl_bids_app.workflows import reporting
 
-    if options.reports_only:
-        return run.rebuild_reports(options)
-    if options.boilerplate_only:
-        return run.write_boilerplate(options)
-    return run.run_participants(options, command)
+        redo = reporting.rebuild_reports if options.reports_only else reporting.write_boilerplate
+        return redo(options)
+    from asl_bids_app.workflows.run import run_participants
+
+    return run_participants(options, command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -206,20 +206,21 @@ def clean(options: AppOptions) -> None:
 
 
 def machine() -> Mapping[str, Any]:
-    """Return the machine and the versions of what computes, for records."""
+    """Return the `machine` and the `software` that compute, for records."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {}
-    for name in ("torch", "numpy", "scipy", "nibabel", "nipype", "pybids", "antspyx", "nilearn"):
+    for name in ("torch", "numpy", "scipy", "nibabel", "nipype", "pybids", "simpleitk"):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = None
     return {
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "processors": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": versions,
+        "software": {"python": platform.python_version(), **versions},
+        "machine": {
+            "platform": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "processors": os.cpu_count(),
+        },
     }

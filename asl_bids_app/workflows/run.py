@@ -17,9 +17,8 @@ from asl_bids_app.bids.derivatives import (
     describe_dataset,
     remove_partial,
     write_json,
-    write_text,
 )
-from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.errors import InputError
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import Failure, ParticipantPlan, Plan, describe, make_plan
 
@@ -97,6 +96,9 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
     AslAppError
         If nothing can be done at all.
     """
+    from asl_bids_app.workflows.execute import machine
+    from asl_bids_app.workflows.reporting import write_reports
+
     began = time.perf_counter()
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     plan = make_plan(options)
@@ -123,13 +125,13 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
             "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
             "command": command,
             "options": options.to_json(),
-            **_machine(),
+            **machine(),
         }
         for record in records:
             record.update(shared)
             write_json(folder / f"sub-{record['participant']}.json", record)
         computed = time.perf_counter()
-        _reports(options, records, folder)
+        write_reports(options, records, folder)
         report = {
             **shared,
             "seconds": {
@@ -145,13 +147,6 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
         if options.run_report:
             write_json(options.run_report, report)
         return _conclude(options, records, time.perf_counter() - began)
-
-
-def _machine() -> dict[str, Any]:
-    from asl_bids_app.workflows.execute import machine
-
-    facts = dict(machine())
-    return {"software": {"python": facts.pop("python"), **facts.pop("versions")}, "machine": facts}
 
 
 def _process(
@@ -230,25 +225,6 @@ def _status(units: list[dict[str, Any]], failures: list[Failure]) -> str:
     return "failed" if failures else "no ASL"
 
 
-def _reports(options: AppOptions, records: list[dict[str, Any]], folder: Path) -> None:
-    """Write citation texts and reports; a report that fails is told and counts as an error."""
-    from asl_bids_app.reports.methods import methods_text
-    from asl_bids_app.reports.participant import write_participant_report
-
-    text = next((methods_text(r) for r in records if r["units"]), "")
-    if text:
-        write_text(folder / "CITATION.md", text)
-    for record in records:
-        try:
-            path = write_participant_report(options.output_dir, record["participant"])
-            LOG.info("report: %s", path)
-        except Exception as error:
-            LOG.error("sub-%s: no report: %s", record["participant"], error)
-            LOG.debug("report", exc_info=True)
-            failure = Failure(f"sub-{record['participant']}", "report", str(error))
-            record["errors"].append(asdict(failure))
-
-
 def _conclude(options: AppOptions, records: list[dict[str, Any]], seconds: float) -> int:
     bad = [record for record in records if record["errors"]]
     implausible = [record for record in records if record["plausibility"]]
@@ -267,56 +243,6 @@ def _conclude(options: AppOptions, records: list[dict[str, Any]], seconds: float
         options.output_dir,
     )
     return int(bool(bad) or (options.fail_on_implausible and bool(implausible)))
-
-
-def rebuild_reports(options: AppOptions) -> int:
-    """Write the reports of participants again, from the derivatives.
-
-    Returns
-    -------
-    int
-        0 only if every report was written.
-    """
-    from asl_bids_app.reports.participant import write_participant_report
-
-    known = sorted(
-        {p.stem.removeprefix("sub-") for p in options.output_dir.glob("logs/*/sub-*.json")}
-    )
-    wanted = list(options.participant_label) or known
-    if not wanted:
-        raise InputError(options.output_dir, "", "no record of a participant", "an earlier run")
-    failed = False
-    for label in wanted:
-        try:
-            LOG.info("report: %s", write_participant_report(options.output_dir, label))
-        except (AslAppError, OSError) as error:
-            LOG.error("sub-%s: %s", label, error)
-            failed = True
-    return int(failed)
-
-
-def write_boilerplate(options: AppOptions) -> int:
-    """Write the methods text of what would be run, and nothing else."""
-    from asl_bids_app.reports.methods import methods_text
-    from asl_bids_app.workflows.finish import planned_facts
-
-    plan = make_plan(options)
-    estimator, _ = choose_estimator(options)
-    check_writable(options.output_dir, "output_dir")
-    for participant in plan.participants:
-        if participant.units:
-            record = {
-                "participant": participant.participant,
-                "version": __version__,
-                "options": options.to_json(),
-                **_machine(),
-                "units": [planned_facts(unit, estimator, options) for unit in participant.units],
-            }
-            path = options.output_dir / "logs" / "CITATION.md"
-            write_text(path, methods_text(record))
-            LOG.info("methods text: %s", path)
-            return 0
-    raise InputError(options.bids_dir, "", "no run that can be processed", "an ASL run")
 
 
 class _LogFile:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from asl_bids_app.errors import InputError
+from asl_bids_app.workflows.find_m0 import displacement
 from asl_bids_app.workflows.plan import PlannedRun
-from asl_bids_app.workflows.prepare import PreparedRun, displacement
+from asl_bids_app.workflows.prepare import PreparedRun
 
 STILL_MM = 0.3
 """A movement between runs below this is not undone: resampling would cost more."""

@@ -1,0 +1,118 @@
+"""The M0 of a run on its own grid, whichever of the four kinds it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asl_bids_app.bids.acquisition import Acquisition, M0Kind
+from asl_bids_app.errors import InputError
+from asl_bids_app.preprocess.m0 import M0Error, average_m0, tissue_m0_of_blood
+from asl_bids_app.workflows.plan import PlannedRun
+
+if TYPE_CHECKING:
+    from asl_bids_app.workflows.prepare import MovedRun
+
+
+def find_m0(
+    run: PlannedRun, moved: MovedRun, static: np.ndarray, *, align: bool
+) -> tuple[np.ndarray, dict[str, Any], list[str]]:
+    """Return the M0 of tissue on the grid of the run, before filling and smoothing.
+
+    Parameters
+    ----------
+    run
+        The run with its constants.
+    moved
+        Its volumes.
+    static : array, shape (X, Y, Z)
+        Mean of the volumes that show the anatomy best.
+    align
+        Look for head motion between a separate M0 and the run.
+
+    Returns
+    -------
+    array (X, Y, Z), dict, list of str
+        M0 in the units of the image, what was done, and warnings.
+
+    Raises
+    ------
+    InputError
+        If the M0 can't be used.
+    """
+    acquisition, calibration = run.acquisition, run.calibration
+    m0, kinds = acquisition.m0, np.array(acquisition.volume_types)
+    t1 = calibration.t1_tissue_m0.value
+    name = m0.path.name if m0.path else acquisition.path.name
+    facts: dict[str, Any] = {}
+    warnings: list[str] = []
+    if m0.kind is M0Kind.ESTIMATE:
+        value = tissue_m0_of_blood(m0.estimate, calibration.partition_coefficient.value)
+        return np.full(static.shape, value), {"value": value}, warnings
+    if m0.kind is M0Kind.SEPARATE:
+        volumes, affine, told = _load_separate(m0.path, acquisition)
+        warnings += told
+    else:
+        wanted = "m0scan" if m0.kind is M0Kind.INCLUDED else "control"
+        volumes, affine = moved.data[..., kinds == wanted], moved.affine
+    try:
+        average, correction, used = average_m0(volumes, m0.repetition_time, t1)
+    except M0Error as error:
+        raise InputError(
+            name, "M0", str(error), "M0 volumes with signal and a repetition time of each"
+        ) from error
+    facts |= {"volumes": used, "repetition_time_correction": round(correction, 5)}
+    if m0.kind is M0Kind.SEPARATE:
+        average, how = _onto_run(average, affine, static, moved.affine, align=align)
+        facts["alignment"] = how
+        if ":" in how:
+            warnings.append(f"{name}: M0 not aligned with the run but taken {how}")
+    return average, facts, warnings
+
+
+def _load_separate(
+    path: Path, acquisition: Acquisition
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    from asl_bids_app.bids.images import check_grid, load, read_header
+
+    image = load(path, name=path.name)
+    grid = check_grid(
+        read_header(path, path.name), read_header(acquisition.path, acquisition.path.name)
+    )
+    told = [] if grid.equal else [f"{path.name}: {grid.statement}"]
+    data = np.where(
+        image.finite if image.data.ndim == 3 else image.finite[..., None], image.data, 0
+    )
+    return data, image.affine, [*image.warnings, *told]
+
+
+def _onto_run(
+    image: np.ndarray,
+    affine: np.ndarray,
+    static: np.ndarray,
+    target_affine: np.ndarray,
+    *,
+    align: bool,
+) -> tuple[np.ndarray, str]:
+    """Resample a separate M0 onto the run, moved if the head did."""
+    from asl_bids_app.preprocess.align import AlignmentError, align_to, resample
+
+    same = image.shape == static.shape and np.allclose(affine, target_affine, atol=1e-3)
+    transform, how = np.eye(4), "as scanned"
+    if align:
+        try:
+            transform = align_to(image, affine, static, target_affine)
+            how = f"moved rigidly by up to {displacement(transform):.2f} mm"
+        except AlignmentError as error:
+            how = f"as scanned: {error}"
+    if same and np.allclose(transform, np.eye(4)):
+        return image, how
+    return resample(image, affine, static.shape, target_affine, transform), how
+
+
+def displacement(transform: np.ndarray, radius_mm: float = 50.0) -> float:
+    """Return the largest movement (mm) of a point of a sphere of the head's size."""
+    moved = transform[:3, :3] - np.eye(3)
+    return float(np.linalg.norm(transform[:3, 3]) + radius_mm * np.linalg.norm(moved, 2))

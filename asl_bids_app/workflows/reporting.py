@@ -1,0 +1,87 @@
+"""Reports and methods texts: at the end of a run, and again or alone on request."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from asl_bids_app import __version__
+from asl_bids_app.bids.derivatives import write_text
+from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.workflows.execute import machine
+from asl_bids_app.workflows.options import AppOptions
+from asl_bids_app.workflows.plan import Failure, make_plan
+
+LOG = logging.getLogger("asl-app")
+
+
+def write_reports(options: AppOptions, records: list[dict[str, Any]], folder: Path) -> None:
+    """Write citation texts and reports; a report that fails is told and counts as an error."""
+    from asl_bids_app.reports.methods import methods_text
+    from asl_bids_app.reports.participant import write_participant_report
+
+    text = next((methods_text(r) for r in records if r["units"]), "")
+    if text:
+        write_text(folder / "CITATION.md", text)
+    for record in records:
+        try:
+            path = write_participant_report(options.output_dir, record["participant"])
+            LOG.info("report: %s", path)
+        except Exception as error:
+            LOG.error("sub-%s: no report: %s", record["participant"], error)
+            LOG.debug("report", exc_info=True)
+            failure = Failure(f"sub-{record['participant']}", "report", str(error))
+            record["errors"].append(asdict(failure))
+
+
+def rebuild_reports(options: AppOptions) -> int:
+    """Write the reports of participants again, from the derivatives.
+
+    Returns
+    -------
+    int
+        0 only if every report was written.
+    """
+    from asl_bids_app.reports.participant import write_participant_report
+
+    known = sorted(
+        {p.stem.removeprefix("sub-") for p in options.output_dir.glob("logs/*/sub-*.json")}
+    )
+    wanted = list(options.participant_label) or known
+    if not wanted:
+        raise InputError(options.output_dir, "", "no record of a participant", "an earlier run")
+    failed = False
+    for label in wanted:
+        try:
+            LOG.info("report: %s", write_participant_report(options.output_dir, label))
+        except (AslAppError, OSError) as error:
+            LOG.error("sub-%s: %s", label, error)
+            failed = True
+    return int(failed)
+
+
+def write_boilerplate(options: AppOptions) -> int:
+    """Write the methods text of what would be run, and nothing else."""
+    from asl_bids_app.reports.methods import methods_text
+    from asl_bids_app.workflows.finish import planned_facts
+    from asl_bids_app.workflows.run import check_writable, choose_estimator
+
+    plan = make_plan(options)
+    estimator, _ = choose_estimator(options)
+    check_writable(options.output_dir, "output_dir")
+    for participant in plan.participants:
+        if participant.units:
+            record = {
+                "participant": participant.participant,
+                "version": __version__,
+                "options": options.to_json(),
+                **machine(),
+                "units": [planned_facts(unit, estimator, options) for unit in participant.units],
+            }
+            path = options.output_dir / "logs" / "CITATION.md"
+            write_text(path, methods_text(record))
+            LOG.info("methods text: %s", path)
+            return 0
+    raise InputError(options.bids_dir, "", "no run that can be processed", "an ASL run")
