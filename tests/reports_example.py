@@ -157,7 +157,7 @@ def write_series(
     sidecar = {
         "Sources": [f"bids:raw:sub-{entities['sub']}/perf/x_asl.nii.gz"],
         "EstimationMethod": estimator,
-        "Model": {"name": "posterior", "version": "1.0", "sha256": "0" * 64},
+        "Model": {"Name": "posterior", "Version": "1.0", "SHA256": "0" * 64, "Members": 5},
         "Measurements": rows,
         "Calibration": calibration(schemes),
         "NoiseEstimation": dict.fromkeys(schemes, "repeats"),

@@ -40,7 +40,9 @@ def record(*runs, estimator="ensemble", options=None, **changes):
         "joint": len(runs) > 1,
         "estimator": estimator,
         "baseline": estimator != "least-squares",
-        "model": {"name": "posterior", "version": "1.2"} if estimator == "ensemble" else None,
+        "model": {"Name": "posterior", "Version": "1.2", "Members": 5}
+        if estimator == "ensemble"
+        else None,
         "runs": list(runs),
         "calibration": calibration,
     }
@@ -61,7 +63,7 @@ def test_the_text_has_the_numbers_of_the_data():
         "0.9 mL/g",
         "efficiency (PCASL) of 0.85",
         "0.9025 for background suppression",
-        "posterior 1.2",
+        "ensemble of 5 convolutional neural networks (posterior 1.2)",
         "M0 volumes of the series",
         "least-squares",
     ):
@@ -115,6 +117,13 @@ def test_schemes_are_told_apart_and_joined():
 )
 def test_an_empty_record_still_gives_a_text(empty):
     assert "BIDS" in methods_text(empty)
+
+
+def test_differences_from_the_scanner_were_not_subtracted():
+    text = methods_text(record(run(volumes={"m0scan": 1, "deltam": 21})))
+    assert "21 ΔM volumes" in text
+    assert "subtracted" not in text
+    assert "subtracted pairwise" in methods_text(record(run()))
 
 
 def test_equal_sessions_are_told_once():

@@ -403,7 +403,7 @@ _ROWS: Final = (
         "Volume of the brain mask",
         "Number of voxels of the mask times their volume.",
         "mL",
-        good=(900.0, 1900.0),
+        good=(900.0, 2000.0),
         fair=(500.0, 2300.0),
         basis=f"{_OURS}, for adults and whole brains",
     ),

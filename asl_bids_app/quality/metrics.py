@@ -12,12 +12,12 @@ from asl_bids_app.estimators.base import Flag
 from asl_bids_app.quality.definitions import (
     BASELINE_PREFIX,
     CBF_LIMIT,
-    PLAUSIBLE_GM_CBF,
     TISSUE_THRESHOLD,
     columns,
     dictionary,
 )
 from asl_bids_app.quality.index import quality_evaluation_index
+from asl_bids_app.quality.plausibility import plausibility
 from asl_bids_app.quality.statistics import (
     FEWEST,
     mean,
@@ -252,49 +252,3 @@ def compute(data: QualityInput) -> dict[str, float]:
     return {
         column: found.get(column, math.nan) for column, _, lsq in columns() if baseline or not lsq
     }
-
-
-def plausibility(metrics: dict[str, float]) -> list[str]:
-    """Return the loud sentences about a result that can't be believed; none if it can.
-
-    Parameters
-    ----------
-    metrics
-        Of `compute`; missing values say nothing.
-    """
-
-    def value(key: str) -> float:
-        return float(metrics.get(key, math.nan))
-
-    found = []
-    if value("cbf_zero_fraction") > 0.99:
-        found.append(
-            "CBF is zero in the whole brain. Usual causes: an M0 repetition time of 0, an M0 of "
-            "another scale, or control and label volumes swapped."
-        )
-    grey, brain = value("cbf_mean_gm"), value("cbf_mean_brain")
-    name, mean = ("grey matter", grey) if math.isfinite(grey) else ("the brain", brain)
-    low, high = PLAUSIBLE_GM_CBF
-    if math.isfinite(mean) and not low <= mean <= high and not found:
-        causes = (
-            "an M0 of another scale (--m0-scale), delays or label durations in the wrong unit, "
-            "or control and label volumes swapped"
-        )
-        found.append(
-            f"The mean CBF of {name} is {mean:.4g} mL/100 g/min, outside {low:g}-{high:g}. "
-            f"Usual causes: {causes}."
-        )
-    if not math.isfinite(mean) and not found:
-        found.append("No voxel of the brain has a finite CBF.")
-    for key, words in (
-        ("bound_fraction", "ended at a bound of the range of CBF or ATT"),
-        ("failed_fraction", "have no fit"),
-        ("cbf_negative_fraction", "have a negative CBF"),
-        ("cbf_implausible_fraction", f"have a CBF above {CBF_LIMIT:g} mL/100 g/min"),
-    ):
-        if value(key) > 0.5:
-            found.append(
-                f"{100 * value(key):.0f} % of the brain's voxels {words}. The maps don't describe "
-                f"the data: check delays, M0 and motion in the report."
-            )
-    return found

@@ -12,6 +12,7 @@ import numpy as np
 
 from asl_bids_app.bids.derivatives import sidecar_path
 from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.quality.plausibility import plausibility
 from asl_bids_app.reports.explain import Explained, explain
 from asl_bids_app.reports.load import parse_entities, read_metrics
 from asl_bids_app.reports.records import asked_participants, read_json, records_of, unit_of
@@ -143,7 +144,7 @@ def _rows(output_dir: Path, records: Mapping[str, Sequence[Mapping[str, Any]]]) 
             metrics,
             str(sidecar.get("EstimationMethod") or unit.get("estimator") or ""),
             "+".join(dict.fromkeys(schemes)),
-            tuple(unit.get("plausibility") or ()),
+            tuple(plausibility(metrics)),
         )
         rows.append(Row(**{**vars(row), "report": f"{report}#{row.title}" if report else ""}))
     return rows

@@ -182,9 +182,11 @@ def _preprocessing(runs: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
         "Absent": "the mean control image, in the absence of an M0 scan",
     }
     told = " and ".join(origin.get(kind, kind) for kind in sorted(kinds))
+    kinds_of = [set(run.get("volumes") or {}) for run in runs]
+    if not kinds_of or any("control" in kinds for kinds in kinds_of):
+        parts.append("control and label images were subtracted pairwise")
     parts.append(
-        "control and label images were subtracted pairwise, repeats of a measurement were "
-        "averaged robustly against outliers"
+        "repeats of a measurement were averaged robustly against outliers"
         + (f", and the difference was divided by {told}" if told else "")
     )
     smooth = options.get("m0_smooth_fwhm") or 0
@@ -237,15 +239,16 @@ def _kinetics(unit: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str
 
 def _estimation(unit: Mapping[str, Any]) -> str:
     name = str(unit.get("estimator") or "")
-    model = unit.get("model") or {}
+    model = {key.lower(): value for key, value in (unit.get("model") or {}).items()}
     least = (
         "a voxelwise least-squares fit (an exhaustive search over ATT with CBF in closed form, "
         "weighted by the noise of each measurement)"
     )
     if name.startswith("ensemble"):
+        count = f"{model['members']} " if model.get("members") else ""
         label = " ".join(str(model[k]) for k in ("name", "version") if model.get(k))
         text = (
-            "The main estimates come from an ensemble of convolutional neural networks"
+            f"The main estimates come from an ensemble of {count}convolutional neural networks"
             f"{f' ({label})' if label else ''} [@unet;@ensembles], trained on simulated data only "
             "and run with PyTorch [@pytorch]; their standard deviations combine each member's own "
             "uncertainty with the spread between members."

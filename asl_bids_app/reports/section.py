@@ -14,6 +14,7 @@ from asl_bids_app.quality.definitions import (
     METRICS,
     TISSUE_THRESHOLD,
 )
+from asl_bids_app.quality.plausibility import plausibility
 from asl_bids_app.reports import charts, mosaics
 from asl_bids_app.reports.load import SeriesData
 from asl_bids_app.reports.mosaics import Scale
@@ -84,7 +85,7 @@ def section(data: SeriesData, unit: Mapping[str, Any], budget: int) -> dict[str,
         "noise": dict(data.sidecar.get("NoiseEstimation") or unit.get("noise_method") or {}),
         "model": data.sidecar.get("Model") or unit.get("model") or {},
         "warnings": list(data.sidecar.get("Warnings") or unit.get("warnings") or []),
-        "plausibility": list(unit.get("plausibility") or []),
+        "plausibility": plausibility(data.metrics) if data.metrics else [],
         "sources": list(data.sidecar.get("Sources") or []),
         "glance": _glance(data),
         "quality": _quality(data),

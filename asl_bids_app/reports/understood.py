@@ -77,6 +77,8 @@ def words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
+        if list(value) == ["source"]:
+            return words(value["source"])
         parts = [(key.replace("_", " "), words(item)) for key, item in value.items()]
         return "; ".join(f"{key}: {text}" for key, text in parts if text)
     if isinstance(value, list | tuple):
