@@ -6,8 +6,8 @@ Choices, all measured (`tests/benchmarks/motion_accuracy.py`):
   the standard deviation around it. Background suppression leaves a contrast that depends on
   the delay and, in 2D readouts, on the slice; global similarities (correlation, mutual
   information) take this for motion of up to 2 mm and 2 degrees.
-- The metric is the mean square over random voxels, drawn with a fixed seed.
-  Points on the grid itself favour whole-voxel shifts, because interpolating smooths.
+- The metric is mutual information over random voxels, drawn with a fixed seed. Points on the
+  grid itself favour whole-voxel shifts, because interpolating smooths.
 - The optimiser's steps are millimetres; a rotation counts as the shift that it makes at the
   surface of the brain.
 - One thread a registration, so that results don't depend on the machine; ITK releases
@@ -27,9 +27,11 @@ from asl_bids_app.preprocess.geometry import voxel_sizes
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813 - the library's own short name
 
-NEIGHBOURHOOD_MM: Final = 9.0
-"""Standard deviation of the neighbourhood over which a volume is normalised."""
-FLOOR: Final = 0.02
+NEIGHBOURHOOD_MM: Final = 6.0
+"""Standard deviation of the neighbourhood over which a volume is normalised ..."""
+NEIGHBOURHOOD_VOXELS: Final = 1.0
+"""... and its least, along axes of thick voxels."""
+FLOOR: Final = 0.1
 """Share of the mean signal added to the local deviation: background stays dark."""
 RADIUS_MM: Final = 60.0
 """Where on the head a rotation is turned into millimetres, for the optimiser's steps."""
@@ -95,7 +97,7 @@ def normalise(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
     if not level > 0 or float(volume.min()) == float(volume.max()):
         raise RegistrationError("a volume without any contrast")
     volume = volume / level
-    sigma = NEIGHBOURHOOD_MM / voxel_sizes(affine)
+    sigma = np.maximum(NEIGHBOURHOOD_MM / voxel_sizes(affine), NEIGHBOURHOOD_VOXELS)
     mean = ndimage.gaussian_filter(volume, sigma, truncate=3.0)
     variance = ndimage.gaussian_filter(volume * volume, sigma, truncate=3.0) - mean * mean
     return (volume - mean) / (np.sqrt(np.maximum(variance, 0.0)) + FLOOR)
@@ -116,7 +118,7 @@ def register(
     start: np.ndarray | None = None,
     levels: tuple[Level, ...] = (COARSE, MIDDLE, FINE),
     kind: str = "rigid",
-    metric: str = "squares",
+    metric: str = "information",
 ) -> np.ndarray:
     """Find the transform that lays one volume on another.
 
@@ -135,7 +137,7 @@ def register(
     kind
         ``rigid``, ``similarity`` (rigid, and one scale) or ``affine``.
     metric
-        ``squares`` (mean square), ``correlation`` or ``information`` (Mattes).
+        ``information`` (Mattes), ``squares`` (mean square) or ``correlation``.
 
     Returns
     -------

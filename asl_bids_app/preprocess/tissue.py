@@ -69,8 +69,8 @@ class Tissue:
 
 
 LEAST_LIKENESS: Final = 0.4
-"""Below this the priors are announced as doubtful: random texture reaches 0.26 in a brain's
-outline, a real head 0.6."""
+"""Below this the priors are announced as doubtful: random texture reaches 0.2 in a brain's
+outline, a real head 0.5."""
 RIM_MM: Final = 8.0
 """Depth from which likeness counts."""
 
@@ -208,6 +208,7 @@ def _outline(mask: np.ndarray, affine: np.ndarray, atlas: Atlas) -> np.ndarray:
                 start=matrix,
                 levels=OUTLINE,
                 kind=kind,
+                metric="squares",
             )
     except RegistrationError:
         return start
