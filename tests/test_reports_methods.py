@@ -119,6 +119,13 @@ def test_an_empty_record_still_gives_a_text(empty):
     assert "BIDS" in methods_text(empty)
 
 
+def test_a_planned_run_is_told_as_its_options_say():
+    planned = run()
+    del planned["motion"]
+    assert "Head motion was corrected" in methods_text(record(planned))
+    assert "was not corrected" in methods_text(record(planned, options={"hmc": False}))
+
+
 def test_differences_from_the_scanner_were_not_subtracted():
     text = methods_text(record(run(volumes={"m0scan": 1, "deltam": 21})))
     assert "21 ΔM volumes" in text

@@ -165,8 +165,9 @@ def _acquisition(run: Mapping[str, Any]) -> str:
 
 def _preprocessing(runs: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
     parts = []
-    corrected = [str(run.get("motion") or "") for run in runs]
-    if options.get("hmc", True) and not all(how.startswith("none") for how in corrected if how):
+    told = [str(run["motion"]) for run in runs if run.get("motion")]
+    uncorrected = bool(told) and all(how.startswith("none") for how in told)
+    if options.get("hmc", True) and not uncorrected:
         parts.append(
             "Head motion was corrected by rigid registration with SimpleITK [@simpleitk], apart "
             "from the alternation between control and label [@wang], and summarised by the "
