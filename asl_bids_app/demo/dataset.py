@@ -32,8 +32,8 @@ from asl_bids_app.demo.scanner import (
 from asl_bids_app.errors import InputError
 
 GRID_3D: Final = Grid((52, 64, 24), (3.5, 3.5, 6.0))
-GRID_2D: Final = Grid((64, 64, 20), (3.4375, 3.4375, 7.0))
-M0_REPETITION_TIME: Final = {"separate": 10.0, "included": 6.0}
+GRID_2D: Final = Grid((64, 64, 22), (3.4375, 3.4375, 6.0))
+M0_REPETITION_TIME: Final = {"separate": 10.0, "included": 8.0}
 ECHO_TIME: Final = 0.014
 BIDS_VERSION: Final = "1.10.0"
 

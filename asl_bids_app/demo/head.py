@@ -10,6 +10,15 @@ from scipy import ndimage
 
 from asl_bids_app.atlas import load_atlas
 
+TISSUES: Final = {
+    # Equilibrium magnetisation (with the receive weighting of a short echo time), T1 in
+    # seconds at 3 T (grey, white: Wansapura 1999; CSF: long), and what background suppression
+    # leaves of it at the first slice: later slices recover to equal grey and white.
+    "grey": (850.0, 1.331, 0.13),
+    "white": (720.0, 0.832, 0.08),
+    "csf": (1000.0, 4.0, 0.20),
+    "scalp": (300.0, 0.35, 0.10),
+}
 GREY_CBF: Final = 65.0
 WHITE_CBF: Final = 22.0
 """mL/100 g/min of the pure tissues."""
@@ -30,8 +39,9 @@ ATT_RANGE: Final = (0.4, 3.0)
 SHARPNESS: Final = 2.5
 """Power that turns the atlas's probabilities into the fractions of one brain."""
 
-SCALP_MM: Final = (7.0, 13.0)
-"""The scalp lies between these distances from the brain."""
+CSF_MM: Final = 2.5
+SCALP_MM: Final = (8.0, 13.0)
+"""Fluid lies around the brain up to a distance, the scalp between two others."""
 
 LESIONS: Final = {
     # name: (centre in MNI mm, core radius, outer radius in mm)
@@ -50,8 +60,9 @@ class Head:
         Voxel to millimetre of the fine grid.
     grey, white, csf, scalp : array
         Tissue fractions.
-    cbf : array
-        mL/100 g/min, 0 outside grey and white matter.
+    perfusion : array
+        CBF in mL/100 g/min times equilibrium magnetisation, summed over the tissues: what
+        adds up in a voxel, as the label does.
     att : array
         Seconds, defined everywhere.
     core, rim : array
@@ -63,7 +74,7 @@ class Head:
     white: np.ndarray
     csf: np.ndarray
     scalp: np.ndarray
-    cbf: np.ndarray
+    perfusion: np.ndarray
     att: np.ndarray
     core: np.ndarray
     rim: np.ndarray
@@ -125,10 +136,12 @@ def make_head(seed: int, lesion: str = "", coarseness: int = 1) -> Head:
     )
     grey, white, csf = _sharpen(grey, white, csf)
     outside = ndimage.distance_transform_edt(grey + white + csf < 0.5) * mm
+    csf = np.where((outside > 0) & (outside <= CSF_MM), 1 - grey - white, csf)
     scalp = ((outside > SCALP_MM[0]) & (outside < SCALP_MM[1])).astype(np.float32)
 
-    cbf = (GREY_CBF * grey + WHITE_CBF * white) * rng.uniform(0.9, 1.1)
-    cbf *= np.clip(
+    grey_m0, white_m0 = TISSUES["grey"][0], TISSUES["white"][0]
+    perfusion = grey * grey_m0 * GREY_CBF + white * white_m0 * WHITE_CBF
+    perfusion *= rng.uniform(0.9, 1.1) * np.clip(
         1 + 0.12 * texture(shape, 8 / mm, rng) + 0.1 * texture(shape, 3 / mm, rng), 0.3, 2
     )
     att = transit_times(mni) + WHITE_DELAY * ndimage.gaussian_filter(white, 3 / mm)
@@ -142,14 +155,15 @@ def make_head(seed: int, lesion: str = "", coarseness: int = 1) -> Head:
         core = brain / (1 + np.exp((distance - inner) / 1.5))
         rim = brain / (1 + np.exp((distance - outer) / 1.5)) - core
         if lesion == "stroke":
-            cbf = cbf * (1 - 0.75 * core - 0.45 * rim)
+            perfusion = perfusion * (1 - 0.75 * core - 0.45 * rim)
             att = att + 0.9 * core + 0.8 * rim
         else:
-            cbf = cbf * (1 - core - rim) + 12.0 * core + 110.0 * rim
+            there = np.clip(1 - core - rim, 0, 1)
+            perfusion = perfusion * there + grey_m0 * (12.0 * core + 110.0 * rim)
             att = att + 0.3 * core - 0.1 * rim
-    return Head(
-        affine, grey, white, csf, scalp, cbf, np.clip(att, *ATT_RANGE), core, np.clip(rim, 0, 1)
-    )
+    rim = np.clip(rim, 0, 1)
+    att = np.clip(att, *ATT_RANGE)
+    return Head(affine, grey, white, csf, scalp, perfusion, att, core, rim)
 
 
 def _tissues(coarseness: int) -> tuple[list[np.ndarray], np.ndarray]:

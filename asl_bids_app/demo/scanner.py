@@ -11,17 +11,8 @@ from scipy import ndimage
 
 from asl_bids_app.demo.cases import Run
 from asl_bids_app.demo.gkm import Physics, delta_m
-from asl_bids_app.demo.head import Head, rotation
+from asl_bids_app.demo.head import TISSUES, Head, rotation
 
-# Per tissue: equilibrium magnetisation (with the receive weighting of a short echo time),
-# T1 in seconds at 3 T (Wright 2008, doi:10.1007/s10334-008-0104-8; CSF: long), and what
-# background suppression leaves of it.
-TISSUES: Final = {
-    "grey": (850.0, 1.607, 0.12),
-    "white": (720.0, 0.838, 0.10),
-    "csf": (1000.0, 4.0, 0.20),
-    "scalp": (300.0, 0.35, 0.10),
-}
 SLICE_SECONDS: Final = 0.045
 """Time that a 2D readout takes for a slice."""
 
@@ -57,10 +48,16 @@ class View:
     white: np.ndarray
     csf: np.ndarray
     scalp: np.ndarray
-    cbf: np.ndarray
+    perfusion: np.ndarray
     att: np.ndarray
     core: np.ndarray
     rim: np.ndarray
+
+    @property
+    def cbf(self) -> np.ndarray:
+        """CBF in mL/100 g/min: that of the tissues by their share of the magnetisation."""
+        m0 = self.magnetisation()
+        return np.where(m0 > 1, self.perfusion / np.maximum(m0, 1), 0)
 
     def segmentation(self) -> np.ndarray:
         """Label each voxel: 0 none, 1 grey, 2 white matter, 3 CSF, 4 lesion core, 5 rim."""
@@ -115,8 +112,8 @@ def view(head: Head, grid: Grid, pose: np.ndarray | None = None) -> View:
 def blur(head: Head, grid: Grid) -> Head:
     """Average a head over about a voxel of the grid, before it is sampled."""
     fine = np.abs(np.diag(head.affine)[:3])
-    # A box of width w has the standard deviation w / sqrt(12).
-    sigma = np.array(grid.voxel) / np.sqrt(12) / fine
+    # Readouts blur: a voxel sees a little more than its own box (0.29 of its width).
+    sigma = 0.4 * np.array(grid.voxel) / fine
     blurred = {
         name: ndimage.gaussian_filter(np.asarray(getattr(head, name), np.float32), sigma)
         for name in View.__annotations__
@@ -136,11 +133,17 @@ def slice_times(run: Run, grid: Grid) -> np.ndarray:
 
 
 def motion(n_volumes: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw poses (n_volumes, 6): a slow drift, some unrest and one nod; the first is 0."""
-    steps = rng.standard_normal((n_volumes, 6)) * (0.08, 0.08, 0.12, 0.08, 0.06, 0.06)
+    """Draw poses (n_volumes, 6): a slow drift, some unrest and one nod.
+
+    The first pose is 0, and so is the mean of the others: the truth is that of the pose 0,
+    whether an app takes the first volume or the mean one for its reference.
+    """
+    steps = rng.standard_normal((n_volumes, 6)) * (0.025, 0.025, 0.035, 0.025, 0.02, 0.02)
     poses = np.cumsum(steps, axis=0)
-    poses[2 * n_volumes // 3 :] += (0.1, 0.3, 0.8, 1.0, 0.0, 0.2)
-    return poses - poses[0]
+    poses[2 * n_volumes // 3 :] += (0.1, 0.2, 0.5, 0.6, 0.0, 0.1)
+    poses -= poses[1:].mean(axis=0)
+    poses[0] = 0
+    return poses
 
 
 def volume_order(run: Run) -> list[tuple[str, int]]:
