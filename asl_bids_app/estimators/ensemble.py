@@ -174,7 +174,7 @@ class Ensemble:
             rows, columns = brain_box(observation.mask)
             inner = crop(observation[filled], rows, columns)
             inner = inner if order is None else select(inner, order)
-            maps[:, filled, rows, columns] = self._estimate_all(inner).to(maps)
+            maps[:, filled, rows, columns] = self.estimate(inner).to(maps)
         cbf, att, cbf_sd, att_sd, noise, undetermined = maps
         table = self.model.spec.calibration
         if table:
@@ -190,8 +190,23 @@ class Ensemble:
         left_over = residual(observation, cbf, att)
         return ParameterMaps(cbf, att, cbf_sd, att_sd, left_over, flag_bits(flags), self.name)
 
-    def _estimate_all(self, observation: Observation) -> Tensor:
-        """Estimate in batches, smaller ones and at last on the CPU where memory runs out."""
+    @torch.no_grad()
+    def estimate(self, observation: Observation) -> Tensor:
+        """Estimate in batches, smaller ones and at last on the CPU where memory runs out.
+
+        Parameters
+        ----------
+        observation
+            Any number of slices, measurements in the order of the model's channels if it has
+            any.
+
+        Returns
+        -------
+        Tensor, shape (6, B, H, W)
+            CBF, ATT, their standard deviations before calibration, the standard deviation of
+            CBF by the voxelwise posterior, and 1 where the data leave ATT open. Zero outside
+            the mask, on the device of the observation.
+        """
         device, size = self.device, min(self.batch_size, len(observation))
         done: list[Tensor] = []
         start = 0

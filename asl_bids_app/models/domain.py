@@ -45,15 +45,19 @@ def domain_warnings(spec: ModelSpec, series: Series) -> tuple[str, ...]:
 def _span(low: float, high: float, unit: str) -> str:
     unit = f" {unit}" if unit else ""
     if high == float("inf"):
-        return f"{low:.4g}{unit} and more" if low < high else "no cut"
+        return f"{low:.4g}{unit} to no cut" if low < high else "no cut"
     if abs(high - low) < 1e-6:
         return f"{low:.4g}{unit}"
     return f"{low:.4g} to {high:.4g}{unit}"
 
 
 def _compare(what: str, low: float, high: float, trained: Range, unit: str) -> list[str]:
-    slack = 1e-3 + 0.01 * abs(trained[0])
-    if low >= trained[0] - slack and high <= trained[1] + 1e-3 + 0.01 * abs(trained[1]):
+    below, above = (1e-3 + 0.01 * abs(end) for end in trained)
+    # Of endless durations the slack is endless too, and the difference no number.
+    inside = (low >= trained[0] or low >= trained[0] - below) and (
+        high <= trained[1] or high <= trained[1] + above
+    )
+    if inside:
         return []
     return [f"{what} {_span(low, high, unit)}, trained with {_span(*trained, unit)}"]
 

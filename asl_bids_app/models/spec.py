@@ -152,7 +152,7 @@ def _endless(value: Any) -> float:
 
 def _range(value: Sequence[Any]) -> Range:
     low, high = value
-    return (float(low), _endless(high))
+    return (_endless(low), _endless(high))
 
 
 def read_spec(text: str | bytes, file: Path) -> ModelSpec:

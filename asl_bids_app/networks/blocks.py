@@ -82,7 +82,10 @@ class Decoder(nn.Module):
         x = skips[-1]
         for index in reversed(range(len(self.levels))):
             x = functional.interpolate(self.narrow[index](x), scale_factor=2, mode="nearest")
-            x = self.levels[index](x + skips[index], masks[index])
+            # A coarse pixel reaches out of the brain where only some of its fine ones are in it.
+            mask = masks[index]
+            x = x + skips[index] if mask is None else torch.addcmul(skips[index], x, mask)
+            x = self.levels[index](x, mask)
         return x
 
 

@@ -1,0 +1,178 @@
+"""PosteriorASLNet: the voxelwise posterior when untrained, and what it must never depend on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from slices import PROTOCOLS, maps, measured
+from torch.nn import functional
+
+from asl_bids_app.networks import NETWORKS, build_network, network_class
+from asl_bids_app.networks.analytic import voxel_posterior
+from asl_bids_app.networks.posterior import Estimate, PosteriorASLNet
+
+
+def a_network(features=(8, 12, 16, 20), seed=0):
+    """A small network whose heads aren't zero any more."""
+    torch.manual_seed(seed)
+    network = PosteriorASLNet(features)
+    torch.nn.init.normal_(network.head.weight, std=0.3)
+    torch.nn.init.normal_(network.head.bias, std=0.3)
+    return network.eval()
+
+
+def same(first, second, tolerance=1e-3):
+    """Whether two estimates agree; CBF to a hundredth of a unit."""
+    return all(
+        torch.allclose(getattr(first, f), getattr(second, f), atol=tolerance, rtol=1e-3)
+        for f in ("cbf", "att", "cbf_log_sd", "att_log_sd")
+    )
+
+
+def inputs(shape=(2, 24, 24), protocol="joint", snr=8, seed=0):
+    return measured(PROTOCOLS[protocol], *maps(shape, seed), snr, seed)
+
+
+@pytest.mark.parametrize("protocol", list(PROTOCOLS))
+@pytest.mark.parametrize("size", [(24, 24), (17, 33), (9, 8)])
+def test_untrained_is_the_voxelwise_posterior(protocol, size):
+    observation = inputs((2, *size), protocol)
+    estimate = PosteriorASLNet()(observation)
+    posterior = voxel_posterior(observation)
+    assert estimate.cbf.shape == observation.mask.shape
+    assert torch.equal(estimate.cbf, posterior.cbf)
+    assert torch.equal(estimate.att, posterior.att)
+    inside = observation.mask
+    assert torch.allclose(estimate.cbf_log_sd.exp()[inside], posterior.cbf_sd[inside])
+    assert torch.allclose(estimate.att_log_sd.exp()[inside], posterior.att_sd[inside])
+
+
+@torch.no_grad()
+def test_order_of_measurements_does_not_matter():
+    observation = inputs()
+    order = np.random.default_rng(0).permutation(12).tolist()
+    fields = ("delta_m", "noise_sd", "arrival", "delay", "label_duration", "efficiency")
+    other = replace(observation, **{f: getattr(observation, f)[:, order] for f in fields})
+    network = a_network()
+    assert same(network(observation), network(other))
+
+
+@torch.no_grad()
+def test_absent_measurements_do_not_matter():
+    observation = inputs()
+
+    def longer(values, filling):
+        extra = torch.full_like(values[:, :3], filling)
+        return torch.cat([values, extra], 1)
+
+    other = replace(
+        observation,
+        delta_m=longer(observation.delta_m, 0.0),
+        noise_sd=longer(observation.noise_sd, torch.inf),
+        arrival=longer(observation.arrival, 1),
+        delay=longer(observation.delay, 1.0),
+        label_duration=longer(observation.label_duration, 0.7),
+        efficiency=longer(observation.efficiency, 0.9),
+    )
+    network = a_network()
+    assert same(network(observation), network(other))
+
+
+@torch.no_grad()
+def test_air_around_the_brain_does_not_matter():
+    observation = inputs((1, 24, 24))
+    network = a_network()
+    whole = network(observation)
+
+    def grown(values):
+        return functional.pad(values.float(), (8, 13, 16, 5)).to(values.dtype)
+
+    other = replace(
+        observation,
+        delta_m=grown(observation.delta_m),
+        noise_sd=grown(observation.noise_sd - 1) + 1,
+        mask=grown(observation.mask),
+    )
+    around = network(other)
+    inner = Estimate(
+        **{f: getattr(around, f)[:, 16:40, 8:32] for f in vars(around)},
+    )
+    assert same(whole, inner)
+
+
+@torch.no_grad()
+def test_slices_of_a_batch_do_not_see_each_other():
+    both = inputs((2, 24, 24))
+    network = a_network()
+    first = network(both[:1])
+    loud = both.delta_m.clone()
+    loud[1] *= 30
+    together = network(replace(both, delta_m=loud))
+    assert same(first, Estimate(**{f: getattr(together, f)[:1] for f in vars(together)}))
+
+
+@torch.no_grad()
+def test_corrections_are_in_units_of_the_voxels_own_sd():
+    observation = inputs()
+    network = PosteriorASLNet((8, 8, 8, 8))
+    network.head.bias.copy_(torch.tensor([1.0, -2.0, 0.5, 0.0]))
+    posterior, estimate = voxel_posterior(observation), network(observation)
+    inside = observation.mask
+    moved = ((estimate.cbf - posterior.cbf) / posterior.cbf_sd)[inside]
+    assert torch.allclose(moved, torch.ones_like(moved), atol=1e-3)
+    moved = ((estimate.att - posterior.att) / posterior.att_sd)[inside]
+    assert torch.allclose(moved, -2 * torch.ones_like(moved), atol=1e-3)
+    ratio = estimate.cbf_log_sd.exp()[inside] / posterior.cbf_sd[inside]
+    assert torch.allclose(ratio, torch.tensor(0.5).exp().expand_as(ratio))
+
+
+def test_overfits_one_batch():
+    cbf, att, mask = maps((2, 24, 24))
+    observation = measured(PROTOCOLS["joint"], cbf, att, mask, 4)
+    truth = torch.tensor(cbf, dtype=torch.float32)
+    torch.manual_seed(0)
+    network = PosteriorASLNet((12, 16, 24, 32))
+    prepared, inside = network.prepare(observation), observation.mask
+    optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
+    errors = []
+    for _ in range(100):
+        estimate = network.correct(prepared[0], network.corrections(prepared[1]), inside)
+        error = (estimate.cbf - truth)[inside].abs().mean()
+        optimiser.zero_grad()
+        error.backward()
+        optimiser.step()
+        errors.append(float(error.detach()))
+    assert errors[-1] < 0.35 * errors[0]
+
+
+@torch.no_grad()
+def test_half_precision_trunk():
+    """As training runs it: the trunk under autocast, everything else in single precision."""
+    network, observation = a_network(), inputs()
+    prepared = network.prepare(observation)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = network.corrections(prepared[1])
+    exact = network.corrections(prepared[1])
+    assert float((rough - exact).abs().mean()) < 0.03 * float(exact.abs().mean())
+    assert network.correct(prepared[0], rough, observation.mask).cbf.dtype == torch.float32
+
+
+def test_gradients_reach_every_weight():
+    network = a_network()
+    estimate = network(inputs())
+    sum(getattr(estimate, f).sum() for f in vars(estimate)).backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in network.parameters())
+
+
+def test_arguments_build_the_network_again():
+    network = PosteriorASLNet((8, 8, 16), {"points": 32, "bins": 8})
+    again = build_network("PosteriorASLNet", network.arguments)
+    again.load_state_dict(network.state_dict())
+    assert again.grid == network.grid
+
+
+def test_registry():
+    assert all(network_class(name).__name__ == name for name in NETWORKS)
+    with pytest.raises(KeyError, match="PosteriorASLNet"):
+        network_class("UNet")
