@@ -18,8 +18,11 @@ from asl_bids_app.networks.analytic import PosteriorGrid, VoxelPosterior, voxel_
 from asl_bids_app.observation import Observation, observe
 from asl_bids_app.series import Series
 
-_OPEN = 0.9
-"""Part of the prior's sd that is left of ATT's from which the data don't determine it."""
+_OPEN = 0.75
+"""Part of the prior's sd that is left of ATT's from which the data don't determine it.
+
+One delay leaves 0.76 and more at any noise: it tells at most that blood has arrived.
+"""
 
 
 def observe_usable(series: Series) -> tuple[Observation, Tensor]:

@@ -1,0 +1,312 @@
+"""The ensemble: its arithmetic, cropping, flips, batches and what it does without memory."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from slices import PROTOCOLS, maps, series_of
+
+from asl_bids_app.errors import InputError
+from asl_bids_app.estimators import ensemble as module
+from asl_bids_app.estimators.base import Flag
+from asl_bids_app.estimators.bayes import Bayes
+from asl_bids_app.estimators.ensemble import Ensemble, brain_box, find_device, is_out_of_memory
+from asl_bids_app.estimators.uncertainty import calibration_factor, total_variance
+from asl_bids_app.models.spec import Channel, ModelSpec
+from asl_bids_app.models.store import Model
+from asl_bids_app.networks.posterior import PosteriorASLNet
+from asl_bids_app.networks.spatial import ChannelNetwork, SpatialASLNet, Standardisation
+from asl_bids_app.protocol import Protocol
+
+
+def members(count, std=0.2, features=(8, 8, 8, 8)):
+    made = []
+    for seed in range(count):
+        torch.manual_seed(seed)
+        network = PosteriorASLNet(features)
+        torch.nn.init.normal_(network.head.weight, std=std)
+        torch.nn.init.normal_(network.head.bias, std=std)
+        made.append(network.eval())
+    return tuple(made)
+
+
+def model(networks, **spec):
+    described = ModelSpec("test", "1", "PosteriorASLNet", **spec)
+    return Model(described, tuple(networks), Path(), "0" * 64)
+
+
+def a_series(shape=(3, 24, 24), protocol="joint", snr=8, seed=0):
+    return series_of(PROTOCOLS[protocol], *maps(shape, seed), snr, seed)
+
+
+TABLE = {
+    "axes": {"posterior_cbf_sd": [1.0, 10.0, 100.0], "cbf": [0.0, 50.0]},
+    "factor": {"cbf": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], "att": [[0.5, 0.5]] * 3},
+}
+
+
+def test_untrained_ensemble_is_the_voxelwise_posterior():
+    series = a_series()
+    networks = [PosteriorASLNet((8, 8, 8, 8)).eval() for _ in range(3)]
+    found, bayes = Ensemble(model(networks)).fit(series), Bayes().fit(series)
+    for name in ("cbf", "att", "cbf_sd", "att_sd", "residual"):
+        assert torch.allclose(getattr(found, name), getattr(bayes, name), atol=1e-3), name
+    assert found.estimator == "ensemble"
+
+
+def test_total_variance_by_hand():
+    means, variances = torch.tensor([[1.0], [3.0], [8.0]]), torch.tensor([[4.0], [1.0], [1.0]])
+    mean, variance = total_variance(means, variances)
+    assert float(mean) == 4
+    # Mean variance 2; squared distances from 4 are 9, 1 and 16.
+    assert float(variance) == pytest.approx(2 + 26 / 3)
+
+
+def test_ensemble_is_the_mixture_of_its_members():
+    series, networks = a_series(), members(3)
+    whole = Ensemble(model(networks), tta=False).fit(series)
+    single = [Ensemble(model([n]), tta=False).fit(series) for n in networks]
+    inside = series.mask
+    for name in ("cbf", "att"):
+        values = np.stack([getattr(each, name)[inside].double().numpy() for each in single])
+        sds = np.stack([getattr(each, f"{name}_sd")[inside].double().numpy() for each in single])
+        sd = np.sqrt((sds**2).mean(0) + values.var(0))
+        assert np.allclose(getattr(whole, name)[inside], values.mean(0), rtol=1e-3, atol=1e-3)
+        assert np.allclose(getattr(whole, f"{name}_sd")[inside], sd, rtol=1e-3)
+
+
+def test_flips_make_it_symmetric():
+    """With the mean over flips, a flipped brain gives the flipped maps; without, it doesn't."""
+    series, networks = a_series((2, 24, 24)), members(1, std=0.6)
+    flipped = replace(series, delta_m=series.delta_m.flip(-1), mask=series.mask.flip(-1))
+    for tta in (True, False):
+        estimator = Ensemble(model(networks), tta=tta)
+        there, back = estimator.fit(series).cbf, estimator.fit(flipped).cbf.flip(-1)
+        assert torch.allclose(there, back, atol=1e-2) == tta
+
+
+def test_batches_do_not_matter():
+    series, networks = a_series((5, 16, 16)), members(2)
+    first, second = (Ensemble(model(networks), batch_size=n).fit(series) for n in (1, 4))
+    assert torch.allclose(first.cbf, second.cbf, atol=1e-3)
+    assert torch.allclose(first.att_sd, second.att_sd, atol=1e-4)
+
+
+def test_air_and_empty_slices_do_not_matter():
+    series, networks = a_series((2, 16, 16)), members(2)
+
+    def grown(values):
+        wider = torch.nn.functional.pad(values.float(), (11, 13, 5, 16)).to(values.dtype)
+        return torch.cat([torch.zeros_like(wider[:1]), wider])
+
+    flat = Protocol(
+        series.protocol.schemes,
+        series.protocol.post_labeling_delay,
+        series.protocol.label_duration,
+        series.protocol.slice_time[:1],
+    )
+    series = replace(series, protocol=flat)
+    wide = replace(series, delta_m=grown(series.delta_m), mask=grown(series.mask))
+    small, large = (Ensemble(model(networks)).fit(each) for each in (series, wide))
+    inner = large.cbf[1:, 5:21, 11:27]
+    # The noise is pooled over the brain only, so that the two see the same.
+    assert torch.allclose(small.cbf[series.mask], inner[series.mask], atol=0.05)
+    assert not bool(large.cbf[0].any())
+
+
+def test_empty_mask_gives_empty_maps():
+    series = a_series((2, 16, 16))
+    series = replace(
+        series, mask=torch.zeros_like(series.mask), delta_m=torch.zeros_like(series.delta_m)
+    )
+    found = Ensemble(model(members(1))).fit(series)
+    assert not bool(found.cbf.any())
+    assert not bool(found.cbf_sd.any())
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "size"),
+    [((3, 11), (5, 6), (24, 24)), ((0, 1), (20, 24), (24, 24)), ((1, 22), (0, 9), (23, 10))],
+)
+def test_box_holds_the_brain_and_fits_the_networks(rows, columns, size):
+    mask = torch.zeros(2, *size, dtype=torch.bool)
+    mask[0, rows[0], columns[0]] = True
+    mask[1, rows[1] - 1, columns[1] - 1] = True
+    for found, (first, end), whole in zip(brain_box(mask), (rows, columns), size, strict=True):
+        assert 0 <= found.start <= first
+        assert end <= found.stop <= whole
+        length = found.stop - found.start
+        assert length % 8 == 0 or length == whole
+
+
+def test_calibration_by_hand():
+    sd, cbf = torch.tensor([1.0, 10.0, 31.6228, 0.1, 1e4]), torch.tensor([0.0, 25, 50, -9, 200])
+    found = calibration_factor(TABLE, "cbf", sd, cbf)
+    # Half way between 10 and 100 on the logarithmic axis; constant beyond the ends.
+    assert torch.allclose(found, torch.tensor([1.0, 3.5, 5.0, 1.0, 6.0]), atol=1e-4)
+
+
+def test_calibration_scales_the_error_bars_only():
+    series, networks = a_series(), members(2)
+    plain = Ensemble(model(networks)).fit(series)
+    scaled = Ensemble(model(networks, calibration=TABLE)).fit(series)
+    inside = series.mask
+    assert torch.equal(plain.cbf, scaled.cbf)
+    assert torch.allclose(scaled.att_sd[inside], 0.5 * plain.att_sd[inside])
+    ratio = (scaled.cbf_sd / plain.cbf_sd)[inside]
+    noise = Bayes().fit(series).cbf_sd[inside]
+    assert torch.allclose(ratio, calibration_factor(TABLE, "cbf", noise, plain.cbf[inside]))
+
+
+class Limited(PosteriorASLNet):
+    """Runs out of memory beyond a number of slices."""
+
+    most = 1
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    def corrections(self, maps):
+        if len(maps) > self.most:
+            raise self.error
+        return super().corrections(maps)
+
+
+def test_memory_that_runs_out_halves_the_batch(caplog):
+    series = a_series((5, 16, 16))
+    limited = Limited((8, 8, 8, 8))
+    limited.most = 2
+    with caplog.at_level(logging.WARNING):
+        found = Ensemble(model([limited]), batch_size=5).fit(series)
+    assert [r.getMessage() for r in caplog.records] == [
+        "cpu ran out of memory: 3 slices at a time",
+        "cpu ran out of memory: 2 slices at a time",
+    ]
+    assert torch.allclose(found.cbf, Bayes().fit(series).cbf, atol=1e-3)
+
+
+def test_memory_that_never_suffices_is_an_error():
+    limited = Limited((8, 8, 8, 8))
+    limited.most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        Ensemble(model([limited])).fit(a_series((2, 16, 16)))
+
+
+def test_other_errors_are_not_taken_for_missing_memory():
+    limited = Limited((8, 8, 8, 8))
+    limited.most, limited.error = 0, RuntimeError("shapes differ")
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        Ensemble(model([limited])).fit(a_series((2, 16, 16)))
+
+
+def test_gpu_without_memory_hands_over_to_the_cpu(monkeypatch, caplog):
+    """The GPU is played by the processor: only its name and its errors differ."""
+
+    class Gpu:
+        type = "mps"
+
+        def __str__(self):
+            return "mps"
+
+    estimator = Ensemble(model(members(1)), batch_size=4)
+    series = a_series((3, 16, 16))
+    truth = estimator.fit(series).cbf
+    estimator.device = Gpu()
+    real = Ensemble._estimate
+
+    def estimate(self, observation, networks, device):
+        if device.type != "cpu":
+            raise RuntimeError("MPS backend out of memory")
+        return real(self, observation, networks, device)
+
+    monkeypatch.setattr(Ensemble, "_estimate", estimate)
+    monkeypatch.setattr(Ensemble, "_members", lambda self, device: list(self.model.members))
+    with caplog.at_level(logging.WARNING, logger=module.__name__):
+        found = estimator.fit(series).cbf
+    assert "going on by CPU" in caplog.messages[-1]
+    assert torch.equal(found, truth)
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("x"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("[enforce fail] not enough memory: you tried to allocate"), True),
+        (RuntimeError("shape mismatch"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_errors_that_mean_memory(error, memory):
+    assert is_out_of_memory(error) == memory
+
+
+def test_devices():
+    assert find_device("cpu").type == "cpu"
+    assert find_device("auto").type in {"cpu", "cuda", "mps"}
+    for wrong in ("toaster", "cuda:99"):
+        with pytest.raises(InputError, match="--device"):
+            find_device(wrong)
+    with pytest.raises(InputError, match="--batch-size"):
+        Ensemble(model(members(1)), batch_size=0)
+
+
+def test_single_delay_and_dead_voxels_are_flagged():
+    series = a_series((2, 20, 20), "single", 15)
+    series.delta_m[0, :, 10, 10] = 0
+    found = Ensemble(model(members(1))).fit(series)
+    inside = series.mask
+    assert int(found.flags[0, 10, 10]) == int(Flag.FAILED)
+    assert float(found.cbf[0, 10, 10]) == 0
+    open_att = found.flags[inside] & int(Flag.ATT_UNIDENTIFIABLE)
+    assert float((open_att > 0).float().mean()) > 0.8
+    joint = Ensemble(model(members(1))).fit(a_series(snr=15))
+    assert not bool((joint.flags & int(Flag.ATT_UNIDENTIFIABLE)).any())
+
+
+CHANNELS = tuple(Channel(*each) for each in PROTOCOLS["joint"])
+
+
+def fixed_protocol():
+    torch.manual_seed(0)
+    network = SpatialASLNet(6, (8, 8, 8, 8))
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    scale = Standardisation(10.0, 45.0, 25.0, 1.3, 0.5)
+    return model([ChannelNetwork(network, scale).eval()], channels=CHANNELS, calibration=TABLE)
+
+
+def test_fixed_protocol_finds_its_channels_in_any_order():
+    cbf, att, mask = maps((2, 16, 16))
+    series = series_of(PROTOCOLS["joint"], cbf, att, mask, 15)
+    order = np.random.default_rng(1).permutation(12).tolist()
+    shuffled = replace(
+        series,
+        protocol=series.protocol.select(order),
+        delta_m=series.delta_m[:, order],
+        repeats=series.repeats[order],
+    )
+    estimator = Ensemble(fixed_protocol())
+    first, second = estimator.fit(series), estimator.fit(shuffled)
+    assert torch.allclose(first.cbf, second.cbf, atol=1e-2)
+    assert torch.allclose(first.residual[:, order], second.residual, atol=1e-5)
+
+
+@pytest.mark.parametrize("change", ["fewer", "delay", "duration", "slice times", "more"])
+def test_fixed_protocol_refuses_other_data(change):
+    protocol = list(PROTOCOLS["joint"])
+    step = 0.0
+    if change == "fewer":
+        protocol = PROTOCOLS["pcasl"]
+    elif change == "delay":
+        protocol[3] = ("PCASL", 2.2, 1.8)
+    elif change == "duration":
+        protocol[3] = ("PCASL", 2.0, 1.4)
+    elif change == "slice times":
+        step = 0.04
+    else:
+        protocol.append(("PCASL", 3.5, 1.8))
+    series = series_of(protocol, *maps((2, 8, 8)), 15, slice_step=step)
+    with pytest.raises(InputError, match=r"channels: found PCASL .* expected PCASL 0.5, 1, 1.5"):
+        Ensemble(fixed_protocol()).fit(series)
