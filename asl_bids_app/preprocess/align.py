@@ -8,7 +8,7 @@ from asl_bids_app.preprocess.geometry import resample as _resample
 from asl_bids_app.preprocess.mask import MaskError, brain_mask
 from asl_bids_app.preprocess.registration import RegistrationError, normalise, register
 
-LIMIT_MM = 60.0
+LIMIT_MM = 40.0
 """A larger movement between two scans of one session is a failure, not a movement."""
 
 
