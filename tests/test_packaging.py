@@ -201,7 +201,8 @@ MAY_IMPORT = {
     "bids": CORE,
     "preprocess": CORE | {"atlas", "bids"},
     "networks": CORE,
-    "models": CORE | {"networks"},
+    # The circle of models and estimators (the noise level of a series) is to be opened.
+    "models": CORE | {"networks", "estimators"},
     "estimators": CORE | {"networks", "models"},
     "quality": CORE | {"estimators", "bids", "atlas"},
     "reports": CORE | {"bids", "quality", "estimators", "atlas"},
