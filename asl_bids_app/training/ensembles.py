@@ -47,4 +47,4 @@ class RunEnsemble:
     @torch.no_grad()
     def __call__(self, observation: Observation) -> Maps:
         """Return the mean of the members, and the sds by noise and by disagreement together."""
-        return Maps(*self._ensemble._estimate_all(observation)[:4])
+        return Maps(*self._ensemble.estimate(observation)[:4])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,8 +167,7 @@ def fit_member(
     if done.is_file() and load_member(done)["complete"]:
         log.info("member %d is complete", member)
         return FitResult(member, steps, steps, finished=True)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    _quiet()
     if options.threads:
         torch.set_num_threads(options.threads)
 
@@ -209,6 +209,15 @@ def fit_member(
     if trainer.is_global_zero:
         keeper.close(trainer.global_step, complete=not reason)
     return FitResult(member, trainer.global_step, steps, not reason, reason)
+
+
+def _quiet() -> None:
+    """Keep Lightning's advertisements, and warnings that don't concern the user, out of logs."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Processes are started here, not by srun; and Lightning is behind torch with its pytrees.
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
+    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
 
 
 class _Keeper(Callback):
