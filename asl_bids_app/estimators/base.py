@@ -41,6 +41,8 @@ class ParameterMaps:
         Sums of `Flag`.
     estimator : str
         Name of the estimator, for sidecars.
+    cbf_spread, att_spread : Tensor or None, shape (n_slices, H, W)
+        Standard deviation between the members of an ensemble; None without one.
     """
 
     cbf: Tensor
@@ -50,12 +52,13 @@ class ParameterMaps:
     residual: Tensor
     flags: Tensor
     estimator: str
+    cbf_spread: Tensor | None = None
+    att_spread: Tensor | None = None
 
     def to(self, device: torch.device | str) -> ParameterMaps:
         """Return the maps on a device."""
-        moved = {
-            f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "estimator"
-        }
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {name: v.to(device) for name, v in values.items() if isinstance(v, Tensor)}
         return replace(self, **moved)
 
 

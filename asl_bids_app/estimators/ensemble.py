@@ -168,14 +168,14 @@ class Ensemble:
 
         order = channel_order(self.model.spec, series) if self.model.spec.channels else None
         observation, failed = observe_usable(series)
-        maps = torch.zeros(6, *observation.mask.shape).to(observation.delta_m)
+        maps = torch.zeros(8, *observation.mask.shape).to(observation.delta_m)
         filled = observation.mask.flatten(1).any(1).nonzero().flatten()
         if len(filled):
             rows, columns = brain_box(observation.mask)
             inner = crop(observation[filled], rows, columns)
             inner = inner if order is None else select(inner, order)
             maps[:, filled, rows, columns] = self.estimate(inner).to(maps)
-        cbf, att, cbf_sd, att_sd, noise, undetermined = maps
+        cbf, att, cbf_sd, att_sd, noise, undetermined, cbf_spread, att_spread = maps
         table = self.model.spec.calibration
         if table:
             cbf_sd = cbf_sd * calibration_factor(table, "cbf", noise, cbf)
@@ -188,7 +188,17 @@ class Ensemble:
             Flag.ATT_UNIDENTIFIABLE: (undetermined > 0) & ~failed,
         }
         left_over = residual(observation, cbf, att)
-        return ParameterMaps(cbf, att, cbf_sd, att_sd, left_over, flag_bits(flags), self.name)
+        return ParameterMaps(
+            cbf,
+            att,
+            cbf_sd,
+            att_sd,
+            left_over,
+            flag_bits(flags),
+            self.name,
+            cbf_spread,
+            att_spread,
+        )
 
     @torch.no_grad()
     def estimate(self, observation: Observation) -> Tensor:
@@ -202,10 +212,11 @@ class Ensemble:
 
         Returns
         -------
-        Tensor, shape (6, B, H, W)
+        Tensor, shape (8, B, H, W)
             CBF, ATT, their standard deviations before calibration, the standard deviation of
-            CBF by the voxelwise posterior, and 1 where the data leave ATT open. Zero outside
-            the mask, on the device of the observation.
+            CBF by the voxelwise posterior, 1 where the data leave ATT open, and the standard
+            deviations of CBF and ATT between the members. Zero outside the mask, on the
+            device of the observation.
         """
         device, size = self.device, min(self.batch_size, len(observation))
         done: list[Tensor] = []
@@ -242,7 +253,7 @@ class Ensemble:
     def _estimate(
         self, observation: Observation, members: Sequence[nn.Module], device: torch.device
     ) -> Tensor:
-        """Return cbf, att, their sds, the posterior sd of CBF and open ATT, (6, B, H, W)."""
+        """Return what `estimate` does, (8, B, H, W)."""
         # Apple's GPUs have no double precision, which the analytic layer may need.
         early = torch.device("cpu") if device.type == "mps" else device
         observation = observation.to(early)
@@ -261,7 +272,8 @@ class Ensemble:
         cbf, cbf_variance = total_variance(found[:, 0], found[:, 2])
         att, att_variance = total_variance(found[:, 1], found[:, 3])
         undetermined = _pooled(open_att(posterior, observation.mask, self.grid), observation.mask)
-        extra = [posterior.cbf_sd.to(device), undetermined.to(cbf)]
+        spread = found[:, :2].std(0, correction=0)
+        extra = [posterior.cbf_sd.to(device), undetermined.to(cbf), *spread]
         return torch.stack([cbf, att, cbf_variance.sqrt(), att_variance.sqrt(), *extra])
 
     def _member(

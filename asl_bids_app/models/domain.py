@@ -107,6 +107,26 @@ def _physics(domain: TrainingDomain, series: Series) -> list[str]:
     return found
 
 
+def share_outside(spec: ModelSpec, series: Series) -> float | None:
+    """Return the share of the brain's voxels that lie outside the training domain.
+
+    All of them if protocol or physics do, else those whose signal-to-noise ratio does; None
+    if the model doesn't record its domain.
+    """
+    from asl_bids_app.estimators.noise import noise_level
+
+    domain = spec.domain
+    if domain is None or not bool(series.mask.any()):
+        return None
+    if _acquisition(domain, series) or _physics(domain, series):
+        return 1.0
+    variance = noise_level(series).square().mean(1)[series.mask]
+    snr = domain.reference_signal / variance.clamp(min=1e-24).sqrt()
+    low, high = domain.snr
+    outside = (snr < low / _SNR_SLACK) | (snr > high * _SNR_SLACK)
+    return float(outside.double().mean())
+
+
 def _noise(domain: TrainingDomain, series: Series) -> list[str]:
     from asl_bids_app.estimators.noise import noise_level
 

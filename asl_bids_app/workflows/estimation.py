@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,12 +28,15 @@ class Estimated:
         Name, version and hash of the model, for sidecars.
     warnings : tuple of str
         Such as data outside the training domain.
+    outside_domain : float or None
+        Share of the voxels outside it.
     """
 
     maps: ParameterMaps
     seconds: float
     model: Mapping[str, Any] | None = None
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+    outside_domain: float | None = None
 
 
 def estimate(
@@ -71,26 +74,34 @@ def estimate(
     """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    estimator, facts, warnings = _make(name, model, tta, device, batch_size, assembled)
     start = time.perf_counter()
-    maps = estimator.fit(assembled.series)
-    return Estimated(maps.to("cpu"), time.perf_counter() - start, facts, warnings)
+    if name != "ensemble":
+        maps = _simple(name).fit(assembled.series)
+        return Estimated(maps.to("cpu"), time.perf_counter() - start)
 
-
-def _make(
-    name: str, model: str | None, tta: bool, device: str, batch_size: int, assembled: Assembled
-) -> tuple[Estimator, Mapping[str, Any] | None, tuple[str, ...]]:
-    if name == "least-squares":
-        from asl_bids_app.estimators.least_squares import LeastSquares
-
-        return LeastSquares(), None, ()
-    if name == "bayes":
-        from asl_bids_app.estimators.bayes import Bayes
-
-        return Bayes(), None, ()
     from asl_bids_app.estimators.ensemble import Ensemble
-    from asl_bids_app.models.store import domain_warnings, load_model
+    from asl_bids_app.models.domain import domain_warnings, share_outside
+    from asl_bids_app.models.store import load_model
 
     loaded = load_model(model)
     ensemble = Ensemble(loaded, tta=tta, device=device, batch_size=batch_size)
-    return ensemble, loaded.facts(), domain_warnings(loaded.spec, assembled.series)
+    start = time.perf_counter()
+    maps = ensemble.fit(assembled.series)
+    return Estimated(
+        maps.to("cpu"),
+        time.perf_counter() - start,
+        loaded.facts(),
+        domain_warnings(loaded.spec, assembled.series),
+        share_outside(loaded.spec, assembled.series),
+    )
+
+
+def _simple(name: str) -> Estimator:
+    """Return an estimator that needs no model."""
+    if name == "least-squares":
+        from asl_bids_app.estimators.least_squares import LeastSquares
+
+        return LeastSquares()
+    from asl_bids_app.estimators.bayes import Bayes
+
+    return Bayes()

@@ -158,5 +158,8 @@ def _quality_input(
         affine=assembled.affine,
         framewise_displacement=confounds["framewise_displacement"] if confounds else None,
         tsnr=assembled.prepared.tsnr,
+        cbf_spread=None if maps.cbf_spread is None else volume(maps.cbf_spread),
+        att_spread=None if maps.att_spread is None else volume(maps.att_spread),
+        outside_domain=fit.outside_domain,
         **lsq,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from asl_bids_app import __version__
 from asl_bids_app.bids.derivatives import write_text
-from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.errors import InputError
 from asl_bids_app.workflows.execute import machine
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import Failure, make_plan
@@ -46,9 +46,9 @@ def rebuild_reports(options: AppOptions) -> int:
     """
     from asl_bids_app.reports.participant import write_participant_report
 
-    known = sorted(
-        {p.stem.removeprefix("sub-") for p in options.output_dir.glob("logs/*/sub-*.json")}
-    )
+    places = ("logs/*/sub-*.json", "sub-*/")
+    found = {p for place in places for p in options.output_dir.glob(place)}
+    known = sorted({path.stem.removeprefix("sub-") for path in found})
     wanted = list(options.participant_label) or known
     if not wanted:
         raise InputError(options.output_dir, "", "no record of a participant", "an earlier run")
@@ -56,8 +56,9 @@ def rebuild_reports(options: AppOptions) -> int:
     for label in wanted:
         try:
             LOG.info("report: %s", write_participant_report(options.output_dir, label))
-        except (AslAppError, OSError) as error:
-            LOG.error("sub-%s: %s", label, error)
+        except Exception as error:
+            LOG.error("sub-%s: no report: %s", label, error)
+            LOG.debug("report", exc_info=True)
             failed = True
     return int(failed)
 

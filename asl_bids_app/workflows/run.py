@@ -116,6 +116,12 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
         LOG.info("asl-app %s, run %s", __version__, run_id)
         LOG.info("%s", describe(plan))
         describe_dataset(options.output_dir, options.bids_dir, plan.dataset.description)
+        labels = [participant.participant for participant in plan.participants]
+        # At the start, so that the group level knows whom a killed run never came to.
+        write_json(
+            folder / "config.json",
+            {"command": command, "options": options.to_json(), "participants": labels},
+        )
         planned = time.perf_counter()
         records = _process(plan, options, estimator, model, folder)
         shared = {
@@ -142,7 +148,6 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
             "warnings": list(plan.dataset.warnings),
             "participants": records,
         }
-        write_json(folder / "config.json", {"command": command, "options": options.to_json()})
         write_json(folder / "run.json", report)
         if options.run_report:
             write_json(options.run_report, report)

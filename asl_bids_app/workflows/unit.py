@@ -171,6 +171,7 @@ def sidecar_of(
         "EstimationMethod": maps.estimator,
         "Model": dict(model) if model else None,
         "Measurements": protocol_json(assembled.series),
+        "SliceAxis": assembled.slice_axis,
         "Calibration": assembled.series.calibration.to_json(),
         "NoiseEstimation": assembled.noise.method,
         "Preprocessing": assembled.facts,
