@@ -186,12 +186,15 @@ def example(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def plain(example, tmp_path_factory):
-    """The derivatives of the plain installation, and how long they took."""
+def plain(example, context, tmp_path_factory):
+    """The derivatives of the plain installation, and how long they took.
+
+    It runs the files that the images are made of, even if the checkout has moved on.
+    """
     folder = tmp_path_factory.mktemp("plain")
     app = [sys.executable, "-m", "asl_bids_app.cli.app"]
     options = ["-w", folder / "work", "--nprocs", "1"]
-    result = call([*app, example, folder / "out", "participant", *options], 900)
+    result = call([*app, example, folder / "out", "participant", *options], 900, cwd=context)
     assert result.returncode == 0
     return folder / "out", result.seconds
 
