@@ -28,6 +28,12 @@ PAIRS: Final = (
 """Keys of the output table: a map, and its standard deviation."""
 
 
+LEGEND: Final = (
+    "truth: its mean; bias, MAE: mean error and mean absolute error; r: correlation over voxels;\n"
+    "95 % cover: how often the truth lies within 1.96 standard deviations of the map."
+)
+
+
 @dataclass(frozen=True)
 class Score:
     """How near a map came to the truth in a tissue.
@@ -173,20 +179,19 @@ def table(scores: Sequence[Score]) -> str:
             last = title
         digits = 1 if s.quantity == "cbf" else 3
         cover = "n/a" if np.isnan(s.coverage) else f"{100 * s.coverage:.1f} %"
+        r = "n/a" if np.isnan(s.correlation) else f"{s.correlation:.2f}"
         lines.append(
             f"  {s.tissue:6}{s.voxels:8d}{s.truth:8.{digits}f}{s.bias:+8.{digits}f}"
-            f"{s.mae:8.{digits}f}{s.correlation:7.2f}{cover:>13}"
+            f"{s.mae:8.{digits}f}{r:>7}{cover:>13}"
         )
-    return "\n".join(lines[1:])
+    return "\n".join([*lines[1:], "", LEGEND])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m asl_bids_app.demo.compare",
-        description="Tell how near the maps of a simulated dataset came to the truth: mean "
-        "error (bias), mean absolute error (MAE), correlation over voxels (r), and how often "
-        "the truth lies within 1.96 standard deviations (95 % cover).",
+        description="Tell how near the maps of a simulated dataset came to the truth.",
     )
     parser.add_argument("derivatives", help="output folder of the app")
     parser.add_argument("truth", help="derivatives/truth of the simulated dataset")
