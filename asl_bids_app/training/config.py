@@ -199,7 +199,7 @@ class ValidationConfig:
     calibration_scenario: str = "random"
     calibration_snr: tuple[float, ...] = setting((3.0, 5.0, 10.0, 20.0), low=0.5, high=1000.0)
     smoothing_fwhm: float = setting(2.0, low=0.1, high=20.0)
-    naive_voxels: int = setting(20_000, low=0)
+    naive_voxels: int = setting(2000, low=0)
 
 
 @dataclass(frozen=True)

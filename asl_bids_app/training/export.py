@@ -206,6 +206,8 @@ def export_onnx(spec: ModelSpec, members: tuple[nn.Module, ...], folder: Path) -
     from asl_bids_app.training.onnx_trunk import Trunk
 
     folder.mkdir(parents=True, exist_ok=True)
+    for name in ("onnxscript", "onnx_ir", "torch.onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
     made = []
     for number, member in enumerate(members):
