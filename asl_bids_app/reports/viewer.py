@@ -118,6 +118,8 @@ def pack(data: SeriesData, scales: Mapping[str, Scale], budget: int) -> dict[str
         if not any(np.array_equal(other, values) for _, other in timing):
             timing.append((len(timing), values))
             add(f"time{len(timing) - 1}", values)
+    # Without tissue maps any voxel of the brain will do to start from.
+    grey = images["gm"][view] > 0.5 if "gm" in images else mask
     return {
         "title": data.title,
         "shape": list(mask.shape),
@@ -148,7 +150,7 @@ def pack(data: SeriesData, scales: Mapping[str, Scale], budget: int) -> dict[str
         "colours": {
             name: _lookup_table(name) for name in {scale.colours for scale in scales.values()}
         },
-        "start": _start(images["cbf"][view], mask & (images.get("gm", mask * 1)[view] > 0.5)),
+        "start": _start(images["cbf"][view], mask & grey),
     }
 
 
