@@ -27,9 +27,9 @@ TAG = f"localhost/asl-app:{__version__}"
 LAB = Path(os.environ.get("ASL_APP_LAB", Path(tempfile.gettempdir()) / "asl-app-lab"))
 
 
-def tool(command, seconds, **environment):
+def tool(command, seconds, cwd=None, **environment):
     """Bring a tool up, or skip."""
-    result = call(command, seconds, **environment)
+    result = call(command, seconds, cwd, **environment)
     if result.returncode:
         last = (result.stdout + result.stderr).strip().splitlines()[-1:]
         pytest.skip(f"{Path(command[1]).name}: the tool can't be had here: {last}")
@@ -122,7 +122,8 @@ def image(scripts, engine, context):
 def apptainer(scripts):
     """The command of a real Apptainer."""
     lab = LAB / "apptainer"
-    tool(["bash", scripts / "apptainer_up.sh"], 600, APPT_LAB=str(lab))
+    # Apptainer sees only some folders of the machine, so it is called in one of them.
+    tool(["bash", scripts / "apptainer_up.sh"], 600, LAB, APPT_LAB=str(lab))
     return lab / "apptainer"
 
 
@@ -200,17 +201,30 @@ def plain(example, context, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def one_thread():
+    """Settings under which sums have one order; the tests themselves run with them."""
+    return [f"{library}_NUM_THREADS=1" for library in ("OMP", "OPENBLAS", "MKL")] + [
+        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1"
+    ]
+
+
+@pytest.fixture(scope="session")
 def assert_same_maps():
     """Give a function that compares all images of two folders."""
 
     def maps(folder):
         return {p.relative_to(folder): nib.load(p).get_fdata() for p in folder.rglob("*.nii.gz")}
 
-    def compare(one, other):
+    def compare(one, other, *, same_threads=True):
         first, second = maps(one), maps(other)
         assert set(first) == set(second)
         assert any(name.name.endswith("_cbf.nii.gz") for name in first)
         for name, values in first.items():
-            np.testing.assert_allclose(second[name], values, 1e-4, 1e-5, err_msg=str(name))
+            difference = np.abs(second[name] - values)
+            scale = np.percentile(np.abs(values), 99)
+            if same_threads:
+                assert difference.max() <= 1e-6 * scale, name
+            # Sums in another order: where the data say little, a fit may end elsewhere.
+            assert np.percentile(difference, 99.5) <= 0.01 * scale, name
 
     return compare

@@ -26,15 +26,17 @@ def test_the_build_ran_the_test_of_the_definition(sif):
 
 
 def test_labels_and_help(apptainer, sif):
-    labels = call([apptainer, "inspect", "--json", sif.path], 120).stdout
+    labels = call([apptainer, "inspect", "--json", sif.path], 120, sif.path.parent).stdout
     labels = json.loads(labels)["data"]["attributes"]["labels"]
     assert labels["org.opencontainers.image.version"] == __version__
-    assert "asl-app" in call([apptainer, "run-help", sif.path], 120).stdout
+    assert "asl-app" in call([apptainer, "run-help", sif.path], 120, sif.path.parent).stdout
 
 
 def test_run_and_exec(apptainer, sif):
-    run = call([apptainer, "run", "--containall", sif.path, "--version"], 120)
-    execute = call([apptainer, "exec", "--containall", sif.path, "asl-app", "--version"], 120)
+    run = call([apptainer, "run", "--containall", sif.path, "--version"], 120, sif.path.parent)
+    execute = call(
+        [apptainer, "exec", "--containall", sif.path, "asl-app", "--version"], 120, sif.path.parent
+    )
     assert run.stdout == execute.stdout == f"asl-app {__version__}\n"
 
 
@@ -44,19 +46,23 @@ def test_the_hosts_python_stays_outside(apptainer, sif, tmp_path):
     code = "import numpy, asl_bids_app; print(asl_bids_app.__file__)"
     for name in ("PYTHONPATH", "APPTAINERENV_PYTHONPATH"):
         result = call(
-            [apptainer, "exec", sif.path, "python", "-c", code], 120, **{name: str(tmp_path)}
+            [apptainer, "exec", sif.path, "python", "-c", code],
+            120,
+            tmp_path,
+            **{name: str(tmp_path)},
         )
         assert result.returncode == 0
         assert result.stdout.startswith("/opt/asl-app/")
 
 
 def test_maps_are_those_of_the_plain_installation(
-    apptainer, sif, example, plain, assert_same_maps, tmp_path
+    apptainer, sif, example, plain, one_thread, assert_same_maps, tmp_path
 ):
     """Read-only, contained, without network and home."""
     run = [apptainer, "run", "--containall", "--no-home", "--net", "--network=none"]
+    run += [word for setting in one_thread for word in ("--env", setting)]
     words = ["/bids_dir", "/out", "participant", "-w", "/work", "--nprocs", "1"]
-    result = call([*run, *binds(example, tmp_path), sif.path, *words], 900)
+    result = call([*run, *binds(example, tmp_path), sif.path, *words], 900, tmp_path)
     assert result.returncode == 0
     assert_same_maps(plain[0], tmp_path / "out")
     print(f"plain {plain[1]:.1f} s, contained {result.seconds:.1f} s")
