@@ -257,6 +257,15 @@ def test_mosaic_has_edges_without_blur():
         assert len(image.unique()) <= 10
 
 
+def test_preview_by_the_command(tmp_path):
+    from asl_bids_app.training.cli import main
+
+    path = tmp_path / "sheet.png"
+    small = ["--set", "phantoms.size=32"]
+    assert main(["preview", "--config", "smoke", "--output", str(path), *small]) == 0
+    assert path.stat().st_size > 20_000
+
+
 def test_preview_sheet(tmp_path):
     from asl_bids_app.training.preview import preview_sheet
 

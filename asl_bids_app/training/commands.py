@@ -34,9 +34,16 @@ def generate(arguments: argparse.Namespace) -> int:
 
 def preview(arguments: argparse.Namespace) -> int:
     """Draw a sheet of phantoms."""
-    from asl_bids_app.training.preview import preview as draw
+    from asl_bids_app.training.preview import preview_sheet
 
-    draw(_config(arguments), arguments.output, arguments.seed)
+    config = _config(arguments)
+    preview_sheet(
+        config.phantoms,
+        arguments.output,
+        seed=arguments.seed,
+        domain=config.domain,
+        noise=config.noise,
+    )
     log.info("wrote %s", arguments.output)
     return 0
 
