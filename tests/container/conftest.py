@@ -97,12 +97,12 @@ def torch_index():
 
 @pytest.fixture(scope="session")
 def image(scripts, engine, context):
-    """The image of the Dockerfile, built by buildah; layers of an earlier build are used."""
+    """The image of the Dockerfile, built by buildah from nothing but its base."""
     build = ["bash", scripts / "image_build.sh", context / "Dockerfile", context, TAG]
     result = call(
         [*build, "--read-only", "--user=4321:4321", "--", "--version"],
         1200,
-        BUILD_ARGS=f"--layers {torch_index()}",
+        BUILD_ARGS=f"--no-cache {torch_index()}",
         **engine.environment,
     )
     assert result.returncode == 0, "the image could not be built"
@@ -115,7 +115,9 @@ def image(scripts, engine, context):
             **engine.environment,
         )
 
-    return SimpleNamespace(tag=TAG, run=run, seconds=result.seconds)
+    yield SimpleNamespace(tag=TAG, run=run, seconds=result.seconds)
+    # What earlier builds have left has no name any more.
+    call(["podman", "image", "prune", "--force"], 120, **engine.environment)
 
 
 @pytest.fixture(scope="session")
