@@ -36,6 +36,10 @@ class Observation:
         Effective labelling efficiency, background suppression included.
     t1_blood, t1_tissue, partition_coefficient : Tensor, shape (B,)
         Seconds, seconds, mL/g.
+    calibration_doubt : Tensor, shape (B,)
+        How far T1 of blood, efficiency, M0 and bolus may be from what is told: 0 if they are
+        exact, 1 if they are off as scanners and people differ
+        (`asl_bids_app.training.domain`). Only learned estimators can make use of it.
     """
 
     delta_m: Tensor
@@ -48,6 +52,7 @@ class Observation:
     t1_blood: Tensor
     t1_tissue: Tensor
     partition_coefficient: Tensor
+    calibration_doubt: Tensor
 
     def response(self, att: Tensor) -> Tensor:
         """Compute ΔM/M0 per mL/100 g/min for transit times.
@@ -90,7 +95,7 @@ class Observation:
         return Observation(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
-def observe(series: Series, noise_sd: Tensor) -> Observation:
+def observe(series: Series, noise_sd: Tensor, calibration_doubt: float = 1.0) -> Observation:
     """Turn a series into an observation whose batch axis runs over the slices.
 
     Parameters
@@ -99,6 +104,8 @@ def observe(series: Series, noise_sd: Tensor) -> Observation:
         Calibrated series.
     noise_sd : Tensor, shape (n_slices, n, H, W) or (n_slices, n, 1, 1)
         Standard deviation of its ΔM/M0.
+    calibration_doubt
+        0 to 1, see `Observation`.
     """
     protocol, calibration, like = series.protocol, series.calibration, series.delta_m
     shape = (series.n_slices, protocol.n_measurements)
@@ -118,4 +125,5 @@ def observe(series: Series, noise_sd: Tensor) -> Observation:
         t1_blood=per_slice(calibration.t1_blood.value),
         t1_tissue=per_slice(calibration.t1_tissue.value),
         partition_coefficient=per_slice(calibration.partition_coefficient.value),
+        calibration_doubt=per_slice(calibration_doubt),
     )

@@ -57,6 +57,7 @@ def measured(protocol, cbf, att, mask, snr, seed=0):
         each(1.65),
         each(1.65),
         each(0.9),
+        each(1.0),
     )
 
 

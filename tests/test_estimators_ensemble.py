@@ -152,7 +152,7 @@ def test_calibration_by_hand():
 def test_calibration_scales_the_error_bars_only():
     series, networks = a_series(), members(2)
     plain = Ensemble(model(networks)).fit(series)
-    scaled = Ensemble(model(networks, calibration=TABLE)).fit(series)
+    scaled = Ensemble(model(networks, calibration={"total": TABLE})).fit(series)
     inside = series.mask
     assert torch.equal(plain.cbf, scaled.cbf)
     assert torch.allclose(scaled.att_sd[inside], 0.5 * plain.att_sd[inside])
@@ -274,7 +274,9 @@ def fixed_protocol():
     network = SpatialASLNet(6, (8, 8, 8, 8))
     torch.nn.init.normal_(network.head.weight, std=0.1)
     scale = Standardisation(10.0, 45.0, 25.0, 1.3, 0.5)
-    return model([ChannelNetwork(network, scale).eval()], channels=CHANNELS, calibration=TABLE)
+    return model(
+        [ChannelNetwork(network, scale).eval()], channels=CHANNELS, calibration={"total": TABLE}
+    )
 
 
 def test_fixed_protocol_finds_its_channels_in_any_order():

@@ -136,15 +136,17 @@ def test_nominal_calibration_lies_in_its_ranges(physics):
 
 def test_truth_is_median_unbiased_with_the_stated_spread(physics):
     nominal, truth = physics.nominal, physics.truth
-    valid = physics.valid[:, 0]
-    n = len(physics)
+    off = physics.doubt == 1
+    valid = physics.valid[:, 0] & off
+    n = int(off.sum())
     # Standard error of a median: 1.25 sd / sqrt(n).
     for name, sd in (("t1_blood", 0.045), ("t1_tissue", math.hypot(0.045, 0.05))):
-        ratio = (getattr(truth, name) / getattr(nominal, name)).log()
+        ratio = (getattr(truth, name) / getattr(nominal, name)).log()[off]
         assert abs(float(ratio.median())) < 5 * 1.25 * sd / math.sqrt(n)
         assert float(ratio.std()) == pytest.approx(sd, rel=0.06)
-    assert abs(float(physics.m0_scale.log().median())) < 5 * 1.25 * 0.05 / math.sqrt(n)
-    assert float(physics.m0_scale.log().std()) == pytest.approx(0.05, rel=0.06)
+    scale = physics.m0_scale[off].log()
+    assert abs(float(scale.median())) < 5 * 1.25 * 0.05 / math.sqrt(n)
+    assert float(scale.std()) == pytest.approx(0.05, rel=0.06)
     for code, own in ((0, 0.06), (2, 0.07)):
         chosen = valid & (nominal.arrival[:, 0] == code)
         ratio = (truth.efficiency / nominal.efficiency)[:, 0][chosen].log()
@@ -153,6 +155,20 @@ def test_truth_is_median_unbiased_with_the_stated_spread(physics):
         # Efficiencies are cut at 1, which takes a little off the spread.
         assert float(ratio.std()) == pytest.approx(sd, rel=0.12)
     assert truth.efficiency.max() <= 1
+
+
+def test_calibration_told_to_be_exact_is(physics):
+    nominal, truth = physics.nominal, physics.truth
+    exact = physics.doubt == 0
+    assert set(physics.doubt.tolist()) == {0.0, 1.0}
+    assert abs(float(exact.float().mean()) - 0.3) < 4 * math.sqrt(0.21 / len(physics))
+    for name in ("label_duration", "efficiency", "t1_blood", "t1_tissue"):
+        torch.testing.assert_close(getattr(truth, name)[exact], getattr(nominal, name)[exact])
+    assert (physics.m0_scale[exact] == 1).all()
+    assert (truth.t1_blood != nominal.t1_blood)[~exact].all()
+    # Nobody can tell that a calibration drawn from wide ranges is right.
+    wide = draw_physics(DomainConfig(truth_from_ranges=True), 50, generator(3))
+    assert (wide.doubt == 1).all()
 
 
 def test_deviation_is_one_per_scheme_and_slice(physics):

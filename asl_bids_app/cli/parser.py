@@ -12,7 +12,7 @@ from typing import Any
 from asl_bids_app import __version__
 from asl_bids_app.cli.checks import apply_config, check_places
 from asl_bids_app.cli.types import between, count, efficiency, gigabytes, label, pair, path
-from asl_bids_app.workflows.options import ESTIMATORS, JOINT_MODES, LEVELS, AppOptions
+from asl_bids_app.workflows.options import ERROR_BARS, ESTIMATORS, JOINT_MODES, LEVELS, AppOptions
 
 EPILOG = """\
 Every constant can be given here, or comes from the sidecars, or is a stated default; the
@@ -142,6 +142,15 @@ def _add_estimation(parser: _Parser) -> None:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="average the networks over flips of the slices",
+    )
+    parser.add_option(
+        group,
+        "--error-bars",
+        choices=ERROR_BARS,
+        default="total",
+        help="what the ensemble's standard deviations hold: noise and the doubt about T1 of "
+        "blood, efficiency and M0 (total), or noise alone, for comparisons within a person and "
+        "scanner",
     )
     parser.add_option(
         group, "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps"

@@ -25,8 +25,15 @@ One delay leaves 0.76 and more at any noise: it tells at most that blood has arr
 """
 
 
-def observe_usable(series: Series) -> tuple[Observation, Tensor]:
+def observe_usable(series: Series, calibration_doubt: float = 1.0) -> tuple[Observation, Tensor]:
     """Observe a series; voxels without signal carry no information.
+
+    Parameters
+    ----------
+    series
+        Calibrated series.
+    calibration_doubt
+        Of the observation.
 
     Returns
     -------
@@ -34,7 +41,7 @@ def observe_usable(series: Series) -> tuple[Observation, Tensor]:
     failed : Tensor of bool, shape (n_slices, H, W)
         Voxels of the mask whose signal is 0 in every measurement.
     """
-    observation = observe(series, noise_level(series))
+    observation = observe(series, noise_level(series), calibration_doubt)
     failed = (observation.delta_m == 0).all(1) & observation.mask
     noise = observation.noise_sd.masked_fill(failed.unsqueeze(1), torch.inf)
     return replace(observation, noise_sd=noise), failed

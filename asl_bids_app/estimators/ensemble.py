@@ -16,7 +16,7 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.bayes import flag_bits, observe_usable, open_att
 from asl_bids_app.estimators.least_squares import residual
-from asl_bids_app.estimators.uncertainty import calibration_factor, total_variance
+from asl_bids_app.estimators.uncertainty import ERROR_BARS, calibration_factor, total_variance
 from asl_bids_app.networks.analytic import PosteriorGrid, VoxelPosterior, voxel_posterior
 from asl_bids_app.observation import Observation
 from asl_bids_app.series import Series
@@ -135,6 +135,9 @@ class Ensemble:
     batch_size
         Slices at a time. Memory that runs out halves it; on a GPU, if one slice is too much,
         the CPU takes over.
+    error_bars
+        What the standard deviations hold: a word of
+        `asl_bids_app.estimators.uncertainty.ERROR_BARS`.
 
     Raises
     ------
@@ -145,7 +148,12 @@ class Ensemble:
     name = "ensemble"
 
     def __init__(
-        self, model: Model, tta: bool = True, device: str = "auto", batch_size: int = 16
+        self,
+        model: Model,
+        tta: bool = True,
+        device: str = "auto",
+        batch_size: int = 16,
+        error_bars: str = "total",
     ) -> None:
         if batch_size < 1:
             raise InputError("command line", "--batch-size", str(batch_size), "1 or more")
@@ -153,6 +161,7 @@ class Ensemble:
         self.tta = tta
         self.device = find_device(device)
         self.batch_size = batch_size
+        self.error_bars = error_bars
         self.grid: PosteriorGrid = getattr(model.members[0], "grid", PosteriorGrid())
 
     @torch.no_grad()
@@ -167,7 +176,7 @@ class Ensemble:
         from asl_bids_app.models.domain import channel_order
 
         order = channel_order(self.model.spec, series) if self.model.spec.channels else None
-        observation, failed = observe_usable(series)
+        observation, failed = observe_usable(series, ERROR_BARS[self.error_bars])
         maps = torch.zeros(8, *observation.mask.shape).to(observation.delta_m)
         filled = observation.mask.flatten(1).any(1).nonzero().flatten()
         if len(filled):
@@ -176,7 +185,7 @@ class Ensemble:
             inner = inner if order is None else select(inner, order)
             maps[:, filled, rows, columns] = self.estimate(inner).to(maps)
         cbf, att, cbf_sd, att_sd, noise, undetermined, cbf_spread, att_spread = maps
-        table = self.model.spec.calibration
+        table = self.model.spec.calibration.get(self.error_bars)
         if table:
             cbf_sd = cbf_sd * calibration_factor(table, "cbf", noise, cbf)
             att_sd = att_sd * calibration_factor(table, "att", noise, cbf)

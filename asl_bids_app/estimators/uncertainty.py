@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import torch
 from torch import Tensor
+
+ERROR_BARS: Final = MappingProxyType({"total": 1.0, "noise": 0.0})
+"""What standard deviations hold, and the doubt about the calibration that goes with it.
+
+``total``: noise, and by how much T1 of blood, efficiency and M0 differ between scanners and
+people from what is told. ``noise``: the calibration is taken as exact, as for comparisons
+within one person and scanner.
+"""
 
 
 def total_variance(means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:

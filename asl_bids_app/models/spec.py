@@ -104,8 +104,9 @@ class ModelSpec:
         Arguments of `asl_bids_app.networks.spatial.Standardisation`; empty where inputs and
         outputs have their own units.
     calibration : mapping
-        Table of factors for the standard deviations, as
-        `asl_bids_app.estimators.uncertainty.calibration_factor` reads it; empty for none.
+        Tables of factors for the standard deviations, as
+        `asl_bids_app.estimators.uncertainty.calibration_factor` reads them, by the words of
+        `asl_bids_app.estimators.uncertainty.ERROR_BARS`; empty for none.
     metrics : mapping
         Of the validation, for the model card.
     training : mapping

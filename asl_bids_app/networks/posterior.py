@@ -69,7 +69,7 @@ class PosteriorASLNet(nn.Module):
     @property
     def in_channels(self) -> int:
         """Number of the U-Net's input maps."""
-        return 8 + self.grid.bins + len(Arrival)
+        return 9 + self.grid.bins + len(Arrival)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -84,10 +84,13 @@ class PosteriorASLNet(nn.Module):
     def prepare(self, observation: Observation) -> tuple[VoxelPosterior, Tensor]:
         """Return what needs no weights: the voxelwise posterior and the U-Net's input."""
         posterior = voxel_posterior(observation, self.grid)
-        return posterior, self.input_maps(posterior, observation.mask)
+        doubt = observation.calibration_doubt
+        return posterior, self.input_maps(posterior, observation.mask, doubt)
 
-    def input_maps(self, posterior: VoxelPosterior, mask: Tensor) -> Tensor:
+    def input_maps(self, posterior: VoxelPosterior, mask: Tensor, doubt: Tensor) -> Tensor:
         """Turn a voxelwise posterior into the U-Net's input (B, in_channels, H, W).
+
+        `doubt`, shape (B,), is `Observation.calibration_doubt`.
 
         All scales are fixed: nothing is normalised by the data, for amplitude is CBF.
         """
@@ -106,6 +109,7 @@ class PosteriorASLNet(nn.Module):
                 inside,
                 certainty * (1 + certainty.square()).rsqrt(),
                 posterior.cbf_sd / 20,
+                doubt.to(inside)[:, None, None].expand_as(inside),
             ],
             1,
         )

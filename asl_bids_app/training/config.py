@@ -126,6 +126,8 @@ class TrainingConfig:
         in it are detached, so that the means stay those of `loss_type`.
     lesion_weight : float
         Weight of a voxel of a lesion relative to other voxels.
+    snr_power : float
+        The weight of a slice is its SNR to this power.
     dc_weight : float
         Of the misfit between measured signal and the signal of the estimate, in units of the
         noise (data consistency).
@@ -163,6 +165,7 @@ class TrainingConfig:
     att_unit: float = setting(0.7, low=1e-3, unit="s")
     uncertainty_weight: float = setting(0.05, low=0.0, high=10.0)
     lesion_weight: float = setting(1.0, low=0.0, high=100.0)
+    snr_power: float = setting(0.0, low=0.0, high=2.0)
     dc_weight: float = setting(0.0, low=0.0, high=100.0)
     averaging_decay: float = setting(0.999, low=0.0, high=0.99999)
     early_stopping_patience: int = setting(0, low=0)
@@ -184,8 +187,9 @@ class ValidationConfig:
     scenarios : tuple of str
         Names of `asl_bids_app.training.scenarios`.
     snr : tuple of float
-    calibration_scenario : str
-        Scenario in which the uncertainties are calibrated.
+    calibration_scenarios : tuple of str
+        Scenarios in which the uncertainties are calibrated, with the scanner's calibration in
+        doubt and with it known.
     calibration_snr : tuple of float
         SNR levels at which they are.
     smoothing_fwhm : float
@@ -196,7 +200,7 @@ class ValidationConfig:
 
     scenarios: tuple[str, ...] = ("joint", "pcasl")
     snr: tuple[float, ...] = setting((3.0, 5.0, 10.0, 20.0), low=0.5, high=1000.0)
-    calibration_scenario: str = "random"
+    calibration_scenarios: tuple[str, ...] = ("random", "random_known")
     calibration_snr: tuple[float, ...] = setting((3.0, 5.0, 10.0, 20.0), low=0.5, high=1000.0)
     smoothing_fwhm: float = setting(2.0, low=0.1, high=20.0)
     naive_voxels: int = setting(2000, low=0)

@@ -66,6 +66,9 @@ class DomainConfig:
         (0.9, 1.1), "", 0.3, 3, "with truth_from_ranges: scale of M0"
     )
     spread: float = knob(1.0, "", 0, 3, "times all spreads below; 0: calibration known exactly")
+    exact_chance: float = knob(
+        0.3, "", 0, 1, "chance that the calibration is exact, and told to be so"
+    )
     t1_blood_spread: float = knob(0.045, "", 0, 0.5, "relative standard deviation")
     t1_tissue_spread: float = knob(0.05, "", 0, 0.5, "relative standard deviation")
     pcasl_efficiency_spread: float = knob(0.06, "", 0, 0.5, "CASL too; relative sd")
@@ -131,6 +134,8 @@ class Physics:
         Label-control pairs averaged in each measurement.
     valid : Tensor of bool, shape (B, n)
         False where a measurement only fills the batch's rectangle.
+    doubt : Tensor, shape (B,)
+        0 where the nominal calibration is told to be exact, 1 where it may be off.
     """
 
     nominal: Kinetics
@@ -138,6 +143,7 @@ class Physics:
     m0_scale: Tensor
     repeats: Tensor
     valid: Tensor
+    doubt: Tensor
 
     def __len__(self) -> int:
         return len(self.m0_scale)
@@ -205,8 +211,15 @@ def draw_physics(config: DomainConfig, n: int, generator: Generator) -> Physics:
     else:
         schedule = fixed_schedule(config.protocol, n, generator)
 
+    if config.truth_from_ranges:
+        doubt = torch.ones(n, device=generator.device)
+    else:
+        exact = chance(generator, (n,), config.exact_chance) | (config.spread == 0)
+        doubt = torch.where(exact, 0.0, 1.0)
+
     def factor(shape: tuple[int, ...], sd: float | Tensor) -> Tensor:
-        return torch.exp(config.spread * sd * normal(generator, shape))
+        width = (config.spread * doubt).reshape(n, *(1,) * (len(shape) - 1))
+        return torch.exp(width * sd * normal(generator, shape))
 
     drawn = _draw_constants(config, n, generator)
     told = drawn if config.nominal_random else _default_constants(n, generator)
@@ -259,7 +272,7 @@ def draw_physics(config: DomainConfig, n: int, generator: Generator) -> Physics:
         t1_tissue,
         partition,
     )
-    return Physics(nominal, truth, m0_scale, schedule.repeats, schedule.valid)
+    return Physics(nominal, truth, m0_scale, schedule.repeats, schedule.valid, doubt)
 
 
 def training_domain(config: DomainConfig) -> dict[str, Any]:

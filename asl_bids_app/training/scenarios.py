@@ -62,6 +62,7 @@ class Scenario:
             config,
             protocol=self.protocol,
             spread=self.spread,
+            exact_chance=0.0,
             nominal_random=self.random_calibration,
             truth_from_ranges=False,
         )
@@ -94,7 +95,8 @@ class Scenario:
         for scheme, value in self.efficiency.items():
             chosen = truth.arrival == int(SCHEMES[scheme].arrival)
             efficiency = torch.where(chosen, value, efficiency)
-        physics = replace(physics, truth=replace(truth, efficiency=efficiency))
+        told = torch.full_like(physics.doubt, 0.0 if self.known else 1.0)
+        physics = replace(physics, truth=replace(truth, efficiency=efficiency), doubt=told)
         return _selected(physics, self.only) if self.only else physics
 
 
@@ -147,6 +149,12 @@ SCENARIOS: Final = MappingProxyType(
             "any protocol and calibration, all disturbances, as in training",
             "random",
             spread=1.0,
+            random_calibration=True,
+            all_noise=True,
+        ),
+        "random_known": Scenario(
+            "any protocol, calibration known, all disturbances",
+            "random",
             random_calibration=True,
             all_noise=True,
         ),

@@ -175,6 +175,7 @@ def simulate(
         t1_blood=nominal.t1_blood,
         t1_tissue=nominal.t1_tissue,
         partition_coefficient=nominal.partition_coefficient,
+        calibration_doubt=physics.doubt,
     )
     return Batch(
         observation,

@@ -153,10 +153,8 @@ def run_scenario(
     )
 
 
-def calibrated(voxels: Voxels, table: dict[str, Any] | None) -> Voxels:
-    """Apply the calibration of the uncertainties to the network's standard deviations."""
-    if table is None:
-        return voxels
+def calibrated(voxels: Voxels, table: dict[str, Any]) -> Voxels:
+    """Apply a calibration of the uncertainties to the network's standard deviations."""
     network = dict(voxels.maps[baselines.NETWORK])
     noise = voxels.maps[baselines.POSTERIOR]["cbf_sd"]
     for name in QUANTITIES:

@@ -19,7 +19,7 @@ from asl_bids_app.training.metrics import GROUPS, LESIONS, UNITS, compare
 from asl_bids_app.training.parts import generate_part
 from asl_bids_app.training.phantoms import CONDITIONS, Phantoms, concatenate
 from asl_bids_app.training.run_folder import RunFolder, environment, now
-from asl_bids_app.training.scenarios import find
+from asl_bids_app.training.scenarios import Scenario, find
 from asl_bids_app.training.speed import find_device
 from asl_bids_app.training.trials import (
     BATCH,
@@ -37,13 +37,31 @@ log = logging.getLogger(__name__)
 _CALIBRATION_VOXELS: Final = 300_000
 
 
+def error_bars(scenario: Scenario) -> str:
+    """Return what error bars are to hold in a scenario, a word of `ERROR_BARS`."""
+    return "noise" if scenario.known else "total"
+
+
 def calibrate(
     config: RunConfig, ensemble: RunEnsemble, phantoms: Phantoms, device: str
+) -> dict[str, dict[str, Any]]:
+    """Fit the calibration tables on phantoms of their own, in the training's own domain."""
+    tables = {}
+    for name in config.validation.calibration_scenarios:
+        scenario = find(name)
+        tables[error_bars(scenario)] = _calibrate(config, ensemble, phantoms, device, scenario)
+    return tables
+
+
+def _calibrate(
+    config: RunConfig,
+    ensemble: RunEnsemble,
+    phantoms: Phantoms,
+    device: str,
+    scenario: Scenario,
 ) -> dict[str, Any]:
-    """Fit the calibration table on phantoms of their own, in the training's own domain."""
     found: list[dict[str, np.ndarray]] = []
     levels = config.validation.calibration_snr
-    scenario = find(config.validation.calibration_scenario)
     for level in levels:
         for begin in range(0, len(phantoms), BATCH):
             part = phantoms[begin : begin + BATCH]
@@ -148,8 +166,8 @@ def validate_run(
     phantoms, held_out = read_test_phantoms(config, dataset)
     calibration = PhantomStore(dataset / "calibration")
     log.info("calibrating the uncertainties on %d phantoms", len(calibration))
-    table = calibrate(config, ensemble, calibration.first(len(calibration)), device)
-    write_json(output / "uncertainty_calibration.json", table)
+    factors = calibrate(config, ensemble, calibration.first(len(calibration)), device)
+    write_json(output / "uncertainty_calibration.json", factors)
 
     results: dict[str, Any] = {}
     examples: dict[str, Any] = {}
@@ -159,7 +177,7 @@ def validate_run(
         for snr in config.validation.snr:
             started = time.monotonic()
             voxels = run_scenario(config, ensemble, name, snr, phantoms, held_out, device)
-            tables = tabulate(calibrated(voxels, table))
+            tables = tabulate(calibrated(voxels, factors[error_bars(scenario)]))
             # As trained, without the calibration of the uncertainties.
             raw = compare(
                 {baselines.NETWORK: voxels.maps[baselines.NETWORK]},

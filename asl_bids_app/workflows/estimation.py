@@ -45,6 +45,7 @@ def estimate(
     *,
     model: str | None = None,
     tta: bool = True,
+    error_bars: str = "total",
     device: str = "auto",
     batch_size: int = 16,
     threads: int = 1,
@@ -60,7 +61,7 @@ def estimate(
         One of `asl_bids_app.workflows.options.ESTIMATORS`.
     model
         Name or folder of the ensemble's model; the bundled one by default.
-    tta, device, batch_size
+    tta, error_bars, device, batch_size
         Of the ensemble.
     threads
         Of the processor.
@@ -84,13 +85,13 @@ def estimate(
     from asl_bids_app.models.store import load_model
 
     loaded = load_model(model)
-    ensemble = Ensemble(loaded, tta=tta, device=device, batch_size=batch_size)
+    ensemble = Ensemble(loaded, tta, device, batch_size, error_bars)
     start = time.perf_counter()
     maps = ensemble.fit(assembled.series)
     return Estimated(
         maps.to("cpu"),
         time.perf_counter() - start,
-        loaded.facts(),
+        {**loaded.facts(), "Flips": tta, "ErrorBars": error_bars},
         domain_warnings(loaded.spec, assembled.series),
         share_outside(loaded.spec, assembled.series),
     )

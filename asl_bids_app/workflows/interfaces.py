@@ -178,6 +178,7 @@ class FitInput(StepInput):
     model = traits.Str("", usedefault=True)
     model_hash = traits.Str("", usedefault=True, desc="so that another model is another result")
     tta = traits.Bool(True, usedefault=True)
+    error_bars = traits.Str("total", usedefault=True)
     device = traits.Str("auto", usedefault=True, nohash=True)
     batch_size = traits.Int(16, usedefault=True, nohash=True)
     seed = traits.Int(0, usedefault=True)
@@ -198,6 +199,7 @@ class Fit(Step):
             values.estimator,
             model=values.model or None,
             tta=values.tta,
+            error_bars=values.error_bars,
             device=values.device,
             batch_size=values.batch_size,
             threads=values.threads,

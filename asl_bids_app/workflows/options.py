@@ -10,6 +10,8 @@ from typing import Any, Final
 ESTIMATORS: Final = ("ensemble", "bayes", "least-squares")
 LEVELS: Final = ("participant", "group")
 JOINT_MODES: Final = ("auto", "off", "both")
+ERROR_BARS: Final = ("total", "noise")
+"""The words of `asl_bids_app.estimators.uncertainty.ERROR_BARS`, which imports torch."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class AppOptions:
     model: str | None = None
     baseline: bool = True
     tta: bool = True
+    error_bars: str = "total"
     device: str = "auto"
     batch_size: int = 16
     joint: str = "auto"

@@ -160,6 +160,7 @@ class _UnitBuilder:
             model=model[0],
             model_hash=model[1],
             tta=options.tta,
+            error_bars=options.error_bars,
             device=options.device,
             batch_size=options.batch_size,
             seed=options.random_seed,

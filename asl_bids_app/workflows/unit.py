@@ -170,6 +170,7 @@ def sidecar_of(
         "SkullStripped": True,
         "EstimationMethod": maps.estimator,
         "Model": dict(model) if model else None,
+        "ErrorBars": model["ErrorBars"] if model else "noise",
         "Measurements": protocol_json(assembled.series),
         "SliceAxis": assembled.slice_axis,
         "Calibration": assembled.series.calibration.to_json(),
@@ -242,7 +243,11 @@ def write_unit(
     for key in [*(k for k in images if k not in {"cbf", "att"}), "att", "cbf"]:
         extra: dict[str, Any] = {}
         if key.startswith("lsq_") and baseline is not None:
-            extra = {"EstimationMethod": baseline.estimator, "Model": None}
+            extra = {
+                "EstimationMethod": baseline.estimator,
+                "Model": None,
+                "ErrorBars": "noise",
+            }
         if key == "m0":
             extra = {"SkullStripped": False}
         if key == "mask":
