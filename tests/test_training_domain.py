@@ -392,3 +392,12 @@ def test_neighbours_get_similar_numbers_of_measurements():
         float(draw_schedule(16, generator(seed)).valid.float().mean()) for seed in range(100)
     ]
     assert np.mean(filled) > 0.55
+
+
+def test_combinations_of_schemes_are_those_that_are_drawn(schedule):
+    drawn = set()
+    for b in range(len(schedule.valid)):
+        codes = schedule.scheme[b][schedule.valid[b]].unique().tolist()
+        drawn.add(tuple(sorted(list(Scheme)[code].value for code in codes)))
+    assert drawn == set(training_domain(DomainConfig())["combinations"])
+    assert training_domain(DomainConfig("joint 6+6"))["combinations"] == [("PCASL", "VSASL")]

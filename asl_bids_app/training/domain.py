@@ -22,6 +22,7 @@ from asl_bids_app.training.protocols import (
     MOST,
     PROTOCOLS,
     Schedule,
+    combinations,
     draw_schedule,
     fixed_schedule,
     reach,
@@ -284,7 +285,7 @@ def training_domain(config: DomainConfig) -> dict[str, Any]:
         ``schemes``: by scheme the ranges of ``delay``, ``label_duration`` (seconds) and
         ``efficiency`` (suppression included); ``t1_blood``, ``t1_tissue`` (seconds) and
         ``partition_coefficient`` (mL/g): ranges (low, high); ``measurements``: the range of
-        their number in one scheme.
+        their number in one scheme; ``combinations``: the schemes that come in one series.
     """
     schemes: dict[str, Any] = reach(config.protocol)
     counts = [1, MOST]
@@ -297,6 +298,7 @@ def training_domain(config: DomainConfig) -> dict[str, Any]:
     return {
         "schemes": schemes,
         "measurements": tuple(counts),
+        "combinations": combinations(config.protocol),
         "t1_blood": config.t1_blood,
         "t1_tissue": (min(config.t1_tissue_low, config.t1_blood[0]), config.t1_blood[1]),
         "partition_coefficient": config.partition_coefficient,

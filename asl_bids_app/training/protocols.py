@@ -239,6 +239,18 @@ def draw_schedule(n: int, generator: Generator) -> Schedule:
     )
 
 
+def combinations(name: str) -> list[tuple[str, ...]]:
+    """Return which schemes training puts into one series, each tuple sorted.
+
+    Parameters
+    ----------
+    name
+        ``random`` or the name of a fixed protocol.
+    """
+    kinds = [k for k, _ in _KINDS] if name == "random" else [PROTOCOLS[name].schemes]
+    return [tuple(sorted({scheme.value for scheme in kind})) for kind in kinds]
+
+
 def reach(name: str) -> dict[str, dict[str, tuple[float, float]]]:
     """Return, by scheme, the ranges of delay and duration in seconds that training covers.
 
