@@ -1,6 +1,7 @@
 """The ensemble: its arithmetic, cropping, flips, batches and what it does without memory."""
 
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from slices import PROTOCOLS, maps, series_of
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.estimators import ensemble as module
+from asl_bids_app.estimators import uncertainty
 from asl_bids_app.estimators.base import Flag
 from asl_bids_app.estimators.bayes import Bayes
 from asl_bids_app.estimators.ensemble import Ensemble, brain_box, find_device, is_out_of_memory
@@ -20,6 +22,7 @@ from asl_bids_app.models.store import Model
 from asl_bids_app.networks.posterior import PosteriorASLNet
 from asl_bids_app.networks.spatial import ChannelNetwork, SpatialASLNet, Standardisation
 from asl_bids_app.protocol import Protocol
+from asl_bids_app.workflows.options import ERROR_BARS
 
 
 def members(count, std=0.2, features=(8, 8, 8, 8)):
@@ -159,6 +162,33 @@ def test_calibration_scales_the_error_bars_only():
     ratio = (scaled.cbf_sd / plain.cbf_sd)[inside]
     noise = Bayes().fit(series).cbf_sd[inside]
     assert torch.allclose(ratio, calibration_factor(TABLE, "cbf", noise, plain.cbf[inside]))
+
+
+class Doubting(PosteriorASLNet):
+    """Makes the error bars of CBF e times wider where the calibration is in doubt."""
+
+    def corrections(self, maps):
+        return torch.stack([0 * maps[:, 8], 0 * maps[:, 8], maps[:, 8], 0 * maps[:, 8]], 1)
+
+
+def test_error_bars_of_noise_alone():
+    series = a_series()
+    other = {**TABLE, "factor": {"cbf": [[3.0, 3.0]] * 3, "att": [[1.0, 1.0]] * 3}}
+    one = model([Doubting((8, 8, 8, 8)).eval()], calibration={"total": TABLE, "noise": other})
+    total, noise = Ensemble(one).fit(series), Ensemble(one, error_bars="noise").fit(series)
+    bayes = Bayes().fit(series)
+    inside = series.mask
+    assert torch.equal(total.cbf, noise.cbf)
+    assert torch.allclose(noise.cbf_sd[inside], 3 * bayes.cbf_sd[inside], rtol=1e-4)
+    assert torch.allclose(noise.att_sd[inside], bayes.att_sd[inside], rtol=1e-4)
+    assert torch.allclose(total.att_sd[inside], 0.5 * bayes.att_sd[inside], rtol=1e-4)
+    factor = calibration_factor(TABLE, "cbf", bayes.cbf_sd[inside], bayes.cbf[inside])
+    expected = math.e * factor * bayes.cbf_sd[inside]
+    assert torch.allclose(total.cbf_sd[inside], expected, rtol=1e-3)
+
+
+def test_command_line_knows_the_words_for_error_bars():
+    assert tuple(uncertainty.ERROR_BARS) == ERROR_BARS
 
 
 class Limited(PosteriorASLNet):
