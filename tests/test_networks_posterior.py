@@ -1,5 +1,6 @@
 """PosteriorASLNet: the voxelwise posterior when untrained, and what it must never depend on."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.nn import functional
 
 from asl_bids_app.networks import NETWORKS, build_network, network_class
 from asl_bids_app.networks.analytic import voxel_posterior
-from asl_bids_app.networks.posterior import Estimate, PosteriorASLNet
+from asl_bids_app.networks.posterior import Estimate, PosteriorASLNet, pooled
 
 
 def a_network(features=(8, 12, 16, 20), seed=0):
@@ -176,3 +177,43 @@ def test_registry():
     assert all(network_class(name).__name__ == name for name in NETWORKS)
     with pytest.raises(KeyError, match="PosteriorASLNet"):
         network_class("UNet")
+
+
+def test_neighbourhood_is_the_weighted_mean_within_the_mask():
+    """Checked voxel by voxel; a measurement that doesn't exist stays without information."""
+    observation = inputs((2, 9, 11), snr=4)
+    rng = np.random.default_rng(3)
+    noise = torch.tensor(rng.uniform(5e-4, 4e-3, observation.delta_m.shape)).float()
+    noise[1, 5] = torch.inf
+    mask = observation.mask.clone()
+    mask[0, 2:4, 3] = False
+    observation = replace(
+        observation,
+        mask=mask,
+        noise_sd=noise,
+        delta_m=observation.delta_m * mask[:, None],
+    )
+    around = pooled(observation, 5)
+    for b, i, row, column in [(0, 3, 4, 5), (0, 0, 0, 0), (1, 11, 8, 10), (0, 7, 2, 4)]:
+        weights, values = [], []
+        for r in range(max(0, row - 2), min(9, row + 3)):
+            for c in range(max(0, column - 2), min(11, column + 3)):
+                if mask[b, r, c]:
+                    weights.append(float(noise[b, i, r, c]) ** -2)
+                    values.append(float(observation.delta_m[b, i, r, c]))
+        if not mask[b, row, column]:
+            continue
+        expected = np.average(values, weights=weights)
+        assert float(around.delta_m[b, i, row, column]) == pytest.approx(expected, rel=1e-4)
+        sd = math.hypot(sum(weights) ** -0.5, 3.5e-4)
+        assert float(around.noise_sd[b, i, row, column]) == pytest.approx(sd, rel=1e-4)
+    assert torch.isinf(around.noise_sd[1, 5]).all()
+    assert around.delta_m.isfinite().all()
+
+
+@torch.no_grad()
+def test_doubt_about_the_calibration_is_seen():
+    observation = inputs()
+    network = a_network()
+    sure = replace(observation, calibration_doubt=torch.zeros(2))
+    assert not same(network(observation), network(sure))

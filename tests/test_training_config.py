@@ -14,6 +14,8 @@ PRESETS = {
     "laptop",
     "production_any",
     "production_dual_encoder",
+    "laptop_spatial",
+    "laptop_dual_encoder",
     "production_quick",
     "production_v1",
     "smoke",

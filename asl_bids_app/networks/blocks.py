@@ -47,7 +47,8 @@ class Level(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Return the features (B, out_channels, H, W)."""
-        return self.second(self.first(x, mask), mask)
+        x = self.first(x, mask)
+        return x + self.second(x, mask)
 
 
 class Encoder(nn.Module):

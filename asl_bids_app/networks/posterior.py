@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from asl_bids_app.networks.analytic import PosteriorGrid, VoxelPosterior, voxel_posterior
 from asl_bids_app.networks.blocks import (
@@ -39,6 +40,38 @@ class Estimate:
     att_log_sd: Tensor
 
 
+_VARIED: Final = 3.5e-4
+"""ΔM/M0 by which neighbours differ though nothing is noisy: a twentieth of grey matter's."""
+
+
+def pooled(observation: Observation, window: int) -> Observation:
+    """Average the signals over a square window within the mask, weighted by 1/variance.
+
+    Neighbours are not alike, so the noise that is told has a floor.
+
+    Parameters
+    ----------
+    observation
+        Slices.
+    window
+        Side of the square, odd.
+    """
+    inside = observation.mask.unsqueeze(1).to(observation.delta_m)
+    # Infinite noise weighs nothing, here and in the posterior.
+    weight = observation.noise_sd.clamp(min=1e-7).reciprocal().square() * inside
+
+    def total(values: Tensor) -> Tensor:
+        return functional.avg_pool2d(values, window, 1, window // 2, divisor_override=1)
+
+    variance = total(weight).reciprocal()
+    signal = total(weight * observation.delta_m) * variance.clamp(max=1e12)
+    return replace(
+        observation,
+        delta_m=signal * inside,
+        noise_sd=(variance + _VARIED**2).sqrt(),
+    )
+
+
 class PosteriorASLNet(nn.Module):
     """Corrects the voxelwise posterior by what the neighbourhood says.
 
@@ -52,14 +85,20 @@ class PosteriorASLNet(nn.Module):
         Channels of each level of the U-Net, finest first.
     grid
         Arguments of `PosteriorGrid`, if not its defaults.
+    window
+        Side in voxels of the neighbourhood whose averaged signal gives a second posterior as
+        input: pooled before the nonlinear step, noisy neighbours say more than their estimates
+        do. 0: none.
     """
 
     def __init__(
         self,
         features: Sequence[int] = (16, 32, 64, 128),
         grid: Mapping[str, Any] | None = None,
+        window: int = 3,
     ) -> None:
         super().__init__()
+        self.window = window
         self.grid = PosteriorGrid(**(grid or {}))
         self.features = tuple(features)
         self.encoder = Encoder(self.in_channels, self.features)
@@ -69,12 +108,16 @@ class PosteriorASLNet(nn.Module):
     @property
     def in_channels(self) -> int:
         """Number of the U-Net's input maps."""
-        return 9 + self.grid.bins + len(Arrival)
+        return 9 + self.grid.bins + len(Arrival) + (8 if self.window else 0)
 
     @property
     def arguments(self) -> dict[str, Any]:
         """Arguments that build this network again, ready for JSON."""
-        return {"features": list(self.features), "grid": asdict(self.grid)}
+        return {
+            "features": list(self.features),
+            "grid": asdict(self.grid),
+            "window": self.window,
+        }
 
     def forward(self, observation: Observation) -> Estimate:
         """Estimate CBF and ATT with their uncertainty in the mask of a batch of slices."""
@@ -85,7 +128,32 @@ class PosteriorASLNet(nn.Module):
         """Return what needs no weights: the voxelwise posterior and the U-Net's input."""
         posterior = voxel_posterior(observation, self.grid)
         doubt = observation.calibration_doubt
-        return posterior, self.input_maps(posterior, observation.mask, doubt)
+        maps = self.input_maps(posterior, observation.mask, doubt)
+        if self.window:
+            around = voxel_posterior(pooled(observation, self.window), self.grid)
+            maps = torch.cat([maps, self.pooled_maps(around, posterior, observation.mask)], 1)
+        return posterior, maps.contiguous(memory_format=torch.channels_last)
+
+    def pooled_maps(
+        self, around: VoxelPosterior, posterior: VoxelPosterior, mask: Tensor
+    ) -> Tensor:
+        """Turn the posterior of the neighbourhood into input maps (B, 8, H, W)."""
+        cbf_sd = posterior.cbf_sd.clamp(min=1e-3)
+        att_sd = posterior.att_sd.clamp(min=1e-4)
+        columns = torch.stack(
+            [
+                around.cbf / 50,
+                (around.cbf_sd.clamp(min=1e-3) / 10).log(),
+                around.att - 1.3,
+                (around.att_sd.clamp(min=1e-4) / 0.3).log(),
+                around.correlation,
+                ((around.cbf - posterior.cbf) / cbf_sd).clamp(-4, 4),
+                ((around.att - posterior.att) / att_sd).clamp(-4, 4),
+                (around.cbf / around.cbf_sd.clamp(min=1e-3) / 15).tanh(),
+            ],
+            1,
+        )
+        return columns * mask.to(columns).unsqueeze(1)
 
     def input_maps(self, posterior: VoxelPosterior, mask: Tensor, doubt: Tensor) -> Tensor:
         """Turn a voxelwise posterior into the U-Net's input (B, in_channels, H, W).

@@ -126,8 +126,6 @@ class TrainingConfig:
         in it are detached, so that the means stay those of `loss_type`.
     lesion_weight : float
         Weight of a voxel of a lesion relative to other voxels.
-    snr_power : float
-        The weight of a slice is its SNR to this power.
     dc_weight : float
         Of the misfit between measured signal and the signal of the estimate, in units of the
         noise (data consistency).
@@ -165,7 +163,6 @@ class TrainingConfig:
     att_unit: float = setting(0.7, low=1e-3, unit="s")
     uncertainty_weight: float = setting(0.05, low=0.0, high=10.0)
     lesion_weight: float = setting(1.0, low=0.0, high=100.0)
-    snr_power: float = setting(0.0, low=0.0, high=2.0)
     dc_weight: float = setting(0.0, low=0.0, high=100.0)
     averaging_decay: float = setting(0.999, low=0.0, high=0.99999)
     early_stopping_patience: int = setting(0, low=0)

@@ -72,10 +72,6 @@ def losses(
     weight = batch.observation.mask.to(estimate.cbf.dtype)
     if config.lesion_weight != 1:
         weight = weight * torch.where(batch.tissue >= CORE, config.lesion_weight, 1.0)
-    if config.snr_power:
-        # Errors shrink as noise does, and with them what a slice has to say in the loss.
-        relative = batch.snr**config.snr_power
-        weight = weight * (relative / relative.mean())[:, None, None]
     total = weight.sum().clamp(min=1)
 
     def mean(values: Tensor) -> Tensor:
