@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+REPORT: Final = "llm_analysis_report"
 BLOCK: Final = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 
 
@@ -120,8 +122,71 @@ def _option(action: argparse.Action) -> list[str]:
     return [name.replace("|", "\\|"), (action.help or "").replace("|", "\\|"), shown]
 
 
+def _validation() -> dict[str, Any]:
+    """Return the validation report of the bundled model."""
+    from asl_bids_app.models import store
+
+    place = Path(store.__file__).parent / store.DEFAULT_MODEL
+    return json.loads((place / "validation" / f"{REPORT}.json").read_text(encoding="utf-8"))
+
+
+def _cells(methods: dict[str, Any], quantity: str) -> list[str]:
+    """Cells of one quantity: errors by method, ratio to the network's, win rate, R²."""
+    from asl_bids_app.training import baselines as b
+
+    digits = 2 if quantity == "cbf" else 0
+    found = {name: methods[name][quantity] for name in (b.NETWORK, b.STRONG, b.POSTERIOR)}
+    mine = found[b.NETWORK]
+    cells = [f"{row['mae']:.{digits}f}" for row in found.values()]
+    ratio = found[b.STRONG]["mae"] / mine["mae"]
+    cells.append(f"**{ratio:.2f}**" if ratio >= 1 else f"{ratio:.2f} (loses)")
+    return [*cells, f"{100 * mine['win_rate'][b.STRONG]:.0f}", f"{mine['r2']:.3f}"]
+
+
+def accuracy() -> str:
+    """Tables of errors of the bundled model and its baselines, by scenario and SNR."""
+    parts = []
+    for scenario in _validation()["scenarios"].values():
+        rows = [
+            [level, *(cell for q in ("cbf", "att") for cell in _cells(t["groups"]["tissue"], q))]
+            for level, t in scenario["snr"].items()
+        ]
+        head = ["network", "strong LS", "posterior", "LS / network", "wins, %", "R²"]
+        header = ["SNR", *(f"{name} {word}" for name in ("CBF", "ATT") for word in head)]
+        title = scenario["title"]
+        parts.append(f"### {title[0].upper()}{title[1:]}\n\n" + _table(header, rows))
+    return "\n" + "\n".join(parts) + "\n"
+
+
+def intervals() -> str:
+    """Table of biases and of coverage of the bundled model, by tissue."""
+    from asl_bids_app.training import baselines as b
+
+    rows = []
+    for scenario in _validation()["scenarios"].values():
+        for level, tables in scenario["snr"].items():
+            for group in ("grey matter", "white matter", "lesion"):
+                row = tables["groups"][group][b.NETWORK]
+                cells = [scenario["title"], level, group]
+                for quantity, digits in (("cbf", 1), ("att", 0)):
+                    found = row[quantity]
+                    inner, outer = (100 * found[f"coverage_{n}"] for n in (68, 95))
+                    cells += [f"{found['bias']:+.{digits}f}", f"{inner:.0f} / {outer:.1f}"]
+                rows.append(cells)
+    header = (
+        "Situation",
+        "SNR",
+        "Tissue",
+        "CBF bias",
+        "CBF within, %",
+        "ATT bias",
+        "ATT within, %",
+    )
+    return _table(header, rows)
+
+
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
-    f.__name__: f for f in (outputs, bidsignore, schemes, constants, options)
+    f.__name__: f for f in (outputs, bidsignore, schemes, constants, options, accuracy, intervals)
 }
 
 

@@ -72,6 +72,57 @@ def pooled(observation: Observation, window: int) -> Observation:
     )
 
 
+def own_maps(posterior: VoxelPosterior, inside: Tensor, doubt: Tensor) -> list[Tensor]:
+    """Turn a voxelwise posterior into input maps.
+
+    Parameters
+    ----------
+    posterior
+        Of every voxel for itself.
+    inside : Tensor, shape (B, H, W)
+        1 in the mask.
+    doubt : Tensor, shape (B,)
+        `Observation.calibration_doubt`.
+
+    Returns
+    -------
+    list of Tensor
+        Each (B, H, W, some channels). Outside the mask they hold anything.
+    """
+    # The sds are zero outside the mask.
+    cbf_sd = posterior.cbf_sd.clamp(min=1e-3)
+    att_sd = posterior.att_sd.clamp(min=1e-4)
+    certainty = posterior.cbf / cbf_sd / 5
+    columns = [
+        posterior.cbf / 50,
+        (cbf_sd / 10).log(),
+        posterior.att - 1.3,
+        (att_sd / 0.3).log(),
+        posterior.correlation,
+        inside,
+        certainty * (1 + certainty.square()).rsqrt(),
+        posterior.cbf_sd / 20,
+        doubt.to(inside)[:, None, None].expand_as(inside),
+    ]
+    residual = posterior.residual.permute(0, 2, 3, 1).clamp(-2, 2)
+    return [torch.stack(columns, 3), posterior.att_bins.permute(0, 2, 3, 1), residual]
+
+
+def pooled_maps(around: VoxelPosterior, posterior: VoxelPosterior) -> Tensor:
+    """Turn the posterior of the neighbourhood into input maps (B, H, W, 8)."""
+    columns = [
+        around.cbf / 50,
+        (around.cbf_sd.clamp(min=1e-3) / 10).log(),
+        around.att - 1.3,
+        (around.att_sd.clamp(min=1e-4) / 0.3).log(),
+        around.correlation,
+        ((around.cbf - posterior.cbf) / posterior.cbf_sd.clamp(min=1e-3)).clamp(-4, 4),
+        ((around.att - posterior.att) / posterior.att_sd.clamp(min=1e-4)).clamp(-4, 4),
+        (around.cbf / around.cbf_sd.clamp(min=1e-3) / 15).tanh(),
+    ]
+    return torch.stack(columns, 3)
+
+
 class PosteriorASLNet(nn.Module):
     """Corrects the voxelwise posterior by what the neighbourhood says.
 
@@ -125,65 +176,19 @@ class PosteriorASLNet(nn.Module):
         return self.correct(posterior, self.corrections(maps), observation.mask)
 
     def prepare(self, observation: Observation) -> tuple[VoxelPosterior, Tensor]:
-        """Return what needs no weights: the voxelwise posterior and the U-Net's input."""
+        """Return what needs no weights: the voxelwise posterior and the U-Net's input.
+
+        The input has the shape (B, in_channels, H, W), channels last in memory, zero outside
+        the mask. All scales are fixed: nothing is normalised by the data, for amplitude is CBF.
+        """
         posterior = voxel_posterior(observation, self.grid)
-        doubt = observation.calibration_doubt
-        maps = self.input_maps(posterior, observation.mask, doubt)
+        inside = observation.mask.to(posterior.cbf)
+        parts = own_maps(posterior, inside, observation.calibration_doubt)
         if self.window:
             around = voxel_posterior(pooled(observation, self.window), self.grid)
-            maps = torch.cat([maps, self.pooled_maps(around, posterior, observation.mask)], 1)
-        return posterior, maps.contiguous(memory_format=torch.channels_last)
-
-    def pooled_maps(
-        self, around: VoxelPosterior, posterior: VoxelPosterior, mask: Tensor
-    ) -> Tensor:
-        """Turn the posterior of the neighbourhood into input maps (B, 8, H, W)."""
-        cbf_sd = posterior.cbf_sd.clamp(min=1e-3)
-        att_sd = posterior.att_sd.clamp(min=1e-4)
-        columns = torch.stack(
-            [
-                around.cbf / 50,
-                (around.cbf_sd.clamp(min=1e-3) / 10).log(),
-                around.att - 1.3,
-                (around.att_sd.clamp(min=1e-4) / 0.3).log(),
-                around.correlation,
-                ((around.cbf - posterior.cbf) / cbf_sd).clamp(-4, 4),
-                ((around.att - posterior.att) / att_sd).clamp(-4, 4),
-                (around.cbf / around.cbf_sd.clamp(min=1e-3) / 15).tanh(),
-            ],
-            1,
-        )
-        return columns * mask.to(columns).unsqueeze(1)
-
-    def input_maps(self, posterior: VoxelPosterior, mask: Tensor, doubt: Tensor) -> Tensor:
-        """Turn a voxelwise posterior into the U-Net's input (B, in_channels, H, W).
-
-        `doubt`, shape (B,), is `Observation.calibration_doubt`.
-
-        All scales are fixed: nothing is normalised by the data, for amplitude is CBF.
-        """
-        inside = mask.to(posterior.cbf)
-        # The sds are zero outside the mask, where the maps are cleared below.
-        cbf_sd = posterior.cbf_sd.clamp(min=1e-3)
-        att_sd = posterior.att_sd.clamp(min=1e-4)
-        certainty = posterior.cbf / cbf_sd / 5
-        columns = torch.stack(
-            [
-                posterior.cbf / 50,
-                (cbf_sd / 10).log(),
-                posterior.att - 1.3,
-                (att_sd / 0.3).log(),
-                posterior.correlation,
-                inside,
-                certainty * (1 + certainty.square()).rsqrt(),
-                posterior.cbf_sd / 20,
-                doubt.to(inside)[:, None, None].expand_as(inside),
-            ],
-            1,
-        )
-        maps = torch.cat([columns, posterior.att_bins, posterior.residual.clamp(-2, 2)], 1)
-        maps = maps * inside.unsqueeze(1)
-        return maps.contiguous(memory_format=torch.channels_last)
+            parts.append(pooled_maps(around, posterior))
+        maps = torch.cat(parts, 3) * inside.unsqueeze(3)
+        return posterior, maps.permute(0, 3, 1, 2)
 
     def corrections(self, maps: Tensor) -> Tensor:
         """Return the corrections (B, 4, H, W) of CBF, ATT and the logarithms of their sds.
@@ -191,7 +196,7 @@ class PosteriorASLNet(nn.Module):
         Parameters
         ----------
         maps : Tensor, shape (B, in_channels, H, W)
-            Of `input_maps`; the sixth channel is the mask. Any H and W.
+            Of `prepare`; the sixth channel is the mask. Any H and W.
         """
         height, width = maps.shape[-2:]
         levels = len(self.features)
