@@ -51,6 +51,22 @@ def test_nothing_is_missing(environment):
         assert call([environment / command, "--help"], 60).returncode == 0
 
 
+def test_the_model_came_along_whole(environment):
+    """Every file that the model lists is installed, with the hash that it lists."""
+    code = (
+        "import hashlib, json, pathlib, asl_bids_app.models.store as s\n"
+        "folder = pathlib.Path(s.__file__).parent / s.DEFAULT_MODEL\n"
+        "files = json.loads((folder / 'model.json').read_text())['files']\n"
+        "for name, wanted in files.items():\n"
+        "    assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == wanted, name\n"
+        "print(len([f for f in files if f.endswith('.safetensors')]))\n"
+        "from asl_bids_app.training.config import presets\n"
+        "assert 'laptop' in presets()\n"
+    )
+    found = call([environment / "python", "-c", code], 60, environment)
+    assert (found.returncode, found.stdout) == (0, "5\n")
+
+
 def test_the_example_runs(environment, tmp_path):
     """Simulated, quantified and compared with the truth, away from the checkout."""
     cases = ["--cases", "joint", "--voxel-scale", "2", "--snr", "50"]
@@ -64,4 +80,6 @@ def test_the_example_runs(environment, tmp_path):
     grey = {s["quantity"]: s for s in scores if s["tissue"] == "GM"}
     assert abs(grey["cbf"]["bias"]) < 5, "mL/100 g/min"
     assert abs(grey["att"]["bias"]) < 0.1, "s"
+    [sidecar] = (tmp_path / "out").glob("sub-01/**/*_desc-std_cbf.json")
+    assert json.loads(sidecar.read_text())["EstimationMethod"] == "ensemble"
     assert (tmp_path / "out" / "sub-01.html").stat().st_size > 100_000
