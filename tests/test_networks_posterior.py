@@ -114,16 +114,22 @@ def test_slices_of_a_batch_do_not_see_each_other():
 
 
 @torch.no_grad()
-def test_corrections_are_in_units_of_the_voxels_own_sd():
-    observation = inputs()
+@pytest.mark.parametrize("doubt", [0.0, 1.0])
+def test_corrections_are_of_the_size_that_a_wise_neighbour_would_make(doubt):
+    """The best linear correction by a neighbour 1 sd off has the size e²/√(e² + t²)."""
+    observation = replace(inputs(), calibration_doubt=torch.full((2,), doubt))
     network = PosteriorASLNet((8, 8, 8, 8))
     network.head.bias.copy_(torch.tensor([1.0, -2.0, 0.5, 0.0]))
     posterior, estimate = voxel_posterior(observation), network(observation)
     inside = observation.mask
-    moved = ((estimate.cbf - posterior.cbf) / posterior.cbf_sd)[inside]
-    assert torch.allclose(moved, torch.ones_like(moved), atol=1e-3)
-    moved = ((estimate.att - posterior.att) / posterior.att_sd)[inside]
-    assert torch.allclose(moved, -2 * torch.ones_like(moved), atol=1e-3)
+    error = torch.hypot(posterior.cbf_sd, doubt * 0.08 * posterior.cbf)[inside]
+    expected = error**2 / torch.hypot(error, torch.tensor(3.0))
+    moved = (estimate.cbf - posterior.cbf)[inside]
+    assert torch.allclose(moved, expected, rtol=1e-3, atol=1e-3)
+    error = torch.hypot(posterior.att_sd, torch.tensor(doubt * 0.05))[inside]
+    expected = -2 * error**2 / torch.hypot(error, torch.tensor(0.08))
+    moved = (estimate.att - posterior.att)[inside]
+    assert torch.allclose(moved, expected, rtol=1e-3, atol=1e-4)
     ratio = estimate.cbf_log_sd.exp()[inside] / posterior.cbf_sd[inside]
     assert torch.allclose(ratio, torch.tensor(0.5).exp().expand_as(ratio))
 
@@ -135,10 +141,11 @@ def test_overfits_one_batch():
     torch.manual_seed(0)
     network = PosteriorASLNet((12, 16, 24, 32))
     prepared, inside = network.prepare(observation), observation.mask
+    doubt = observation.calibration_doubt
     optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
     errors = []
     for _ in range(100):
-        estimate = network.correct(prepared[0], network.corrections(prepared[1]), inside)
+        estimate = network.correct(prepared[0], network.corrections(prepared[1]), inside, doubt)
         error = (estimate.cbf - truth)[inside].abs().mean()
         optimiser.zero_grad()
         error.backward()
@@ -154,9 +161,9 @@ def test_half_precision_trunk():
     prepared = network.prepare(observation)
     with torch.autocast("cpu", torch.bfloat16):
         rough = network.corrections(prepared[1])
-    exact = network.corrections(prepared[1])
+    exact, one = network.corrections(prepared[1]), torch.ones(2)
     assert float((rough - exact).abs().mean()) < 0.03 * float(exact.abs().mean())
-    assert network.correct(prepared[0], rough, observation.mask).cbf.dtype == torch.float32
+    assert network.correct(prepared[0], rough, observation.mask, one).cbf.dtype == torch.float32
 
 
 def test_gradients_reach_every_weight():

@@ -277,7 +277,9 @@ class Ensemble:
             context = VoxelPosterior(
                 **{f.name: getattr(context, f.name).to(device) for f in fields(VoxelPosterior)}
             )
-        found = torch.stack([self._member(member, context, maps, mask) for member in members])
+        doubt = observation.calibration_doubt.to(device)
+        each = [self._member(member, context, maps, mask, doubt) for member in members]
+        found = torch.stack(each)
         cbf, cbf_variance = total_variance(found[:, 0], found[:, 2])
         att, att_variance = total_variance(found[:, 1], found[:, 3])
         undetermined = _pooled(open_att(posterior, observation.mask, self.grid), observation.mask)
@@ -286,13 +288,18 @@ class Ensemble:
         return torch.stack([cbf, att, cbf_variance.sqrt(), att_variance.sqrt(), *extra])
 
     def _member(
-        self, member: nn.Module, context: VoxelPosterior | None, maps: Tensor, mask: Tensor
+        self,
+        member: nn.Module,
+        context: VoxelPosterior | None,
+        maps: Tensor,
+        mask: Tensor,
+        doubt: Tensor,
     ) -> Tensor:
         """Return cbf, att and their variances by one member, flips averaged, (4, B, H, W)."""
         estimates = []
         for axes in _FLIPS if self.tta else _FLIPS[:1]:
             answer = member.corrections(maps.flip(axes)).flip(axes)
-            estimate = member.correct(context, answer, mask)
+            estimate = member.correct(context, answer, mask, doubt)
             variances = [
                 torch.exp(2 * log_sd) * mask
                 for log_sd in (estimate.cbf_log_sd, estimate.att_log_sd)

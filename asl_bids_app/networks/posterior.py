@@ -72,6 +72,28 @@ def pooled(observation: Observation, window: int) -> Observation:
     )
 
 
+_CBF_DOUBT: Final = 0.08
+"""Relative sd of CBF by efficiency, M0 and T1 of blood where they are in doubt."""
+_ATT_DOUBT: Final = 0.05
+"""Sd of ATT by the same, s."""
+_CBF_TEXTURE: Final = 3.0
+"""Sd of CBF between a voxel and what its neighbours let expect, mL/100 g/min."""
+_ATT_TEXTURE: Final = 0.08
+"""The same of ATT, s."""
+
+
+def room(sd: Tensor, doubt: Tensor | float, texture: float) -> Tensor:
+    """Return by how much neighbours may move a voxel, in its own unit.
+
+    With own standard deviation s and the doubt about the calibration, e² = s² + doubt². The
+    neighbours foretell the voxel with the standard deviation `texture`, t, so the best linear
+    correction is (μ - y) e²/(e² + t²), of the size e²/√(e² + t²): what is known well is left
+    alone.
+    """
+    square = sd.square() + doubt * doubt
+    return square * (square + texture**2).rsqrt()
+
+
 def own_maps(posterior: VoxelPosterior, inside: Tensor, doubt: Tensor) -> list[Tensor]:
     """Turn a voxelwise posterior into input maps.
 
@@ -126,9 +148,9 @@ def pooled_maps(around: VoxelPosterior, posterior: VoxelPosterior) -> Tensor:
 class PosteriorASLNet(nn.Module):
     """Corrects the voxelwise posterior by what the neighbourhood says.
 
-    A U-Net sees maps of the voxelwise posterior and answers with corrections in units of each
-    voxel's own posterior standard deviation. Its heads start at zero: untrained it *is* the
-    voxelwise posterior, whatever the protocol.
+    A U-Net sees maps of the voxelwise posterior and answers with corrections in units of the
+    `room` that each voxel's own posterior leaves. Its heads start at zero: untrained it *is*
+    the voxelwise posterior, whatever the protocol.
 
     Parameters
     ----------
@@ -173,7 +195,8 @@ class PosteriorASLNet(nn.Module):
     def forward(self, observation: Observation) -> Estimate:
         """Estimate CBF and ATT with their uncertainty in the mask of a batch of slices."""
         posterior, maps = self.prepare(observation)
-        return self.correct(posterior, self.corrections(maps), observation.mask)
+        doubt = observation.calibration_doubt
+        return self.correct(posterior, self.corrections(maps), observation.mask, doubt)
 
     def prepare(self, observation: Observation) -> tuple[VoxelPosterior, Tensor]:
         """Return what needs no weights: the voxelwise posterior and the U-Net's input.
@@ -206,14 +229,22 @@ class PosteriorASLNet(nn.Module):
         return self.head(x)[..., :height, :width]
 
     @staticmethod
-    def correct(posterior: VoxelPosterior, corrections: Tensor, mask: Tensor) -> Estimate:
-        """Apply corrections (B, 4, H, W), in units of the posterior sd, to the posterior."""
+    def correct(
+        posterior: VoxelPosterior, corrections: Tensor, mask: Tensor, doubt: Tensor
+    ) -> Estimate:
+        """Apply corrections (B, 4, H, W), in units of `room` and of log sd, to the posterior.
+
+        `doubt`, shape (B,), is `Observation.calibration_doubt`.
+        """
         cbf, att, cbf_log_sd, att_log_sd = corrections.to(posterior.cbf).unbind(1)
         inside = mask.to(posterior.cbf)
         cbf_sd, att_sd = posterior.cbf_sd.clamp(min=1e-6), posterior.att_sd.clamp(min=1e-6)
+        doubt = doubt.to(posterior.cbf)[:, None, None]
+        cbf_room = room(cbf_sd, doubt * _CBF_DOUBT * posterior.cbf, _CBF_TEXTURE)
+        att_room = room(att_sd, doubt * _ATT_DOUBT, _ATT_TEXTURE)
         return Estimate(
-            (posterior.cbf + cbf_sd * cbf) * inside,
-            (posterior.att + att_sd * att) * inside,
+            (posterior.cbf + cbf_room * cbf) * inside,
+            (posterior.att + att_room * att) * inside,
             (cbf_sd.log() + cbf_log_sd) * inside,
             (att_sd.log() + att_log_sd) * inside,
         )

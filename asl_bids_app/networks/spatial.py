@@ -158,7 +158,8 @@ class ChannelNetwork(nn.Module):
     def forward(self, observation: Observation) -> Estimate:
         """Estimate CBF and ATT in the mask of a batch of slices."""
         _, maps = self.prepare(observation)
-        return self.correct(None, self.corrections(maps), observation.mask)
+        doubt = observation.calibration_doubt
+        return self.correct(None, self.corrections(maps), observation.mask, doubt)
 
     def prepare(self, observation: Observation) -> tuple[None, Tensor]:
         """Return nothing, and the network's input (B, n, H, W): scaled ΔM/M0."""
@@ -176,7 +177,9 @@ class ChannelNetwork(nn.Module):
         """Return the network's standardised answers as one tensor (B, 4, H, W)."""
         return torch.cat(self.network(maps), 1)
 
-    def correct(self, _context: None, corrections: Tensor, mask: Tensor) -> Estimate:
+    def correct(
+        self, _context: None, corrections: Tensor, mask: Tensor, _doubt: Tensor
+    ) -> Estimate:
         """Turn standardised answers (B, 4, H, W) into units, zero outside the mask."""
         scale = self.standardisation
         cbf, att, cbf_logvar, att_logvar = corrections.unbind(1)

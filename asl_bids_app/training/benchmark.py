@@ -178,7 +178,9 @@ class _Stepper:
         mark()
         answer = network.corrections(maps)
         mark()
-        estimate = network.correct(context, answer, made.observation.mask)
+        estimate = network.correct(
+            context, answer, made.observation.mask, made.observation.calibration_doubt
+        )
         loss, _ = losses(estimate, made, self.config.training)
         mark()
         loss.backward()

@@ -73,7 +73,12 @@ def measure(name, arguments, protocol, pixels, options):
 
     def update(batch, prepared):
         corrections = network.corrections(prepared[1])
-        estimate = network.correct(prepared[0], corrections, batch.observation.mask)
+        estimate = network.correct(
+            prepared[0],
+            corrections,
+            batch.observation.mask,
+            batch.observation.calibration_doubt,
+        )
         loss, _ = losses(estimate, batch, training)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
