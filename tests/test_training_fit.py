@@ -18,11 +18,12 @@ from asl_bids_app.observation import Observation
 from asl_bids_app.training.callbacks import read_curves
 from asl_bids_app.training.config import load
 from asl_bids_app.training.dataset import Batches, PhantomStore, cropped, turned
-from asl_bids_app.training.fit import FitOptions, fit_member
+from asl_bids_app.training.fit import fit_member
 from asl_bids_app.training.lightning_module import MemberModule, losses, rate
 from asl_bids_app.training.parts import PARTS, generate_part
 from asl_bids_app.training.run_folder import RunFolder, load_member
 from asl_bids_app.training.simulate import Batch
+from asl_bids_app.training.trainer import FitOptions
 
 TINY = (
     "phantoms.size=32",

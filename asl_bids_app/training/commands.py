@@ -58,7 +58,8 @@ def fit(arguments: argparse.Namespace) -> int:
         from asl_bids_app.training.pipeline import fit_together
 
         return fit_together(arguments, members, arguments.jobs)
-    from asl_bids_app.training.fit import FitOptions, fit_member
+    from asl_bids_app.training.fit import fit_member
+    from asl_bids_app.training.trainer import FitOptions
 
     options = FitOptions(
         arguments.device,

@@ -23,8 +23,8 @@ from asl_bids_app.training.phantoms import Phantoms, concatenate
 from asl_bids_app.training.shards import load_shard, read_manifest
 
 if TYPE_CHECKING:
-    from asl_bids_app.training.config import TrainingConfig
     from asl_bids_app.training.run_folder import NormStats
+    from asl_bids_app.training.settings import TrainingConfig
 
 
 class PhantomStore:

@@ -19,7 +19,8 @@ from asl_bids_app.training.tissues import CORE
 
 if TYPE_CHECKING:
     from asl_bids_app.networks.posterior import Estimate
-    from asl_bids_app.training.config import RunConfig, TrainingConfig
+    from asl_bids_app.training.config import RunConfig
+    from asl_bids_app.training.settings import TrainingConfig
 
 
 def rate(step: int, steps: int, warmup: int) -> float:
