@@ -72,6 +72,18 @@ def test_the_text_has_the_numbers_of_the_data():
     assert not re.search(r"\bnan\b", text)
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"), [("total", "differ between scanners"), ("noise", "calibration as exact")]
+)
+def test_the_text_tells_what_error_bars_hold(kind, words):
+    told = record(run())
+    [unit] = told["units"]
+    unit["model"] |= {"Network": "PosteriorASLNet", "ErrorBars": kind}
+    text = methods_text(told)
+    assert "posterior of each voxel" in text
+    assert words in text
+
+
 def test_every_citation_is_in_the_list_and_nothing_else():
     for estimator in ("ensemble", "bayes", "least-squares"):
         found = methods(record(run(), run("VSASL"), estimator=estimator))

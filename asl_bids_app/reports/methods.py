@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from asl_bids_app.reports.references import REFERENCES, Reference
@@ -238,6 +239,22 @@ def _kinetics(unit: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str
     return text + "."
 
 
+_LEARNT: Final = MappingProxyType(
+    {
+        "PosteriorASLNet": ", which correct the Bayesian posterior of each voxel under the "
+        "kinetic model by the posteriors of its neighbourhood"
+    }
+)
+_ERROR_BARS: Final = MappingProxyType(
+    {
+        "total": " and include how much the T1 of blood, the labelling efficiency and M0 differ "
+        "between scanners and people",
+        "noise": " and take the calibration as exact",
+    }
+)
+"""By the words of the option ``--error-bars``."""
+
+
 def _estimation(unit: Mapping[str, Any]) -> str:
     name = str(unit.get("estimator") or "")
     model = {key.lower(): value for key, value in (unit.get("model") or {}).items()}
@@ -251,8 +268,10 @@ def _estimation(unit: Mapping[str, Any]) -> str:
         text = (
             f"The main estimates come from an ensemble of {count}convolutional neural networks"
             f"{f' ({label})' if label else ''} [@unet;@ensembles], trained on simulated data only "
-            "and run with PyTorch [@pytorch]; their standard deviations combine each member's own "
-            "uncertainty with the spread between members."
+            "and run with PyTorch [@pytorch]"
+            f"{_LEARNT.get(str(model.get('network')), '')}; their standard deviations combine "
+            "each member's own uncertainty with the spread between members"
+            f"{_ERROR_BARS.get(str(model.get('errorbars')), '')}."
         )
     elif name.startswith("bayes"):
         text = (
