@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-CBF_SD_POINTS: Final = (1.0, 2.0, 4.0, 7.0, 12.0, 20.0, 32.0)
+CBF_SD_POINTS: Final = (0.35, 0.7, 1.2, 2.0, 4.0, 7.0, 12.0, 20.0, 32.0)
 """mL/100 g/min: nodes of the table along the sd of the voxelwise posterior."""
 CBF_POINTS: Final = (5.0, 15.0, 25.0, 40.0, 60.0, 90.0)
 """mL/100 g/min: nodes of the table along the estimate of CBF."""
