@@ -60,8 +60,11 @@ def calibration_factor(
         Bilinear in log(posterior_cbf_sd) and cbf, constant beyond the outer nodes.
     """
     factor = torch.as_tensor(table["factor"][name], dtype=cbf.dtype, device=cbf.device)
-    rows = torch.as_tensor(table["axes"]["posterior_cbf_sd"]).to(cbf).log()
-    columns = torch.as_tensor(table["axes"]["cbf"]).to(cbf)
+    rows, columns = (
+        torch.as_tensor(table["axes"][axis], dtype=cbf.dtype, device=cbf.device)
+        for axis in ("posterior_cbf_sd", "cbf")
+    )
+    rows = rows.log()
     row, down = _place(posterior_cbf_sd.clamp(min=1e-6).log(), rows)
     column, across = _place(cbf, columns)
     upper = torch.lerp(factor[row, column], factor[row, column + 1], across)
