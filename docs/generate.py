@@ -163,7 +163,8 @@ def intervals() -> str:
     from asl_bids_app.training import baselines as b
 
     rows = []
-    for scenario in _validation()["scenarios"].values():
+    scenarios = _validation()["scenarios"]
+    for scenario in (scenarios[name] for name in ("joint", "joint_off", "pcasl", "pcasl_off")):
         for level, tables in scenario["snr"].items():
             for group in ("grey matter", "white matter", "lesion"):
                 row = tables["groups"][group][b.NETWORK]

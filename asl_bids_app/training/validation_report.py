@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Final
 
 from asl_bids_app.training import baselines
-from asl_bids_app.training.files import write_json, write_text
+from asl_bids_app.training.files import finite, write_json, write_text
 
 REPORT: Final = "llm_analysis_report"
 PLOT_DATA: Final = "interactive_plot_data.json"
@@ -33,13 +34,24 @@ def write_report(output: Path, report: dict[str, Any], examples: dict[str, Any])
     """
     from asl_bids_app.training.validation_figures import draw_figures
 
-    write_json(output / f"{REPORT}.json", report)
+    # It goes with the model: a third of the size without spaces and needless digits.
+    text = json.dumps(rounded(finite(report)), separators=(",", ":"), allow_nan=False)
+    write_text(output / f"{REPORT}.json", text + "\n")
     curves = plot_curves(report)
     write_json(output / PLOT_DATA, {"curves": curves, "voxels": examples})
     figures = draw_figures(curves, report["units"], output)
     path = output / f"{REPORT}.md"
     write_text(path, words(report, [figure.name for figure in figures]))
     return path
+
+
+def rounded(content: Any) -> Any:
+    """Round all fractions to five significant digits, at any depth."""
+    if isinstance(content, dict):
+        return {key: rounded(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [rounded(value) for value in content]
+    return float(f"{content:.5g}") if isinstance(content, float) else content
 
 
 def plot_curves(report: dict[str, Any]) -> dict[str, Any]:
