@@ -224,3 +224,9 @@ def test_doubt_about_the_calibration_is_seen():
     network = a_network()
     sure = replace(observation, calibration_doubt=torch.zeros(2))
     assert not same(network(observation), network(sure))
+
+
+@pytest.mark.parametrize("window", [-1, 4])
+def test_a_window_has_a_middle(window):
+    with pytest.raises(ValueError, match="window: found"):
+        PosteriorASLNet(window=window)

@@ -162,6 +162,11 @@ class PosteriorASLNet(nn.Module):
         Side in voxels of the neighbourhood whose averaged signal gives a second posterior as
         input: pooled before the nonlinear step, noisy neighbours say more than their estimates
         do. 0: none.
+
+    Raises
+    ------
+    ValueError
+        If the window is neither 0 nor odd.
     """
 
     def __init__(
@@ -171,6 +176,8 @@ class PosteriorASLNet(nn.Module):
         window: int = 3,
     ) -> None:
         super().__init__()
+        if window < 0 or (window and window % 2 == 0):
+            raise ValueError(f"window: found {window}, expected 0 or an odd number")
         self.window = window
         self.grid = PosteriorGrid(**(grid or {}))
         self.features = tuple(features)
