@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-REPORT: Final = "llm_analysis_report"
 BLOCK: Final = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 
 
@@ -125,6 +124,7 @@ def _option(action: argparse.Action) -> list[str]:
 def _validation() -> dict[str, Any]:
     """Return the validation report of the bundled model."""
     from asl_bids_app.models import store
+    from asl_bids_app.training.validation_report import REPORT
 
     place = Path(store.__file__).parent / store.DEFAULT_MODEL
     return json.loads((place / "validation" / f"{REPORT}.json").read_text(encoding="utf-8"))

@@ -122,6 +122,12 @@ class VoxelPosterior:
     residual: Tensor
 
 
+def precision_of(noise_sd: Tensor) -> Tensor:
+    """Return the inverse variances of measurements; 0 where the noise is infinite."""
+    noise = noise_sd.clamp(min=_NOISE_FLOOR)
+    return torch.where(torch.isfinite(noise), noise.reciprocal().square(), 0.0)
+
+
 @torch.no_grad()
 def voxel_posterior(observation: Observation, grid: PosteriorGrid | None = None) -> VoxelPosterior:
     """Compute the voxelwise posterior in the mask of a batch of slices.
@@ -143,8 +149,7 @@ def voxel_posterior(observation: Observation, grid: PosteriorGrid | None = None)
     curves = observation.response(grid.att.to(observation.delta_m)[None])
     like = observation.delta_m
     flat = torch.zeros(shape[0], shape[1] * shape[2], 5 + grid.bins + len(Arrival)).to(like)
-    noise = observation.noise_sd.clamp(min=_NOISE_FLOOR)
-    precision = torch.where(torch.isfinite(noise), noise.reciprocal().square(), 0.0)
+    precision = precision_of(observation.noise_sd)
     precision = precision.expand_as(like) if precision.shape[-2:] == shape[-2:] else precision
     # Slice by slice the arrays stay in the processor's cache; a GPU wants one big piece, and
     # voxels outside the mask cost it nothing.

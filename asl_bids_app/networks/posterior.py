@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asl_bids_app.networks.analytic import PosteriorGrid, VoxelPosterior, voxel_posterior
+from asl_bids_app.networks.analytic import (
+    PosteriorGrid,
+    VoxelPosterior,
+    precision_of,
+    voxel_posterior,
+)
 from asl_bids_app.networks.blocks import (
     Decoder,
     Encoder,
@@ -57,8 +62,7 @@ def pooled(observation: Observation, window: int) -> Observation:
         Side of the square, odd.
     """
     inside = observation.mask.unsqueeze(1).to(observation.delta_m)
-    # Infinite noise weighs nothing, here and in the posterior.
-    weight = observation.noise_sd.clamp(min=1e-7).reciprocal().square() * inside
+    weight = precision_of(observation.noise_sd) * inside
 
     def total(values: Tensor) -> Tensor:
         return functional.avg_pool2d(values, window, 1, window // 2, divisor_override=1)

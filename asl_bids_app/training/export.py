@@ -103,7 +103,7 @@ def domain_of(config: RunConfig) -> TrainingDomain:
     }
     return TrainingDomain(
         schemes=schemes,
-        combinations=tuple(tuple(sorted(each)) for each in domain["combinations"]),
+        combinations=tuple(domain["combinations"]),
         t1_blood=tuple(domain["t1_blood"]),
         t1_tissue=tuple(domain["t1_tissue"]),
         partition_coefficient=tuple(domain["partition_coefficient"]),

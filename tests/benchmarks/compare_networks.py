@@ -17,12 +17,10 @@ from asl_bids_app.training import baselines, trials
 from asl_bids_app.training.config import load
 from asl_bids_app.training.ensembles import RunEnsemble
 from asl_bids_app.training.files import seed_of
-from asl_bids_app.training.metrics import GROUPS, errors
+from asl_bids_app.training.metrics import GROUPS, compare
 from asl_bids_app.training.run_folder import RunFolder, environment
 from asl_bids_app.training.scenarios import find
 from asl_bids_app.training.validate import read_test_phantoms
-
-SCALE = {"cbf": 1.0, "att": 1000.0}
 
 
 def opened(argument, scratch):
@@ -89,13 +87,10 @@ def estimates(config, runs, scenario, snr, phantoms):
         methods = {name: ensemble(seen) for name, ensemble, _ in runs}
         methods[baselines.STRONG] = baselines.strong(seen)
         methods[baselines.POSTERIOR] = baselines.posterior(seen)
-        for name, maps in methods.items():
-            flat = trials.flat(maps, mask)
-            for q, scale in SCALE.items():
-                truth = getattr(part, q)[mask].numpy()
-                row = errors(
-                    flat[q][chosen] * scale, truth[chosen] * scale, flat[f"{q}_sd"][chosen]
-                )
+        maps = {name: trials.flat(each, mask) for name, each in methods.items()}
+        truth = {q: getattr(part, q)[mask].numpy() for q in trials.QUANTITIES}
+        for name, rows in compare(maps, truth, chosen, ()).items():
+            for q, row in rows.items():
                 found.setdefault(name, {}).setdefault(q, []).append((row["mae"], row["n"]))
     return found
 
