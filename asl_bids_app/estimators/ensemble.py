@@ -16,7 +16,12 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.bayes import flag_bits, observe_usable, open_att
 from asl_bids_app.estimators.least_squares import residual
-from asl_bids_app.estimators.uncertainty import ERROR_BARS, calibration_factor, total_variance
+from asl_bids_app.estimators.uncertainty import (
+    ERROR_BARS,
+    SIGNS,
+    calibration_factors,
+    total_variance,
+)
 from asl_bids_app.networks.analytic import PosteriorGrid, VoxelPosterior, voxel_posterior
 from asl_bids_app.observation import Observation
 from asl_bids_app.series import Series
@@ -30,6 +35,10 @@ LOG = logging.getLogger(__name__)
 
 _MULTIPLE: Final = 8
 """The networks halve a slice three times."""
+ANSWERS: Final = (*SIGNS, "undetermined")
+"""Maps that `Ensemble.estimate` returns."""
+_WORST: Final = 5.0
+"""Misfit beyond which more says nothing more."""
 _FLIPS: Final = ((), (-1,), (-2,), (-2, -1))
 
 
@@ -177,24 +186,25 @@ class Ensemble:
 
         order = channel_order(self.model.spec, series) if self.model.spec.channels else None
         observation, failed = observe_usable(series, ERROR_BARS[self.error_bars])
-        maps = torch.zeros(8, *observation.mask.shape).to(observation.delta_m)
+        maps = torch.zeros(len(ANSWERS), *observation.mask.shape).to(observation.delta_m)
         filled = observation.mask.flatten(1).any(1).nonzero().flatten()
         if len(filled):
             rows, columns = brain_box(observation.mask)
             inner = crop(observation[filled], rows, columns)
             inner = inner if order is None else select(inner, order)
             maps[:, filled, rows, columns] = self.estimate(inner).to(maps)
-        cbf, att, cbf_sd, att_sd, noise, undetermined, cbf_spread, att_spread = maps
+        found = dict(zip(ANSWERS, maps, strict=True))
+        cbf, att, cbf_sd, att_sd = (found[name] for name in ("cbf", "att", "cbf_sd", "att_sd"))
         table = self.model.spec.calibration.get(self.error_bars)
         if table:
-            cbf_sd = cbf_sd * calibration_factor(table, "cbf", noise, cbf)
-            att_sd = att_sd * calibration_factor(table, "att", noise, cbf)
+            by_cbf, by_att = calibration_factors(table, found)
+            cbf_sd, att_sd = cbf_sd * by_cbf, att_sd * by_att
         cbf = cbf.masked_fill(failed, 0.0)
         flags = {
             Flag.ATT_AT_BOUND: observation.mask
             & ((att <= self.grid.att_min) | (att >= self.grid.att_max)),
             Flag.FAILED: failed,
-            Flag.ATT_UNIDENTIFIABLE: (undetermined > 0) & ~failed,
+            Flag.ATT_UNIDENTIFIABLE: (found["undetermined"] > 0) & ~failed,
         }
         left_over = residual(observation, cbf, att)
         return ParameterMaps(
@@ -205,8 +215,8 @@ class Ensemble:
             left_over,
             flag_bits(flags),
             self.name,
-            cbf_spread,
-            att_spread,
+            found["cbf_spread"],
+            found["att_spread"],
         )
 
     @torch.no_grad()
@@ -221,11 +231,10 @@ class Ensemble:
 
         Returns
         -------
-        Tensor, shape (8, B, H, W)
-            CBF, ATT, their standard deviations before calibration, the standard deviation of
-            CBF by the voxelwise posterior, 1 where the data leave ATT open, and the standard
-            deviations of CBF and ATT between the members. Zero outside the mask, on the
-            device of the observation.
+        Tensor, shape (answers, B, H, W)
+            In the order of `ANSWERS`: CBF, ATT, their standard deviations before calibration,
+            the other `SIGNS`, and 1 where the data leave ATT open. Zero outside the mask, on
+            the device of the observation.
         """
         device, size = self.device, min(self.batch_size, len(observation))
         done: list[Tensor] = []
@@ -262,7 +271,7 @@ class Ensemble:
     def _estimate(
         self, observation: Observation, members: Sequence[nn.Module], device: torch.device
     ) -> Tensor:
-        """Return what `estimate` does, (8, B, H, W)."""
+        """Return what `estimate` does, (answers, B, H, W)."""
         # Apple's GPUs have no double precision, which the analytic layer may need.
         early = torch.device("cpu") if device.type == "mps" else device
         observation = observation.to(early)
@@ -283,9 +292,20 @@ class Ensemble:
         cbf, cbf_variance = total_variance(found[:, 0], found[:, 2])
         att, att_variance = total_variance(found[:, 1], found[:, 3])
         undetermined = _pooled(open_att(posterior, observation.mask, self.grid), observation.mask)
-        spread = found[:, :2].std(0, correction=0)
-        extra = [posterior.cbf_sd.to(device), undetermined.to(cbf), *spread]
-        return torch.stack([cbf, att, cbf_variance.sqrt(), att_variance.sqrt(), *extra])
+        cbf_spread, att_spread = found[:, :2].std(0, correction=0)
+        answers = {
+            "cbf": cbf,
+            "att": att,
+            "cbf_sd": cbf_variance.sqrt(),
+            "att_sd": att_variance.sqrt(),
+            "posterior_cbf_sd": posterior.cbf_sd,
+            "posterior_att_sd": posterior.att_sd,
+            "cbf_spread": cbf_spread,
+            "att_spread": att_spread,
+            "misfit": _over_slices(posterior.misfit.clamp(max=_WORST), observation.mask),
+            "undetermined": undetermined,
+        }
+        return torch.stack([answers[name].to(cbf) for name in ANSWERS])
 
     def _member(
         self,
@@ -306,6 +326,12 @@ class Ensemble:
             ]
             estimates.append(torch.stack([estimate.cbf, estimate.att, *variances]))
         return torch.stack(estimates).mean(0)
+
+
+def _over_slices(values: Tensor, mask: Tensor) -> Tensor:
+    """Give every voxel of the mask the mean of its slice."""
+    count = mask.sum((1, 2), keepdim=True).clamp(min=1)
+    return mask * ((values * mask).sum((1, 2), keepdim=True) / count)
 
 
 def _pooled(undetermined: Tensor, mask: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 ERROR_BARS: Final = MappingProxyType({"total": 1.0, "noise": 0.0})
 """What standard deviations hold, and the doubt about the calibration that goes with it.
@@ -35,45 +36,69 @@ def total_variance(means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
     return means.mean(0), variances.mean(0) + means.var(0, unbiased=False)
 
 
-def calibration_factor(
-    table: Mapping[str, Any], name: str, posterior_cbf_sd: Tensor, cbf: Tensor
-) -> Tensor:
-    """Look up by what the standard deviations of voxels are to be multiplied.
+SHARES: Final = ((0.682689, 1.0), (0.95, 1.959964))
+"""Share of the errors within so many standard deviations, if they are normal."""
 
-    The table was fitted on phantoms of their own so that intervals cover what they claim. Its
-    axes tell noise and tissue: the sd of CBF by the voxelwise posterior, and the estimate of
-    CBF.
+SIGNS: Final = (
+    "cbf_sd",
+    "att_sd",
+    "posterior_cbf_sd",
+    "posterior_att_sd",
+    "cbf_spread",
+    "att_spread",
+    "cbf",
+    "att",
+    "misfit",
+)
+"""What tells of a voxel how far its stated standard deviations are off.
+
+The ensemble's and the voxelwise posterior's standard deviations, those between the members, the
+estimates themselves (mL/100 g/min, s), and the mean over the slice of
+`asl_bids_app.networks.analytic.VoxelPosterior.misfit`, which tells disturbances from noise.
+"""
+
+
+def transformed(signs: Mapping[str, Tensor]) -> Tensor:
+    """Put signs, each (...), beside each other, (..., signs): of widths the logarithms."""
+    columns = []
+    for name in SIGNS:
+        value = signs[name]
+        if name.endswith("_spread"):
+            value = value / signs[name.replace("_spread", "_sd")].clamp(min=1e-6)
+            value = value.clamp(min=1e-3).log()
+        elif name.endswith("_sd"):
+            value = value.clamp(min=1e-6).log()
+        columns.append(value)
+    return torch.stack(columns, -1)
+
+
+def calibration_factors(
+    table: Mapping[str, Any], signs: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return by what the standard deviations of CBF and ATT of voxels are to be multiplied.
+
+    A function of one hidden layer was fitted on phantoms of their own so that intervals cover
+    what they claim.
 
     Parameters
     ----------
     table : mapping
-        ``axes`` with the nodes of ``posterior_cbf_sd`` and ``cbf`` (mL/100 g/min, ascending),
-        ``factor`` with a nested list for ``cbf`` and ``att``.
-    name
-        ``cbf`` or ``att``.
-    posterior_cbf_sd, cbf : Tensor, shape (...)
-        mL/100 g/min.
+        ``low`` and ``high``: ends of the signs, beyond which they count as those; ``hidden_*``,
+        ``weight``, ``bias``: of the layers.
+    signs : mapping of str to Tensor, shape (...)
+        By the names of `SIGNS`.
 
     Returns
     -------
-    Tensor, shape (...)
-        Bilinear in log(posterior_cbf_sd) and cbf, constant beyond the outer nodes.
+    cbf, att : Tensor, shape (...)
     """
-    factor = torch.as_tensor(table["factor"][name], dtype=cbf.dtype, device=cbf.device)
-    rows, columns = (
-        torch.as_tensor(table["axes"][axis], dtype=cbf.dtype, device=cbf.device)
-        for axis in ("posterior_cbf_sd", "cbf")
-    )
-    rows = rows.log()
-    row, down = _place(posterior_cbf_sd.clamp(min=1e-6).log(), rows)
-    column, across = _place(cbf, columns)
-    upper = torch.lerp(factor[row, column], factor[row, column + 1], across)
-    lower = torch.lerp(factor[row + 1, column], factor[row + 1, column + 1], across)
-    return torch.lerp(upper, lower, down)
+    x = transformed(signs)
 
+    def constant(name: str) -> Tensor:
+        return torch.as_tensor(table[name], dtype=x.dtype, device=x.device)
 
-def _place(values: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the node below each value and how far it is to the next one, from 0 to 1."""
-    below = (torch.searchsorted(nodes, values.contiguous()) - 1).clamp(0, len(nodes) - 2)
-    share = (values - nodes[below]) / (nodes[below + 1] - nodes[below])
-    return below, share.clamp(0, 1)
+    low, high = constant("low"), constant("high")
+    x = (2 * (x - low) / (high - low) - 1).clamp(-1, 1)
+    hidden = torch.tanh(functional.linear(x, constant("hidden_weight"), constant("hidden_bias")))
+    cbf, att = functional.linear(hidden, constant("weight"), constant("bias")).exp().unbind(-1)
+    return cbf, att

@@ -111,6 +111,13 @@ class VoxelPosterior:
     residual : Tensor, shape (B, 3, H, W)
         Per way of arrival, residual of the posterior mean signal projected on it,
         Σ r ŷ/σ² / (Σ ŷ²/σ² + 1): by which fraction the scheme measured more than expected.
+    misfit : Tensor, shape (B, H, W)
+        Root of the sum of squared residuals in units of the noise over the degrees of freedom
+        (the number of measurements less 2, at least 1): about 1 where the model and the noise
+        that are told are right, 0 for one or two measurements, which can't contradict.
+    bin_att, bin_cbf : Tensor, shape (B, bins, H, W)
+        Shares of the bins in the means of ATT and CBF before any refinement of the grid:
+        their sums over the bins are the means.
     """
 
     cbf: Tensor
@@ -120,6 +127,9 @@ class VoxelPosterior:
     correlation: Tensor
     att_bins: Tensor
     residual: Tensor
+    misfit: Tensor
+    bin_att: Tensor
+    bin_cbf: Tensor
 
 
 def precision_of(noise_sd: Tensor) -> Tensor:
@@ -148,7 +158,8 @@ def voxel_posterior(observation: Observation, grid: PosteriorGrid | None = None)
     shape = observation.mask.shape
     curves = observation.response(grid.att.to(observation.delta_m)[None])
     like = observation.delta_m
-    flat = torch.zeros(shape[0], shape[1] * shape[2], 5 + grid.bins + len(Arrival)).to(like)
+    sizes = [5, grid.bins, len(Arrival), 1, grid.bins, grid.bins]
+    flat = torch.zeros(shape[0], shape[1] * shape[2], sum(sizes)).to(like)
     precision = precision_of(observation.noise_sd)
     precision = precision.expand_as(like) if precision.shape[-2:] == shape[-2:] else precision
     # Slice by slice the arrays stay in the processor's cache; a GPU wants one big piece, and
@@ -171,7 +182,8 @@ def voxel_posterior(observation: Observation, grid: PosteriorGrid | None = None)
         flat = _solve(signal, weight, curves, observation, place, grid)
         flat = torch.where(observation.mask.flatten(1).unsqueeze(2), flat, 0.0)
     maps = flat.unflatten(1, shape[1:]).permute(0, 3, 1, 2)
-    return VoxelPosterior(*maps[:, :5].unbind(1), maps[:, 5 : 5 + grid.bins], maps[:, -3:])
+    moments, bins, residual, misfit, *shares = maps.split(sizes, 1)
+    return VoxelPosterior(*moments.unbind(1), bins, residual, misfit[:, 0], *shares)
 
 
 def _solve(
@@ -182,7 +194,7 @@ def _solve(
     place: Tensor,
     grid: PosteriorGrid,
 ) -> Tensor:
-    """Return the moments (S, V, 5 + bins + 3) of V voxels of each of S slices.
+    """Return what makes a `VoxelPosterior` of V voxels of each of S slices, (S, V, columns).
 
     `signal` (S, V, n), `precision` (S, V or 1, n), `curves` (S, n, points); `place` (S * V,)
     is the slice of each voxel in the observation.
@@ -206,10 +218,13 @@ def _solve(
     weighted_mean = mean.mul_(weight)
 
     bins = torch.eye(grid.bins).repeat_interleave(grid.points // grid.bins, 0).to(signal)
-    of_weight = weight @ torch.cat([att[:, None], att.square()[:, None], bins], 1)
-    by_cbf = torch.stack([torch.ones_like(att), att]).expand(len(curves), -1, -1)
+    columns = [att[:, None], att.square()[:, None], bins, att[:, None] * bins]
+    of_weight = weight @ torch.cat(columns, 1)
+    by_cbf = torch.cat([torch.ones_like(att)[None], att[None], bins.T])
+    by_cbf = by_cbf.expand(len(curves), -1, -1)
     of_cbf = weighted_mean @ torch.cat([by_cbf, curves], 1).transpose(1, 2)
-    cbf, product, predicted = of_cbf[..., 0], of_cbf[..., 1], of_cbf[..., 2:]
+    cbf, product, bin_cbf, predicted = of_cbf.tensor_split([1, 2, 2 + grid.bins], 2)
+    cbf, product = cbf.squeeze(2), product.squeeze(2)
     att_mean = of_weight[..., 0]
     moments = torch.stack(
         [
@@ -230,28 +245,34 @@ def _solve(
         predicted = predicted.clone()
         predicted.flatten(0, 1)[narrow] = seen.to(predicted)
 
-    residual = _projected_residual(weighted, precision, predicted, observation, place)
+    residual, misfit = _residuals(weighted, precision, predicted, power, observation, place)
     cbf, cbf_var, att_mean, att_var, covariance = moments.unbind(2)
     cbf_sd, att_sd = cbf_var.clamp(min=1e-12).sqrt(), att_var.clamp(min=1e-12).sqrt()
     correlation = (covariance / (cbf_sd * att_sd)).clamp(-1, 1)
     single = torch.stack([cbf, cbf_sd, att_mean, att_sd, correlation], 2)
-    return torch.cat([single, of_weight[..., 2:], residual], 2).to(out_dtype)
+    att_bins, bin_att = of_weight[..., 2:].split(grid.bins, 2)
+    return torch.cat([single, att_bins, residual, misfit, bin_att, bin_cbf], 2).to(out_dtype)
 
 
-def _projected_residual(
+def _residuals(
     weighted: Tensor,
     precision: Tensor,
     predicted: Tensor,
+    power: Tensor,
     observation: Observation,
     place: Tensor,
-) -> Tensor:
-    """Return the residual along the prediction per way of arrival, (S, V, 3)."""
+) -> tuple[Tensor, Tensor]:
+    """Return the residual along the prediction per way of arrival, (S, V, 3), and misfit."""
     slices = place.unflatten(0, predicted.shape[:2])[:, 0]
     kinds = torch.arange(len(Arrival), device=place.device)
     choose = (observation.arrival[slices].unsqueeze(2) == kinds).to(predicted)
     along = (weighted * predicted) @ choose
     norm = (precision * predicted.square()) @ choose
-    return (along - norm) / (norm + 1)
+    # Σ (y - ŷ)²/σ², from sums that are there anyhow.
+    square = power - 2 * along.sum(2) + norm.sum(2)
+    freedom = ((precision > 0).sum(2) - 2).clamp(min=1)
+    misfit = (square.clamp(min=0) / freedom).sqrt()
+    return (along - norm) / (norm + 1), misfit.unsqueeze(2)
 
 
 def _zoom(

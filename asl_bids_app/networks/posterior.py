@@ -129,13 +129,18 @@ def own_maps(posterior: VoxelPosterior, inside: Tensor, doubt: Tensor) -> list[T
         certainty * (1 + certainty.square()).rsqrt(),
         posterior.cbf_sd / 20,
         doubt.to(inside)[:, None, None].expand_as(inside),
+        posterior.misfit.clamp(max=4) - 1,
     ]
     residual = posterior.residual.permute(0, 2, 3, 1).clamp(-2, 2)
     return [torch.stack(columns, 3), posterior.att_bins.permute(0, 2, 3, 1), residual]
 
 
 def pooled_maps(around: VoxelPosterior, posterior: VoxelPosterior) -> Tensor:
-    """Turn the posterior of the neighbourhood into input maps (B, H, W, 8)."""
+    """Turn the posterior of the neighbourhood into input maps (B, H, W, 12).
+
+    Its residuals tell what averaging doesn't remove: noise that neighbours share, motion,
+    drift, and a calibration that is off.
+    """
     columns = [
         around.cbf / 50,
         (around.cbf_sd.clamp(min=1e-3) / 10).log(),
@@ -145,16 +150,53 @@ def pooled_maps(around: VoxelPosterior, posterior: VoxelPosterior) -> Tensor:
         ((around.cbf - posterior.cbf) / posterior.cbf_sd.clamp(min=1e-3)).clamp(-4, 4),
         ((around.att - posterior.att) / posterior.att_sd.clamp(min=1e-4)).clamp(-4, 4),
         (around.cbf / around.cbf_sd.clamp(min=1e-3) / 15).tanh(),
+        around.misfit.clamp(max=4) - 1,
     ]
-    return torch.stack(columns, 3)
+    residual = around.residual.permute(0, 2, 3, 1).clamp(-2, 2)
+    return torch.cat([torch.stack(columns, 3), residual], 3)
+
+
+_MOST: Final = 6.0
+"""Natural logarithm of the most by which neighbours may change the odds of two ATTs."""
+
+
+def reweighted(posterior: VoxelPosterior, log_odds: Tensor) -> tuple[Tensor, Tensor]:
+    """Return by how much CBF and ATT move if neighbours know better which ATTs are likely.
+
+    The posterior of a noisy voxel may have two peaks, an early one with little flow and a late
+    one with much. Its mean lies between them, where nothing is likely; a prior from neighbours
+    decides. By Bayes' rule it multiplies p(ATT), and CBF goes along.
+
+    Parameters
+    ----------
+    posterior
+        Of every voxel for itself.
+    log_odds : Tensor, shape (B, bins, H, W)
+        Logarithm of the neighbours' prior over the prior of the posterior, up to a constant.
+
+    Returns
+    -------
+    cbf, att : Tensor, shape (B, H, W)
+        mL/100 g/min and s; zero where `log_odds` is.
+    """
+    factor = (_MOST * torch.tanh(log_odds / _MOST)).exp()
+    # Rounded alike with and without the factor, so that no factor moves nothing.
+    before = posterior.att_bins.sum(1).clamp(min=1e-6)
+    after = (posterior.att_bins * factor).sum(1).clamp(min=1e-6)
+
+    def moved(share: Tensor) -> Tensor:
+        return (share * factor).sum(1) / after - share.sum(1) / before
+
+    return moved(posterior.bin_cbf), moved(posterior.bin_att)
 
 
 class PosteriorASLNet(nn.Module):
     """Corrects the voxelwise posterior by what the neighbourhood says.
 
-    A U-Net sees maps of the voxelwise posterior and answers with corrections in units of the
-    `room` that each voxel's own posterior leaves. Its heads start at zero: untrained it *is*
-    the voxelwise posterior, whatever the protocol.
+    A U-Net sees maps of the voxelwise posterior and answers with a prior of ATT by which
+    p(ATT) is multiplied, and with corrections in units of the `room` that each voxel's own
+    posterior leaves. Its heads start at zero: untrained it *is* the voxelwise posterior,
+    whatever the protocol.
 
     Parameters
     ----------
@@ -187,12 +229,12 @@ class PosteriorASLNet(nn.Module):
         self.features = tuple(features)
         self.encoder = Encoder(self.in_channels, self.features)
         self.decoder = Decoder(self.features)
-        self.head = zero_head(self.features[0], 4)
+        self.head = zero_head(self.features[0], 4 + self.grid.bins)
 
     @property
     def in_channels(self) -> int:
         """Number of the U-Net's input maps."""
-        return 9 + self.grid.bins + len(Arrival) + (8 if self.window else 0)
+        return 10 + self.grid.bins + len(Arrival) + (9 + len(Arrival) if self.window else 0)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -225,7 +267,9 @@ class PosteriorASLNet(nn.Module):
         return posterior, maps.permute(0, 3, 1, 2)
 
     def corrections(self, maps: Tensor) -> Tensor:
-        """Return the corrections (B, 4, H, W) of CBF, ATT and the logarithms of their sds.
+        """Return the corrections (B, 4 + bins, H, W).
+
+        Of CBF, ATT, the logarithms of their sds, and of the logarithms of p(ATT) in each bin.
 
         Parameters
         ----------
@@ -243,19 +287,22 @@ class PosteriorASLNet(nn.Module):
     def correct(
         posterior: VoxelPosterior, corrections: Tensor, mask: Tensor, doubt: Tensor
     ) -> Estimate:
-        """Apply corrections (B, 4, H, W), in units of `room` and of log sd, to the posterior.
+        """Apply corrections (B, 4 + bins, H, W) to the posterior.
 
-        `doubt`, shape (B,), is `Observation.calibration_doubt`.
+        First p(ATT) is reweighted, then what is left is added, in units of `room` and of log
+        sd. `doubt`, shape (B,), is `Observation.calibration_doubt`.
         """
-        cbf, att, cbf_log_sd, att_log_sd = corrections.to(posterior.cbf).unbind(1)
+        corrections = corrections.to(posterior.cbf)
+        cbf, att, cbf_log_sd, att_log_sd = corrections[:, :4].unbind(1)
+        cbf_moved, att_moved = reweighted(posterior, corrections[:, 4:])
         inside = mask.to(posterior.cbf)
         cbf_sd, att_sd = posterior.cbf_sd.clamp(min=1e-6), posterior.att_sd.clamp(min=1e-6)
         doubt = doubt.to(posterior.cbf)[:, None, None]
         cbf_room = room(cbf_sd, doubt * _CBF_DOUBT * posterior.cbf, _CBF_TEXTURE)
         att_room = room(att_sd, doubt * _ATT_DOUBT, _ATT_TEXTURE)
         return Estimate(
-            (posterior.cbf + cbf_room * cbf) * inside,
-            (posterior.att + att_room * att) * inside,
+            (posterior.cbf + cbf_moved + cbf_room * cbf) * inside,
+            (posterior.att + att_moved + att_room * att) * inside,
             (cbf_sd.log() + cbf_log_sd) * inside,
             (att_sd.log() + att_log_sd) * inside,
         )

@@ -135,8 +135,27 @@ class StepBatch:
     step: int
 
 
-class Batches(IterableDataset[StepBatch]):
-    """Batches from a step on, without end.
+@dataclass(frozen=True)
+class Step:
+    """What a training step is given.
+
+    Attributes
+    ----------
+    fresh : tuple of StepBatch
+        To be simulated and put into the pool: none where the pool serves again, all that the
+        pool held where a training resumes.
+    seed : int
+        Of the slices that are drawn from the pool.
+    step : int
+    """
+
+    fresh: tuple[StepBatch, ...]
+    seed: int
+    step: int
+
+
+class Batches(IterableDataset[Step]):
+    """Steps from one on, without end.
 
     Parameters
     ----------
@@ -175,14 +194,22 @@ class Batches(IterableDataset[StepBatch]):
         self.start, self.rank, self.world = start, rank, world
         self._order: tuple[int, Order] | None = None
 
-    def __iter__(self) -> Iterator[StepBatch]:
+    def __iter__(self) -> Iterator[Step]:
         step = self.start
         while True:
-            yield self.batch(step)
+            yield self.step(step, resumed=step == self.start)
             step += 1
 
+    def step(self, step: int, resumed: bool = False) -> Step:
+        """Return what a step is given; if resumed, with all that the pool holds by then."""
+        number, again = divmod(step, self.config.reuse)
+        first = max(0, number - self.config.reuse_batches + 1) if resumed else number
+        fresh = range(first, number + 1) if resumed or not again else ()
+        seed = seed_of(self.seed, "pool", self.member, step, self.rank)
+        return Step(tuple(self.batch(index) for index in fresh), seed, step)
+
     def batch(self, step: int) -> StepBatch:
-        """Return one batch."""
+        """Return one batch of phantoms."""
         size = self.config.batch_size
         per_pass = len(self.store) // size
         number, position = divmod(step, per_pass)

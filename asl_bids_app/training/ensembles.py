@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from asl_bids_app.estimators.ensemble import Ensemble
+from asl_bids_app.estimators.ensemble import ANSWERS, Ensemble
 from asl_bids_app.models.store import load_model
 from asl_bids_app.observation import Observation
 from asl_bids_app.training.baselines import Maps
@@ -45,6 +46,11 @@ class RunEnsemble:
         self._ensemble = Ensemble(load_model(root), device=device)
 
     @torch.no_grad()
+    def signs(self, observation: Observation) -> dict[str, Tensor]:
+        """Return all that is known of every voxel, by the names of `SIGNS`, (B, H, W) each."""
+        return dict(zip(ANSWERS, self._ensemble.estimate(observation), strict=True))
+
     def __call__(self, observation: Observation) -> Maps:
         """Return the mean of the members, and the sds by noise and by disagreement together."""
-        return Maps(*self._ensemble.estimate(observation)[:4])
+        found = self.signs(observation)
+        return Maps(*(found[name] for name in ("cbf", "att", "cbf_sd", "att_sd")))

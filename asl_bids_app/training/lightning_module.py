@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import lightning.pytorch as pl
 import torch
@@ -11,11 +13,13 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from asl_bids_app.training.dataset import StepBatch
+from asl_bids_app.training.dataset import Step, StepBatch
 from asl_bids_app.training.domain import draw_physics
+from asl_bids_app.training.reuse import Pool, Prepared, draw_from, prepared
 from asl_bids_app.training.simulate import Batch, simulate
 from asl_bids_app.training.speed import speed_up
 from asl_bids_app.training.tissues import CORE
+from asl_bids_app.training.uncertainty import pinball
 
 if TYPE_CHECKING:
     from asl_bids_app.networks.posterior import Estimate
@@ -49,8 +53,19 @@ def laplace_nll(error: Tensor, log_sd: Tensor) -> Tensor:
     return log_sd + math.sqrt(2) * error.detach().abs() * torch.exp(-log_sd)
 
 
+def quantile_loss(error: Tensor, log_sd: Tensor) -> Tensor:
+    """Loss of standard deviations that hold 68 % of the errors in one and 95 % in 1.96.
+
+    The errors are detached.
+    """
+    return pinball(error.detach().abs().clamp(min=1e-7).log() - log_sd)
+
+
+_WIDTH_LOSSES: Final = MappingProxyType({"laplace": laplace_nll, "quantile": quantile_loss})
+
+
 def losses(
-    estimate: Estimate, batch: Batch, config: TrainingConfig
+    estimate: Estimate, batch: Batch | Prepared, config: TrainingConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Compute the loss of an estimate and its parts.
 
@@ -70,7 +85,7 @@ def losses(
     parts : dict of Tensor
         Scalars to log, detached: errors in mL/100 g/min and ms.
     """
-    weight = batch.observation.mask.to(estimate.cbf.dtype)
+    weight = batch.mask.to(estimate.cbf.dtype)
     if config.lesion_weight != 1:
         weight = weight * torch.where(batch.tissue >= CORE, config.lesion_weight, 1.0)
     total = weight.sum().clamp(min=1)
@@ -83,9 +98,8 @@ def losses(
     fit = mean(misfit(cbf_error / config.cbf_unit, config.loss_type)) + mean(
         misfit(att_error / config.att_unit, config.loss_type)
     )
-    nll = mean(
-        laplace_nll(cbf_error, estimate.cbf_log_sd) + laplace_nll(att_error, estimate.att_log_sd)
-    )
+    width = _WIDTH_LOSSES[config.uncertainty_loss]
+    nll = mean(width(cbf_error, estimate.cbf_log_sd) + width(att_error, estimate.att_log_sd))
     loss = fit + config.uncertainty_weight * nll
     if config.dc_weight:
         loss = loss + config.dc_weight * mean(_inconsistency(estimate, batch))
@@ -99,9 +113,10 @@ def losses(
     return loss, parts
 
 
-def _inconsistency(estimate: Estimate, batch: Batch) -> Tensor:
+def _inconsistency(estimate: Estimate, batch: Batch | Prepared) -> Tensor:
     """Mean square of measured minus predicted signal in units of the noise, (B, H, W)."""
     observation = batch.observation
+    assert observation is not None, "the configuration lets slices with dc_weight serve once"
     predicted = estimate.cbf.unsqueeze(1) * observation.response(estimate.att)
     information = observation.noise_sd**-2
     square = (information * (observation.delta_m - predicted).square()).sum(1)
@@ -132,6 +147,7 @@ class MemberModule(pl.LightningModule):
         self.network = network
         self.steps = steps
         self.latest: dict[str, Tensor] = {}
+        self.pool = Pool(config.training.reuse_batches)
 
     def simulated(self, batch: StepBatch) -> Batch:
         """Make signals of phantoms by the physics and noise that belong to this step."""
@@ -142,9 +158,12 @@ class MemberModule(pl.LightningModule):
 
     @override
     def transfer_batch_to_device(
-        self, batch: StepBatch, device: torch.device, dataloader_idx: int
-    ) -> StepBatch:
-        return StepBatch(batch.phantoms.to(device), batch.seed, batch.step)
+        self, batch: StepBatch | Step, device: torch.device, dataloader_idx: int
+    ) -> StepBatch | Step:
+        if isinstance(batch, Step):
+            # A pool that is filled again may be large: one batch at a time goes to the device.
+            return batch
+        return replace(batch, phantoms=batch.phantoms.to(device))
 
     @override
     def on_fit_start(self) -> None:
@@ -152,10 +171,24 @@ class MemberModule(pl.LightningModule):
         training = self.config.training
         speed_up(self.network, self.device.type, training.precision, training.compile)
 
+    def _ready(self, step: Step) -> Prepared:
+        """Return the slices of a step with all that comes before the weights done."""
+        once = self.config.training.reuse == 1
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            for batch in step.fresh:
+                moved = replace(batch, phantoms=batch.phantoms.to(self.device))
+                ready = prepared(self.network, self.simulated(moved))
+                if once:
+                    return ready
+                self.pool.add(ready)
+            return self.pool.take(draw_from(len(self.pool), self.pool.size, step.seed))
+
     @override
-    def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
-        made = self.simulated(batch)
-        loss, parts = losses(self.network(made.observation), made, self.config.training)
+    def training_step(self, batch: Step, batch_idx: int) -> Tensor:
+        made = self._ready(batch)
+        answer = self.network.corrections(made.maps)
+        estimate = self.network.correct(made.context, answer, made.mask, made.doubt)
+        loss, parts = losses(estimate, made, self.config.training)
         self.latest = {"loss": loss.detach(), **parts}
         return loss
 

@@ -72,6 +72,9 @@ class NoiseConfig:
     told_error: float = knob(
         0.1, "", 0, 0.9, "the noise told to the estimator is wrong by up to this part"
     )
+    thermal_chance: float = knob(
+        0.0, "", 0, 1, "chance that a slice has thermal noise only, white and even in space"
+    )
     told_flat: float = knob(
         0.3, "", 0, 1, "chance that the noise told to the estimator is one number a measurement"
     )

@@ -81,6 +81,10 @@ class TrainingConfig:
         Optimiser steps; 0: by `epochs`.
     batch_size : int
         Slices a step, over all devices.
+    reuse : int
+        Steps that a simulated slice serves on average; 1: every step simulates its own.
+    reuse_batches : int
+        Batches in memory from which a step's slices are drawn, if they serve more than one.
     crop : int
         Side of the square that is cut from every phantom; 0: the whole slice.
     augment : bool
@@ -94,8 +98,10 @@ class TrainingConfig:
     att_unit : float
         Seconds.
     uncertainty_weight : float
-        Of the Laplace negative log-likelihood that trains the standard deviations; the errors
-        in it are detached, so that the means stay those of `loss_type`.
+        Of the loss that trains the standard deviations; the errors in it are detached, so that
+        the means stay those of `loss_type`.
+    uncertainty_loss : str
+        ``laplace``: negative log-likelihood; ``quantile``: of 68 and 95 % intervals.
     lesion_weight : float
         Weight of a voxel of a lesion relative to other voxels.
     dc_weight : float
@@ -124,6 +130,8 @@ class TrainingConfig:
     epochs: float = setting(50.0, low=0.001)
     steps: int = setting(0, low=0)
     batch_size: int = setting(16, low=1)
+    reuse: int = setting(1, low=1, high=100)
+    reuse_batches: int = setting(128, low=1, high=4096)
     crop: int = setting(48, low=0, high=1024)
     augment: bool = setting(True)
     learning_rate: float = setting(2e-3, low=1e-7, high=1.0)
@@ -134,6 +142,7 @@ class TrainingConfig:
     cbf_unit: float = setting(25.0, low=1e-3)
     att_unit: float = setting(0.7, low=1e-3, unit="s")
     uncertainty_weight: float = setting(0.05, low=0.0, high=10.0)
+    uncertainty_loss: str = setting("laplace", choices=("laplace", "quantile"))
     lesion_weight: float = setting(1.0, low=0.0, high=100.0)
     dc_weight: float = setting(0.0, low=0.0, high=100.0)
     averaging_decay: float = setting(0.999, low=0.0, high=0.99999)

@@ -52,6 +52,11 @@ class Batch:
     snr: Tensor
     physics: Physics
 
+    @property
+    def mask(self) -> Tensor:
+        """The brain, bool, shape (B, H, W)."""
+        return self.observation.mask
+
 
 # Proton density of grey matter, white matter and CSF relative to M0, and what skull and scalp
 # leave outside: static tissue between which motion makes edges.
@@ -100,16 +105,18 @@ def measure(
     repeats, valid = physics.repeats, physics.valid
     size = max(height, width)
     static = static_signal(tissue, noise, generator)
+    rough = torch.where(chance(generator, (n,), noise.thermal_chance), 0.0, 1.0)
 
     signal = clean
-    shift = spread(uniform(generator, (n,), noise.motion), 2) * normal(generator, (*sd.shape, 2))
+    restless = rough * uniform(generator, (n,), noise.motion)
+    shift = spread(restless, 2) * normal(generator, (*sd.shape, 2))
     if noise.motion[1] > 0:
         signal = displaced(signal, shift)
     if noise.pair_motion[1] > 0:
-        step = spread(uniform(generator, (n,), noise.pair_motion), 2)
+        step = spread(rough * uniform(generator, (n,), noise.pair_motion), 2)
         moved = displaced(static, step * normal(generator, (*sd.shape, 2)))
         signal = signal + (moved - static)
-    slope = uniform(generator, (n,), noise.drift)
+    slope = rough * uniform(generator, (n,), noise.drift)
     slope = torch.where(chance(generator, (n,), 0.5), slope, -slope)
     blocks = chance(generator, (n,), 0.5)
     if noise.drift[1] > 0:
@@ -117,20 +124,23 @@ def measure(
 
     # One image has the same noise in all measurements.
     single = sd[:, :1] * (repeats[:, :1] / 2).sqrt()
-    local = spread(single, 2) * noise_map(noise, n, size, generator)[..., :height, :width]
+    uneven = noise_map(noise, n, size, generator)[..., :height, :width]
+    local = spread(single, 2) * torch.where(spread(rough, 3) > 0, uneven, 1.0)
     averaged = (2 / spread(repeats, 2)).sqrt()
-    channels = (generator, clean.shape[1], height, width, draw_correlation(noise, n, generator))
+    width_of_noise = rough * draw_correlation(noise, n, generator)
+    channels = (generator, clean.shape[1], height, width, width_of_noise)
     if noise.noise_type == "gaussian":
         signal, thermal = signal + local * averaged * correlated(*channels), local
     else:
         white = [correlated(*channels) for _ in range(4)]
         signal = magnitude_difference(signal, static, local, repeats, white)
         thermal = rician_sd(static, local)
-    ratio = uniform(generator, (n, 1), noise.physiological)
+    ratio = rough[:, None] * uniform(generator, (n, 1), noise.physiological)
     if noise.physiological[1] > 0:
         signal = signal + physiological(ratio * sd, size, generator)[..., :height, :width]
     if noise.spike_chance > 0:
-        signal = add_spikes(signal, sd, noise, generator)
+        struck = add_spikes(signal, sd, noise, generator)
+        signal = torch.where(spread(rough, 3) > 0, struck, signal)
     told = torch.hypot(thermal, spread(ratio * single, 2))
     flat = told.square().mean((2, 3), keepdim=True).sqrt()
     told = torch.where(spread(chance(generator, (n,), noise.told_flat), 3), flat, told)

@@ -1,108 +1,124 @@
 """Calibration of the stated uncertainties on phantoms of their own.
 
-An ensemble's standard deviations are right in order, but off by some ten per cent that depend
-on the noise and on the tissue. Neither is known of a voxel, but the voxelwise posterior's sd
-of CBF tells the noise and the estimate of CBF tells the tissue. The table holds, over these
-two, the factor that makes intervals cover what they claim;
-`asl_bids_app.estimators.uncertainty.calibration_factor` reads it.
+An ensemble's standard deviations are right in order, but off by some ten per cent: the members'
+mean errs less than a member does, and disturbances and tissues differ. A small function of what
+is known of a voxel, `asl_bids_app.estimators.uncertainty.SIGNS`, holds the factor that makes
+intervals cover what they claim; `asl_bids_app.estimators.uncertainty.calibration_factors`
+evaluates it.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
-CBF_SD_POINTS: Final = (0.35, 0.7, 1.2, 2.0, 4.0, 7.0, 12.0, 20.0, 32.0)
-"""mL/100 g/min: nodes of the table along the sd of the voxelwise posterior."""
-CBF_POINTS: Final = (5.0, 15.0, 25.0, 40.0, 60.0, 90.0)
-"""mL/100 g/min: nodes of the table along the estimate of CBF."""
-_TRUST: Final = 300.0
-"""Voxels (by weight) from which a node is believed more than the table's mean."""
-_FEWEST: Final = 20
-_ROUNDS: Final = 3
+from asl_bids_app.estimators.uncertainty import SHARES, SIGNS, calibration_factors, transformed
+
+_HIDDEN: Final = 24
+_STEPS: Final = 3000
+_BATCH: Final = 16384
+_RATE: Final = 1e-2
+_DECAY: Final = 1e-4
+_TAILS: Final = 0.002
+"""Share of the voxels at either end of a sign beyond which it counts as that end."""
+_FEWEST: Final = 100
+_DIGITS: Final = 5
 
 
-def node_weights(posterior_cbf_sd: np.ndarray, cbf: np.ndarray) -> np.ndarray:
-    """Spread voxels over the nodes of the table.
+def pinball(log_ratio: Tensor) -> Tensor:
+    """Loss of standard deviations that hold 68 % of the errors in one and 95 % in 1.96 of them.
 
-    Parameters
-    ----------
-    posterior_cbf_sd, cbf : array, shape (V,)
-        mL/100 g/min.
-
-    Returns
-    -------
-    array, shape (V, nodes)
-        Bilinear weights, summing to 1, nodes in the order of the flattened table.
+    Of the logarithm of |error|/sd: quantiles survive it, and in it the gradient is the same at
+    any size of the error. Koenker and Bassett 1978, doi:10.2307/1913643.
     """
-    along = _linear(np.log(np.maximum(posterior_cbf_sd, 1e-6)), np.log(CBF_SD_POINTS))
-    across = _linear(cbf, np.asarray(CBF_POINTS))
-    return (along[:, :, None] * across[:, None, :]).reshape(len(cbf), -1)
+    loss = torch.zeros_like(log_ratio)
+    for share, width in SHARES:
+        over = log_ratio - math.log(width)
+        loss = loss + torch.maximum(share * over, (share - 1) * over)
+    return loss
 
 
-def _linear(values: np.ndarray, points: np.ndarray) -> np.ndarray:
-    place = np.interp(values, points, np.arange(len(points)))
-    distance = np.abs(place[:, None] - np.arange(len(points)))
-    return np.maximum(0.0, 1.0 - distance)
-
-
-def _quantile(values: np.ndarray, weight: np.ndarray, share: float) -> float:
-    order = np.argsort(values)
-    total = np.cumsum(weight[order])
-    return float(values[order][np.searchsorted(total, share * total[-1])])
-
-
-def _factor(ratio: np.ndarray, weight: np.ndarray) -> float:
-    """Scale that puts the 68 and the 95 % points of |error|/sd where they belong, on average."""
-    inner = _quantile(ratio, weight, 0.682689)
-    outer = _quantile(ratio, weight, 0.95) / 1.959964
-    return float(np.sqrt(inner * outer))
-
-
-def fit_table(
-    error: dict[str, np.ndarray],
-    sd: dict[str, np.ndarray],
-    posterior_cbf_sd: np.ndarray,
-    cbf: np.ndarray,
+def fit_calibration(
+    error: Mapping[str, np.ndarray],
+    signs: Mapping[str, np.ndarray],
+    weight: np.ndarray,
+    seed: int,
 ) -> dict[str, Any]:
-    """Find the factors for the standard deviations of CBF and ATT.
+    """Find the function of the signs that calibrates the standard deviations.
 
     Parameters
     ----------
-    error, sd
-        Of ``cbf`` and ``att``: errors and stated standard deviations, each of shape (V,).
-    posterior_cbf_sd, cbf : array, shape (V,)
-        Where the voxels lie in the table.
+    error
+        Of ``cbf`` and ``att``, each of shape (V,), mL/100 g/min and s.
+    signs
+        By the names of `SIGNS`, each of shape (V,).
+    weight : array, shape (V,)
+    seed
+        Of the start and the order of the voxels.
 
     Returns
     -------
     dict
-        ``axes`` with their nodes, ``factor`` of ``cbf`` and ``att`` as nested lists,
-        ``voxels`` that each node rests on.
+        What `calibration_factors` reads, ready for JSON, and ``voxels`` that it rests on.
+
+    Raises
+    ------
+    ValueError
+        If there are too few voxels.
     """
-    weights = node_weights(posterior_cbf_sd, cbf)
-    count = weights.sum(0)
-    # Few voxels can't speak against all others.
-    trust = count / (count + _TRUST)
-    shape = (len(CBF_SD_POINTS), len(CBF_POINTS))
-    factors = {}
-    for name in ("cbf", "att"):
-        ratio = np.abs(error[name]) / np.maximum(sd[name], 1e-12)
-        overall = np.log(_factor(ratio, np.ones_like(ratio)))
-        table = np.full(len(count), overall)
-        # A node's voxels lie between it and its neighbours; what the interpolation of one
-        # round leaves over is the next one's to mend.
-        for _ in range(_ROUNDS):
-            left = ratio / np.exp(weights @ table)
-            for node, weight in enumerate(weights.T):
-                near = weight > 0
-                if count[node] > _FEWEST:
-                    table[node] += np.log(_factor(left[near], weight[near]))
-        table = overall + trust * (table - overall)
-        factors[name] = np.round(np.exp(table).reshape(shape), 4).tolist()
+    count = len(weight)
+    if count < _FEWEST:
+        raise ValueError(f"calibration: {count} voxels, expected {_FEWEST} or more")
+    tensors = {name: torch.from_numpy(np.asarray(signs[name])).float() for name in SIGNS}
+    x = transformed(tensors)
+    # A part is enough, and `quantile` takes no more than some millions of numbers.
+    some = slice(None, None, max(1, count // 100_000))
+    low, high = torch.quantile(x[some], torch.tensor([_TAILS, 1 - _TAILS]), 0)
+    high = torch.maximum(high, low + 1e-3)
+    x = (2 * (x - low) / (high - low) - 1).clamp(-1, 1)
+    log_ratio = torch.stack(
+        [
+            (torch.from_numpy(np.abs(error[q])).float().clamp(min=1e-7) / tensors[f"{q}_sd"]).log()
+            for q in ("cbf", "att")
+        ],
+        1,
+    )
+    weights = torch.from_numpy(weight).float()[:, None]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = nn.Sequential(nn.Linear(len(SIGNS), _HIDDEN), nn.Tanh(), nn.Linear(_HIDDEN, 2))
+        nn.init.zeros_(network[2].weight)
+        # From where one factor for all is right.
+        with torch.no_grad():
+            network[2].bias.copy_(log_ratio[some].quantile(SHARES[0][0], 0))
+        optimizer = torch.optim.Adam(network.parameters(), lr=_RATE, weight_decay=_DECAY)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
+        for _ in range(_STEPS):
+            part = torch.randint(count, (min(_BATCH, count),))
+            loss = (weights[part] * pinball(log_ratio[part] - network(x[part]))).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+    def numbers(values: Tensor) -> Any:
+        return np.round(values.detach().double().numpy(), _DIGITS).tolist()
+
     return {
-        "axes": {"posterior_cbf_sd": list(CBF_SD_POINTS), "cbf": list(CBF_POINTS)},
-        "factor": factors,
-        "voxels": np.round(count.reshape(shape)).astype(int).tolist(),
+        "signs": list(SIGNS),
+        "low": numbers(low),
+        "high": numbers(high),
+        "hidden_weight": numbers(network[0].weight),
+        "hidden_bias": numbers(network[0].bias),
+        "weight": numbers(network[2].weight),
+        "bias": numbers(network[2].bias),
+        "voxels": count,
     }
+
+
+__all__ = ["calibration_factors", "fit_calibration", "pinball"]
