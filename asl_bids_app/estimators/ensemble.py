@@ -24,6 +24,7 @@ from asl_bids_app.estimators.uncertainty import (
 )
 from asl_bids_app.networks.analytic import PosteriorGrid, VoxelPosterior, voxel_posterior
 from asl_bids_app.observation import Observation
+from asl_bids_app.protocol import Arrival
 from asl_bids_app.series import Series
 
 if TYPE_CHECKING:
@@ -302,8 +303,10 @@ class Ensemble:
             "posterior_att_sd": posterior.att_sd,
             "cbf_spread": cbf_spread,
             "att_spread": att_spread,
-            "misfit": _over_slices(posterior.misfit.clamp(max=_WORST), observation.mask),
+            "misfit": _over_slices(posterior.misfit, mask),
+            "shared_misfit": _over_slices(members[0].shared_misfit(maps), mask),
             "undetermined": undetermined,
+            **_measurements(observation),
         }
         return torch.stack([answers[name].to(cbf) for name in ANSWERS])
 
@@ -328,10 +331,23 @@ class Ensemble:
         return torch.stack(estimates).mean(0)
 
 
-def _over_slices(values: Tensor, mask: Tensor) -> Tensor:
-    """Give every voxel of the mask the mean of its slice."""
+def _over_slices(misfit: Tensor | None, mask: Tensor) -> Tensor:
+    """Give every voxel of the mask the mean of its slice; 1 if there is nothing."""
+    if misfit is None:
+        return mask.float()
     count = mask.sum((1, 2), keepdim=True).clamp(min=1)
-    return mask * ((values * mask).sum((1, 2), keepdim=True) / count)
+    total = (misfit.to(mask.device).clamp(max=_WORST) * mask).sum((1, 2), keepdim=True)
+    return mask * (total / count)
+
+
+def _measurements(observation: Observation) -> dict[str, Tensor]:
+    """Give every voxel of the mask the number of measurements by way of arrival."""
+    there = observation.noise_sd.isfinite().flatten(2).any(2)
+    return {
+        f"measurements_{arrival.name.lower()}": observation.mask
+        * (there & (observation.arrival == arrival)).sum(1)[:, None, None]
+        for arrival in Arrival
+    }
 
 
 def _pooled(undetermined: Tensor, mask: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from asl_bids_app.protocol import Arrival
+
 ERROR_BARS: Final = MappingProxyType({"total": 1.0, "noise": 0.0})
 """What standard deviations hold, and the doubt about the calibration that goes with it.
 
@@ -49,12 +51,16 @@ SIGNS: Final = (
     "cbf",
     "att",
     "misfit",
+    "shared_misfit",
+    *(f"measurements_{arrival.name.lower()}" for arrival in Arrival),
 )
 """What tells of a voxel how far its stated standard deviations are off.
 
 The ensemble's and the voxelwise posterior's standard deviations, those between the members, the
-estimates themselves (mL/100 g/min, s), and the mean over the slice of
-`asl_bids_app.networks.analytic.VoxelPosterior.misfit`, which tells disturbances from noise.
+estimates themselves (mL/100 g/min, s), means over the slice of
+`asl_bids_app.networks.analytic.VoxelPosterior.misfit` of the voxels, which tells disturbances
+from noise, and of their averaged neighbourhoods, which tells noise that neighbours share; and
+how many measurements there are of each way of arrival.
 """
 
 
@@ -68,6 +74,8 @@ def transformed(signs: Mapping[str, Tensor]) -> Tensor:
             value = value.clamp(min=1e-3).log()
         elif name.endswith("_sd"):
             value = value.clamp(min=1e-6).log()
+        elif name.startswith("measurements"):
+            value = value.log1p()
         columns.append(value)
     return torch.stack(columns, -1)
 

@@ -283,6 +283,14 @@ class PosteriorASLNet(nn.Module):
         x = self.decoder(self.encoder(padded, masks), masks)
         return self.head(x)[..., :height, :width]
 
+    def shared_misfit(self, maps: Tensor) -> Tensor | None:
+        """Return the misfit of the averaged neighbourhoods, (B, H, W), of the maps of `prepare`.
+
+        None if the network doesn't look at them.
+        """
+        before = self.in_channels - 1 - len(Arrival)
+        return maps[:, before] + 1 if self.window else None
+
     @staticmethod
     def correct(
         posterior: VoxelPosterior, corrections: Tensor, mask: Tensor, doubt: Tensor

@@ -173,6 +173,10 @@ class ChannelNetwork(nn.Module):
         sd = (off.square().sum(axes, keepdim=True) / count).sqrt()
         return None, off / sd.clamp(min=1e-6)
 
+    @staticmethod
+    def shared_misfit(_maps: Tensor) -> None:
+        """Return nothing: its input holds no misfit."""
+
     def corrections(self, maps: Tensor) -> Tensor:
         """Return the network's standardised answers as one tensor (B, 4, H, W)."""
         return torch.cat(self.network(maps), 1)

@@ -203,7 +203,9 @@ class Batches(IterableDataset[Step]):
     def step(self, step: int, resumed: bool = False) -> Step:
         """Return what a step is given; if resumed, with all that the pool holds by then."""
         number, again = divmod(step, self.config.reuse)
-        first = max(0, number - self.config.reuse_batches + 1) if resumed else number
+        # Slices that serve once need no pool.
+        kept = self.config.reuse_batches if resumed and self.config.reuse > 1 else 1
+        first = max(0, number - kept + 1)
         fresh = range(first, number + 1) if resumed or not again else ()
         seed = seed_of(self.seed, "pool", self.member, step, self.rank)
         return Step(tuple(self.batch(index) for index in fresh), seed, step)

@@ -37,9 +37,9 @@ class Scenario:
         True labelling efficiencies, whatever is told.
     only : tuple of int
         Numbers of the measurements of the protocol that are made; empty for all.
-    all_noise : bool
-        With every disturbance of the training, or with the thermal (Rician) noise only, so
-        that the SNR says it all.
+    disturbances : str
+        ``none``: thermal (Rician) noise only, so that the SNR says it all; ``all``: every slice
+        has those of the training; ``training``: as often as in training.
     """
 
     title: str
@@ -49,7 +49,7 @@ class Scenario:
     t1_blood: float | None = None
     efficiency: Mapping[Scheme, float] = field(default_factory=lambda: MappingProxyType({}))
     only: tuple[int, ...] = ()
-    all_noise: bool = False
+    disturbances: str = "none"
 
     @property
     def known(self) -> bool:
@@ -69,20 +69,8 @@ class Scenario:
 
     def noise(self, config: NoiseConfig, snr: float) -> NoiseConfig:
         """Return the settings that draw this situation's noise."""
-        if self.all_noise:
-            return replace(config, snr=(snr, snr))
-        off = (0.0, 0.0)
-        return replace(
-            config,
-            snr=(snr, snr),
-            correlation_chance=0.0,
-            g_factor=off,
-            physiological=off,
-            drift=off,
-            spike_chance=0.0,
-            motion=off,
-            pair_motion=off,
-        )
+        chance = {"none": 1.0, "all": 0.0, "training": config.thermal_chance}
+        return replace(config, snr=(snr, snr), thermal_chance=chance[self.disturbances])
 
     def draw(self, config: DomainConfig, n: int, generator: Generator) -> Physics:
         """Draw the physics of n slices."""
@@ -136,7 +124,7 @@ SCENARIOS: Final = MappingProxyType(
             "joint PCASL + VSASL 6+6, calibration off, all disturbances",
             "joint 6+6",
             spread=1.0,
-            all_noise=True,
+            disturbances="all",
         ),
         "pcasl": Scenario("PCASL 6 delays, calibration known", "pcasl 6"),
         "pcasl_off": Scenario(
@@ -146,17 +134,17 @@ SCENARIOS: Final = MappingProxyType(
         "vsasl": Scenario("VSASL 6 delays, calibration known", "vsasl 6"),
         "single": Scenario("PCASL with one delay of 2 s, calibration known", "pcasl 6", only=(3,)),
         "random": Scenario(
-            "any protocol and calibration, all disturbances, as in training",
+            "any protocol and calibration, disturbances as in training",
             "random",
             spread=1.0,
             random_calibration=True,
-            all_noise=True,
+            disturbances="training",
         ),
         "random_known": Scenario(
-            "any protocol, calibration known, all disturbances",
+            "any protocol, calibration known, disturbances as in training",
             "random",
             random_calibration=True,
-            all_noise=True,
+            disturbances="training",
         ),
     }
 )

@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from asl_bids_app.estimators.uncertainty import calibration_factor
+from asl_bids_app.estimators.uncertainty import SIGNS, calibration_factors
+from asl_bids_app.observation import Observation
 from asl_bids_app.training import baselines
 from asl_bids_app.training.baselines import Maps
 from asl_bids_app.training.config import RunConfig
@@ -19,6 +20,7 @@ from asl_bids_app.training.scenarios import Scenario, find
 from asl_bids_app.training.simulate import Batch, simulate
 
 QUANTITIES: Final = ("cbf", "att")
+MAPS: Final = ("cbf", "att", "cbf_sd", "att_sd")
 BATCH: Final = 16
 """Slices simulated at a time."""
 
@@ -30,7 +32,8 @@ class Voxels:
     Attributes
     ----------
     maps : dict
-        By method: ``cbf``, ``att``, ``cbf_sd``, ``att_sd``, each of shape (V,).
+        By method: ``cbf``, ``att``, ``cbf_sd``, ``att_sd``, each of shape (V,); of the network
+        all `asl_bids_app.estimators.uncertainty.SIGNS`.
     truth : dict
         ``cbf`` and ``att``.
     tissue, condition, slice_number : array, shape (V,)
@@ -58,10 +61,7 @@ def simulated(
 
 def flat(maps: Maps, mask: torch.Tensor) -> dict[str, np.ndarray]:
     """Take the voxels of a mask out of maps."""
-    return {
-        name: getattr(maps, name)[mask].cpu().numpy()
-        for name in ("cbf", "att", "cbf_sd", "att_sd")
-    }
+    return {name: getattr(maps, name)[mask].cpu().numpy() for name in MAPS}
 
 
 def estimate_all(
@@ -71,7 +71,6 @@ def estimate_all(
     seen, mask = batch.observation, batch.observation.mask
     posterior = baselines.posterior(seen)
     maps = {
-        baselines.NETWORK: ensemble(seen),
         baselines.STRONG: baselines.strong(seen),
         baselines.SMOOTHED: baselines.smoothed(seen, config.validation.smoothing_fwhm),
         baselines.POSTERIOR: posterior,
@@ -82,8 +81,15 @@ def estimate_all(
         maps[baselines.NAIVE] = baselines.naive(seen, places[::every][:naive_voxels])
     if not known:
         maps[baselines.ORACLE] = baselines.oracle(seen, batch.physics)
-    ordered = [method for method in baselines.METHODS if method in maps]
-    return {method: flat(maps[method], mask) for method in ordered}
+    flattened = {method: flat(each, mask) for method, each in maps.items()}
+    flattened[baselines.NETWORK] = signs_of(ensemble, seen)
+    return {name: flattened[name] for name in baselines.METHODS if name in flattened}
+
+
+def signs_of(ensemble: RunEnsemble, observation: Observation) -> dict[str, np.ndarray]:
+    """Return what the network says of the voxels of a mask, by the names of `SIGNS`."""
+    found = ensemble.signs(observation)
+    return {name: found[name][observation.mask].cpu().numpy() for name in SIGNS}
 
 
 def run_scenario(
@@ -156,10 +162,8 @@ def run_scenario(
 def calibrated(voxels: Voxels, table: dict[str, Any]) -> Voxels:
     """Apply a calibration of the uncertainties to the network's standard deviations."""
     network = dict(voxels.maps[baselines.NETWORK])
-    noise = voxels.maps[baselines.POSTERIOR]["cbf_sd"]
-    for name in QUANTITIES:
-        where = torch.from_numpy(noise), torch.from_numpy(network["cbf"])
-        factor = calibration_factor(table, name, *where)
+    signs = {name: torch.from_numpy(network[name]) for name in SIGNS}
+    for name, factor in zip(QUANTITIES, calibration_factors(table, signs), strict=True):
         network[f"{name}_sd"] = network[f"{name}_sd"] * factor.numpy()
     maps = {**voxels.maps, baselines.NETWORK: network}
     return replace(voxels, maps=maps)

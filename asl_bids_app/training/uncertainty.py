@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from asl_bids_app.estimators.uncertainty import SHARES, SIGNS, calibration_factors, transformed
 
-_HIDDEN: Final = 24
+_HIDDEN: Final = 32
 _STEPS: Final = 3000
 _BATCH: Final = 16384
 _RATE: Final = 1e-2

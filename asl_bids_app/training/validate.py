@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from asl_bids_app.estimators.uncertainty import SIGNS
 from asl_bids_app.training import baselines
 from asl_bids_app.training.config import RunConfig, load
 from asl_bids_app.training.dataset import PhantomStore
@@ -23,14 +24,15 @@ from asl_bids_app.training.scenarios import Scenario, find
 from asl_bids_app.training.speed import find_device
 from asl_bids_app.training.trials import (
     BATCH,
+    MAPS,
     QUANTITIES,
     Voxels,
     calibrated,
-    flat,
     run_scenario,
+    signs_of,
     simulated,
 )
-from asl_bids_app.training.uncertainty import fit_table
+from asl_bids_app.training.uncertainty import fit_calibration
 
 log = logging.getLogger(__name__)
 
@@ -68,25 +70,24 @@ def _calibrate(
             seed = seed_of(config.seed, "calibrate", begin, round(1000 * level))
             batch = simulated(config, scenario, level, part, seed, device)
             mask = batch.observation.mask
-            network = flat(ensemble(batch.observation), mask)
-            noise = flat(baselines.posterior(batch.observation), mask)["cbf_sd"]
+            row = signs_of(ensemble, batch.observation)
             tissue = batch.tissue[mask].cpu().numpy()
-            row = {"noise": noise, **network}
-            row["cbf_error"] = network["cbf"] - batch.cbf[mask].cpu().numpy()
-            row["att_error"] = network["att"] - batch.att[mask].cpu().numpy()
+            for name in QUANTITIES:
+                row[f"{name}_error"] = row[name] - getattr(batch, name)[mask].cpu().numpy()
+            row["tissue"] = tissue
             # Fluid has no transit time to speak of; intervals are promised for tissue.
             keep = GROUPS["tissue"](tissue)
             found.append({key: value[keep] for key, value in row.items()})
     every = {key: np.concatenate([part[key] for part in found]) for key in found[0]}
     random = np.random.default_rng(seed_of(config.seed, "calibrate"))
-    count = len(every["noise"])
+    count = len(every["cbf"])
     chosen = random.permutation(count)[:_CALIBRATION_VOXELS]
     every = {key: value[chosen] for key, value in every.items()}
-    table = fit_table(
+    table = fit_calibration(
         {name: every[f"{name}_error"] for name in QUANTITIES},
-        {name: every[f"{name}_sd"] for name in QUANTITIES},
-        every["noise"],
-        every["cbf"],
+        {name: every[name] for name in SIGNS},
+        _balanced(every["tissue"]),
+        seed_of(config.seed, "calibrate"),
     )
     return {
         **table,
@@ -95,6 +96,15 @@ def _calibrate(
         "phantoms": len(phantoms),
         "members": ensemble.members,
     }
+
+
+def _balanced(tissue: np.ndarray) -> np.ndarray:
+    """Weigh voxels so that each of the tissues that intervals are promised for counts alike."""
+    weight = np.zeros(len(tissue))
+    for name in ("grey matter", "white matter", "lesion"):
+        chosen = GROUPS[name](tissue)
+        weight[chosen] = len(tissue) / (3 * max(1, chosen.sum()))
+    return weight
 
 
 def _groups(voxels: Voxels) -> dict[str, np.ndarray]:
@@ -221,7 +231,7 @@ def _scatter(voxels: Voxels, seed: int, count: int = 400) -> dict[str, Any]:
     random = np.random.default_rng(seed)
     places = np.sort(random.permutation(places)[:count])
     rounded = {
-        method: {key: [round(float(v), 4) for v in values[places]] for key, values in maps.items()}
+        method: {key: [round(float(v), 4) for v in maps[key][places]] for key in MAPS}
         for method, maps in voxels.maps.items()
     }
     truth = {key: [round(float(v), 4) for v in voxels.truth[key][places]] for key in QUANTITIES}
