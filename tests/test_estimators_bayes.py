@@ -8,7 +8,7 @@ from slices import PROTOCOLS, maps, series_of
 from asl_bids_app.estimators.base import Flag
 from asl_bids_app.estimators.bayes import Bayes, prior_att_sd
 from asl_bids_app.estimators.least_squares import LeastSquares
-from asl_bids_app.networks.analytic import PosteriorGrid
+from asl_bids_app.networks.grid import PosteriorGrid
 
 
 def test_recovers_the_truth_within_its_error_bars():

@@ -14,14 +14,21 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.estimators import ensemble as module
 from asl_bids_app.estimators import uncertainty
 from asl_bids_app.estimators.base import Flag
-from asl_bids_app.estimators.bayes import Bayes
-from asl_bids_app.estimators.ensemble import Ensemble, brain_box, find_device, is_out_of_memory
-from asl_bids_app.estimators.uncertainty import calibration_factor, total_variance
+from asl_bids_app.estimators.bayes import Bayes, observe_usable
+from asl_bids_app.estimators.ensemble import (
+    ANSWERS,
+    Ensemble,
+    brain_box,
+    find_device,
+    is_out_of_memory,
+)
+from asl_bids_app.estimators.uncertainty import SIGNS, calibration_factors, total_variance
 from asl_bids_app.models.spec import Channel, ModelSpec
 from asl_bids_app.models.store import Model
+from asl_bids_app.networks.analytic import voxel_posterior
 from asl_bids_app.networks.posterior import PosteriorASLNet
 from asl_bids_app.networks.spatial import ChannelNetwork, SpatialASLNet, Standardisation
-from asl_bids_app.protocol import Protocol
+from asl_bids_app.protocol import Arrival, Protocol
 from asl_bids_app.workflows.options import ERROR_BARS
 
 
@@ -45,10 +52,17 @@ def a_series(shape=(3, 24, 24), protocol="joint", snr=8, seed=0):
     return series_of(PROTOCOLS[protocol], *maps(shape, seed), snr, seed)
 
 
-TABLE = {
-    "axes": {"posterior_cbf_sd": [1.0, 10.0, 100.0], "cbf": [0.0, 50.0]},
-    "factor": {"cbf": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], "att": [[0.5, 0.5]] * 3},
-}
+def table(cbf=0.0, att=0.0, **weights):
+    """Calibration: one hidden unit that sees the signs named, and the factors' logarithms."""
+    row = [weights.get(name, 0.0) for name in SIGNS]
+    return {
+        "low": [-1.0] * len(SIGNS),
+        "high": [1.0] * len(SIGNS),
+        "hidden_weight": [row],
+        "hidden_bias": [0.0],
+        "weight": [[1.0], [0.0]],
+        "bias": [cbf, att],
+    }
 
 
 def test_untrained_ensemble_is_the_voxelwise_posterior():
@@ -145,36 +159,79 @@ def test_box_holds_the_brain_and_fits_the_networks(rows, columns, size):
         assert length % 8 == 0 or length == whole
 
 
+def signs(count, **values):
+    ones = {name: torch.ones(count) for name in SIGNS}
+    return {**ones, **{name: torch.tensor(value) for name, value in values.items()}}
+
+
 def test_calibration_by_hand():
-    sd, cbf = torch.tensor([1.0, 10.0, 31.6228, 0.1, 1e4]), torch.tensor([0.0, 25, 50, -9, 200])
-    found = calibration_factor(TABLE, "cbf", sd, cbf)
-    # Half way between 10 and 100 on the logarithmic axis; constant beyond the ends.
-    assert torch.allclose(found, torch.tensor([1.0, 3.5, 5.0, 1.0, 6.0]), atol=1e-4)
+    cbf_sd = [1.0, math.exp(0.5), math.exp(-0.5), math.exp(9), math.exp(-9)]
+    found = calibration_factors(table(0.2, -0.3, cbf_sd=2.0), signs(5, cbf_sd=cbf_sd))
+    # Logarithms of widths, constant beyond the ends -1 and 1.
+    seen = [0.0, 0.5, -0.5, 1.0, -1.0]
+    expected = [math.exp(0.2 + math.tanh(2 * each)) for each in seen]
+    assert torch.allclose(found[0], torch.tensor(expected))
+    assert torch.allclose(found[1], torch.tensor(math.exp(-0.3)).expand(5))
+
+
+def test_calibration_sees_the_members_disagreement_relative_to_the_whole():
+    spread = signs(2, att_sd=[0.2, 0.4], att_spread=[0.1, 0.2])
+    found = calibration_factors(table(att_spread=1.0), spread)[0]
+    expected = math.exp(math.tanh(math.log(0.5)))
+    assert torch.allclose(found, torch.tensor(expected).expand(2))
+    many = signs(2, measurements_continuous=[0.0, 0.5])
+    found = calibration_factors(table(measurements_continuous=1.0), many)[0]
+    assert torch.allclose(found, torch.tensor([1.0, math.exp(math.tanh(math.log(1.5)))]))
 
 
 def test_calibration_scales_the_error_bars_only():
     series, networks = a_series(), members(2)
     plain = Ensemble(model(networks)).fit(series)
-    scaled = Ensemble(model(networks, calibration={"total": TABLE})).fit(series)
+    by_noise = table(math.log(2), math.log(0.5), posterior_cbf_sd=1.0)
+    scaled = Ensemble(model(networks, calibration={"total": by_noise})).fit(series)
     inside = series.mask
     assert torch.equal(plain.cbf, scaled.cbf)
     assert torch.allclose(scaled.att_sd[inside], 0.5 * plain.att_sd[inside])
     ratio = (scaled.cbf_sd / plain.cbf_sd)[inside]
     noise = Bayes().fit(series).cbf_sd[inside]
-    assert torch.allclose(ratio, calibration_factor(TABLE, "cbf", noise, plain.cbf[inside]))
+    assert torch.allclose(ratio, 2 * noise.log().clamp(-1, 1).tanh().exp(), rtol=1e-4)
+
+
+def test_what_the_ensemble_tells_of_a_voxel():
+    series = a_series(protocol="joint")
+    networks = members(3, std=0.3)
+    ensemble = Ensemble(model(networks), tta=False)
+    observation = observe_usable(series, 1.0)[0]
+    found = dict(zip(ANSWERS, ensemble.estimate(observation), strict=True))
+    each = [network(observation) for network in networks]
+    inside = series.mask
+    spread = torch.stack([one.cbf for one in each]).std(0, correction=0)
+    assert torch.allclose(found["cbf_spread"][inside], spread[inside], atol=1e-4)
+    posterior = voxel_posterior(observation)
+    assert torch.allclose(found["posterior_att_sd"][inside], posterior.att_sd[inside])
+    for index in range(len(inside)):
+        mean = posterior.misfit[index][inside[index]].clamp(max=5).mean()
+        assert torch.allclose(found["misfit"][index][inside[index]], mean)
+    counts = [int((series.protocol.arrival == arrival).sum()) for arrival in Arrival]
+    for arrival, count in zip(Arrival, counts, strict=True):
+        told = found[f"measurements_{arrival.name.lower()}"]
+        assert bool((told[inside] == count).all())
+    assert not any(bool(values[~inside].any()) for values in found.values())
 
 
 class Doubting(PosteriorASLNet):
     """Makes the error bars of CBF e times wider where the calibration is in doubt."""
 
     def corrections(self, maps):
-        return torch.stack([0 * maps[:, 8], 0 * maps[:, 8], maps[:, 8], 0 * maps[:, 8]], 1)
+        answer = torch.zeros(len(maps), 4 + self.grid.bins, *maps.shape[2:])
+        answer[:, 2] = maps[:, 8]
+        return answer
 
 
 def test_error_bars_of_noise_alone():
     series = a_series()
-    other = {**TABLE, "factor": {"cbf": [[3.0, 3.0]] * 3, "att": [[1.0, 1.0]] * 3}}
-    one = model([Doubting((8, 8, 8, 8)).eval()], calibration={"total": TABLE, "noise": other})
+    tables = {"total": table(0.0, math.log(0.5)), "noise": table(math.log(3.0), 0.0)}
+    one = model([Doubting((8, 8, 8, 8)).eval()], calibration=tables)
     total, noise = Ensemble(one).fit(series), Ensemble(one, error_bars="noise").fit(series)
     bayes = Bayes().fit(series)
     inside = series.mask
@@ -182,9 +239,7 @@ def test_error_bars_of_noise_alone():
     assert torch.allclose(noise.cbf_sd[inside], 3 * bayes.cbf_sd[inside], rtol=1e-4)
     assert torch.allclose(noise.att_sd[inside], bayes.att_sd[inside], rtol=1e-4)
     assert torch.allclose(total.att_sd[inside], 0.5 * bayes.att_sd[inside], rtol=1e-4)
-    factor = calibration_factor(TABLE, "cbf", bayes.cbf_sd[inside], bayes.cbf[inside])
-    expected = math.e * factor * bayes.cbf_sd[inside]
-    assert torch.allclose(total.cbf_sd[inside], expected, rtol=1e-3)
+    assert torch.allclose(total.cbf_sd[inside], math.e * bayes.cbf_sd[inside], rtol=1e-3)
 
 
 def test_command_line_knows_the_words_for_error_bars():
@@ -305,7 +360,7 @@ def fixed_protocol():
     torch.nn.init.normal_(network.head.weight, std=0.1)
     scale = Standardisation(10.0, 45.0, 25.0, 1.3, 0.5)
     return model(
-        [ChannelNetwork(network, scale).eval()], channels=CHANNELS, calibration={"total": TABLE}
+        [ChannelNetwork(network, scale).eval()], channels=CHANNELS, calibration={"total": table()}
     )
 
 

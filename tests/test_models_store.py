@@ -11,6 +11,7 @@ from slices import PROTOCOLS, maps, series_of
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.estimators.ensemble import Ensemble
+from asl_bids_app.estimators.uncertainty import SIGNS
 from asl_bids_app.models import store
 from asl_bids_app.models.run_folder import CHANNELS
 from asl_bids_app.models.spec import (
@@ -45,8 +46,14 @@ DOMAIN = TrainingDomain(
     snr=(2.0, 25.0),
 )
 TABLE = {
-    "axes": {"posterior_cbf_sd": [1.0, 10.0], "cbf": [0.0, 50.0]},
-    "factor": {"cbf": [[1.0, 2.0], [3.0, 4.0]], "att": [[0.5, 0.5], [0.5, 0.5]]},
+    "total": {
+        "low": [-1.0] * len(SIGNS),
+        "high": [1.0] * len(SIGNS),
+        "hidden_weight": [[0.5] * len(SIGNS)],
+        "hidden_bias": [0.25],
+        "weight": [[1.0], [-1.0]],
+        "bias": [0.5, 0.125],
+    }
 }
 
 
@@ -137,6 +144,7 @@ def change(folder, **entries):
     ("entries", "message"),
     [
         ({"schema_version": SCHEMA_VERSION + 1}, "schema_version: .*update asl-bids-app"),
+        ({"schema_version": SCHEMA_VERSION - 1}, "schema_version: .*export the run again"),
         ({"schema_version": "gone"}, "schema_version: found None"),
         ({"colour": "red"}, "colour: found an unknown entry"),
         ({"name": "gone"}, "name: found None, expected text"),

@@ -8,7 +8,8 @@ import torch
 from physics import integrated
 from slices import PROTOCOLS, maps, measured
 
-from asl_bids_app.networks.analytic import PosteriorGrid, voxel_posterior
+from asl_bids_app.networks.analytic import voxel_posterior
+from asl_bids_app.networks.grid import PosteriorGrid
 
 
 def brute_force(protocol, signal, noise, side=301):

@@ -11,7 +11,9 @@ from torch.nn import functional
 
 from asl_bids_app.networks import NETWORKS, build_network, network_class
 from asl_bids_app.networks.analytic import voxel_posterior
-from asl_bids_app.networks.posterior import Estimate, PosteriorASLNet, pooled
+from asl_bids_app.networks.grid import PosteriorGrid
+from asl_bids_app.networks.inputs import pooled
+from asl_bids_app.networks.posterior import Estimate, PosteriorASLNet, reweighted
 
 
 def a_network(features=(8, 12, 16, 20), seed=0):
@@ -119,7 +121,7 @@ def test_corrections_are_of_the_size_that_a_wise_neighbour_would_make(doubt):
     """The best linear correction by a neighbour 1 sd off has the size e²/√(e² + t²)."""
     observation = replace(inputs(), calibration_doubt=torch.full((2,), doubt))
     network = PosteriorASLNet((8, 8, 8, 8))
-    network.head.bias.copy_(torch.tensor([1.0, -2.0, 0.5, 0.0]))
+    network.head.bias[:4] = torch.tensor([1.0, -2.0, 0.5, 0.0])
     posterior, estimate = voxel_posterior(observation), network(observation)
     inside = observation.mask
     error = torch.hypot(posterior.cbf_sd, doubt * 0.08 * posterior.cbf)[inside]
@@ -132,6 +134,52 @@ def test_corrections_are_of_the_size_that_a_wise_neighbour_would_make(doubt):
     assert torch.allclose(moved, expected, rtol=1e-3, atol=1e-4)
     ratio = estimate.cbf_log_sd.exp()[inside] / posterior.cbf_sd[inside]
     assert torch.allclose(ratio, torch.tensor(0.5).exp().expand_as(ratio))
+
+
+@torch.no_grad()
+def test_a_prior_of_the_neighbours_multiplies_the_posterior_of_att():
+    """Reweighting the bins of a posterior is the posterior under the other prior (Bayes)."""
+    observation = inputs()
+    grid = PosteriorGrid()
+    posterior = voxel_posterior(observation, grid)
+    # A prior of ATT that is constant in each bin, as the bins can tell.
+    edges = torch.linspace(1.0, -1.0, grid.bins)
+    per_point = edges.repeat_interleave(grid.points // grid.bins)
+
+    class Otherwise(PosteriorGrid):
+        def log_prior(self, att):
+            return super().log_prior(att) + (per_point if len(att) == len(per_point) else 0)
+
+    expected = voxel_posterior(observation, Otherwise())
+    log_odds = 6 * torch.atanh(edges / 6)
+    shape = posterior.att_bins.shape
+    cbf, att = reweighted(posterior, log_odds[None, :, None, None].expand(shape))
+    # Where the grid is refined, the bins are too coarse to tell.
+    wide = observation.mask & (posterior.att_sd > 0.15) & (expected.att_sd > 0.15)
+    assert int(wide.sum()) > 100
+    assert float(att[wide].abs().max()) > 0.1
+    assert torch.allclose((posterior.att + att)[wide], expected.att[wide], atol=2e-3)
+    assert torch.allclose((posterior.cbf + cbf)[wide], expected.cbf[wide], atol=0.2)
+    unmoved = reweighted(posterior, torch.full(shape, 3.0))
+    assert all(float(each.abs().max()) < 1e-3 for each in unmoved)
+
+
+@torch.no_grad()
+def test_misfit_is_the_noise_over_what_is_told_of_it():
+    cbf, att, mask = maps((8, 40, 40))
+    observation = measured(PROTOCOLS["joint"], cbf, att, mask, 20)
+    inside = observation.mask
+    assert float(voxel_posterior(observation).misfit[inside].square().mean()) == pytest.approx(
+        1.0, abs=0.05
+    )
+    believed = replace(observation, noise_sd=observation.noise_sd / 2)
+    assert float(voxel_posterior(believed).misfit[inside].square().mean()) == pytest.approx(
+        4.0, abs=0.2
+    )
+    network = PosteriorASLNet((8, 8, 8, 8))
+    seen = network.shared_misfit(network.prepare(observation)[1])[inside]
+    around = voxel_posterior(pooled(observation, 3)).misfit[inside]
+    assert torch.allclose(seen, around.clamp(max=4), atol=1e-5)
 
 
 def test_overfits_one_batch():

@@ -19,8 +19,10 @@ from asl_bids_app.training.callbacks import read_curves
 from asl_bids_app.training.config import load
 from asl_bids_app.training.dataset import Batches, PhantomStore, cropped, turned
 from asl_bids_app.training.fit import fit_member
-from asl_bids_app.training.lightning_module import MemberModule, losses, rate
+from asl_bids_app.training.lightning_module import MemberModule, losses, quantile_loss, rate
+from asl_bids_app.training.members import build_member
 from asl_bids_app.training.parts import PARTS, generate_part
+from asl_bids_app.training.reuse import Draw, Pool, draw_from, prepared
 from asl_bids_app.training.run_folder import RunFolder, load_member
 from asl_bids_app.training.simulate import Batch
 from asl_bids_app.training.trainer import FitOptions
@@ -108,6 +110,76 @@ def test_resumed_training_gives_the_curve_of_an_unbroken_one(
     expected = weights(unbroken)
     for name, value in weights(tmp_path).items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("step", [4, 8])
+def test_resumed_training_fills_its_pool_again(dataset, tmp_path, monkeypatch, step):
+    config = load("smoke", (*TINY, "training.reuse=3", "training.reuse_batches=3"))
+    assert fit_member(config, dataset, tmp_path / "unbroken", 0).finished
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step)
+        assert not fit_member(config, dataset, tmp_path / "broken", 0).finished
+    assert fit_member(config, dataset, tmp_path / "broken", 0).finished
+    assert curve(tmp_path / "broken") == curve(tmp_path / "unbroken")
+    expected = weights(tmp_path / "unbroken")
+    for name, value in weights(tmp_path / "broken").items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+
+
+def test_every_simulated_slice_serves_as_often_as_is_asked(config, dataset):
+    training = replace(config.training, reuse=3, reuse_batches=5)
+    batches = Batches(PhantomStore(dataset / "train"), training, 1, 0)
+    steps = [batches.step(number) for number in range(60)]
+    assert [len(step.fresh) for step in steps] == [1, 0, 0] * 20
+    assert [step.fresh[0].step for step in steps[::3]] == list(range(20))
+    # Where it resumes, all that the pool held by then, in the same order.
+    again = batches.step(40, resumed=True)
+    assert [batch.step for batch in again.fresh] == [9, 10, 11, 12, 13]
+    assert again.seed == steps[40].seed
+    counts = torch.zeros(300, training.batch_size)
+    held = 0
+    for number in range(900):
+        held = number // 3
+        first = max(0, held - 4)
+        draw = draw_from(held - first + 1, training.batch_size, batches.step(number).seed)
+        counts.index_put_((first + draw.place, draw.row), torch.ones(4), accumulate=True)
+    served = counts[10:-10]
+    assert float(served.mean()) == pytest.approx(3, abs=0.1)
+    assert float(served.std()) == pytest.approx(3**0.5, rel=0.15)
+
+
+def test_a_pool_gives_back_what_the_network_would_have_seen(config, dataset):
+    module = MemberModule(config, build_member(config, None), 10)
+    torch.nn.init.normal_(module.network.head.weight, std=0.1)
+    batches = Batches(PhantomStore(dataset / "train"), config.training, 1, 0)
+    made = [module.simulated(batches.batch(number)) for number in range(3)]
+    pool = Pool(2)
+    for batch in made:
+        pool.add(prepared(module.network, batch))
+    assert len(pool) == 2
+    rows = torch.tensor([3, 0, 2, 2])
+    draw = Draw(torch.tensor([1, 0, 1, 0]), rows, (-1,), turned=True)
+    with torch.no_grad():
+        got = pool.take(draw)
+        answer = module.network.corrections(got.maps)
+        found = module.network.correct(got.context, answer, got.mask, got.doubt)
+        for index, (place, row) in enumerate(zip(draw.place, rows, strict=True)):
+            batch = made[1 + int(place)]
+            assert torch.equal(got.cbf[index], batch.cbf[row].flip(-1).mT)
+            assert torch.equal(got.tissue[index], batch.tissue[row].flip(-1).mT)
+            turned = prepared(module.network, batch).maps[row : row + 1].flip(-1).mT
+            assert torch.allclose(got.maps[index], turned[0], atol=5e-3)
+            mask = batch.mask[row].flip(-1).mT
+            # The estimate lies where the voxels of the same slice do.
+            posterior = prepared(module.network, batch).context.cbf[row].flip(-1).mT
+            off = (found.cbf[index] - posterior)[mask].abs() / posterior[mask].abs().clamp(min=5)
+            assert float(off.median()) < 0.5
+
+
+def test_slices_without_their_signals_serve_no_data_consistency():
+    changes = ("training.reuse=2", "training.dc_weight=0.1")
+    with pytest.raises(InputError, match=r"training.reuse: found 2.*dc_weight"):
+        load("smoke", changes, allow_noncritical=True)
 
 
 def test_curve_has_every_step_and_every_validation(unbroken):
@@ -296,6 +368,19 @@ def test_uncertainty_does_not_move_the_mean_and_settles_at_the_error(config):
     settled, batch = made(60.0, 1.35, math.sqrt(2) * 10, math.sqrt(2) * 0.35)
     losses(settled, batch, config.training)[0].backward()
     assert float(settled.cbf_log_sd.grad.abs().max()) < 1e-6
+
+
+def test_quantile_loss_is_least_where_intervals_cover_what_they_claim():
+    error = torch.from_numpy(np.random.default_rng(0).standard_normal(100_000)) * 7
+    widths = torch.linspace(5, 9, 81, dtype=torch.float64)
+    loss = [float(quantile_loss(error, width.log().expand_as(error)).mean()) for width in widths]
+    assert float(widths[int(np.argmin(loss))]) == pytest.approx(7, abs=0.15)
+    log_width = torch.tensor(-9.0, dtype=torch.float64, requires_grad=True)
+    moving = error.clone().requires_grad_()
+    quantile_loss(moving, log_width.expand_as(error)).mean().backward()
+    assert moving.grad is None
+    # However far off it is, no more than 0.68 + 0.95, which is where every error lies outside.
+    assert float(log_width.grad) == pytest.approx(-(0.682689 + 0.95), rel=1e-3)
 
 
 def test_learning_rate_warms_up_and_ends_at_zero():

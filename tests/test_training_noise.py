@@ -384,6 +384,42 @@ def test_every_component_can_be_switched(changes):
     assert not (same_signal and same_noise)
 
 
+DISTURBED = {
+    "physiological": (0.5, 0.5),
+    "drift": (0.3, 0.3),
+    "spike_chance": 1.0,
+    "motion": (0.2, 0.2),
+    "pair_motion": (0.02, 0.02),
+    "g_factor": (0.4, 0.4),
+    "correlation": (0.8, 0.8),
+    "correlation_chance": 1.0,
+}
+
+
+def test_some_slices_have_thermal_noise_only():
+    """Where nothing else disturbs, the residual is what is told, white in space."""
+    n, config = 400, replace(thermal_only(20.0), **DISTURBED)
+    phantoms, random = flat_phantoms(n), generator(1)
+    physics = draw_physics(DomainConfig("pcasl 6", spread=0.0), n, generator())
+    clean = phantoms.cbf[:, None] * physics.truth.response(phantoms.att)
+
+    def excess(chance):
+        seen = simulate(phantoms, physics, replace(config, thermal_chance=chance), random)
+        off = (seen.observation.delta_m - clean) / seen.observation.noise_sd
+        inner = off[..., 4:12, 4:12]
+        neighbours = (inner[..., 1:] * inner[..., :-1]).mean()
+        return inner.square().mean((1, 2, 3)), float(neighbours)
+
+    quiet, white = excess(1.0)
+    assert float(quiet.mean()) == pytest.approx(1.0, abs=0.02)
+    assert abs(white) < 0.02
+    rough, shared = excess(0.0)
+    assert float(rough.quantile(0.1)) > 1.5
+    assert shared > 0.5
+    some, _ = excess(0.3)
+    assert float((some < 1.4).float().mean()) == pytest.approx(0.3, abs=0.08)
+
+
 def test_settings_out_of_range():
     with pytest.raises(ValueError, match="spike_chance: found 2"):
         NoiseConfig(spike_chance=2)

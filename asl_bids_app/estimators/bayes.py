@@ -14,7 +14,8 @@ from torch import Tensor
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.least_squares import residual
 from asl_bids_app.estimators.noise import noise_level
-from asl_bids_app.networks.analytic import PosteriorGrid, VoxelPosterior, voxel_posterior
+from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
+from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation, observe
 from asl_bids_app.series import Series
 

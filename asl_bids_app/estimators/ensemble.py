@@ -22,7 +22,8 @@ from asl_bids_app.estimators.uncertainty import (
     calibration_factors,
     total_variance,
 )
-from asl_bids_app.networks.analytic import PosteriorGrid, VoxelPosterior, voxel_posterior
+from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
+from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
 from asl_bids_app.series import Series

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from asl_bids_app.errors import InputError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Of ``model.json``; a folder of a later one is refused."""
 
 Range = tuple[float, float]
@@ -178,13 +178,14 @@ def read_spec(text: str | bytes, file: Path) -> ModelSpec:
     if not isinstance(content, dict):
         raise InputError(file, "", type(content).__name__, "a JSON object")
     version = content.get("schema_version")
-    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
+    if version != SCHEMA_VERSION:
+        later = isinstance(version, int) and version > SCHEMA_VERSION
         raise InputError(
             file,
             "schema_version",
             repr(version),
-            f"1 to {SCHEMA_VERSION}",
-            "update asl-bids-app" if isinstance(version, int) else "",
+            str(SCHEMA_VERSION),
+            "update asl-bids-app" if later else "export the run again with asl-train export",
         )
     known = [each.name for each in fields(ModelSpec)]
     for key in content:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from asl_bids_app.networks.analytic import (
-    PosteriorGrid,
-    VoxelPosterior,
-    precision_of,
-    voxel_posterior,
-)
+from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
 from asl_bids_app.networks.blocks import (
     Decoder,
     Encoder,
@@ -23,6 +17,8 @@ from asl_bids_app.networks.blocks import (
     pad_to_multiple,
     zero_head,
 )
+from asl_bids_app.networks.grid import PosteriorGrid
+from asl_bids_app.networks.inputs import own_maps, pooled, pooled_maps
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
 
@@ -45,37 +41,6 @@ class Estimate:
     att_log_sd: Tensor
 
 
-_VARIED: Final = 3.5e-4
-"""ΔM/M0 by which neighbours differ though nothing is noisy: a twentieth of grey matter's."""
-
-
-def pooled(observation: Observation, window: int) -> Observation:
-    """Average the signals over a square window within the mask, weighted by 1/variance.
-
-    Neighbours are not alike, so the noise that is told has a floor.
-
-    Parameters
-    ----------
-    observation
-        Slices.
-    window
-        Side of the square, odd.
-    """
-    inside = observation.mask.unsqueeze(1).to(observation.delta_m)
-    weight = precision_of(observation.noise_sd) * inside
-
-    def total(values: Tensor) -> Tensor:
-        return functional.avg_pool2d(values, window, 1, window // 2, divisor_override=1)
-
-    variance = total(weight).reciprocal()
-    signal = total(weight * observation.delta_m) * variance.clamp(max=1e12)
-    return replace(
-        observation,
-        delta_m=signal * inside,
-        noise_sd=(variance + _VARIED**2).sqrt(),
-    )
-
-
 _CBF_DOUBT: Final = 0.08
 """Relative sd of CBF by efficiency, M0 and T1 of blood where they are in doubt."""
 _ATT_DOUBT: Final = 0.05
@@ -96,64 +61,6 @@ def room(sd: Tensor, doubt: Tensor | float, texture: float) -> Tensor:
     """
     square = sd.square() + doubt * doubt
     return square * (square + texture**2).rsqrt()
-
-
-def own_maps(posterior: VoxelPosterior, inside: Tensor, doubt: Tensor) -> list[Tensor]:
-    """Turn a voxelwise posterior into input maps.
-
-    Parameters
-    ----------
-    posterior
-        Of every voxel for itself.
-    inside : Tensor, shape (B, H, W)
-        1 in the mask.
-    doubt : Tensor, shape (B,)
-        `Observation.calibration_doubt`.
-
-    Returns
-    -------
-    list of Tensor
-        Each (B, H, W, some channels). Outside the mask they hold anything.
-    """
-    # The sds are zero outside the mask.
-    cbf_sd = posterior.cbf_sd.clamp(min=1e-3)
-    att_sd = posterior.att_sd.clamp(min=1e-4)
-    certainty = posterior.cbf / cbf_sd / 5
-    columns = [
-        posterior.cbf / 50,
-        (cbf_sd / 10).log(),
-        posterior.att - 1.3,
-        (att_sd / 0.3).log(),
-        posterior.correlation,
-        inside,
-        certainty * (1 + certainty.square()).rsqrt(),
-        posterior.cbf_sd / 20,
-        doubt.to(inside)[:, None, None].expand_as(inside),
-        posterior.misfit.clamp(max=4) - 1,
-    ]
-    residual = posterior.residual.permute(0, 2, 3, 1).clamp(-2, 2)
-    return [torch.stack(columns, 3), posterior.att_bins.permute(0, 2, 3, 1), residual]
-
-
-def pooled_maps(around: VoxelPosterior, posterior: VoxelPosterior) -> Tensor:
-    """Turn the posterior of the neighbourhood into input maps (B, H, W, 12).
-
-    Its residuals tell what averaging doesn't remove: noise that neighbours share, motion,
-    drift, and a calibration that is off.
-    """
-    columns = [
-        around.cbf / 50,
-        (around.cbf_sd.clamp(min=1e-3) / 10).log(),
-        around.att - 1.3,
-        (around.att_sd.clamp(min=1e-4) / 0.3).log(),
-        around.correlation,
-        ((around.cbf - posterior.cbf) / posterior.cbf_sd.clamp(min=1e-3)).clamp(-4, 4),
-        ((around.att - posterior.att) / posterior.att_sd.clamp(min=1e-4)).clamp(-4, 4),
-        (around.cbf / around.cbf_sd.clamp(min=1e-3) / 15).tanh(),
-        around.misfit.clamp(max=4) - 1,
-    ]
-    residual = around.residual.permute(0, 2, 3, 1).clamp(-2, 2)
-    return torch.cat([torch.stack(columns, 3), residual], 3)
 
 
 _MOST: Final = 6.0

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from asl_bids_app.estimators.least_squares import LeastSquaresOptions, least_squares
-from asl_bids_app.networks.analytic import PosteriorGrid, voxel_posterior
+from asl_bids_app.networks.analytic import voxel_posterior
+from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation
 from asl_bids_app.training.domain import Physics
 

@@ -129,6 +129,14 @@ def load(
     values = merge(values, _parse_changes(changes))
     config = build(RunConfig, values, _label(source))
     check_critical(config, _label(source), allow_noncritical)
+    if config.training.dc_weight and config.training.reuse > 1:
+        raise InputError(
+            _label(source),
+            "training.reuse",
+            str(config.training.reuse),
+            "1 where training.dc_weight isn't 0",
+            "slices that serve again come without their signals",
+        )
     return config
 
 
