@@ -19,6 +19,7 @@ from asl_bids_app.training.phantoms import PhantomConfig, draw
 from asl_bids_app.training.scenarios import SCENARIOS, find
 from asl_bids_app.training.simulate import simulate
 from asl_bids_app.training.tissues import BRIGHT_SPOT, CORE, FLUID, GREY, WHITE
+from asl_bids_app.training.trials import large_lesions
 from asl_bids_app.training.uncertainty import fit_calibration
 
 
@@ -69,6 +70,18 @@ def test_tables_have_att_in_ms_and_name_every_rival():
     assert table[baselines.STRONG]["att"]["bias"] == pytest.approx(20)
     assert table[baselines.NETWORK]["cbf"]["win_rate"] == {baselines.STRONG: 1.0}
     assert table[baselines.STRONG]["cbf"]["win_rate"] == {baselines.NETWORK: 0.0}
+
+
+def test_lesions_of_three_voxels_and_more():
+    tissue = torch.full((1, 16, 16), GREY)
+    tissue[0, 2:5, 2:5] = BRIGHT_SPOT
+    tissue[0, 8:10, 1:12] = CORE
+    tissue[0, 12:16, 11:15] = CORE
+    found = large_lesions(tissue)[0]
+    expected = torch.zeros(16, 16, dtype=torch.bool)
+    expected[2:5, 2:5] = True
+    expected[12:16, 11:15] = True
+    assert torch.equal(found, expected)
 
 
 # --- calibration

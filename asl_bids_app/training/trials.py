@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from asl_bids_app.estimators.uncertainty import SIGNS, calibration_factors
 from asl_bids_app.observation import Observation
@@ -18,6 +19,7 @@ from asl_bids_app.training.files import seed_of
 from asl_bids_app.training.phantoms import Phantoms
 from asl_bids_app.training.scenarios import Scenario, find
 from asl_bids_app.training.simulate import Batch, simulate
+from asl_bids_app.training.tissues import CORE
 
 QUANTITIES: Final = ("cbf", "att")
 MAPS: Final = ("cbf", "att", "cbf_sd", "att_sd")
@@ -39,6 +41,8 @@ class Voxels:
     tissue, condition, slice_number : array, shape (V,)
     held_out : array of bool, shape (V,)
         Anatomy of a kind that was held back from training.
+    large_lesion : array of bool, shape (V,)
+        Lesions where they are three voxels and more across.
     """
 
     maps: dict[str, dict[str, np.ndarray]]
@@ -47,6 +51,7 @@ class Voxels:
     condition: np.ndarray
     slice_number: np.ndarray
     held_out: np.ndarray
+    large_lesion: np.ndarray
 
 
 def simulated(
@@ -92,6 +97,13 @@ def signs_of(ensemble: RunEnsemble, observation: Observation) -> dict[str, np.nd
     return {name: found[name][observation.mask].cpu().numpy() for name in SIGNS}
 
 
+def large_lesions(tissue: torch.Tensor) -> torch.Tensor:
+    """Find lesions where a square of 3x3 voxels fits into them, bool, (B, H, W)."""
+    lesion = (tissue >= CORE).float().unsqueeze(1)
+    inner = 1 - functional.max_pool2d(1 - lesion, 3, 1, 1)
+    return (functional.max_pool2d(inner, 3, 1, 1) * lesion).squeeze(1) > 0
+
+
 def run_scenario(
     config: RunConfig,
     ensemble: RunEnsemble,
@@ -133,6 +145,7 @@ def run_scenario(
                 "att": part.att[mask].numpy(),
                 "tissue": part.tissue[mask].numpy(),
                 "number": number.numpy(),
+                "large": large_lesions(part.tissue)[mask].numpy(),
                 "condition": part.condition.numpy()[number.numpy() - begin],
             }
         )
@@ -156,6 +169,7 @@ def run_scenario(
         whole("condition"),
         number,
         number >= len(phantoms) - held_out,
+        whole("large"),
     )
 
 

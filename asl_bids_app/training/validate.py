@@ -111,6 +111,7 @@ def _groups(voxels: Voxels) -> dict[str, np.ndarray]:
     """Return the groups of voxels that tables are made for, by name."""
     groups = {name: choose(voxels.tissue) for name, choose in GROUPS.items()}
     tissue = groups["tissue"]
+    groups["lesion, 3 voxels and more across"] = voxels.large_lesion
     groups["tissue of held-out anatomy"] = tissue & voxels.held_out
     for code, name in enumerate(CONDITIONS):
         groups[f"tissue, {name}"] = tissue & (voxels.condition == code)
