@@ -5,8 +5,8 @@
 A volume of 64x64x24 with 6 delays of PCASL and an elliptic brain of about half the voxels.
 `curve_fit` fits a sample of the voxels, one by one from one start, in two ways: the same kinetics
 in vectorised numpy (2 parameters), and the two-compartment model of current pipelines, delay by
-delay (4 parameters). Its time is scaled up to the brain. Peak memory is that of the process, interpreter and
-libraries included, when the ensemble is done.
+delay (4 parameters). Its time is scaled up to the brain. Peak memory is that of the process,
+interpreter and libraries included, when the ensemble is done.
 """
 
 import argparse
