@@ -158,6 +158,9 @@ def accuracy() -> str:
     return "\n" + "\n".join(parts) + "\n"
 
 
+_TISSUES: Final = ("grey matter", "white matter", "lesion", "lesion, 3 voxels and more across")
+
+
 def intervals() -> str:
     """Table of biases and of coverage of the bundled model, by tissue."""
     from asl_bids_app.training import baselines as b
@@ -166,7 +169,7 @@ def intervals() -> str:
     scenarios = _validation()["scenarios"]
     for scenario in (scenarios[name] for name in ("joint", "joint_off", "pcasl", "pcasl_off")):
         for level, tables in scenario["snr"].items():
-            for group in ("grey matter", "white matter", "lesion"):
+            for group in _TISSUES:
                 row = tables["groups"][group][b.NETWORK]
                 cells = [scenario["title"], level, group]
                 for quantity, digits in (("cbf", 1), ("att", 0)):
