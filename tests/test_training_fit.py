@@ -176,6 +176,18 @@ def test_a_pool_gives_back_what_the_network_would_have_seen(config, dataset):
             assert float(off.median()) < 0.5
 
 
+def test_a_pool_serves_networks_of_a_fixed_protocol(dataset, tmp_path):
+    fixed = (
+        "network.name=SpatialASLNet",
+        "network.arguments.n_plds=6",
+        "domain.protocol=joint 6+6",
+        "domain.nominal_random=false",
+        "training.reuse=3",
+    )
+    assert fit_member(load("smoke", (*TINY, *fixed)), dataset, tmp_path, 0).finished
+    assert len(curve(tmp_path)) > 12
+
+
 def test_slices_without_their_signals_serve_no_data_consistency():
     changes = ("training.reuse=2", "training.dc_weight=0.1")
     with pytest.raises(InputError, match=r"training.reuse: found 2.*dc_weight"):

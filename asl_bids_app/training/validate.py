@@ -36,7 +36,7 @@ from asl_bids_app.training.uncertainty import fit_calibration
 
 log = logging.getLogger(__name__)
 
-_CALIBRATION_VOXELS: Final = 300_000
+_CALIBRATION_VOXELS: Final = 1_000_000
 
 
 def error_bars(scenario: Scenario) -> str:
