@@ -96,7 +96,8 @@ def test_model_folder_gives_what_the_weights_give(small_run):
     run = load_model(small_run)
     assert len(model.members) == 2
     assert set(model.spec.calibration) == {"total", "noise"}
-    assert model.spec.calibration["total"]["factor"]["cbf"]
+    assert model.spec.calibration["total"]["voxels"] > 1000
+    assert model.spec.calibration["total"] != model.spec.calibration["noise"]
     assert model.spec.training["config_sha256"] == load(small_run / "config.yaml").digest()
     maps = torch.randn(1, channels_of(model.members[0]), 40, 32)
     for half, whole in zip(model.members, run.members, strict=True):

@@ -39,7 +39,7 @@ def model_card(spec: ModelSpec, members: int) -> str:
         "## Uncertainty",
         "Mean of the members' variances plus the variance between members"
         + (
-            ", times a factor squared from a table fitted to phantoms that training never saw."
+            ", times a factor squared that was fitted to phantoms that training never saw."
             if spec.calibration
             else "; not calibrated."
         ),

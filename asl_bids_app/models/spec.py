@@ -104,8 +104,8 @@ class ModelSpec:
         Arguments of `asl_bids_app.networks.spatial.Standardisation`; empty where inputs and
         outputs have their own units.
     calibration : mapping
-        Tables of factors for the standard deviations, as
-        `asl_bids_app.estimators.uncertainty.calibration_factor` reads them, by the words of
+        Functions that give factors for the standard deviations, as
+        `asl_bids_app.estimators.uncertainty.calibration_factors` reads them, by the words of
         `asl_bids_app.estimators.uncertainty.ERROR_BARS`; empty for none.
     metrics : mapping
         Of the validation, for the model card.

@@ -252,11 +252,11 @@ def _onnx_contract(spec: ModelSpec, member: nn.Module) -> Mapping[str, Any]:
         },
         "output": {
             "name": "corrections",
-            "shape": ["batch", 4, "height", "width"],
+            "shape": ["batch", 4 if whole else 4 + member.grid.bins, "height", "width"],
             "content": "cbf_norm, att_norm, cbf_logvar, att_logvar"
             if whole
-            else "corrections of CBF, ATT (in posterior sds) and of the logarithms of their sds, "
-            "for PosteriorASLNet.correct",
+            else "corrections of CBF, ATT (in units of room), of the logarithms of their sds, and "
+            "of the logarithm of p(ATT) in every bin, for PosteriorASLNet.correct",
         },
         "height_and_width": "multiples of 8",
         "standardisation": dict(spec.standardisation),

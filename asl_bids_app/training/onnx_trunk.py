@@ -19,5 +19,5 @@ class Trunk(nn.Module):
         self.member = member
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return the corrections (B, 4, H, W) of maps (B, C, H, W)."""
+        """Return the corrections (B, answers, H, W) of maps (B, C, H, W)."""
         return self.member.corrections(maps)
