@@ -158,7 +158,7 @@ def accuracy() -> str:
     return "\n" + "\n".join(parts) + "\n"
 
 
-_TISSUES: Final = ("grey matter", "white matter", "lesion", "lesion, 3 voxels and more across")
+_TISSUES: Final = ("grey matter", "white matter", "lesion")
 
 
 def intervals() -> str:
