@@ -156,7 +156,7 @@ def _add_estimation(parser: _Parser) -> None:
         group, "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps"
     )
     parser.add_option(
-        group, "--batch-size", type=count, default=16, metavar="N", help="slices at a time"
+        group, "--batch-size", type=count, default=8, metavar="N", help="slices at a time"
     )
     parser.add_option(
         group,

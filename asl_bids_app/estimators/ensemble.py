@@ -163,7 +163,7 @@ class Ensemble:
         model: Model,
         tta: bool = True,
         device: str = "auto",
-        batch_size: int = 16,
+        batch_size: int = 8,
         error_bars: str = "total",
     ) -> None:
         if batch_size < 1:

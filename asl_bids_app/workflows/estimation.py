@@ -47,7 +47,7 @@ def estimate(
     tta: bool = True,
     error_bars: str = "total",
     device: str = "auto",
-    batch_size: int = 16,
+    batch_size: int = 8,
     threads: int = 1,
     seed: int = 0,
 ) -> Estimated:

@@ -180,7 +180,7 @@ class FitInput(StepInput):
     tta = traits.Bool(True, usedefault=True)
     error_bars = traits.Str("total", usedefault=True)
     device = traits.Str("auto", usedefault=True, nohash=True)
-    batch_size = traits.Int(16, usedefault=True, nohash=True)
+    batch_size = traits.Int(8, usedefault=True, nohash=True)
     seed = traits.Int(0, usedefault=True)
 
 

@@ -46,7 +46,7 @@ class AppOptions:
     tta: bool = True
     error_bars: str = "total"
     device: str = "auto"
-    batch_size: int = 16
+    batch_size: int = 8
     joint: str = "auto"
 
     t1_blood: float | None = None
