@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asl_bids_app.estimators.uncertainty import SHARES, SIGNS, calibration_factors, transformed
+from asl_bids_app.estimators.uncertainty import SHARES, SIGNS, transformed
 
 _HIDDEN: Final = 32
 _STEPS: Final = 3000
@@ -119,6 +119,3 @@ def fit_calibration(
         "bias": numbers(network[2].bias),
         "voxels": count,
     }
-
-
-__all__ = ["calibration_factors", "fit_calibration", "pinball"]
