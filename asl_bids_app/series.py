@@ -34,6 +34,8 @@ class Series:
     standard_error : Tensor or None, shape (n_slices, n, H, W)
         Standard error of `delta_m` from the spread of the repeats; NaN where a measurement
         has too few, None where no measurement has any.
+    m0 : Tensor or None, shape (n_slices, H, W)
+        The image that the signal was divided by, in any unit; None if there is none.
 
     Raises
     ------
@@ -47,6 +49,7 @@ class Series:
     mask: Tensor
     repeats: Tensor
     standard_error: Tensor | None = None
+    m0: Tensor | None = None
 
     def __post_init__(self) -> None:
         n = self.protocol.n_measurements
@@ -70,6 +73,10 @@ class Series:
                 f"standard_error: shape {tuple(self.standard_error.shape)}, "
                 f"expected {tuple(self.delta_m.shape)}"
             )
+        if self.m0 is not None and self.m0.shape != self.mask.shape:
+            raise ValueError(
+                f"m0: shape {tuple(self.m0.shape)}, expected {tuple(self.mask.shape)}"
+            )
         if not bool(torch.isfinite(self.delta_m).all()):
             raise ValueError("delta_m: not finite")
 
@@ -80,7 +87,7 @@ class Series:
 
     def to(self, device: torch.device | str) -> Series:
         """Return the series with its tensors on a device."""
-        error = self.standard_error
+        error, m0 = self.standard_error, self.m0
         return replace(
             self,
             protocol=self.protocol.to(device),
@@ -88,6 +95,7 @@ class Series:
             mask=self.mask.to(device),
             repeats=self.repeats.to(device),
             standard_error=None if error is None else error.to(device),
+            m0=None if m0 is None else m0.to(device),
         )
 
 
