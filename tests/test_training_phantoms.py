@@ -198,16 +198,15 @@ def test_m0_shows_anatomy_not_transit():
     """A territory that is merely late looks like the tissue that it is."""
     brains = draw(only("stenosis", small_lesions=0, white_lesions=0), 60, seed=9)
     there = brains.m0.flatten(1).amax(1) > 0
-    ratios, delays = [], []
+    ratios = []
     for image, tissue, att in zip(
         brains.m0[there], brains.tissue[there], brains.att[there], strict=True
     ):
         late, other = tissue == DELAYED, (tissue == GREY) | (tissue == WHITE)
         if min(int(late.sum()), int(other.sum())) > 150:
-            delays.append(float(att[late].mean() - att[other].mean()))
+            assert float(att[late].mean()) > float(att[other].mean())
             ratios.append(float(image[late].mean() / image[other].mean()))
     assert len(ratios) > 20
-    assert np.median(delays) > 0.2
     # Both halves hold the same mix of tissues; shading differs from side to side.
     assert abs(np.median(ratios) - 1) < 0.05
 
