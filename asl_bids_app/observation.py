@@ -40,9 +40,6 @@ class Observation:
         How far T1 of blood, efficiency, M0 and bolus may be from what is told: 0 if they are
         exact, 1 if they are off as scanners and people differ
         (`asl_bids_app.training.domain`). Only learned estimators can make use of it.
-    structure : Tensor, shape (B, H, W)
-        What the M0 image tells of anatomy, of `structure_of`. Only learned estimators can make
-        use of it.
     """
 
     delta_m: Tensor
@@ -56,7 +53,6 @@ class Observation:
     t1_tissue: Tensor
     partition_coefficient: Tensor
     calibration_doubt: Tensor
-    structure: Tensor
 
     def response(self, att: Tensor) -> Tensor:
         """Compute ΔM/M0 per mL/100 g/min for transit times.
@@ -99,29 +95,6 @@ class Observation:
         return Observation(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
-def structure_of(m0: Tensor | None, mask: Tensor) -> Tensor:
-    """Return the logarithm of an M0 image over its median in the mask of each slice.
-
-    It says where tissues end, whatever the image's units; no amplitude of the signal is in it.
-
-    Parameters
-    ----------
-    m0 : Tensor, shape (B, H, W), or None
-        In any unit.
-    mask : Tensor of bool, shape (B, H, W)
-
-    Returns
-    -------
-    Tensor, shape (B, H, W)
-        Zero outside the mask, and everywhere where there is no image or it is flat.
-    """
-    if m0 is None:
-        return torch.zeros(mask.shape, device=mask.device)
-    known = mask & (m0 > 0)
-    level = m0.masked_fill(~known, torch.nan).flatten(1).nanmedian(1).values[:, None, None]
-    return torch.where(known, (m0.clamp(min=1e-30) / level).log(), 0.0)
-
-
 def observe(series: Series, noise_sd: Tensor, calibration_doubt: float = 1.0) -> Observation:
     """Turn a series into an observation whose batch axis runs over the slices.
 
@@ -153,5 +126,4 @@ def observe(series: Series, noise_sd: Tensor, calibration_doubt: float = 1.0) ->
         t1_tissue=per_slice(calibration.t1_tissue.value),
         partition_coefficient=per_slice(calibration.partition_coefficient.value),
         calibration_doubt=per_slice(calibration_doubt),
-        structure=structure_of(series.m0, series.mask).to(like),
     )

@@ -34,8 +34,6 @@ class Series:
     standard_error : Tensor or None, shape (n_slices, n, H, W)
         Standard error of `delta_m` from the spread of the repeats; NaN where a measurement
         has too few, None where no measurement has any.
-    m0 : Tensor or None, shape (n_slices, H, W)
-        The image that the signal was divided by, in any unit; None if there is none.
 
     Raises
     ------
@@ -49,7 +47,6 @@ class Series:
     mask: Tensor
     repeats: Tensor
     standard_error: Tensor | None = None
-    m0: Tensor | None = None
 
     def __post_init__(self) -> None:
         n = self.protocol.n_measurements
@@ -73,10 +70,6 @@ class Series:
                 f"standard_error: shape {tuple(self.standard_error.shape)}, "
                 f"expected {tuple(self.delta_m.shape)}"
             )
-        if self.m0 is not None and self.m0.shape != self.mask.shape:
-            raise ValueError(
-                f"m0: shape {tuple(self.m0.shape)}, expected {tuple(self.mask.shape)}"
-            )
         if not bool(torch.isfinite(self.delta_m).all()):
             raise ValueError("delta_m: not finite")
 
@@ -87,7 +80,7 @@ class Series:
 
     def to(self, device: torch.device | str) -> Series:
         """Return the series with its tensors on a device."""
-        error, m0 = self.standard_error, self.m0
+        error = self.standard_error
         return replace(
             self,
             protocol=self.protocol.to(device),
@@ -95,7 +88,6 @@ class Series:
             mask=self.mask.to(device),
             repeats=self.repeats.to(device),
             standard_error=None if error is None else error.to(device),
-            m0=None if m0 is None else m0.to(device),
         )
 
 

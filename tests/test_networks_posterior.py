@@ -274,31 +274,6 @@ def test_doubt_about_the_calibration_is_seen():
     assert not same(network(observation), network(sure))
 
 
-@torch.no_grad()
-def test_anatomy_is_seen_by_those_that_look_only():
-    """An M0 that turns half of the slice darker changes what its network says, and no other's."""
-    observation = inputs()
-    changed = torch.zeros(observation.mask.shape)
-    changed[..., : changed.shape[-1] // 2] = -0.2
-    other = replace(observation, structure=changed * observation.mask)
-    for looks in (True, False):
-        torch.manual_seed(4)
-        network = PosteriorASLNet((8, 16), structure=looks)
-        torch.nn.init.normal_(network.head.weight, std=0.1)
-        assert same(network(observation), network(other)) != looks
-
-
-def test_the_noise_of_cbf_is_an_input_of_its_own():
-    observation = inputs()
-    network = PosteriorASLNet((8, 16), noise_map=True)
-    posterior, maps = network.prepare(observation)
-    plain = PosteriorASLNet((8, 16)).prepare(observation)[1]
-    assert maps.shape[1] == plain.shape[1] + 1 == network.in_channels
-    expected = (posterior.cbf_noise / 10).log()[observation.mask]
-    found = maps.permute(0, 2, 3, 1)[observation.mask]
-    assert (found - expected[:, None]).abs().amax(0).min() < 1e-5
-
-
 @pytest.mark.parametrize("window", [-1, 4])
 def test_a_window_has_a_middle(window):
     with pytest.raises(ValueError, match="window: found"):

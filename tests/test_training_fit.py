@@ -347,7 +347,6 @@ def made(cbf, att, cbf_sd, att_sd, truth=(50.0, 1.0)):
     observation = Observation(
         torch.zeros(1, 1, *shape[1:]), torch.ones(1, 1, 1, 1), mask, torch.zeros(1, 1).long(),
         one[:, None], one[:, None], one[:, None], one, one, one, one,
-        torch.zeros(shape),
     )  # fmt: skip
     estimate = Estimate(
         voxel(cbf).requires_grad_(),

@@ -46,7 +46,6 @@ def flat_phantoms(n, size=16, cbf=60.0, att=1.2, tissue=1):
         torch.full((n, size, size), tissue, dtype=torch.uint8),
         torch.zeros(n, dtype=torch.uint8),
         torch.zeros(n, dtype=torch.uint8),
-        torch.zeros(n, size, size),
     )
 
 

@@ -250,7 +250,6 @@ def test_smoothing_blurs_within_the_mask_and_tells_the_noise_that_is_left(monkey
         one,
         one,
         one,
-        torch.zeros(mask.shape),
     )
     caught = {}
     monkeypatch.setattr(baselines, "strong", lambda blurred: caught.update(blurred=blurred))

@@ -12,8 +12,6 @@ from torch.nn import functional
 from asl_bids_app.networks.analytic import VoxelPosterior, precision_of
 from asl_bids_app.observation import Observation
 
-_CONTRAST: Final = 4.0
-"""Over the logarithm of M0: tissues differ by a quarter."""
 _VARIED: Final = 3.5e-4
 """ΔM/M0 by which neighbours differ though nothing is noisy: a twentieth of grey matter's."""
 
@@ -43,16 +41,6 @@ def pooled(observation: Observation, window: int) -> Observation:
         delta_m=signal * inside,
         noise_sd=(variance + _VARIED**2).sqrt(),
     )
-
-
-def structure_map(structure: Tensor) -> Tensor:
-    """Turn `Observation.structure` into an input map (B, H, W, 1) of size one."""
-    return (_CONTRAST * structure).clamp(-3, 3).unsqueeze(3)
-
-
-def noise_map(posterior: VoxelPosterior) -> Tensor:
-    """Turn `VoxelPosterior.cbf_noise` into an input map (B, H, W, 1)."""
-    return (posterior.cbf_noise.clamp(min=1e-3) / 10).log().unsqueeze(3)
 
 
 def own_maps(posterior: VoxelPosterior, inside: Tensor, doubt: Tensor) -> list[Tensor]:

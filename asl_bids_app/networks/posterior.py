@@ -18,13 +18,7 @@ from asl_bids_app.networks.blocks import (
     zero_head,
 )
 from asl_bids_app.networks.grid import PosteriorGrid
-from asl_bids_app.networks.inputs import (
-    noise_map,
-    own_maps,
-    pooled,
-    pooled_maps,
-    structure_map,
-)
+from asl_bids_app.networks.inputs import own_maps, pooled, pooled_maps
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
 
@@ -47,6 +41,8 @@ class Estimate:
     att_log_sd: Tensor
 
 
+_CBF_DOUBT: Final = 0.08
+"""Relative sd of CBF by efficiency, M0 and T1 of blood where they are in doubt."""
 _ATT_DOUBT: Final = 0.05
 """Sd of ATT by the same, s."""
 _CBF_TEXTURE: Final = 3.0
@@ -119,13 +115,6 @@ class PosteriorASLNet(nn.Module):
         Side in voxels of the neighbourhood whose averaged signal gives a second posterior as
         input: pooled before the nonlinear step, noisy neighbours say more than their estimates
         do. 0: none.
-    structure
-        Whether the network sees the M0 image, which tells where tissues end.
-    noise_map
-        Whether it sees what noise alone makes of CBF, apart from ATT in doubt.
-    cbf_doubt
-        Relative sd of CBF by efficiency, M0 and T1 of blood where they are in doubt, by which
-        `room` grows.
 
     Raises
     ------
@@ -138,17 +127,11 @@ class PosteriorASLNet(nn.Module):
         features: Sequence[int] = (16, 32, 64, 128),
         grid: Mapping[str, Any] | None = None,
         window: int = 3,
-        structure: bool = False,
-        noise_map: bool = False,
-        cbf_doubt: float = 0.08,
     ) -> None:
         super().__init__()
         if window < 0 or (window and window % 2 == 0):
             raise ValueError(f"window: found {window}, expected 0 or an odd number")
         self.window = window
-        self.structure = structure
-        self.noise_map = noise_map
-        self.cbf_doubt = cbf_doubt
         self.grid = PosteriorGrid(**(grid or {}))
         self.features = tuple(features)
         self.encoder = Encoder(self.in_channels, self.features)
@@ -158,8 +141,7 @@ class PosteriorASLNet(nn.Module):
     @property
     def in_channels(self) -> int:
         """Number of the U-Net's input maps."""
-        own = 10 + self.structure + self.noise_map + self.grid.bins + len(Arrival)
-        return own + (9 + len(Arrival) if self.window else 0)
+        return 10 + self.grid.bins + len(Arrival) + (9 + len(Arrival) if self.window else 0)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -168,9 +150,6 @@ class PosteriorASLNet(nn.Module):
             "features": list(self.features),
             "grid": asdict(self.grid),
             "window": self.window,
-            "structure": self.structure,
-            "noise_map": self.noise_map,
-            "cbf_doubt": self.cbf_doubt,
         }
 
     def forward(self, observation: Observation) -> Estimate:
@@ -188,10 +167,6 @@ class PosteriorASLNet(nn.Module):
         posterior = voxel_posterior(observation, self.grid)
         inside = observation.mask.to(posterior.cbf)
         parts = own_maps(posterior, inside, observation.calibration_doubt)
-        if self.structure:
-            parts.append(structure_map(observation.structure.to(inside)))
-        if self.noise_map:
-            parts.append(noise_map(posterior))
         if self.window:
             around = voxel_posterior(pooled(observation, self.window), self.grid)
             parts.append(pooled_maps(around, posterior))
@@ -223,8 +198,9 @@ class PosteriorASLNet(nn.Module):
         before = self.in_channels - 1 - len(Arrival)
         return maps[:, before] + 1 if self.window else None
 
+    @staticmethod
     def correct(
-        self, posterior: VoxelPosterior, corrections: Tensor, mask: Tensor, doubt: Tensor
+        posterior: VoxelPosterior, corrections: Tensor, mask: Tensor, doubt: Tensor
     ) -> Estimate:
         """Apply corrections (B, 4 + bins, H, W) to the posterior.
 
@@ -237,7 +213,7 @@ class PosteriorASLNet(nn.Module):
         inside = mask.to(posterior.cbf)
         cbf_sd, att_sd = posterior.cbf_sd.clamp(min=1e-6), posterior.att_sd.clamp(min=1e-6)
         doubt = doubt.to(posterior.cbf)[:, None, None]
-        cbf_room = room(cbf_sd, doubt * self.cbf_doubt * posterior.cbf, _CBF_TEXTURE)
+        cbf_room = room(cbf_sd, doubt * _CBF_DOUBT * posterior.cbf, _CBF_TEXTURE)
         att_room = room(att_sd, doubt * _ATT_DOUBT, _ATT_TEXTURE)
         return Estimate(
             (posterior.cbf + cbf_moved + cbf_room * cbf) * inside,

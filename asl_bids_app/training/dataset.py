@@ -35,7 +35,7 @@ class PhantomStore:
     folder
         Shards and their manifest, complete.
     cached
-        Shards kept in memory (29 MB per 1000 phantoms of 64x64).
+        Shards kept in memory (21 MB per 1000 phantoms of 64x64).
     """
 
     def __init__(self, folder: Path, cached: int = 16) -> None:
@@ -59,9 +59,7 @@ class PhantomStore:
                 self._cache.popitem(last=False)
             whole = load_shard(self.paths[number])
             # Single precision would take twice the memory, and the files hold half anyway.
-            self._cache[number] = replace(
-                whole, cbf=whole.cbf.half(), att=whole.att.half(), m0=whole.m0.half()
-            )
+            self._cache[number] = replace(whole, cbf=whole.cbf.half(), att=whole.att.half())
         return self._cache[number]
 
     def take(self, shards: np.ndarray, rows: np.ndarray) -> Phantoms:
@@ -88,9 +86,7 @@ class PhantomStore:
 
 
 def _single(phantoms: Phantoms) -> Phantoms:
-    return replace(
-        phantoms, cbf=phantoms.cbf.float(), att=phantoms.att.float(), m0=phantoms.m0.float()
-    )
+    return replace(phantoms, cbf=phantoms.cbf.float(), att=phantoms.att.float())
 
 
 class Order:

@@ -16,7 +16,6 @@ from asl_bids_app.training.conditions import (
 from asl_bids_app.training.draws import chance, choose
 from asl_bids_app.training.lesions import add_lesions
 from asl_bids_app.training.phantom_config import PhantomConfig
-from asl_bids_app.training.structure import draw_structure
 from asl_bids_app.training.tissues import TISSUES
 
 __all__ = ["ANATOMIES", "CONDITIONS", "TISSUES", "PhantomConfig", "Phantoms", "draw"]
@@ -42,8 +41,6 @@ class Phantoms:
         Codes of `TISSUES`; the brain is where it isn't 0.
     condition, anatomy : Tensor of uint8, shape (n,)
         Indices into `CONDITIONS` and `ANATOMIES`.
-    m0 : Tensor, shape (n, H, W)
-        M0 image in arbitrary units, zero outside the brain and where there is none.
     """
 
     cbf: Tensor
@@ -51,7 +48,6 @@ class Phantoms:
     tissue: Tensor
     condition: Tensor
     anatomy: Tensor
-    m0: Tensor
 
     @property
     def mask(self) -> Tensor:
@@ -125,8 +121,7 @@ def _draw_chunk(config: PhantomConfig, n: int, generator: Generator) -> Phantoms
     anatomy = _draw_anatomy(config, condition, generator)
     physiology = draw_physiology(config, anatomy, condition, generator)
     cbf, att, tissue = add_lesions(config, anatomy, physiology, condition, generator)
-    m0 = draw_structure(anatomy.fractions, tissue, generator)
-    return Phantoms(cbf, att, tissue, condition.to(torch.uint8), anatomy.kind, m0)
+    return Phantoms(cbf, att, tissue, condition.to(torch.uint8), anatomy.kind)
 
 
 def draw(config: PhantomConfig, n: int, seed: int) -> Phantoms:

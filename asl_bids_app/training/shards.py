@@ -76,7 +76,6 @@ def _make(config: PhantomConfig, path: Path, number: int, count: int, seed: int)
         "tissue": phantoms.tissue.numpy(),
         "condition": phantoms.condition.numpy(),
         "anatomy": phantoms.anatomy.numpy(),
-        "m0": phantoms.m0.half().numpy(),
     }
     with whole(path) as beside, beside.open("wb") as target:
         np.savez(target, **arrays)

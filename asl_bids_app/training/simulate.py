@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from asl_bids_app.observation import Observation, structure_of
+from asl_bids_app.observation import Observation
 from asl_bids_app.training.domain import Physics
 from asl_bids_app.training.draws import chance, correlated, log_uniform, normal, spread, uniform
 from asl_bids_app.training.noise import (
@@ -186,7 +186,6 @@ def simulate(
         t1_tissue=nominal.t1_tissue,
         partition_coefficient=nominal.partition_coefficient,
         calibration_doubt=physics.doubt,
-        structure=structure_of(phantoms.m0, mask),
     )
     return Batch(
         observation,

@@ -77,7 +77,6 @@ def series_of(run: PlannedRun, prepared: PreparedRun, slice_time: np.ndarray) ->
         tensor(prepared.mask),
         torch.tensor(prepared.repeats),
         tensor(error.astype(np.float32)) if np.isfinite(error).any() else None,
-        tensor(prepared.m0.astype(np.float32)),
     )
 
 
@@ -99,7 +98,6 @@ def join_series(first: Series, second: Series) -> Series:
         mask,
         torch.cat([first.repeats, second.repeats]),
         error,
-        first.m0,
     )
 
 
