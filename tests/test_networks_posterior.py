@@ -116,15 +116,15 @@ def test_slices_of_a_batch_do_not_see_each_other():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("doubt", [0.0, 1.0])
-def test_corrections_are_of_the_size_that_a_wise_neighbour_would_make(doubt):
+@pytest.mark.parametrize(("doubt", "of_cbf"), [(0.0, 0.08), (1.0, 0.08), (1.0, 0.03), (1.0, 0.0)])
+def test_corrections_are_of_the_size_that_a_wise_neighbour_would_make(doubt, of_cbf):
     """The best linear correction by a neighbour 1 sd off has the size e²/√(e² + t²)."""
     observation = replace(inputs(), calibration_doubt=torch.full((2,), doubt))
-    network = PosteriorASLNet((8, 8, 8, 8))
+    network = PosteriorASLNet((8, 8, 8, 8), cbf_doubt=of_cbf)
     network.head.bias[:4] = torch.tensor([1.0, -2.0, 0.5, 0.0])
     posterior, estimate = voxel_posterior(observation), network(observation)
     inside = observation.mask
-    error = torch.hypot(posterior.cbf_sd, doubt * 0.08 * posterior.cbf)[inside]
+    error = torch.hypot(posterior.cbf_sd, doubt * of_cbf * posterior.cbf)[inside]
     expected = error**2 / torch.hypot(error, torch.tensor(3.0))
     moved = (estimate.cbf - posterior.cbf)[inside]
     assert torch.allclose(moved, expected, rtol=1e-3, atol=1e-3)
@@ -222,10 +222,11 @@ def test_gradients_reach_every_weight():
 
 
 def test_arguments_build_the_network_again():
-    network = PosteriorASLNet((8, 8, 16), {"points": 32, "bins": 8})
+    network = PosteriorASLNet((8, 8, 16), {"points": 32, "bins": 8}, cbf_doubt=0.03)
     again = build_network("PosteriorASLNet", network.arguments)
     again.load_state_dict(network.state_dict())
     assert again.grid == network.grid
+    assert again.cbf_doubt == 0.03
 
 
 def test_registry():
@@ -272,6 +273,11 @@ def test_doubt_about_the_calibration_is_seen():
     network = a_network()
     sure = replace(observation, calibration_doubt=torch.zeros(2))
     assert not same(network(observation), network(sure))
+
+
+def test_a_doubt_is_not_negative():
+    with pytest.raises(ValueError, match="cbf_doubt: found"):
+        PosteriorASLNet(cbf_doubt=-0.1)
 
 
 @pytest.mark.parametrize("window", [-1, 4])

@@ -41,8 +41,6 @@ class Estimate:
     att_log_sd: Tensor
 
 
-_CBF_DOUBT: Final = 0.08
-"""Relative sd of CBF by efficiency, M0 and T1 of blood where they are in doubt."""
 _ATT_DOUBT: Final = 0.05
 """Sd of ATT by the same, s."""
 _CBF_TEXTURE: Final = 3.0
@@ -115,11 +113,14 @@ class PosteriorASLNet(nn.Module):
         Side in voxels of the neighbourhood whose averaged signal gives a second posterior as
         input: pooled before the nonlinear step, noisy neighbours say more than their estimates
         do. 0: none.
+    cbf_doubt
+        Relative sd of CBF by efficiency, M0 and T1 of blood where they are in doubt, by which
+        `room` grows. A small one lets a network guess less at what a scanner is off by.
 
     Raises
     ------
     ValueError
-        If the window is neither 0 nor odd.
+        If the window is neither 0 nor odd, or the doubt is negative.
     """
 
     def __init__(
@@ -127,11 +128,15 @@ class PosteriorASLNet(nn.Module):
         features: Sequence[int] = (16, 32, 64, 128),
         grid: Mapping[str, Any] | None = None,
         window: int = 3,
+        cbf_doubt: float = 0.08,
     ) -> None:
         super().__init__()
         if window < 0 or (window and window % 2 == 0):
             raise ValueError(f"window: found {window}, expected 0 or an odd number")
+        if cbf_doubt < 0:
+            raise ValueError(f"cbf_doubt: found {cbf_doubt}, expected 0 or more")
         self.window = window
+        self.cbf_doubt = cbf_doubt
         self.grid = PosteriorGrid(**(grid or {}))
         self.features = tuple(features)
         self.encoder = Encoder(self.in_channels, self.features)
@@ -150,6 +155,7 @@ class PosteriorASLNet(nn.Module):
             "features": list(self.features),
             "grid": asdict(self.grid),
             "window": self.window,
+            "cbf_doubt": self.cbf_doubt,
         }
 
     def forward(self, observation: Observation) -> Estimate:
@@ -198,9 +204,8 @@ class PosteriorASLNet(nn.Module):
         before = self.in_channels - 1 - len(Arrival)
         return maps[:, before] + 1 if self.window else None
 
-    @staticmethod
     def correct(
-        posterior: VoxelPosterior, corrections: Tensor, mask: Tensor, doubt: Tensor
+        self, posterior: VoxelPosterior, corrections: Tensor, mask: Tensor, doubt: Tensor
     ) -> Estimate:
         """Apply corrections (B, 4 + bins, H, W) to the posterior.
 
@@ -213,7 +218,7 @@ class PosteriorASLNet(nn.Module):
         inside = mask.to(posterior.cbf)
         cbf_sd, att_sd = posterior.cbf_sd.clamp(min=1e-6), posterior.att_sd.clamp(min=1e-6)
         doubt = doubt.to(posterior.cbf)[:, None, None]
-        cbf_room = room(cbf_sd, doubt * _CBF_DOUBT * posterior.cbf, _CBF_TEXTURE)
+        cbf_room = room(cbf_sd, doubt * self.cbf_doubt * posterior.cbf, _CBF_TEXTURE)
         att_room = room(att_sd, doubt * _ATT_DOUBT, _ATT_TEXTURE)
         return Estimate(
             (posterior.cbf + cbf_moved + cbf_room * cbf) * inside,
