@@ -120,7 +120,7 @@ _KINDS: Final = (
 )
 MOST: Final = 12
 """Most measurements of one scheme."""
-_COUNTS: Final = (0.07, 0.03, 0.08, 0.1, 0.14, 0.2, 0.1, 0.08, 0.05, 0.07, 0.04, 0.04)
+_COUNTS: Final = (0.1, 0.03, 0.07, 0.09, 0.14, 0.19, 0.1, 0.08, 0.05, 0.07, 0.04, 0.04)
 """Share of the protocols with 1 to `MOST` measurements of a scheme."""
 _ALIKE: Final = 16
 """So many neighbours in a batch get similar numbers of measurements: less padding."""
