@@ -12,6 +12,7 @@ from asl_bids_app.estimators.uncertainty import SIGNS, calibration_factors
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
 from asl_bids_app.training import baselines
+from asl_bids_app.training.config import load
 from asl_bids_app.training.domain import DomainConfig
 from asl_bids_app.training.metrics import GROUPS, compare, errors, win_rate
 from asl_bids_app.training.noise import NoiseConfig
@@ -19,7 +20,7 @@ from asl_bids_app.training.phantoms import PhantomConfig, draw
 from asl_bids_app.training.scenarios import SCENARIOS, find
 from asl_bids_app.training.simulate import simulate
 from asl_bids_app.training.tissues import BRIGHT_SPOT, CORE, FLUID, GREY, WHITE
-from asl_bids_app.training.trials import large_lesions
+from asl_bids_app.training.trials import large_lesions, simulated
 from asl_bids_app.training.uncertainty import fit_calibration
 
 
@@ -195,6 +196,30 @@ def test_every_scenario_can_be_simulated(name):
     batch, _ = observed(5, n=2, scenario=name)
     assert torch.isfinite(batch.observation.delta_m).all()
     assert batch.observation.mask.any()
+
+
+def test_scanners_are_the_same_at_every_snr_and_the_noise_is_not():
+    phantoms = draw(PhantomConfig(), 8, 4)
+    config, scenario = load("smoke"), find("joint_off")
+    quiet, noisy, other = (
+        simulated(config, scenario, snr, phantoms, seed, "cpu")
+        for snr, seed in ((40, 1), (4, 1), (4, 2))
+    )
+    for name in ("t1_blood", "efficiency", "t1_tissue"):
+        same, mine, theirs = (
+            getattr(batch.physics.truth, name) for batch in (quiet, noisy, other)
+        )
+        assert torch.equal(same, mine)
+        assert not torch.equal(same, theirs)
+    truth = quiet.cbf[:, None] * quiet.physics.truth.response(quiet.att)
+    truth = truth * quiet.physics.m0_scale[:, None, None, None]
+    inside = quiet.observation.mask[:, None].expand_as(truth)
+    errors_by_snr = [
+        (batch.observation.delta_m - truth)[inside].flatten() for batch in (quiet, noisy)
+    ]
+    sizes = [float(e.std()) for e in errors_by_snr]
+    assert sizes[1] == pytest.approx(10 * sizes[0], rel=0.1)
+    assert abs(float(torch.corrcoef(torch.stack(errors_by_snr))[0, 1])) < 0.05
 
 
 def test_least_squares_of_all_kinds_find_the_truth_without_noise():

@@ -166,8 +166,8 @@ class ValidationConfig:
         Names of `asl_bids_app.training.scenarios`.
     snr : tuple of float
     calibration_scenarios : tuple of str
-        Scenarios in which the uncertainties are calibrated, with the scanner's calibration in
-        doubt and with it known.
+        Scenarios in which the uncertainties are calibrated: those with the scanner's
+        calibration in doubt together, and those with it known.
     calibration_snr : tuple of float
         SNR levels at which they are.
     smoothing_fwhm : float
@@ -178,7 +178,10 @@ class ValidationConfig:
 
     scenarios: tuple[str, ...] = ("joint", "pcasl")
     snr: tuple[float, ...] = setting((3.0, 5.0, 10.0, 20.0), low=0.5, high=1000.0)
-    calibration_scenarios: tuple[str, ...] = ("random", "random_known")
+    calibration_scenarios: tuple[str, ...] = (
+        *("random", "joint_off", "pcasl_off"),
+        *("random_known", "joint", "pcasl", "pasl", "vsasl"),
+    )
     calibration_snr: tuple[float, ...] = setting((3.0, 5.0, 10.0, 20.0), low=0.5, high=1000.0)
     smoothing_fwhm: float = setting(2.0, low=0.1, high=20.0)
     naive_voxels: int = setting(2000, low=0)
