@@ -8,6 +8,8 @@ import yaml
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.training.config import CRITICAL, RunConfig, load, presets
+from asl_bids_app.training.members import build_member
+from asl_bids_app.training.run_folder import NormStats
 from asl_bids_app.training.schema import build, plain
 
 PRESETS = {
@@ -150,6 +152,23 @@ def test_a_file_says_only_what_differs_from_its_base(tmp_path):
     config = load(path)
     assert (config.name, config.training.members, config.training.batch_size) == ("mine", 7, 4)
     assert config.data.phantoms == load("smoke").data.phantoms
+
+
+def test_arguments_of_one_network_are_not_handed_on_to_another(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: laptop\nnetwork: {name: SpatialASLNet, arguments: {n_plds: 4}}\n")
+    assert load("laptop").network.arguments["cbf_doubt"] == 0.03
+    assert load(path).network.arguments == {"n_plds": 4}
+    path.write_text("base: laptop\nnetwork: {arguments: {window: 5}}\n")
+    assert load(path).network.arguments == {**load("laptop").network.arguments, "window": 5}
+    changed = load("laptop", ["network.name=SpatialASLNet", "network.arguments.n_plds=3"])
+    assert changed.network.arguments == {"n_plds": 3}
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_the_network_of_every_preset_can_be_built(name):
+    network = build_member(load(name), NormStats(40.0, 20.0, 1300.0, 400.0))
+    assert sum(p.numel() for p in network.parameters()) > 10_000
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def load(
         For anything that is wrong in it, with the path of the key.
     """
     values = _read(source, ())
-    values = merge(values, _parse_changes(changes))
+    values = _laid_over(values, _parse_changes(changes))
     config = build(RunConfig, values, _label(source))
     check_critical(config, _label(source), allow_noncritical)
     if config.training.dc_weight and config.training.reuse > 1:
@@ -193,7 +193,17 @@ def _read(source: str | Path, seen: tuple[str, ...]) -> dict[str, Any]:
         raise InputError(_label(source), "base", repr(base), "a preset's name or a file")
     if _is_file(base) and _is_file(source) and not Path(base).is_absolute():
         base = str(Path(name).parent / base)
-    return merge(_read(base, (*seen, name)), values)
+    return _laid_over(_read(base, (*seen, name)), values)
+
+
+def _laid_over(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge; arguments of one network are not handed on to another."""
+    before, after = (values.get("network") for values in (base, change))
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        name = before.get("name", NetworkConfig().name)
+        if after.get("name", name) != name:
+            base = {**base, "network": {k: v for k, v in before.items() if k != "arguments"}}
+    return merge(base, change)
 
 
 def _preset_text(name: str) -> str:

@@ -80,7 +80,7 @@ def estimates(config, runs, scenario, snr, phantoms):
     found = {}
     for begin in range(0, len(phantoms), trials.BATCH):
         part = phantoms[begin : begin + trials.BATCH]
-        seed = seed_of(config.seed, "compare", begin, round(1000 * snr))
+        seed = seed_of(config.seed, "compare", begin)
         batch = trials.simulated(config, scenario, snr, part, seed, "cpu")
         seen, mask = batch.observation, batch.observation.mask
         chosen = GROUPS["tissue"](batch.tissue[mask].numpy())
