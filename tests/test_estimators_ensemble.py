@@ -15,13 +15,14 @@ from asl_bids_app.estimators import ensemble as module
 from asl_bids_app.estimators import uncertainty
 from asl_bids_app.estimators.base import Flag
 from asl_bids_app.estimators.bayes import Bayes, observe_usable
+from asl_bids_app.estimators.boxes import brain_box
 from asl_bids_app.estimators.ensemble import (
     ANSWERS,
     Ensemble,
-    brain_box,
     find_device,
     is_out_of_memory,
 )
+from asl_bids_app.estimators.signs import roughness
 from asl_bids_app.estimators.uncertainty import SIGNS, calibration_factors, total_variance
 from asl_bids_app.models.spec import Channel, ModelSpec
 from asl_bids_app.models.store import Model
@@ -217,6 +218,40 @@ def test_what_the_ensemble_tells_of_a_voxel():
         told = found[f"measurements_{arrival.name.lower()}"]
         assert bool((told[inside] == count).all())
     assert not any(bool(values[~inside].any()) for values in found.values())
+
+
+def test_roughness_is_the_spread_over_the_brain_voxels_around():
+    """Against the definition, voxel by voxel in double precision."""
+    generator = torch.Generator().manual_seed(3)
+    mask = torch.rand(2, 9, 11, generator=generator) < 0.7
+    values = (1000 + torch.randn(2, 9, 11, generator=generator)) * mask
+    found = roughness(values, mask)
+    for index, row, column in mask.nonzero().tolist():
+        rows = slice(max(0, row - 2), row + 3)
+        columns = slice(max(0, column - 2), column + 3)
+        around = values[index, rows, columns][mask[index, rows, columns]].double()
+        expected = float(around.std(correction=0))
+        assert float(found[index, row, column]) == pytest.approx(expected, abs=2e-3)
+    assert not bool(found[~mask].any())
+    assert not bool(roughness(torch.zeros(1, 4, 4), torch.zeros(1, 4, 4, dtype=bool)).any())
+
+
+def test_a_calibration_may_look_at_some_signs_only():
+    told = {name: torch.full((4,), 9.0) for name in uncertainty.SIGNS}
+    told["cbf"] = torch.tensor([-1.0, 0, 1, 5])
+    few = {
+        "signs": ["cbf"],
+        "low": [-1.0],
+        "high": [1.0],
+        "hidden_weight": [[1.0]],
+        "hidden_bias": [0.0],
+        "weight": [[1.0], [0.0]],
+        "bias": [0.0, math.log(2)],
+    }
+    cbf, att = uncertainty.calibration_factors(few, told)
+    expected = torch.tensor([-1.0, 0, 1, 1]).tanh().exp()
+    assert torch.allclose(cbf, expected)
+    assert torch.allclose(att, torch.tensor(2.0))
 
 
 class Doubting(PosteriorASLNet):

@@ -20,7 +20,7 @@ from asl_bids_app.training.phantoms import PhantomConfig, draw
 from asl_bids_app.training.scenarios import SCENARIOS, find
 from asl_bids_app.training.simulate import simulate
 from asl_bids_app.training.tissues import BRIGHT_SPOT, CORE, FLUID, GREY, WHITE
-from asl_bids_app.training.trials import large_lesions, simulated
+from asl_bids_app.training.trials import large_lesions, run_scenario, simulated
 from asl_bids_app.training.uncertainty import fit_calibration
 
 
@@ -220,6 +220,35 @@ def test_scanners_are_the_same_at_every_snr_and_the_noise_is_not():
     sizes = [float(e.std()) for e in errors_by_snr]
     assert sizes[1] == pytest.approx(10 * sizes[0], rel=0.1)
     assert abs(float(torch.corrcoef(torch.stack(errors_by_snr))[0, 1])) < 0.05
+
+
+class Silent:
+    """An ensemble that says nothing of any voxel."""
+
+    def signs(self, observation):
+        return {name: torch.zeros(observation.mask.shape) for name in SIGNS}
+
+
+def test_phantoms_meet_several_scanners_where_the_calibration_is_off():
+    phantoms = draw(PhantomConfig(size=32, voxel_size=(5.0, 8.0), smallest_brain=60), 4, 2)
+    config = load("smoke", ["validation.scanners=2", "validation.naive_voxels=0"])
+    found = run_scenario(config, Silent(), "pcasl_off", 50, phantoms, 1, "cpu")
+    numbers = np.unique(found.slice_number)
+    assert numbers.tolist() == list(range(8))
+    held_out = {int(n) for n in numbers if found.held_out[found.slice_number == n].all()}
+    assert held_out == {3, 7}
+    assert found.held_out.sum() == sum((found.slice_number == n).sum() for n in held_out)
+    for number in range(4):
+        first, second = (found.slice_number == n for n in (number, number + 4))
+        assert np.array_equal(found.truth["cbf"][first], found.truth["cbf"][second])
+        # Both fits see the same brain at little noise; the scanners put them apart.
+        ratios = [
+            np.median(found.maps[baselines.STRONG]["cbf"][part] / found.truth["cbf"][part])
+            for part in (first, second)
+        ]
+        assert abs(ratios[0] / ratios[1] - 1) > 0.003
+    once = run_scenario(config, Silent(), "pcasl", 50, phantoms, 1, "cpu")
+    assert np.unique(once.slice_number).tolist() == list(range(4))
 
 
 def test_least_squares_of_all_kinds_find_the_truth_without_noise():

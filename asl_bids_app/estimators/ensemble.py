@@ -5,17 +5,23 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.bayes import flag_bits, observe_usable, open_att
+from asl_bids_app.estimators.boxes import brain_box, crop, select
 from asl_bids_app.estimators.least_squares import residual
+from asl_bids_app.estimators.signs import (
+    measurement_counts,
+    open_all_around,
+    over_slices,
+    roughness,
+)
 from asl_bids_app.estimators.uncertainty import (
     ERROR_BARS,
     SIGNS,
@@ -25,7 +31,6 @@ from asl_bids_app.estimators.uncertainty import (
 from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation
-from asl_bids_app.protocol import Arrival
 from asl_bids_app.series import Series
 
 if TYPE_CHECKING:
@@ -35,12 +40,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-_MULTIPLE: Final = 8
-"""The networks halve a slice three times."""
 ANSWERS: Final = (*SIGNS, "undetermined")
 """Maps that `Ensemble.estimate` returns."""
-_WORST: Final = 5.0
-"""Misfit beyond which more says nothing more."""
 _FLIPS: Final = ((), (-1,), (-2,), (-2, -1))
 
 
@@ -79,54 +80,6 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     words = ("out of memory", "not enough memory", "can't allocate memory")
     return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
-
-
-def brain_box(mask: Tensor, multiple: int = _MULTIPLE) -> tuple[slice, slice]:
-    """Return the rows and columns that hold the mask of all slices, grown to a multiple.
-
-    Parameters
-    ----------
-    mask : Tensor of bool, shape (n_slices, H, W)
-        With at least one voxel.
-    multiple
-        Of which height and width are made one, as far as the slice reaches.
-    """
-    there = mask.any(0)
-    rows, columns = (there.any(axis).nonzero().flatten() for axis in (1, 0))
-    return (
-        _span(int(rows[0]), int(rows[-1]) + 1, mask.shape[1], multiple),
-        _span(int(columns[0]), int(columns[-1]) + 1, mask.shape[2], multiple),
-    )
-
-
-def _span(first: int, last: int, size: int, multiple: int) -> slice:
-    length = min(size, last - first + -(last - first) % multiple)
-    first = min(max(0, first - (length - (last - first)) // 2), size - length)
-    return slice(first, first + length)
-
-
-def crop(observation: Observation, rows: slice, columns: slice) -> Observation:
-    """Cut a rectangle out of every slice."""
-    noise = observation.noise_sd
-    return replace(
-        observation,
-        delta_m=observation.delta_m[..., rows, columns],
-        noise_sd=noise[..., rows, columns] if noise.shape[-1] > 1 else noise,
-        mask=observation.mask[..., rows, columns],
-    )
-
-
-def select(observation: Observation, order: list[int]) -> Observation:
-    """Put some of the measurements into an order."""
-    per_measurement = {"delta_m", "noise_sd", "arrival", "delay", "label_duration", "efficiency"}
-    return replace(
-        observation,
-        **{
-            f.name: getattr(observation, f.name)[:, order]
-            for f in fields(Observation)
-            if f.name in per_measurement
-        },
-    )
 
 
 class Ensemble:
@@ -293,7 +246,7 @@ class Ensemble:
         found = torch.stack(each)
         cbf, cbf_variance = total_variance(found[:, 0], found[:, 2])
         att, att_variance = total_variance(found[:, 1], found[:, 3])
-        undetermined = _pooled(open_att(posterior, observation.mask, self.grid), observation.mask)
+        alone = open_att(posterior, observation.mask, self.grid)
         cbf_spread, att_spread = found[:, :2].std(0, correction=0)
         answers = {
             "cbf": cbf,
@@ -304,10 +257,12 @@ class Ensemble:
             "posterior_att_sd": posterior.att_sd,
             "cbf_spread": cbf_spread,
             "att_spread": att_spread,
-            "misfit": _over_slices(posterior.misfit, mask),
-            "shared_misfit": _over_slices(members[0].shared_misfit(maps), mask),
-            "undetermined": undetermined,
-            **_measurements(observation),
+            "cbf_roughness": roughness(cbf, mask),
+            "att_roughness": roughness(att, mask),
+            "misfit": over_slices(posterior.misfit, mask),
+            "shared_misfit": over_slices(members[0].shared_misfit(maps), mask),
+            "undetermined": open_all_around(alone, observation.mask),
+            **measurement_counts(observation),
         }
         return torch.stack([answers[name].to(cbf) for name in ANSWERS])
 
@@ -330,29 +285,3 @@ class Ensemble:
             ]
             estimates.append(torch.stack([estimate.cbf, estimate.att, *variances]))
         return torch.stack(estimates).mean(0)
-
-
-def _over_slices(misfit: Tensor | None, mask: Tensor) -> Tensor:
-    """Give every voxel of the mask the mean of its slice; 1 if there is nothing."""
-    if misfit is None:
-        return mask.float()
-    count = mask.sum((1, 2), keepdim=True).clamp(min=1)
-    total = (misfit.to(mask.device).clamp(max=_WORST) * mask).sum((1, 2), keepdim=True)
-    return mask * (total / count)
-
-
-def _measurements(observation: Observation) -> dict[str, Tensor]:
-    """Give every voxel of the mask the number of measurements by way of arrival."""
-    there = observation.noise_sd.isfinite().flatten(2).any(2)
-    return {
-        f"measurements_{arrival.name.lower()}": observation.mask
-        * (there & (observation.arrival == arrival)).sum(1)[:, None, None]
-        for arrival in Arrival
-    }
-
-
-def _pooled(undetermined: Tensor, mask: Tensor) -> Tensor:
-    """Keep only what is undetermined all around: elsewhere the neighbours tell."""
-    around = functional.avg_pool2d(undetermined.unsqueeze(1).float(), 5, 1, 2)
-    inside = functional.avg_pool2d(mask.unsqueeze(1).float(), 5, 1, 2)
-    return mask & (around > 0.9 * inside).squeeze(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -50,6 +50,8 @@ SIGNS: Final = (
     "att_spread",
     "cbf",
     "att",
+    "cbf_roughness",
+    "att_roughness",
     "misfit",
     "shared_misfit",
     *(f"measurements_{arrival.name.lower()}" for arrival in Arrival),
@@ -57,20 +59,23 @@ SIGNS: Final = (
 """What tells of a voxel how far its stated standard deviations are off.
 
 The ensemble's and the voxelwise posterior's standard deviations, those between the members, the
-estimates themselves (mL/100 g/min, s), means over the slice of
+estimates themselves (mL/100 g/min, s) and their standard deviations over the 5x5 voxels around,
+which tell lesions and edges from the middle of a tissue; means over the slice of
 `asl_bids_app.networks.analytic.VoxelPosterior.misfit` of the voxels, which tells disturbances
 from noise, and of their averaged neighbourhoods, which tells noise that neighbours share; and
 how many measurements there are of each way of arrival.
 """
 
 
-def transformed(signs: Mapping[str, Tensor]) -> Tensor:
+def transformed(signs: Mapping[str, Tensor], names: Sequence[str] = SIGNS) -> Tensor:
     """Put signs, each (...), beside each other, (..., signs): of widths the logarithms."""
     columns = []
-    for name in SIGNS:
+    for name in names:
         value = signs[name]
         if name.endswith("_spread"):
             value = value / signs[name.replace("_spread", "_sd")].clamp(min=1e-6)
+            value = value.clamp(min=1e-3).log()
+        elif name.endswith("_roughness"):
             value = value.clamp(min=1e-3).log()
         elif name.endswith("_sd"):
             value = value.clamp(min=1e-6).log()
@@ -91,8 +96,9 @@ def calibration_factors(
     Parameters
     ----------
     table : mapping
-        ``low`` and ``high``: ends of the signs, beyond which they count as those; ``hidden_*``,
-        ``weight``, ``bias``: of the layers.
+        ``signs``: names of those that it looks at, all of `SIGNS` if it doesn't say; ``low``
+        and ``high``: their ends, beyond which they count as those; ``hidden_*``, ``weight``,
+        ``bias``: of the layers.
     signs : mapping of str to Tensor, shape (...)
         By the names of `SIGNS`.
 
@@ -100,7 +106,7 @@ def calibration_factors(
     -------
     cbf, att : Tensor, shape (...)
     """
-    x = transformed(signs)
+    x = transformed(signs, table.get("signs", SIGNS))
 
     def constant(name: str) -> Tensor:
         return torch.as_tensor(table[name], dtype=x.dtype, device=x.device)

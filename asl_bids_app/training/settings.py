@@ -170,6 +170,9 @@ class ValidationConfig:
         calibration in doubt together, and those with it known.
     calibration_snr : tuple of float
         SNR levels at which they are.
+    scanners : int
+        Times that each phantom is measured where the calibration is off, by another scanner
+        each time: the error of a whole slice is one draw, so few phantoms say little of it.
     smoothing_fwhm : float
         Of the Gaussian of the smoothed least-squares baseline, in voxels.
     naive_voxels : int
@@ -183,6 +186,7 @@ class ValidationConfig:
         *("random_known", "joint", "pcasl", "pasl", "vsasl"),
     )
     calibration_snr: tuple[float, ...] = setting((3.0, 5.0, 10.0, 20.0), low=0.5, high=1000.0)
+    scanners: int = setting(1, low=1)
     smoothing_fwhm: float = setting(2.0, low=0.1, high=20.0)
     naive_voxels: int = setting(2000, low=0)
 

@@ -16,7 +16,7 @@ from asl_bids_app.training.baselines import Maps
 from asl_bids_app.training.config import RunConfig
 from asl_bids_app.training.ensembles import RunEnsemble
 from asl_bids_app.training.files import seed_of
-from asl_bids_app.training.phantoms import Phantoms
+from asl_bids_app.training.phantoms import Phantoms, concatenate
 from asl_bids_app.training.scenarios import Scenario, find
 from asl_bids_app.training.simulate import Batch, simulate
 from asl_bids_app.training.tissues import CORE
@@ -134,6 +134,9 @@ def run_scenario(
         ``cpu``, ``cuda`` or ``mps``.
     """
     scenario = find(name)
+    count = len(phantoms)
+    # A scenario that names its scanner draws none.
+    phantoms = concatenate([phantoms] * (config.validation.scanners if scenario.spread else 1))
     batches = range(0, len(phantoms), BATCH)
     naive = -(-config.validation.naive_voxels // len(batches))
     parts: list[dict[str, Any]] = []
@@ -173,7 +176,7 @@ def run_scenario(
         whole("tissue"),
         whole("condition"),
         number,
-        number >= len(phantoms) - held_out,
+        number % count >= count - held_out,
         whole("large"),
     )
 
