@@ -15,7 +15,8 @@ enter
 if [ -n "${SLURM_JOB_ID:-}" ] && [ "${1:-}" = --task ]; then
     say "$2"
     if [ "$2" = validate ]; then
-        "${command[@]}" validate --run-dir "$ASL_OUTPUT" --dataset "$ASL_DATASET"
+        "${command[@]}" validate --run-dir "$ASL_OUTPUT" --dataset "$ASL_DATASET" \
+            --jobs "${SLURM_CPUS_PER_TASK:-1}"
     else
         "${command[@]}" export --run-dir "$ASL_OUTPUT" --output-dir "$ASL_OUTPUT/model" \
             --onnx "$ASL_OUTPUT/onnx"

@@ -93,6 +93,7 @@ def validate(arguments: argparse.Namespace) -> int:
         arguments.dataset,
         arguments.device,
         arguments.changes,
+        arguments.jobs,
     )
     log.info("wrote %s", report)
     return 0

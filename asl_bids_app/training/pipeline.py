@@ -114,7 +114,7 @@ def run_pipeline(config: RunConfig, arguments: argparse.Namespace) -> int:
     if done.get("validated") != weights:
         from asl_bids_app.training.validate import validate_run
 
-        validate_run(folder.root, dataset=arguments.dataset, device=arguments.device)
+        validate_run(folder.root, dataset=arguments.dataset, device=arguments.device, jobs=jobs)
         note(folder, "pipeline/validated", weights)
         took["validate"] = time.monotonic() - began
 

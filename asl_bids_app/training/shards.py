@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,6 +31,7 @@ from asl_bids_app.training.manifest import (
     shard_name,
     verify,
 )
+from asl_bids_app.training.parallel import in_processes
 from asl_bids_app.training.phantoms import ANATOMIES, CONDITIONS, PhantomConfig, draw
 
 __all__ = ["Manifest", "Shard", "generate", "load_shard", "read_manifest", "shard_name", "verify"]
@@ -167,15 +166,8 @@ def generate(
     _check_folder(config, out_dir, counts, seed)
     missing = [n for n in wanted if _finished(out_dir / shard_name(n)) is None]
     jobs = [(config, out_dir / shard_name(n), n, counts[n], seed) for n in missing]
-    if workers == 1 or len(jobs) < 2:
-        for job in jobs:
-            _make(*job)
-    else:
-        # A forked process may hang in the threads of torch that it inherits.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-            for future in as_completed([pool.submit(_make, *job) for job in jobs]):
-                future.result()
+    for _ in in_processes(_make, jobs, workers):
+        pass
     return _collect(out_dir, config, n_phantoms, seed)
 
 

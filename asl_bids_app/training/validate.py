@@ -7,111 +7,32 @@ import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from asl_bids_app.estimators.uncertainty import SIGNS
 from asl_bids_app.training import baselines
+from asl_bids_app.training.calibrate import calibrate, error_bars
 from asl_bids_app.training.config import RunConfig, load
 from asl_bids_app.training.dataset import PhantomStore
 from asl_bids_app.training.ensembles import RunEnsemble
-from asl_bids_app.training.files import seed_of, write_json
+from asl_bids_app.training.files import write_json
 from asl_bids_app.training.metrics import GROUPS, LESIONS, UNITS, compare
+from asl_bids_app.training.parallel import in_processes
 from asl_bids_app.training.parts import generate_part
 from asl_bids_app.training.phantoms import CONDITIONS, Phantoms, concatenate
 from asl_bids_app.training.run_folder import RunFolder, environment, now
-from asl_bids_app.training.scenarios import Scenario, find
+from asl_bids_app.training.scenarios import find
 from asl_bids_app.training.speed import find_device
 from asl_bids_app.training.trials import (
-    BATCH,
     MAPS,
     QUANTITIES,
     Voxels,
     calibrated,
     run_scenario,
-    signs_of,
-    simulated,
 )
-from asl_bids_app.training.uncertainty import fit_calibration
 
 log = logging.getLogger(__name__)
-
-_CALIBRATION_VOXELS: Final = 1_000_000
-
-
-def error_bars(scenario: Scenario) -> str:
-    """Return what error bars are to hold in a scenario, a word of `ERROR_BARS`."""
-    return "noise" if scenario.known else "total"
-
-
-def calibrate(
-    config: RunConfig, ensemble: RunEnsemble, phantoms: Phantoms, device: str
-) -> dict[str, dict[str, Any]]:
-    """Fit the calibration tables on phantoms of their own, one for each word of `ERROR_BARS`.
-
-    Any protocol with the disturbances of the training, and common ones with thermal noise only,
-    lest the former widen the error bars of good scans.
-    """
-    by_word: dict[str, list[Scenario]] = {}
-    for name in config.validation.calibration_scenarios:
-        scenario = find(name)
-        by_word.setdefault(error_bars(scenario), []).append(scenario)
-    return {
-        word: _calibrate(config, ensemble, phantoms, device, scenarios)
-        for word, scenarios in by_word.items()
-    }
-
-
-def _calibrate(
-    config: RunConfig,
-    ensemble: RunEnsemble,
-    phantoms: Phantoms,
-    device: str,
-    scenarios: Sequence[Scenario],
-) -> dict[str, Any]:
-    found: list[dict[str, np.ndarray]] = []
-    levels = config.validation.calibration_snr
-    random = np.random.default_rng(seed_of(config.seed, "calibrate"))
-    share = _CALIBRATION_VOXELS / (len(scenarios) * len(levels) * len(phantoms))
-    for scenario, level in product(scenarios, levels):
-        for begin in range(0, len(phantoms), BATCH):
-            part = phantoms[begin : begin + BATCH]
-            seed = seed_of(config.seed, f"calibrate {scenario.title} at {level:g}", begin)
-            batch = simulated(config, scenario, level, part, seed, device)
-            mask = batch.observation.mask
-            row = signs_of(ensemble, batch.observation)
-            tissue = batch.tissue[mask].cpu().numpy()
-            for name in QUANTITIES:
-                row[f"{name}_error"] = row[name] - getattr(batch, name)[mask].cpu().numpy()
-            row["tissue"] = tissue
-            # Fluid has no transit time to speak of; intervals are promised for tissue.
-            places = random.permutation(np.flatnonzero(GROUPS["tissue"](tissue)))
-            chosen = places[: round(share * len(part))]
-            found.append({key: value[chosen] for key, value in row.items()})
-    every = {key: np.concatenate([part[key] for part in found]) for key in found[0]}
-    table = fit_calibration(
-        {name: every[f"{name}_error"] for name in QUANTITIES},
-        {name: every[name] for name in SIGNS},
-        _balanced(every["tissue"]),
-        seed_of(config.seed, "calibrate"),
-    )
-    return {
-        **table,
-        "scenarios": [scenario.title for scenario in scenarios],
-        "snr": list(levels),
-        "phantoms": len(phantoms),
-        "members": ensemble.members,
-    }
-
-
-def _balanced(tissue: np.ndarray) -> np.ndarray:
-    """Weigh voxels so that each of the tissues that intervals are promised for counts alike."""
-    weight = np.zeros(len(tissue))
-    for name in ("grey matter", "white matter", "lesion"):
-        chosen = GROUPS[name](tissue)
-        weight[chosen] = len(tissue) / (3 * max(1, chosen.sum()))
-    return weight
 
 
 def _groups(voxels: Voxels) -> dict[str, np.ndarray]:
@@ -140,8 +61,42 @@ def read_test_phantoms(config: RunConfig, dataset: Path) -> tuple[Phantoms, int]
     """Return the test phantoms, held-out anatomy last, and how many of those there are."""
     for part in ("calibration", "test", "test_held_out"):
         generate_part(config, dataset, part)
+    return _test_phantoms(dataset)
+
+
+def _test_phantoms(dataset: Path) -> tuple[Phantoms, int]:
     stores = [PhantomStore(dataset / part) for part in ("test", "test_held_out")]
     return concatenate([store.first(len(store)) for store in stores]), len(stores[1])
+
+
+def _cell(
+    config: RunConfig,
+    run: Path,
+    dataset: Path,
+    device: str,
+    name: str,
+    snr: float,
+    factors: dict[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any], float]:
+    """Compare all methods in a scenario at one SNR: tables, example voxels, seconds."""
+    began = time.monotonic()
+    phantoms, held_out = _test_phantoms(dataset)
+    ensemble = RunEnsemble(run, device)
+    voxels = run_scenario(config, ensemble, name, snr, phantoms, held_out, device)
+    # As trained, without the calibration of the uncertainties.
+    raw = compare(
+        {baselines.NETWORK: voxels.maps[baselines.NETWORK]},
+        voxels.truth,
+        GROUPS["tissue"](voxels.tissue),
+        (),
+    )[baselines.NETWORK]
+    tables = {
+        "groups": tabulate(calibrated(voxels, factors)),
+        "coverage_before_calibration": {
+            key: [raw[key].get("coverage_68"), raw[key].get("coverage_95")] for key in QUANTITIES
+        },
+    }
+    return tables, _scatter(voxels, config.seed), time.monotonic() - began
 
 
 def validate_run(
@@ -150,6 +105,7 @@ def validate_run(
     dataset: Path | None = None,
     device: str = "auto",
     changes: Sequence[str] = (),
+    jobs: int = 1,
 ) -> Path:
     """Validate the ensemble of a run folder.
 
@@ -165,6 +121,8 @@ def validate_run(
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     changes
         Overrides of the validation's settings, as for ``--set``.
+    jobs
+        Processes.
 
     Returns
     -------
@@ -182,36 +140,23 @@ def validate_run(
     device = find_device(device)
     ensemble = RunEnsemble(run, device)
     phantoms, held_out = read_test_phantoms(config, dataset)
-    calibration = PhantomStore(dataset / "calibration")
-    log.info("calibrating the uncertainties on %d phantoms", len(calibration))
-    factors = calibrate(config, ensemble, calibration.first(len(calibration)), device)
+    log.info("calibrating the uncertainties")
+    factors = calibrate(config, run, dataset, device, jobs)
     write_json(output / "uncertainty_calibration.json", factors)
 
+    cells = list(product(config.validation.scenarios, config.validation.snr))
+    work = [
+        (config, run, dataset, device, name, snr, factors[error_bars(find(name))])
+        for name, snr in cells
+    ]
     results: dict[str, Any] = {}
     examples: dict[str, Any] = {}
-    for name in config.validation.scenarios:
+    for (name, snr), cell in zip(cells, in_processes(_cell, work, jobs), strict=True):
         scenario = find(name)
-        results[name] = {"title": scenario.title, "calibration_known": scenario.known, "snr": {}}
-        for snr in config.validation.snr:
-            started = time.monotonic()
-            voxels = run_scenario(config, ensemble, name, snr, phantoms, held_out, device)
-            tables = tabulate(calibrated(voxels, factors[error_bars(scenario)]))
-            # As trained, without the calibration of the uncertainties.
-            raw = compare(
-                {baselines.NETWORK: voxels.maps[baselines.NETWORK]},
-                voxels.truth,
-                GROUPS["tissue"](voxels.tissue),
-                (),
-            )[baselines.NETWORK]
-            results[name]["snr"][f"{snr:g}"] = {
-                "groups": tables,
-                "coverage_before_calibration": {
-                    key: [raw[key].get("coverage_68"), raw[key].get("coverage_95")]
-                    for key in QUANTITIES
-                },
-            }
-            examples[f"{name} at SNR {snr:g}"] = _scatter(voxels, config.seed)
-            log.info("%s, SNR %g: %.0f s", name, snr, time.monotonic() - started)
+        about = {"title": scenario.title, "calibration_known": scenario.known, "snr": {}}
+        results.setdefault(name, about)["snr"][f"{snr:g}"], example, seconds = cell
+        examples[f"{name} at SNR {snr:g}"] = example
+        log.info("%s, SNR %g: %.0f s", name, snr, seconds)
     report = {
         "schema": 1,
         "made": now(),
