@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import islice, product
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,8 @@ from asl_bids_app.training.parallel import in_processes
 from asl_bids_app.training.scenarios import Scenario, find
 from asl_bids_app.training.trials import BATCH, QUANTITIES, signs_of, simulated
 from asl_bids_app.training.uncertainty import fit_calibration
+
+log = logging.getLogger(__name__)
 
 _VOXELS: Final = 1_000_000
 """So many voxels make a table."""
@@ -56,12 +59,16 @@ def calibrate(
         for names in scenarios.values()
         for name, level in product(names, levels)
     ]
-    rows = in_processes(_look, work, jobs)
+    found = []
+    for (*_, name, level, _), rows in zip(work, in_processes(_look, work, jobs), strict=True):
+        log.info("calibration on %s, SNR %g: %d voxels", name, level, len(rows["cbf"]))
+        found.append(rows)
+    left = iter(found)
     phantoms = len(PhantomStore(dataset / "calibration"))
     members = RunEnsemble(run, device).members
     return {
         word: {
-            **_fitted(config, list(islice(rows, len(names) * len(levels)))),
+            **_fitted(config, list(islice(left, len(names) * len(levels)))),
             "scenarios": [find(name).title for name in names],
             "snr": list(levels),
             "phantoms": phantoms,
