@@ -3,6 +3,7 @@
 import logging
 import math
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,11 @@ from asl_bids_app.estimators import uncertainty
 from asl_bids_app.estimators.base import Flag
 from asl_bids_app.estimators.bayes import Bayes, observe_usable
 from asl_bids_app.estimators.boxes import brain_box
+from asl_bids_app.estimators.devices import find_device, is_out_of_memory
 from asl_bids_app.estimators.ensemble import (
     ANSWERS,
     Ensemble,
-    find_device,
-    is_out_of_memory,
+    orientations,
 )
 from asl_bids_app.estimators.signs import roughness
 from asl_bids_app.estimators.uncertainty import SIGNS, calibration_factors, total_variance
@@ -98,12 +99,21 @@ def test_ensemble_is_the_mixture_of_its_members():
 
 def test_flips_make_it_symmetric():
     """With the mean over flips, a flipped brain gives the flipped maps; without, it doesn't."""
-    series, networks = a_series((2, 24, 24)), members(1, std=0.6)
-    flipped = replace(series, delta_m=series.delta_m.flip(-1), mask=series.mask.flip(-1))
-    for tta in (True, False):
+    series, one = a_series((2, 24, 24)), members(1, std=0.6)
+    # Of several members each sees half of the flips: two that are alike see all.
+    for axes, networks, tta in product(((-1,), (-2,), (-2, -1)), (one, one * 2), (True, False)):
+        flipped = replace(series, delta_m=series.delta_m.flip(axes), mask=series.mask.flip(axes))
         estimator = Ensemble(model(networks), tta=tta)
-        there, back = estimator.fit(series).cbf, estimator.fit(flipped).cbf.flip(-1)
+        there, back = estimator.fit(series).cbf, estimator.fit(flipped).cbf.flip(axes)
         assert torch.allclose(there, back, atol=1e-2) == tta
+
+
+def test_neighbouring_members_see_other_flips():
+    assert orientations(1, True) == [((), (-2, -1), (-1,), (-2,))]
+    first, second, third = orientations(3, True)
+    assert set(first + second) == {(), (-1,), (-2,), (-2, -1)}
+    assert first == third
+    assert orientations(2, False) == [((),), ((),)]
 
 
 def test_batches_do_not_matter():

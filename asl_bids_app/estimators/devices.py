@@ -1,0 +1,44 @@
+"""Where an estimator runs, and how to tell that memory ran out there."""
+
+from __future__ import annotations
+
+import torch
+
+from asl_bids_app.errors import InputError
+
+
+def find_device(wanted: str) -> torch.device:
+    """Return the device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises
+    ------
+    InputError
+        If this machine doesn't have it.
+    """
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if wanted == "auto":
+        return torch.device("cuda" if has_cuda else "mps" if has_mps else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise InputError(
+            "command line", "--device", wanted, "auto, cpu, cuda, cuda:N or mps"
+        ) from error
+    there = {
+        "cpu": True,
+        "mps": has_mps,
+        "cuda": has_cuda and (device.index or 0) < torch.cuda.device_count(),
+    }
+    if not there.get(device.type, False):
+        raise InputError(
+            "command line", "--device", wanted, "a device of this machine", "give --device auto"
+        )
+    return device
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out, on any device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
