@@ -12,6 +12,7 @@ from asl_bids_app.estimators.uncertainty import SIGNS, calibration_factors
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
 from asl_bids_app.training import baselines
+from asl_bids_app.training.calibrate import suitable
 from asl_bids_app.training.config import load
 from asl_bids_app.training.domain import DomainConfig
 from asl_bids_app.training.metrics import GROUPS, compare, errors, win_rate
@@ -220,6 +221,14 @@ def test_scanners_are_the_same_at_every_snr_and_the_noise_is_not():
     sizes = [float(e.std()) for e in errors_by_snr]
     assert sizes[1] == pytest.approx(10 * sizes[0], rel=0.1)
     assert abs(float(torch.corrcoef(torch.stack(errors_by_snr))[0, 1])) < 0.05
+
+
+def test_networks_of_one_protocol_meet_that_one_only():
+    names = ["random", "joint", "single", "pcasl_off", "joint_off"]
+    assert suitable(load("laptop"), names) == names
+    assert suitable(load("laptop_spatial"), names) == ["joint", "joint_off"]
+    six = ["network.name=SpatialASLNet", "network.arguments.n_plds=6", "domain.protocol=pcasl 6"]
+    assert suitable(load("smoke", six), names) == ["pcasl_off"]
 
 
 class Silent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from itertools import islice, product
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +32,21 @@ def error_bars(scenario: Scenario) -> str:
     return "noise" if scenario.known else "total"
 
 
+def suitable(config: RunConfig, names: Sequence[str]) -> list[str]:
+    """Return the scenarios that the network of a run can take: all, or those of its protocol."""
+    fixed = config.network.name != "PosteriorASLNet"
+
+    def fits(scenario: Scenario) -> bool:
+        return scenario.protocol == config.domain.protocol and not scenario.only
+
+    found = [name for name in names if not fixed or fits(find(name))]
+    for name in set(names) - set(found):
+        log.info(
+            "%s left out: %s takes %s only", name, config.network.name, config.domain.protocol
+        )
+    return found
+
+
 def calibrate(
     config: RunConfig, run: Path, dataset: Path, device: str, jobs: int = 1
 ) -> dict[str, dict[str, Any]]:
@@ -52,7 +68,7 @@ def calibrate(
     """
     levels = config.validation.calibration_snr
     scenarios: dict[str, list[str]] = {}
-    for name in config.validation.calibration_scenarios:
+    for name in suitable(config, config.validation.calibration_scenarios):
         scenarios.setdefault(error_bars(find(name)), []).append(name)
     work = [
         (config, run, dataset, device, name, level, _VOXELS // (len(names) * len(levels)))

@@ -133,6 +133,12 @@ SCENARIOS: Final = MappingProxyType(
         "pasl": Scenario("PASL 10 delays, calibration known", "pasl 10"),
         "vsasl": Scenario("VSASL 6 delays, calibration known", "vsasl 6"),
         "single": Scenario("PCASL with one delay of 2 s, calibration known", "pcasl 6", only=(3,)),
+        "single_off": Scenario(
+            "PCASL with one delay of 2 s, calibration off as scanners are",
+            "pcasl 6",
+            spread=1.0,
+            only=(3,),
+        ),
         "random": Scenario(
             "any protocol and calibration, disturbances as in training",
             "random",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from asl_bids_app.training import baselines
-from asl_bids_app.training.calibrate import calibrate, error_bars
+from asl_bids_app.training.calibrate import calibrate, error_bars, suitable
 from asl_bids_app.training.config import RunConfig, load
 from asl_bids_app.training.dataset import PhantomStore
 from asl_bids_app.training.ensembles import RunEnsemble
@@ -144,7 +144,8 @@ def validate_run(
     factors = calibrate(config, run, dataset, device, jobs)
     write_json(output / "uncertainty_calibration.json", factors)
 
-    cells = list(product(config.validation.scenarios, config.validation.snr))
+    scenarios = suitable(config, config.validation.scenarios)
+    cells = list(product(scenarios, config.validation.snr))
     work = [
         (config, run, dataset, device, name, snr, factors[error_bars(find(name))])
         for name, snr in cells
