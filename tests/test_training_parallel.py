@@ -1,7 +1,10 @@
 """The same function in several processes: order, errors, threads."""
 
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,6 +40,49 @@ def test_one_worker_or_one_job_needs_no_process():
             os.getpid()
         }
     assert list(in_processes(slow_square, [], 2)) == []
+
+
+def note_and_wait(folder, number):
+    (folder / f"{number}").write_text(str(os.getpid()))
+    time.sleep(120)
+
+
+def alive(process):
+    try:
+        # A process that has ended may wait for its parent to notice.
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+def test_workers_end_with_a_process_that_is_killed(tmp_path):
+    jobs = f"[(Path({str(tmp_path)!r}), n) for n in range(2)]"
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from test_training_parallel import in_processes, note_and_wait\n"
+        f"if __name__ == '__main__':\n    list(in_processes(note_and_wait, {jobs}, 2))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    parent = subprocess.Popen([sys.executable, script], env=environment)
+    try:
+        notes = [tmp_path / "0", tmp_path / "1"]
+        wait_until(lambda: all(note.exists() and note.read_text() for note in notes), 90)
+        workers = [int(note.read_text()) for note in notes]
+        assert all(map(alive, workers))
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_until(lambda: not any(map(alive, workers)), 20)
+
+
+def wait_until(true, seconds):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_errors_come_out():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
@@ -11,6 +12,20 @@ from typing import Any, TypeVar
 import torch
 
 Result = TypeVar("Result")
+
+
+def _begin(threads: int) -> None:
+    """Prepare a process that works for another one, and ends with it."""
+    torch.set_num_threads(threads)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        # Killed, the parent can't tell its workers, which would wait for work for ever.
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def in_processes(
@@ -44,7 +59,7 @@ def in_processes(
         workers,
         # A forked process may hang in the threads of torch that it inherits.
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=torch.set_num_threads,
+        initializer=_begin,
         initargs=(threads,),
     ) as pool:
         waiting = [pool.submit(function, *job) for job in jobs]
