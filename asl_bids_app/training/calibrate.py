@@ -40,10 +40,10 @@ def suitable(config: RunConfig, names: Sequence[str]) -> list[str]:
         return scenario.protocol == config.domain.protocol and not scenario.only
 
     found = [name for name in names if not fixed or fits(find(name))]
-    for name in set(names) - set(found):
-        log.info(
-            "%s left out: %s takes %s only", name, config.network.name, config.domain.protocol
-        )
+    left_out = [name for name in names if name not in found]
+    if left_out:
+        takes = f"{config.network.name} takes {config.domain.protocol}"
+        log.info("left out: %s; %s only", ", ".join(left_out), takes)
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from asl_bids_app.errors import InputError
 from asl_bids_app.training import baselines
 from asl_bids_app.training.calibrate import calibrate, error_bars, suitable
 from asl_bids_app.training.config import RunConfig, load
@@ -76,7 +77,7 @@ def _cell(
     device: str,
     name: str,
     snr: float,
-    factors: dict[str, Any],
+    factors: dict[str, Any] | None,
 ) -> tuple[dict[str, Any], dict[str, Any], float]:
     """Compare all methods in a scenario at one SNR: tables, example voxels, seconds."""
     began = time.monotonic()
@@ -91,7 +92,7 @@ def _cell(
         (),
     )[baselines.NETWORK]
     tables = {
-        "groups": tabulate(calibrated(voxels, factors)),
+        "groups": tabulate(calibrated(voxels, factors) if factors else voxels),
         "coverage_before_calibration": {
             key: [raw[key].get("coverage_68"), raw[key].get("coverage_95")] for key in QUANTITIES
         },
@@ -139,15 +140,22 @@ def validate_run(
     dataset = dataset or run / "dataset"
     device = find_device(device)
     ensemble = RunEnsemble(run, device)
+    scenarios = suitable(config, config.validation.scenarios)
+    if not scenarios:
+        raise InputError(
+            folder.config,
+            "validation.scenarios",
+            ", ".join(config.validation.scenarios) or "none",
+            f"some that {config.network.name} can take, trained on {config.domain.protocol}",
+        )
     phantoms, held_out = read_test_phantoms(config, dataset)
     log.info("calibrating the uncertainties")
     factors = calibrate(config, run, dataset, device, jobs)
     write_json(output / "uncertainty_calibration.json", factors)
 
-    scenarios = suitable(config, config.validation.scenarios)
     cells = list(product(scenarios, config.validation.snr))
     work = [
-        (config, run, dataset, device, name, snr, factors[error_bars(find(name))])
+        (config, run, dataset, device, name, snr, factors.get(error_bars(find(name))))
         for name, snr in cells
     ]
     results: dict[str, Any] = {}
