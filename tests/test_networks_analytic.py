@@ -13,7 +13,7 @@ from asl_bids_app.networks.grid import PosteriorGrid
 
 
 def brute_force(protocol, signal, noise, side=301):
-    """Mean and sd of CBF, of ATT, and their correlation, by a plain sum over both.
+    """Mean and sd of CBF, of ATT, their correlation, sd of CBF given ATT: by plain sums.
 
     The rectangle that is summed over closes in on the posterior round by round; the first
     rounds flatten the density so that they can't miss its top.
@@ -36,7 +36,9 @@ def brute_force(protocol, signal, noise, side=301):
     cbf_sd = np.sqrt((weight.sum(1) * cbf_off**2).sum())
     att_sd = np.sqrt((weight.sum(0) * att_off**2).sum())
     both = (weight * cbf_off[:, None] * att_off[None]).sum()
-    return cbf_mean, cbf_sd, att_mean, att_sd, both / cbf_sd / att_sd
+    given = (weight * cbf[:, None]).sum(0) / np.maximum(weight.sum(0), 1e-300)
+    within = np.sqrt((weight * (cbf[:, None] - given) ** 2).sum())
+    return cbf_mean, cbf_sd, att_mean, att_sd, both / cbf_sd / att_sd, within
 
 
 @pytest.mark.parametrize(
@@ -61,9 +63,9 @@ def test_posterior_is_the_integral(name, snr):
     for voxel in range(3):
         signal = observation.delta_m[0, :, 0, voxel].double().numpy()
         truth = brute_force(protocol, signal, 0.007 / snr)
-        cbf_mean, cbf_sd, att_mean, att_sd, correlation = (
+        cbf_mean, cbf_sd, att_mean, att_sd, correlation, within = (
             float(getattr(found, f)[0, 0, voxel])
-            for f in ("cbf", "cbf_sd", "att", "att_sd", "correlation")
+            for f in ("cbf", "cbf_sd", "att", "att_sd", "correlation", "cbf_noise_sd")
         )
         # At a signal-to-noise ratio of 1000 the sd of ATT is less than a millisecond.
         slack = 0.5 if snr == 1000 else 0.1
@@ -72,6 +74,7 @@ def test_posterior_is_the_integral(name, snr):
         assert cbf_sd == pytest.approx(truth[1], rel=0.03)
         assert att_sd == pytest.approx(truth[3], rel=0.25 if snr == 1000 else 0.04)
         assert abs(correlation - truth[4]) < (0.2 if snr == 1000 else 0.03)
+        assert within == pytest.approx(truth[5], rel=0.03)
 
 
 def test_posterior_covers_the_truth():

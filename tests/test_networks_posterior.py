@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from physics import integrated
 from slices import PROTOCOLS, maps, measured
 from torch.nn import functional
 
@@ -137,6 +138,30 @@ def test_corrections_are_of_the_size_that_a_wise_neighbour_would_make(doubt, of_
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("name", "times"), [("single", (10, 100)), ("joint", (1, 1.2))])
+def test_doubt_about_att_gives_neighbours_no_room_to_move_cbf(name, times):
+    """A single delay leaves CBF open by ATT, not by noise, which is that of a known ATT."""
+    _, att, mask = maps((1, 24, 24))
+    cbf = np.full_like(att, 60.0)
+    observation = measured(PROTOCOLS[name], cbf, att, mask, 50)
+    # Blood that arrived before the image: its signal is the same wherever it is now.
+    early = observation.mask & torch.tensor(att < 1.5)
+    network = PosteriorASLNet((8, 8, 8, 8), cbf_doubt=0.0, noise_apart=True)
+    network.head.bias[:1] = 1.0
+    moved = (network(observation).cbf - voxel_posterior(observation).cbf)[early].numpy()
+    curves = np.array([integrated(*m, att[0], steps=400) for m in PROTOCOLS[name]])
+    noise = (0.007 / 50) / np.sqrt((curves**2).sum(0))[early[0].numpy()]
+    expected = noise**2 / np.hypot(noise, 3.0)
+    # The posterior averages over late ATTs too, whose noise is larger.
+    assert (moved > 0.9 * expected).all()
+    assert np.median(moved / expected) < 2
+    whole = PosteriorASLNet((8, 8, 8, 8), cbf_doubt=0.0)
+    whole.head.bias[:1] = 1.0
+    more = (whole(observation).cbf - voxel_posterior(observation).cbf)[early].numpy()
+    assert times[0] < np.median(more / moved) < times[1]
+
+
+@torch.no_grad()
 def test_a_prior_of_the_neighbours_multiplies_the_posterior_of_att():
     """Reweighting the bins of a posterior is the posterior under the other prior (Bayes)."""
     observation = inputs()
@@ -222,11 +247,15 @@ def test_gradients_reach_every_weight():
 
 
 def test_arguments_build_the_network_again():
-    network = PosteriorASLNet((8, 8, 16), {"points": 32, "bins": 8}, cbf_doubt=0.03)
+    network = PosteriorASLNet((8, 8, 16), {"points": 32, "bins": 8}, 3, 0.03, noise_apart=True)
     again = build_network("PosteriorASLNet", network.arguments)
     again.load_state_dict(network.state_dict())
     assert again.grid == network.grid
     assert again.cbf_doubt == 0.03
+    assert again.noise_apart
+    # A model that was saved before the argument existed is built as it was.
+    old = {k: v for k, v in network.arguments.items() if k != "noise_apart"}
+    assert build_network("PosteriorASLNet", old).in_channels == network.in_channels - 1
 
 
 def test_registry():

@@ -157,7 +157,7 @@ def test_a_file_says_only_what_differs_from_its_base(tmp_path):
 def test_arguments_of_one_network_are_not_handed_on_to_another(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("base: laptop\nnetwork: {name: SpatialASLNet, arguments: {n_plds: 4}}\n")
-    assert load("laptop").network.arguments["cbf_doubt"] == 0.03
+    assert load("laptop").network.arguments["cbf_doubt"] == 0.015
     assert load(path).network.arguments == {"n_plds": 4}
     path.write_text("base: laptop\nnetwork: {arguments: {window: 5}}\n")
     assert load(path).network.arguments == {**load("laptop").network.arguments, "window": 5}

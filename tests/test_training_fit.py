@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from asl_bids_app.training.parts import PARTS, generate_part
 from asl_bids_app.training.reuse import Draw, Pool, draw_from, prepared
 from asl_bids_app.training.run_folder import RunFolder, load_member
 from asl_bids_app.training.simulate import Batch
+from asl_bids_app.training.tissues import CORE
 from asl_bids_app.training.trainer import FitOptions
 
 TINY = (
@@ -335,7 +337,7 @@ def test_crops_show_brain_and_turns_keep_it(config, dataset):
 # --- loss
 
 
-def made(cbf, att, cbf_sd, att_sd, truth=(50.0, 1.0)):
+def made(cbf, att, cbf_sd, att_sd, truth=(50.0, 1.0), tissue=1, measurements=1):
     """An estimate of one voxel in the mask beside one outside it, and the truth."""
     shape = (1, 1, 2)
     mask = torch.tensor([[[True, False]]])
@@ -354,8 +356,15 @@ def made(cbf, att, cbf_sd, att_sd, truth=(50.0, 1.0)):
         voxel(math.log(cbf_sd)).requires_grad_(),
         voxel(math.log(att_sd)).requires_grad_(),
     )
+    physics = SimpleNamespace(valid=torch.ones(1, measurements, dtype=torch.bool))
     batch = Batch(
-        observation, voxel(truth[0]), voxel(truth[1]), mask.byte(), one.byte(), one, None
+        observation,
+        voxel(truth[0]),
+        voxel(truth[1]),
+        tissue * mask.byte(),
+        one.byte(),
+        one,
+        physics,
     )
     return estimate, batch
 
@@ -367,6 +376,22 @@ def test_loss_is_the_formula(config):
     assert float(loss.detach()) == pytest.approx(10 / 25 + 0.35 / 0.7 + 0.05 * nll, rel=1e-5)
     assert float(parts["cbf_mae"]) == pytest.approx(10)
     assert float(parts["att_mae_ms"]) == pytest.approx(350, rel=1e-5)
+
+
+@pytest.mark.parametrize(("measurements", "weight"), [(1, 1.0), (6, 3.0)])
+def test_lesions_weigh_more_where_the_data_can_tell_them(config, measurements, weight):
+    """Against a healthy voxel with twice the error: a weighted mean of the two."""
+    training = replace(config.training, lesion_weight=3.0, uncertainty_weight=0.0)
+    estimate, batch = made(60.0, 1.0, 5.0, 0.2, tissue=CORE, measurements=measurements)
+    both = replace(
+        batch,
+        observation=replace(batch.observation, mask=torch.ones(1, 1, 2, dtype=torch.bool)),
+        cbf=estimate.cbf.detach() - torch.tensor([[[10.0, 20.0]]]),
+        att=estimate.att.detach(),
+        tissue=torch.tensor([[[CORE, 1]]]),
+    )
+    expected = (weight * 10 + 20) / (weight + 1) / 25
+    assert float(losses(estimate, both, training)[0]) == pytest.approx(expected)
 
 
 def test_uncertainty_does_not_move_the_mean_and_settles_at_the_error(config):

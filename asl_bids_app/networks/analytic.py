@@ -44,6 +44,8 @@ class VoxelPosterior:
         Mean and standard deviation, seconds.
     correlation : Tensor, shape (B, H, W)
         Of CBF and ATT.
+    cbf_noise_sd : Tensor, shape (B, H, W)
+        Standard deviation that CBF would have if ATT were known: the root of the mean of 1/A.
     att_bins : Tensor, shape (B, bins, H, W)
         Probability that ATT lies in each bin of the grid.
     residual : Tensor, shape (B, 3, H, W)
@@ -63,6 +65,7 @@ class VoxelPosterior:
     att: Tensor
     att_sd: Tensor
     correlation: Tensor
+    cbf_noise_sd: Tensor
     att_bins: Tensor
     residual: Tensor
     misfit: Tensor
@@ -96,7 +99,7 @@ def voxel_posterior(observation: Observation, grid: PosteriorGrid | None = None)
     shape = observation.mask.shape
     curves = observation.response(grid.att.to(observation.delta_m)[None])
     like = observation.delta_m
-    sizes = [5, grid.bins, len(Arrival), 1, grid.bins, grid.bins]
+    sizes = [6, grid.bins, len(Arrival), 1, grid.bins, grid.bins]
     flat = torch.zeros(shape[0], shape[1] * shape[2], sum(sizes)).to(like)
     precision = precision_of(observation.noise_sd)
     precision = precision.expand_as(like) if precision.shape[-2:] == shape[-2:] else precision
@@ -152,7 +155,9 @@ def _solve(
     prior = grid.log_prior(att) + grid.spacing(att).log()
     log_weight = torch.addcmul(prior, curvature, square, value=0.5)
     weight = log_weight.sub_(curvature.log(), alpha=0.5).softmax(2)
-    second = square.add_(curvature.reciprocal_()).mul_(weight).sum(2)
+    by_noise = curvature.reciprocal_()
+    noise = torch.linalg.vecdot(weight, by_noise)
+    second = square.add_(by_noise).mul_(weight).sum(2)
     weighted_mean = mean.mul_(weight)
 
     bins = torch.eye(grid.bins).repeat_interleave(grid.points // grid.bins, 0).to(signal)
@@ -171,6 +176,7 @@ def _solve(
             att_mean,
             of_weight[..., 1] - att_mean.square(),
             product - cbf * att_mean,
+            noise,
         ],
         2,
     )
@@ -184,10 +190,10 @@ def _solve(
         predicted.flatten(0, 1)[narrow] = seen.to(predicted)
 
     residual, misfit = _residuals(weighted, precision, predicted, power, observation, place)
-    cbf, cbf_var, att_mean, att_var, covariance = moments.unbind(2)
+    cbf, cbf_var, att_mean, att_var, covariance, noise = moments.unbind(2)
     cbf_sd, att_sd = cbf_var.clamp(min=1e-12).sqrt(), att_var.clamp(min=1e-12).sqrt()
     correlation = (covariance / (cbf_sd * att_sd)).clamp(-1, 1)
-    single = torch.stack([cbf, cbf_sd, att_mean, att_sd, correlation], 2)
+    single = torch.stack([cbf, cbf_sd, att_mean, att_sd, correlation, noise.sqrt()], 2)
     att_bins, bin_att = of_weight[..., 2:].split(grid.bins, 2)
     return torch.cat([single, att_bins, residual, misfit, bin_att, bin_cbf], 2).to(out_dtype)
 

@@ -100,8 +100,8 @@ def zoom(
 
     Returns
     -------
-    moments : Tensor, shape (Z, 5)
-        Mean and variance of CBF, of ATT, and the covariance.
+    moments : Tensor, shape (Z, 6)
+        Mean and variance of CBF, of ATT, the covariance, and the variance of CBF at a given ATT.
     predicted : Tensor, shape (Z, n)
         Posterior mean of the signal.
     """
@@ -109,7 +109,7 @@ def zoom(
     trust = precision.expand_as(signal).flatten(0, 1)[chosen].double()
     slices, row = torch.unique(place[chosen], return_inverse=True)
     physics = observation[slices]
-    moments = data.new_zeros(len(chosen), 5)
+    moments = data.new_zeros(len(chosen), 6)
     predicted = torch.zeros_like(data)
     todo, place_in_grid = torch.arange(len(chosen), device=chosen.device), best
     for level, divisions in enumerate(_ZOOM):
@@ -173,6 +173,7 @@ def _integrate_around(
             # Where hardly another point counts, the width of the point's own cell does.
             (weight * att_off.square()).sum(1) + narrow * step.square() / 12,
             (weight * cbf_off * att_off).sum(1),
+            (weight / curvature).sum(1),
         ],
         1,
     )

@@ -43,7 +43,9 @@ def pooled(observation: Observation, window: int) -> Observation:
     )
 
 
-def own_maps(posterior: VoxelPosterior, inside: Tensor, doubt: Tensor) -> list[Tensor]:
+def own_maps(
+    posterior: VoxelPosterior, inside: Tensor, doubt: Tensor, noise_apart: bool = False
+) -> list[Tensor]:
     """Turn a voxelwise posterior into input maps.
 
     Parameters
@@ -54,6 +56,8 @@ def own_maps(posterior: VoxelPosterior, inside: Tensor, doubt: Tensor) -> list[T
         1 in the mask.
     doubt : Tensor, shape (B,)
         `Observation.calibration_doubt`.
+    noise_apart
+        Whether the noise of CBF is a map of its own.
 
     Returns
     -------
@@ -76,6 +80,8 @@ def own_maps(posterior: VoxelPosterior, inside: Tensor, doubt: Tensor) -> list[T
         doubt.to(inside)[:, None, None].expand_as(inside),
         posterior.misfit.clamp(max=4) - 1,
     ]
+    if noise_apart:
+        columns.append((posterior.cbf_noise_sd.clamp(min=1e-3) / 10).log())
     residual = posterior.residual.permute(0, 2, 3, 1).clamp(-2, 2)
     return [torch.stack(columns, 3), posterior.att_bins.permute(0, 2, 3, 1), residual]
 

@@ -116,6 +116,10 @@ class PosteriorASLNet(nn.Module):
     cbf_doubt
         Relative sd of CBF by efficiency, M0 and T1 of blood where they are in doubt, by which
         `room` grows. A small one lets a network guess less at what a scanner is off by.
+    noise_apart
+        Let the network see the noise of CBF apart from the doubt about ATT, and give neighbours
+        `room` by the noise only, instead of by all doubt about CBF: reweighting p(ATT) sees to
+        the rest. With a single delay nearly all doubt about CBF may be doubt about ATT.
 
     Raises
     ------
@@ -129,6 +133,7 @@ class PosteriorASLNet(nn.Module):
         grid: Mapping[str, Any] | None = None,
         window: int = 3,
         cbf_doubt: float = 0.08,
+        noise_apart: bool = False,
     ) -> None:
         super().__init__()
         if window < 0 or (window and window % 2 == 0):
@@ -137,6 +142,7 @@ class PosteriorASLNet(nn.Module):
             raise ValueError(f"cbf_doubt: found {cbf_doubt}, expected 0 or more")
         self.window = window
         self.cbf_doubt = cbf_doubt
+        self.noise_apart = noise_apart
         self.grid = PosteriorGrid(**(grid or {}))
         self.features = tuple(features)
         self.encoder = Encoder(self.in_channels, self.features)
@@ -146,7 +152,8 @@ class PosteriorASLNet(nn.Module):
     @property
     def in_channels(self) -> int:
         """Number of the U-Net's input maps."""
-        return 10 + self.grid.bins + len(Arrival) + (9 + len(Arrival) if self.window else 0)
+        own = 10 + self.noise_apart + self.grid.bins + len(Arrival)
+        return own + (9 + len(Arrival) if self.window else 0)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -156,6 +163,7 @@ class PosteriorASLNet(nn.Module):
             "grid": asdict(self.grid),
             "window": self.window,
             "cbf_doubt": self.cbf_doubt,
+            "noise_apart": self.noise_apart,
         }
 
     def forward(self, observation: Observation) -> Estimate:
@@ -172,7 +180,7 @@ class PosteriorASLNet(nn.Module):
         """
         posterior = voxel_posterior(observation, self.grid)
         inside = observation.mask.to(posterior.cbf)
-        parts = own_maps(posterior, inside, observation.calibration_doubt)
+        parts = own_maps(posterior, inside, observation.calibration_doubt, self.noise_apart)
         if self.window:
             around = voxel_posterior(pooled(observation, self.window), self.grid)
             parts.append(pooled_maps(around, posterior))
@@ -218,7 +226,8 @@ class PosteriorASLNet(nn.Module):
         inside = mask.to(posterior.cbf)
         cbf_sd, att_sd = posterior.cbf_sd.clamp(min=1e-6), posterior.att_sd.clamp(min=1e-6)
         doubt = doubt.to(posterior.cbf)[:, None, None]
-        cbf_room = room(cbf_sd, doubt * self.cbf_doubt * posterior.cbf, _CBF_TEXTURE)
+        doubtful = posterior.cbf_noise_sd if self.noise_apart else cbf_sd
+        cbf_room = room(doubtful, doubt * self.cbf_doubt * posterior.cbf, _CBF_TEXTURE)
         att_room = room(att_sd, doubt * _ATT_DOUBT, _ATT_TEXTURE)
         return Estimate(
             (posterior.cbf + cbf_moved + cbf_room * cbf) * inside,

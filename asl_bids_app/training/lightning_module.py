@@ -87,7 +87,10 @@ def losses(
     """
     weight = batch.mask.to(estimate.cbf.dtype)
     if config.lesion_weight != 1:
-        weight = weight * torch.where(batch.tissue >= CORE, config.lesion_weight, 1.0)
+        # One measurement doesn't tell a late voxel from a dark one: there the weight would only
+        # teach that healthy voxels are late, too.
+        heavy = (batch.tissue >= CORE) & batch.several[:, None, None]
+        weight = weight * torch.where(heavy, config.lesion_weight, 1.0)
     total = weight.sum().clamp(min=1)
 
     def mean(values: Tensor) -> Tensor:

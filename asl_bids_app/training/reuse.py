@@ -37,6 +37,8 @@ class Prepared:
         Input of the trunk.
     mask : Tensor of bool, shape (B, H, W)
     doubt : Tensor, shape (B,)
+    several : Tensor of bool, shape (B,)
+        Whether a slice has more than one measurement.
     cbf, att : Tensor, shape (B, H, W)
         The truth, mL/100 g/min and s.
     tissue : Tensor of uint8, shape (B, H, W)
@@ -49,6 +51,7 @@ class Prepared:
     maps: Tensor
     mask: Tensor
     doubt: Tensor
+    several: Tensor
     cbf: Tensor
     att: Tensor
     tissue: Tensor
@@ -62,8 +65,8 @@ def prepared(network: nn.Module, batch: Batch) -> Prepared:
     """Do what comes before the weights of a network."""
     seen = batch.observation
     context, maps = network.prepare(seen)
-    doubt = seen.calibration_doubt
-    return Prepared(context, maps, seen.mask, doubt, batch.cbf, batch.att, batch.tissue, seen)
+    told = (seen.mask, seen.calibration_doubt, batch.several)
+    return Prepared(context, maps, *told, batch.cbf, batch.att, batch.tissue, seen)
 
 
 @dataclass(frozen=True)

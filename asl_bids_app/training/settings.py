@@ -103,7 +103,8 @@ class TrainingConfig:
     uncertainty_loss : str
         ``laplace``: negative log-likelihood; ``quantile``: of 68 and 95 % intervals.
     lesion_weight : float
-        Weight of a voxel of a lesion relative to other voxels.
+        Weight of a voxel of a lesion relative to other voxels, in slices with more than one
+        measurement: with one, nothing tells a late voxel from a dark one.
     dc_weight : float
         Of the misfit between measured signal and the signal of the estimate, in units of the
         noise (data consistency).

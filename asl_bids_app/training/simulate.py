@@ -57,6 +57,11 @@ class Batch:
         """The brain, bool, shape (B, H, W)."""
         return self.observation.mask
 
+    @property
+    def several(self) -> Tensor:
+        """Whether a slice has more than one measurement, bool, shape (B,)."""
+        return self.physics.valid.sum(1) > 1
+
 
 # Proton density of grey matter, white matter and CSF relative to M0, and what skull and scalp
 # leave outside: static tissue between which motion makes edges.
