@@ -189,8 +189,38 @@ def intervals() -> str:
     return _table(header, rows)
 
 
+_ODD: Final = ("network", "LS, posterior", "bias", "within, %")
+
+
+def odd_data() -> str:
+    """Tables of errors on unusual data, of `tests/benchmarks/odd_data.py`."""
+    report = json.loads((ROOT / "docs" / "odd_data.json").read_text(encoding="utf-8"))
+    header = ["", *(f"{q} {w}" for q in ("CBF", "ATT") for w in _ODD)]
+    parts = []
+    for snr, tables in report["snr"].items():
+        rows = []
+        for label, found in (row for table in tables.values() for row in table.items()):
+            cells = [label]
+            for quantity, digits in (("cbf", 1), ("att", 0)):
+                mae, within = found[quantity]["mae"], found[quantity]["within"]
+                network, strong, posterior = (
+                    f"{mae[m]:.{digits}f}" for m in ("network", "ls", "posterior")
+                )
+                behind = mae["network"] > min(mae["ls"], mae["posterior"])
+                cells += [
+                    f"{network} (loses)" if behind else f"**{network}**",
+                    f"{strong}, {posterior}",
+                    f"{found[quantity]['bias']['network']:+.{digits}f}",
+                    f"{100 * within[0]:.0f} / {100 * within[1]:.0f}",
+                ]
+            rows.append(cells)
+        parts.append(f"SNR {snr}:\n\n" + _table(header, rows))
+    return "\n".join(parts)
+
+
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
-    f.__name__: f for f in (outputs, bidsignore, schemes, constants, options, accuracy, intervals)
+    f.__name__: f
+    for f in (outputs, bidsignore, schemes, constants, options, accuracy, intervals, odd_data)
 }
 
 

@@ -237,6 +237,7 @@ class Ensemble:
             "att_sd": att_variance.sqrt(),
             "posterior_cbf_sd": posterior.cbf_sd,
             "posterior_att_sd": posterior.att_sd,
+            "posterior_cbf_noise_sd": posterior.cbf_noise_sd,
             "cbf_spread": cbf_spread,
             "att_spread": att_spread,
             "cbf_roughness": roughness(cbf, mask),

@@ -46,6 +46,7 @@ SIGNS: Final = (
     "att_sd",
     "posterior_cbf_sd",
     "posterior_att_sd",
+    "posterior_cbf_noise_sd",
     "cbf_spread",
     "att_spread",
     "cbf",
@@ -58,9 +59,10 @@ SIGNS: Final = (
 )
 """What tells of a voxel how far its stated standard deviations are off.
 
-The ensemble's and the voxelwise posterior's standard deviations, those between the members, the
-estimates themselves (mL/100 g/min, s) and their standard deviations over the 5x5 voxels around,
-which tell lesions and edges from the middle of a tissue; means over the slice of
+The ensemble's and the voxelwise posterior's standard deviations, the latter's of CBF if ATT were
+known (with a single delay only this tells good data from noisy ones), those between the members,
+the estimates themselves (mL/100 g/min, s) and their standard deviations over the 5x5 voxels
+around, which tell lesions and edges from the middle of a tissue; means over the slice of
 `asl_bids_app.networks.analytic.VoxelPosterior.misfit` of the voxels, which tells disturbances
 from noise, and of their averaged neighbourhoods, which tells noise that neighbours share; and
 how many measurements there are of each way of arrival.
