@@ -391,7 +391,7 @@ def test_lesions_weigh_more_where_the_data_can_tell_them(config, measurements, w
         tissue=torch.tensor([[[CORE, 1]]]),
     )
     expected = (weight * 10 + 20) / (weight + 1) / 25
-    assert float(losses(estimate, both, training)[0]) == pytest.approx(expected)
+    assert float(losses(estimate, both, training)[0].detach()) == pytest.approx(expected)
 
 
 def test_uncertainty_does_not_move_the_mean_and_settles_at_the_error(config):
