@@ -194,6 +194,8 @@ _ODD: Final = ("network", "LS, posterior", "bias", "within, %")
 
 def odd_data() -> str:
     """Tables of errors on unusual data, of `tests/benchmarks/odd_data.py`."""
+    from asl_bids_app.training import baselines as b
+
     report = json.loads((ROOT / "docs" / "odd_data.json").read_text(encoding="utf-8"))
     header = ["", *(f"{q} {w}" for q in ("CBF", "ATT") for w in _ODD)]
     parts = []
@@ -202,16 +204,15 @@ def odd_data() -> str:
         for label, found in (row for table in tables.values() for row in table.items()):
             cells = [label]
             for quantity, digits in (("cbf", 1), ("att", 0)):
-                mae, within = found[quantity]["mae"], found[quantity]["within"]
-                network, strong, posterior = (
-                    f"{mae[m]:.{digits}f}" for m in ("network", "ls", "posterior")
-                )
-                behind = mae["network"] > min(mae["ls"], mae["posterior"])
+                mine = found[b.NETWORK][quantity]
+                rivals = [found[name][quantity]["mae"] for name in (b.STRONG, b.POSTERIOR)]
+                network = f"{mine['mae']:.{digits}f}"
+                inner, outer = (100 * mine[f"coverage_{n}"] for n in (68, 95))
                 cells += [
-                    f"{network} (loses)" if behind else f"**{network}**",
-                    f"{strong}, {posterior}",
-                    f"{found[quantity]['bias']['network']:+.{digits}f}",
-                    f"{100 * within[0]:.0f} / {100 * within[1]:.0f}",
+                    f"{network} (loses)" if mine["mae"] > min(rivals) else f"**{network}**",
+                    ", ".join(f"{mae:.{digits}f}" for mae in rivals),
+                    f"{mine['bias']:+.{digits}f}",
+                    f"{inner:.0f} / {outer:.0f}",
                 ]
             rows.append(cells)
         parts.append(f"SNR {snr}:\n\n" + _table(header, rows))

@@ -27,7 +27,7 @@ from asl_bids_app.estimators.signs import (
 from asl_bids_app.estimators.uncertainty import (
     ERROR_BARS,
     SIGNS,
-    calibration_factors,
+    calibrated_sds,
     total_variance,
 )
 from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
@@ -131,8 +131,7 @@ class Ensemble:
         cbf, att, cbf_sd, att_sd = (found[name] for name in ("cbf", "att", "cbf_sd", "att_sd"))
         table = self.model.spec.calibration.get(self.error_bars)
         if table:
-            by_cbf, by_att = calibration_factors(table, found)
-            cbf_sd, att_sd = cbf_sd * by_cbf, att_sd * by_att
+            cbf_sd, att_sd = calibrated_sds(table, found)
         cbf = cbf.masked_fill(failed, 0.0)
         flags = {
             Flag.ATT_AT_BOUND: observation.mask

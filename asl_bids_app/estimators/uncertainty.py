@@ -118,3 +118,9 @@ def calibration_factors(
     hidden = torch.tanh(functional.linear(x, constant("hidden_weight"), constant("hidden_bias")))
     cbf, att = functional.linear(hidden, constant("weight"), constant("bias")).exp().unbind(-1)
     return cbf, att
+
+
+def calibrated_sds(table: Mapping[str, Any], signs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the calibrated standard deviations of CBF and ATT; as `calibration_factors`."""
+    by_cbf, by_att = calibration_factors(table, signs)
+    return signs["cbf_sd"] * by_cbf, signs["att_sd"] * by_att

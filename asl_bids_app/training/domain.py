@@ -211,7 +211,22 @@ def draw_physics(config: DomainConfig, n: int, generator: Generator) -> Physics:
         schedule = draw_schedule(n, generator)
     else:
         schedule = fixed_schedule(config.protocol, n, generator)
+    return draw_calibration(schedule, config, generator)
 
+
+def draw_calibration(schedule: Schedule, config: DomainConfig, generator: Generator) -> Physics:
+    """Draw calibrations for acquisitions that are given.
+
+    Parameters
+    ----------
+    schedule
+        Of a batch of slices.
+    config
+        Settings; the protocol that they name doesn't matter.
+    generator
+        Its device is that of the result.
+    """
+    n = len(schedule.scheme)
     if config.truth_from_ranges:
         doubt = torch.ones(n, device=generator.device)
     else:

@@ -36,10 +36,11 @@ class Schedule:
     valid: Tensor
 
 
-def _protocol(scheme: Scheme, delays: list[float], duration: float) -> Protocol:
+def protocol_of(scheme: Scheme, delays: list[float], duration: float | list[float]) -> Protocol:
+    """Return a protocol of one scheme, 3D readout, with one label duration or one each, s."""
     n = len(delays)
     return Protocol(
-        (scheme,) * n, torch.tensor(delays), torch.full((n,), duration), torch.zeros(1, n)
+        (scheme,) * n, torch.tensor(delays), torch.tensor(duration).expand(n), torch.zeros(1, n)
     )
 
 
@@ -48,11 +49,11 @@ _SIX = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
 PROTOCOLS: Final = MappingProxyType(
     {
         "joint 6+6": join(
-            _protocol(Scheme.PCASL, _SIX, 1.8), _protocol(Scheme.VSASL, _SIX, float("inf"))
+            protocol_of(Scheme.PCASL, _SIX, 1.8), protocol_of(Scheme.VSASL, _SIX, float("inf"))
         ),
-        "pcasl 6": _protocol(Scheme.PCASL, _SIX, 1.8),
-        "vsasl 6": _protocol(Scheme.VSASL, _SIX, float("inf")),
-        "pasl 10": _protocol(Scheme.PASL, [0.3 * (i + 1) for i in range(10)], 0.7),
+        "pcasl 6": protocol_of(Scheme.PCASL, _SIX, 1.8),
+        "vsasl 6": protocol_of(Scheme.VSASL, _SIX, float("inf")),
+        "pasl 10": protocol_of(Scheme.PASL, [0.3 * (i + 1) for i in range(10)], 0.7),
     }
 )
 """Fixed protocols by name, of 3D readouts (no slice times)."""

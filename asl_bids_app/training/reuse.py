@@ -65,8 +65,17 @@ def prepared(network: nn.Module, batch: Batch) -> Prepared:
     """Do what comes before the weights of a network."""
     seen = batch.observation
     context, maps = network.prepare(seen)
-    told = (seen.mask, seen.calibration_doubt, batch.several)
-    return Prepared(context, maps, *told, batch.cbf, batch.att, batch.tissue, seen)
+    return Prepared(
+        context,
+        maps,
+        seen.mask,
+        seen.calibration_doubt,
+        batch.several,
+        batch.cbf,
+        batch.att,
+        batch.tissue,
+        seen,
+    )
 
 
 @dataclass(frozen=True)

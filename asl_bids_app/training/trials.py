@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from asl_bids_app.estimators.uncertainty import SIGNS, calibration_factors
+from asl_bids_app.estimators.uncertainty import SIGNS, calibrated_sds
 from asl_bids_app.observation import Observation
 from asl_bids_app.training import baselines
 from asl_bids_app.training.baselines import Maps
@@ -102,11 +102,15 @@ def signs_of(ensemble: RunEnsemble, observation: Observation) -> dict[str, np.nd
     return {name: found[name][observation.mask].cpu().numpy() for name in SIGNS}
 
 
+def near(where: torch.Tensor) -> torch.Tensor:
+    """Find the voxels in or beside those of a mask, bool, (B, H, W)."""
+    return functional.max_pool2d(where.float().unsqueeze(1), 3, 1, 1).squeeze(1) > 0
+
+
 def large_lesions(tissue: torch.Tensor) -> torch.Tensor:
     """Find lesions where a square of 3x3 voxels fits into them, bool, (B, H, W)."""
-    lesion = (tissue >= CORE).float().unsqueeze(1)
-    inner = 1 - functional.max_pool2d(1 - lesion, 3, 1, 1)
-    return (functional.max_pool2d(inner, 3, 1, 1) * lesion).squeeze(1) > 0
+    lesion = tissue >= CORE
+    return near(~near(~lesion)) & lesion
 
 
 def run_scenario(
@@ -185,7 +189,7 @@ def calibrated(voxels: Voxels, table: dict[str, Any]) -> Voxels:
     """Apply a calibration of the uncertainties to the network's standard deviations."""
     network = dict(voxels.maps[baselines.NETWORK])
     signs = {name: torch.from_numpy(network[name]) for name in SIGNS}
-    for name, factor in zip(QUANTITIES, calibration_factors(table, signs), strict=True):
-        network[f"{name}_sd"] = network[f"{name}_sd"] * factor.numpy()
+    for name, sd in zip(QUANTITIES, calibrated_sds(table, signs), strict=True):
+        network[f"{name}_sd"] = sd.numpy()
     maps = {**voxels.maps, baselines.NETWORK: network}
     return replace(voxels, maps=maps)

@@ -13,27 +13,29 @@ least squares and the voxelwise posterior. Prints a line each; ``docs/generate.p
 import argparse
 import json
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-from asl_bids_app.calibration import PARTITION_COEFFICIENT, T1_BLOOD
 from asl_bids_app.estimators.ensemble import ANSWERS, Ensemble
-from asl_bids_app.estimators.uncertainty import calibration_factors
+from asl_bids_app.estimators.uncertainty import calibrated_sds
 from asl_bids_app.models.store import load_model
-from asl_bids_app.protocol import SCHEMES, Scheme
+from asl_bids_app.protocol import Scheme, join
 from asl_bids_app.training import baselines
-from asl_bids_app.training.domain import Kinetics, Physics
-from asl_bids_app.training.metrics import GROUPS
+from asl_bids_app.training.baselines import Maps
+from asl_bids_app.training.domain import DomainConfig, draw_calibration
+from asl_bids_app.training.metrics import GROUPS, compare
 from asl_bids_app.training.noise import NoiseConfig
 from asl_bids_app.training.phantoms import PhantomConfig, concatenate, draw
+from asl_bids_app.training.protocols import PROTOCOLS, protocol_of, schedule_of
 from asl_bids_app.training.run_folder import environment
+from asl_bids_app.training.scenarios import Scenario
 from asl_bids_app.training.simulate import simulate
 from asl_bids_app.training.tissues import FLUID
+from asl_bids_app.training.trials import QUANTITIES, flat, near
 
 SEED = 90210
 BATCH = 8
@@ -44,45 +46,39 @@ def even(count, first=0.5, last=3.0):
     return np.linspace(first, last, count).round(3).tolist()
 
 
-def timed(scheme, delays, durations):
-    """Return a list of measurements (scheme, delay, duration in seconds)."""
-    if not isinstance(durations, list):
-        durations = [durations] * len(delays)
-    return [(scheme, *times) for times in zip(delays, durations, strict=True)]
-
-
-PCASL6 = timed(Scheme.PCASL, even(6), 1.8)
+PCASL6 = PROTOCOLS["pcasl 6"]
 INF = float("inf")
 ACQUISITIONS = {
-    "PCASL, 1 delay (1.8 s)": timed(Scheme.PCASL, [1.8], 1.8),
-    "PCASL, 2 delays": timed(Scheme.PCASL, [1.0, 2.0], 1.8),
-    "PCASL, 3 delays": timed(Scheme.PCASL, [1.0, 1.75, 2.5], 1.8),
-    "PCASL, 4 delays": timed(Scheme.PCASL, even(4), 1.8),
+    "PCASL, 1 delay (1.8 s)": protocol_of(Scheme.PCASL, [1.8], 1.8),
+    "PCASL, 2 delays": protocol_of(Scheme.PCASL, [1.0, 2.0], 1.8),
+    "PCASL, 3 delays": protocol_of(Scheme.PCASL, [1.0, 1.75, 2.5], 1.8),
+    "PCASL, 4 delays": protocol_of(Scheme.PCASL, even(4), 1.8),
     "PCASL, 6 delays": PCASL6,
-    "PCASL, 8 delays": timed(Scheme.PCASL, even(8), 1.8),
-    "PCASL, 12 delays": timed(Scheme.PCASL, even(12), 1.8),
-    "PCASL, 6 delays, labels of 0.8 s": timed(Scheme.PCASL, even(6), 0.8),
-    "PCASL, 6 delays, labels of 3.6 s": timed(Scheme.PCASL, even(6), 3.6),
-    "PCASL, 6 labels of 0.5 to 3 s, no delay": timed(Scheme.PCASL, [0.1] * 6, even(6)),
-    "PCASL, 6 delays, last slice 1.2 s later": timed(Scheme.PCASL, even(6, 1.7, 4.2), 1.8),
-    "PCASL, time-encoded, 7 labels of 0.5 s": timed(
+    "PCASL, 8 delays": protocol_of(Scheme.PCASL, even(8), 1.8),
+    "PCASL, 12 delays": protocol_of(Scheme.PCASL, even(12), 1.8),
+    "PCASL, 6 delays, labels of 0.8 s": protocol_of(Scheme.PCASL, even(6), 0.8),
+    "PCASL, 6 delays, labels of 3.6 s": protocol_of(Scheme.PCASL, even(6), 3.6),
+    "PCASL, 6 labels of 0.5 to 3 s, no delay": protocol_of(Scheme.PCASL, [0.1] * 6, even(6)),
+    "PCASL, 6 delays, last slice 1.2 s later": protocol_of(Scheme.PCASL, even(6, 1.7, 4.2), 1.8),
+    "PCASL, time-encoded, 7 labels of 0.5 s": protocol_of(
         Scheme.PCASL, [0.1 + 0.5 * k for k in range(7)], 0.5
     ),
-    "PCASL, time-encoded, 7 labels of 0.2 to 1.9 s": timed(
+    "PCASL, time-encoded, 7 labels of 0.2 to 1.9 s": protocol_of(
         Scheme.PCASL,
         [0.1, 2.0, 2.7, 3.1, 3.4, 3.65, 3.85],
         [1.9, 0.7, 0.4, 0.3, 0.25, 0.2, 0.2],
     ),
-    "CASL, 5 delays": timed(Scheme.CASL, even(5), 2.0),
-    "PASL, 3 delays": timed(Scheme.PASL, [0.8, 1.6, 2.4], 0.7),
-    "PASL, 12 delays": timed(Scheme.PASL, even(12, 0.3, 3.0), 0.7),
-    "VSASL, 1 delay (1.8 s)": timed(Scheme.VSASL, [1.8], 1.4),
-    "VSASL, 3 delays": timed(Scheme.VSASL, [1.0, 1.75, 2.5], 1.4),
-    "joint PCASL + VSASL, 1 delay each": [(Scheme.PCASL, 1.8, 1.8), (Scheme.VSASL, 1.8, 1.4)],
-    "joint PCASL + VSASL, 12 delays each": [
-        *timed(Scheme.PCASL, even(12), 1.8),
-        *timed(Scheme.VSASL, even(12), INF),
-    ],
+    "CASL, 5 delays": protocol_of(Scheme.CASL, even(5), 2.0),
+    "PASL, 3 delays": protocol_of(Scheme.PASL, [0.8, 1.6, 2.4], 0.7),
+    "PASL, 12 delays": protocol_of(Scheme.PASL, even(12, 0.3, 3.0), 0.7),
+    "VSASL, 1 delay (1.8 s)": protocol_of(Scheme.VSASL, [1.8], 1.4),
+    "VSASL, 3 delays": protocol_of(Scheme.VSASL, [1.0, 1.75, 2.5], 1.4),
+    "joint PCASL + VSASL, 1 delay each": join(
+        protocol_of(Scheme.PCASL, [1.8], 1.8), protocol_of(Scheme.VSASL, [1.8], 1.4)
+    ),
+    "joint PCASL + VSASL, 12 delays each": join(
+        protocol_of(Scheme.PCASL, even(12), 1.8), protocol_of(Scheme.VSASL, even(12), INF)
+    ),
 }
 # Side of the slice in voxels, and their size in mm.
 GRIDS = {
@@ -95,111 +91,89 @@ GRIDS = {
 }
 
 
-def physics_of(measurements, n):
-    """Default constants of 3 T, known exactly, for n slices."""
-    schemes, delays, durations = zip(*measurements, strict=True)
-
-    def rows(values, dtype=torch.float32):
-        return torch.tensor(values, dtype=dtype).expand(n, -1)
-
-    t1 = torch.full((n,), T1_BLOOD[3.0][0])
-    kinetics = Kinetics(
-        rows([int(SCHEMES[s].arrival) for s in schemes], torch.long),
-        rows(delays),
-        rows(durations),
-        rows([SCHEMES[s].labeling_efficiency for s in schemes]),
-        t1,
-        t1,
-        torch.full((n,), PARTITION_COEFFICIENT[0]),
-    )
-    there = torch.ones(n, len(schemes))
-    return Physics(kinetics, kinetics, torch.ones(n), there, there.bool(), torch.zeros(n))
-
-
 def phantoms_of(count, size=64, voxel=None):
     """Half of them of anatomy that was held back from training."""
     config = PhantomConfig(size=size)
     if voxel:
         config = replace(config, voxel_size=(voxel, voxel))
-    if size * (voxel or 4) < 100:
-        config = replace(config, smallest_brain=80)
     usual = draw(config, count // 2, SEED)
     return concatenate([usual, draw(replace(config, held_out=True), count - len(usual), SEED + 1)])
 
 
-def estimates(ensemble, phantoms, measurements, snr):
-    """By method the maps of the voxels of the mask, beside the truth and their places."""
-    noise = replace(NoiseConfig(), snr=(snr, snr), thermal_chance=1.0)
-    table = ensemble.model.spec.calibration["noise"]
-    generator = torch.Generator().manual_seed(SEED)
-    found = {}
+@dataclass(frozen=True)
+class Found:
+    """Voxels of the masks in a row: maps by method, the truth, tissue codes, and places."""
+
+    maps: dict
+    truth: dict
+    tissue: np.ndarray
+    places: dict
+
+
+def estimates(ensemble, phantoms, protocol, snr):
+    """Simulate phantoms with the calibration known and thermal noise, and estimate them."""
+    known = Scenario("calibration known", "random")
+    noise = known.noise(NoiseConfig(), snr)
+    table = ensemble.model.spec.calibration[ensemble.error_bars]
+    generator, unused = torch.Generator().manual_seed(SEED), torch.Generator()
+    parts = []
     for begin in range(0, len(phantoms), BATCH):
         part = phantoms[begin : begin + BATCH]
-        batch = simulate(part, physics_of(measurements, len(part)), noise, generator)
-        mask = batch.mask
-        answer = dict(zip(ANSWERS, ensemble.estimate(batch.observation), strict=True))
-        factors = calibration_factors(table, answer)
-        network = {
-            "cbf": answer["cbf"],
-            "att": answer["att"],
-            "cbf_sd": answer["cbf_sd"] * factors[0],
-            "att_sd": answer["att_sd"] * factors[1],
+        schedule = schedule_of(protocol, len(part))
+        physics = draw_calibration(schedule, known.domain(DomainConfig()), unused)
+        batch = simulate(part, physics, noise, generator)
+        seen, mask = batch.observation, batch.mask
+        answer = dict(zip(ANSWERS, ensemble.estimate(seen), strict=True))
+        methods = {
+            baselines.NETWORK: Maps(answer["cbf"], answer["att"], *calibrated_sds(table, answer)),
+            baselines.STRONG: baselines.strong(seen),
+            baselines.POSTERIOR: baselines.posterior(seen),
         }
-        strong, alone = (f(batch.observation) for f in (baselines.strong, baselines.posterior))
-        maps = {
-            **{f"network {k}": v for k, v in network.items()},
-            **{f"ls {k}": getattr(strong, k) for k in ("cbf", "att")},
-            **{f"posterior {k}": getattr(alone, k) for k in ("cbf", "att")},
-            "cbf": part.cbf,
-            "att": part.att,
-            "tissue": part.tissue,
-            "edge": near(~mask),
-            "beside fluid": near(part.tissue == FLUID),
-        }
-        for name, values in maps.items():
-            found.setdefault(name, []).append(values[mask].numpy())
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+        parts.append(
+            Found(
+                {name: flat(maps, mask) for name, maps in methods.items()},
+                {q: getattr(part, q)[mask].numpy() for q in QUANTITIES},
+                part.tissue[mask].numpy(),
+                {
+                    "edge": near(~mask)[mask].numpy(),
+                    "fluid": near(part.tissue == FLUID)[mask].numpy(),
+                },
+            )
+        )
+    return Found(*(joined([getattr(part, f.name) for part in parts]) for f in fields(Found)))
 
 
-def near(where):
-    """Tell which voxels lie beside (or in) others."""
-    return functional.max_pool2d(where.float().unsqueeze(1), 3, 1, 1).squeeze(1) > 0
+def joined(parts):
+    """Put arrays, or dictionaries of them, behind each other."""
+    if isinstance(parts[0], dict):
+        return {key: joined([part[key] for part in parts]) for key in parts[0]}
+    return np.concatenate(parts)
 
 
 def row(found, chosen):
-    """Numbers of a table's row; ATT in ms."""
-    numbers = {"voxels": int(chosen.sum())}
-    if not numbers["voxels"]:
-        return numbers
-    for name, unit in (("cbf", 1.0), ("att", 1000.0)):
-        truth = found[name][chosen]
-        off = {
-            m: (found[f"{m} {name}"][chosen] - truth) * unit
-            for m in ("network", "ls", "posterior")
-        }
-        numbers[name] = {
-            "mae": {m: round(float(np.abs(e).mean()), 3) for m, e in off.items()},
-            "bias": {m: round(float(e.mean()), 3) for m, e in off.items()},
-        }
-        sd = found[f"network {name}_sd"][chosen] * unit
-        within = [float((np.abs(off["network"]) <= z * sd).mean()) for z in (1.0, 1.959964)]
-        numbers[name]["within"] = [round(share, 4) for share in within]
-    return numbers
+    """Errors of some voxels by method and quantity; ATT in ms."""
+    table = compare(found.maps, found.truth, chosen, ())
+    kept = ("n", "mae", "bias", "coverage_68", "coverage_95")
+    return {
+        method: {q: {key: round(each[q][key], 4) for key in kept} for q in QUANTITIES}
+        for method, each in table.items()
+    }
 
 
 def tissue_of(found):
     """Voxels of all tissue but fluid."""
-    return GROUPS["tissue"](found["tissue"])
+    return GROUPS["tissue"](found.tissue)
 
 
 def between(found, name, low, high):
     """Voxels of tissue whose truth lies between two numbers."""
-    return tissue_of(found) & (found[name] >= low) & (found[name] < high)
+    truth = found.truth[name]
+    return tissue_of(found) & (truth >= low) & (truth < high)
 
 
 def inside(found, name):
     """Voxels of tissue at a place."""
-    return tissue_of(found) & found[name]
+    return tissue_of(found) & found.places[name]
 
 
 VOXELS = {
@@ -212,7 +186,7 @@ VOXELS = {
     "ATT 1.5 to 2.2 s": partial(between, name="att", low=1.5, high=2.2),
     "ATT above 2.2 s": partial(between, name="att", low=2.2, high=INF),
     "at the brain's edge": partial(inside, name="edge"),
-    "beside ventricles and sulci": partial(inside, name="beside fluid"),
+    "beside ventricles and sulci": partial(inside, name="fluid"),
 }
 
 
@@ -235,10 +209,10 @@ def main():
     usual = phantoms_of(options.phantoms)
     for snr in options.snr:
         tables = report["snr"][f"{snr:g}"] = {"acquisitions": {}, "grids": {}, "voxels": {}}
-        for name, measurements in ACQUISITIONS.items():
-            found = estimates(ensemble, usual, measurements, snr)
+        for name, protocol in ACQUISITIONS.items():
+            found = estimates(ensemble, usual, protocol, snr)
             tables["acquisitions"][name] = row(found, tissue_of(found))
-            if measurements is PCASL6:
+            if protocol is PCASL6:
                 for kind, choose in VOXELS.items():
                     tables["voxels"][kind] = row(found, choose(found))
         for name, (size, voxel) in GRIDS.items():
