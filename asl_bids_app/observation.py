@@ -40,6 +40,9 @@ class Observation:
         How far T1 of blood, efficiency, M0 and bolus may be from what is told: 0 if they are
         exact, 1 if they are off as scanners and people differ
         (`asl_bids_app.training.domain`). Only learned estimators can make use of it.
+    slice_number : Tensor of int, shape (B,)
+        Place of a slice in its volume: the next one in the batch is its neighbour if its number
+        is one higher. Only learned estimators look at neighbours.
     """
 
     delta_m: Tensor
@@ -53,6 +56,7 @@ class Observation:
     t1_tissue: Tensor
     partition_coefficient: Tensor
     calibration_doubt: Tensor
+    slice_number: Tensor
 
     def response(self, att: Tensor) -> Tensor:
         """Compute ΔM/M0 per mL/100 g/min for transit times.
@@ -126,4 +130,5 @@ def observe(series: Series, noise_sd: Tensor, calibration_doubt: float = 1.0) ->
         t1_tissue=per_slice(calibration.t1_tissue.value),
         partition_coefficient=per_slice(calibration.partition_coefficient.value),
         calibration_doubt=per_slice(calibration_doubt),
+        slice_number=torch.arange(series.n_slices, device=like.device),
     )

@@ -58,6 +58,7 @@ def measured(protocol, cbf, att, mask, snr, seed=0):
         each(1.65),
         each(0.9),
         each(1.0),
+        torch.arange(batch),
     )
 
 

@@ -16,7 +16,7 @@ from asl_bids_app.estimators import ensemble as module
 from asl_bids_app.estimators import uncertainty
 from asl_bids_app.estimators.base import Flag
 from asl_bids_app.estimators.bayes import Bayes, observe_usable
-from asl_bids_app.estimators.boxes import brain_box
+from asl_bids_app.estimators.boxes import brain_box, with_neighbours
 from asl_bids_app.estimators.devices import find_device, is_out_of_memory
 from asl_bids_app.estimators.ensemble import (
     ANSWERS,
@@ -34,13 +34,14 @@ from asl_bids_app.protocol import Arrival, Protocol
 from asl_bids_app.workflows.options import ERROR_BARS
 
 
-def members(count, std=0.2, features=(8, 8, 8, 8)):
+def members(count, std=0.2, features=(8, 8, 8, 8), **arguments):
     made = []
     for seed in range(count):
         torch.manual_seed(seed)
-        network = PosteriorASLNet(features)
+        network = PosteriorASLNet(features, **arguments)
         torch.nn.init.normal_(network.head.weight, std=std)
         torch.nn.init.normal_(network.head.bias, std=std)
+        torch.nn.init.normal_(network.encoder.levels[0].first.conv.weight, std=0.1)
         made.append(network.eval())
     return tuple(made)
 
@@ -121,6 +122,49 @@ def test_batches_do_not_matter():
     first, second = (Ensemble(model(networks), batch_size=n).fit(series) for n in (1, 4))
     assert torch.allclose(first.cbf, second.cbf, atol=1e-3)
     assert torch.allclose(first.att_sd, second.att_sd, atol=1e-4)
+
+
+def test_slices_beside_are_seen_across_batches():
+    """Whatever the batch, a slice hears of those beside it, and of no others."""
+    networks = members(2, noise_apart=True, beside=6)
+    series = a_series((5, 16, 16))
+    whole = Ensemble(model(networks), batch_size=5).fit(series)
+    for size in (1, 2, 4):
+        parts = Ensemble(model(networks), batch_size=size).fit(series)
+        for name in ("cbf", "att", "cbf_sd", "att_sd"):
+            assert torch.allclose(getattr(parts, name), getattr(whole, name), atol=1e-3), name
+    # Without its third slice the volume falls apart into two.
+    mask = series.mask.clone()
+    mask[2] = False
+    split = Ensemble(model(networks), batch_size=5).fit(replace(series, mask=mask))
+    mask = mask.clone()
+    mask[:3] = False
+    upper = Ensemble(model(networks), batch_size=5).fit(replace(series, mask=mask))
+    assert torch.allclose(split.cbf[3:], upper.cbf[3:], atol=1e-3)
+    assert not torch.allclose(split.cbf[3], whole.cbf[3], atol=0.1)
+
+
+def test_slices_that_are_asked_for_only():
+    observation, _ = observe_usable(a_series((5, 16, 16)))
+    asked = torch.tensor([False, True, False, False, True])
+    for arguments in ({}, {"noise_apart": True, "beside": 6}):
+        estimator = Ensemble(model(members(2, **arguments)), batch_size=1)
+        every, some = estimator.estimate(observation), estimator.estimate(observation, asked)
+        assert some.shape == every[:, asked].shape
+        assert torch.allclose(some, every[:, asked], atol=1e-3)
+
+
+def test_places_of_slices_and_those_beside():
+    chosen = torch.tensor([0, 1, 4, 6])
+    around, rows = with_neighbours(chosen, 1, 7)
+    assert around.tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert around[rows].tolist() == chosen.tolist()
+    around, rows = with_neighbours(torch.tensor([2, 5]), 1, 9)
+    assert around.tolist() == [1, 2, 3, 4, 5, 6]
+    assert rows.tolist() == [1, 4]
+    around, rows = with_neighbours(chosen, 0, 7)
+    assert around.tolist() == chosen.tolist()
+    assert rows.tolist() == [0, 1, 2, 3]
 
 
 def test_air_and_empty_slices_do_not_matter():
@@ -345,10 +389,10 @@ def test_gpu_without_memory_hands_over_to_the_cpu(monkeypatch, caplog):
     estimator.device = Gpu()
     real = Ensemble._estimate
 
-    def estimate(self, observation, networks, device):
+    def estimate(self, observation, chosen, networks, device):
         if device.type != "cpu":
             raise RuntimeError("MPS backend out of memory")
-        return real(self, observation, networks, device)
+        return real(self, observation, chosen, networks, device)
 
     monkeypatch.setattr(Ensemble, "_estimate", estimate)
     monkeypatch.setattr(Ensemble, "_members", lambda self, device: list(self.model.members))

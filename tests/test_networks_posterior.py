@@ -17,12 +17,13 @@ from asl_bids_app.networks.inputs import pooled
 from asl_bids_app.networks.posterior import Estimate, PosteriorASLNet, reweighted
 
 
-def a_network(features=(8, 12, 16, 20), seed=0):
+def a_network(features=(8, 12, 16, 20), seed=0, **arguments):
     """A small network whose heads aren't zero any more."""
     torch.manual_seed(seed)
-    network = PosteriorASLNet(features)
+    network = PosteriorASLNet(features, **arguments)
     torch.nn.init.normal_(network.head.weight, std=0.3)
     torch.nn.init.normal_(network.head.bias, std=0.3)
+    torch.nn.init.normal_(network.encoder.levels[0].first.conv.weight, std=0.1)
     return network.eval()
 
 
@@ -253,9 +254,72 @@ def test_arguments_build_the_network_again():
     assert again.grid == network.grid
     assert again.cbf_doubt == 0.03
     assert again.noise_apart
-    # A model that was saved before the argument existed is built as it was.
-    old = {k: v for k, v in network.arguments.items() if k != "noise_apart"}
+    # A model that was saved before an argument existed is built as it was.
+    old = {k: v for k, v in network.arguments.items() if k not in ("noise_apart", "beside")}
     assert build_network("PosteriorASLNet", old).in_channels == network.in_channels - 1
+    seeing = PosteriorASLNet((8, 8, 16), noise_apart=True, beside=6)
+    assert build_network("PosteriorASLNet", seeing.arguments).beside == 6
+
+
+def with_slices_beside(seed=0):
+    return a_network(noise_apart=True, beside=6, seed=seed)
+
+
+@torch.no_grad()
+def test_slices_beside_are_seen_and_no_others():
+    """Of five slices the third hears of the second and the fourth, and of nothing further."""
+    observation, network = inputs((5, 16, 16)), with_slices_beside()
+    whole = network(observation).cbf
+    for changed in range(5):
+        factor = torch.ones(5, 1, 1, 1)
+        factor[changed] = 1.5
+        other = replace(observation, delta_m=observation.delta_m * factor)
+        moved = (network(other).cbf - whole).flatten(1).abs().amax(1) > 1e-3
+        assert moved.tolist() == [abs(k - changed) <= 1 for k in range(5)]
+
+
+@torch.no_grad()
+def test_numbers_say_which_slices_are_beside_each_other():
+    """Alone, or behind a slice that was left out, a slice is as one without neighbours."""
+    observation, network = inputs((4, 16, 16)), with_slices_beside()
+    whole = network(observation)
+    alone = torch.cat([network(observation[k : k + 1]).cbf for k in range(4)])
+    apart = replace(observation, slice_number=torch.tensor([0, 2, 4, 9]))
+    assert torch.allclose(network(apart).cbf, alone, atol=1e-3)
+    assert not torch.allclose(whole.cbf, alone, atol=0.1)
+    # Two volumes in one batch: the last slice of one isn't beside the first of the other.
+    twice = replace(observation, slice_number=torch.tensor([3, 4, 0, 1]))
+    pairs = torch.cat([network(observation[:2]).cbf, network(observation[2:]).cbf])
+    assert torch.allclose(network(twice).cbf, pairs, atol=1e-3)
+
+
+@torch.no_grad()
+def test_maps_of_the_slices_beside():
+    """What is shown of them are their own maps; the misfit stays where it was."""
+    observation = inputs((3, 12, 12))
+    network = PosteriorASLNet((8, 8), noise_apart=True, beside=6)
+    maps_of = network.prepare(observation)[1]
+    alone = PosteriorASLNet((8, 8), noise_apart=True)
+    own = alone.prepare(observation)[1]
+    assert maps_of.shape[1] == network.in_channels
+    assert torch.equal(maps_of[:, : own.shape[1]], own)
+    below, above = maps_of[:, own.shape[1] :].chunk(2, 1)
+    posterior = voxel_posterior(observation)
+    inside = observation.mask
+    assert torch.allclose(below[1:, 0], (posterior.cbf / 50 * inside)[:-1])
+    assert torch.allclose(above[:-1, 2], ((posterior.att - 1.3) * inside)[1:])
+    assert torch.equal(below[1:, 4], inside[:-1].float())
+    assert not below[0].any()
+    assert not above[-1].any()
+    around = voxel_posterior(pooled(observation, 3))
+    assert torch.allclose(above[:-1, 7], (around.cbf / 50 * inside)[1:], atol=1e-6)
+    assert torch.equal(network.shared_misfit(maps_of), alone.shared_misfit(own))
+
+
+def test_slices_beside_need_what_they_show():
+    for arguments in ({"noise_apart": False}, {"noise_apart": True, "window": 0}):
+        with pytest.raises(ValueError, match="beside"):
+            PosteriorASLNet((8, 8), beside=6, **arguments)
 
 
 def test_registry():

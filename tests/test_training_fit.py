@@ -348,7 +348,7 @@ def made(cbf, att, cbf_sd, att_sd, truth=(50.0, 1.0), tissue=1, measurements=1):
     one = torch.ones(1)
     observation = Observation(
         torch.zeros(1, 1, *shape[1:]), torch.ones(1, 1, 1, 1), mask, torch.zeros(1, 1).long(),
-        one[:, None], one[:, None], one[:, None], one, one, one, one,
+        one[:, None], one[:, None], one[:, None], one, one, one, one, one.long(),
     )  # fmt: skip
     estimate = Estimate(
         voxel(cbf).requires_grad_(),
@@ -365,6 +365,7 @@ def made(cbf, att, cbf_sd, att_sd, truth=(50.0, 1.0), tissue=1, measurements=1):
         one.byte(),
         one,
         physics,
+        mask.any((1, 2)),
     )
     return estimate, batch
 

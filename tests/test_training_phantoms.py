@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from asl_bids_app.training.anatomy import Anatomy, mni_slices, plane_places
+from asl_bids_app.training.anatomy import Anatomy, Sampling, mni_slices, plane_places
 from asl_bids_app.training.conditions import draw_physiology
-from asl_bids_app.training.draws import correlated, mosaic_field, smooth_field
+from asl_bids_app.training.draws import Stacks, correlated, mosaic_field, smooth_field
 from asl_bids_app.training.phantoms import (
     ANATOMIES,
     CONDITIONS,
@@ -169,8 +169,9 @@ def test_tissues_mix_by_volume_and_transit_by_flow():
 
 def _tilt(config, seed):
     """Degrees between the planes' normals and the nearest axis of the head."""
-    generator = torch.Generator().manual_seed(seed)
-    place = plane_places(config, torch.full((64, 2), 3.0), 8, generator)
+    stacks = Stacks(torch.Generator().manual_seed(seed))
+    sampling = Sampling(torch.full((64, 2), 3.0), torch.full((64,), 5.0), torch.full((64,), 5.0))
+    place = plane_places(config, sampling, 8, stacks)
     # Positions of equal depth: the same sub-pixel of different pixels.
     down = place[:, :, 8, 0] - place[:, :, 0, 0]
     right = place[:, :, 0, 8] - place[:, :, 0, 0]
@@ -252,9 +253,11 @@ def test_correlated_noise_statistics(sigma):
 
 
 def test_mosaic_has_edges_without_blur():
-    field = mosaic_field(torch.Generator().manual_seed(0), 8, 32, 10)
-    for image in field:
-        assert len(image.unique()) <= 10
+    field = mosaic_field(torch.Generator().manual_seed(0), 64, 48, 10)
+    cells = [len(image.unique()) for image in field]
+    # Cells at the rim are cut, so that there are some more than in a mosaic without end.
+    assert 9 < np.mean(cells) < 16
+    assert max(cells) < 30
 
 
 def test_preview_by_the_command(tmp_path):

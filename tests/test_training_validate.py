@@ -313,6 +313,7 @@ def test_smoothing_blurs_within_the_mask_and_tells_the_noise_that_is_left(monkey
         one,
         one,
         one,
+        one.long(),
     )
     caught = {}
     monkeypatch.setattr(baselines, "strong", lambda blurred: caught.update(blurred=blurred))

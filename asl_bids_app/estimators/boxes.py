@@ -1,10 +1,11 @@
-"""Parts of an observation: the rectangle that holds the brain, some of the measurements."""
+"""Parts of an observation: the brain's rectangle, some measurements, slices and those beside."""
 
 from __future__ import annotations
 
 from dataclasses import fields, replace
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from asl_bids_app.observation import Observation
@@ -59,3 +60,28 @@ def select(observation: Observation, order: list[int]) -> Observation:
             if f.name in per_measurement
         },
     )
+
+
+def with_neighbours(chosen: Tensor, reach: int, count: int) -> tuple[Tensor, Tensor]:
+    """Add the slices beside those that are chosen.
+
+    Parameters
+    ----------
+    chosen : Tensor of int, shape (n,)
+        Places of slices in a batch, rising.
+    reach
+        How far neighbours are looked at.
+    count
+        Slices in the batch.
+
+    Returns
+    -------
+    around : Tensor of int, shape (m,)
+        Places of the chosen ones and their neighbours, rising.
+    rows : Tensor of int, shape (n,)
+        Where the chosen ones are among them.
+    """
+    steps = torch.arange(-reach, reach + 1, device=chosen.device)
+    around = (chosen[:, None] + steps).unique()
+    around = around[(around >= 0) & (around < count)]
+    return around, torch.searchsorted(around, chosen)

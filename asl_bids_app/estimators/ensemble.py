@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import fields
 from itertools import chain, cycle, islice
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from asl_bids_app.errors import InputError
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.bayes import flag_bits, observe_usable, open_att
-from asl_bids_app.estimators.boxes import brain_box, crop, select
+from asl_bids_app.estimators.boxes import brain_box, crop, select, with_neighbours
 from asl_bids_app.estimators.devices import find_device, is_out_of_memory
 from asl_bids_app.estimators.least_squares import residual
 from asl_bids_app.estimators.signs import (
@@ -153,7 +152,7 @@ class Ensemble:
         )
 
     @torch.no_grad()
-    def estimate(self, observation: Observation) -> Tensor:
+    def estimate(self, observation: Observation, asked: Tensor | None = None) -> Tensor:
         """Estimate in batches, smaller ones and at last on the CPU where memory runs out.
 
         Parameters
@@ -161,21 +160,26 @@ class Ensemble:
         observation
             Any number of slices, measurements in the order of the model's channels if it has
             any.
+        asked : Tensor of bool, shape (B,), optional
+            Slices to estimate; the others are only looked at as their neighbours.
 
         Returns
         -------
-        Tensor, shape (answers, B, H, W)
+        Tensor, shape (answers, slices asked for, H, W)
             In the order of `ANSWERS`: CBF, ATT, their standard deviations before calibration,
             the other `SIGNS`, and 1 where the data leave ATT open. Zero outside the mask, on
             the device of the observation.
         """
-        device, size = self.device, min(self.batch_size, len(observation))
+        every = torch.arange(len(observation), device=observation.mask.device)
+        places = every if asked is None else every[asked]
+        device, size = self.device, min(self.batch_size, len(places))
         done: list[Tensor] = []
         start = 0
         members = self._members(device)
-        while start < len(observation):
+        while start < len(places):
             try:
-                part = self._estimate(observation[start : start + size], members, device)
+                chosen = places[start : start + size]
+                part = self._estimate(observation, chosen, members, device)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -186,7 +190,7 @@ class Ensemble:
                     LOG.warning("%s ran out of memory: %d slices at a time", device, size)
                 elif device.type != "cpu":
                     LOG.warning("%s hasn't enough memory for one slice: going on by CPU", device)
-                    device, size = torch.device("cpu"), min(self.batch_size, len(observation))
+                    device, size = torch.device("cpu"), min(self.batch_size, len(places))
                     members = self._members(device)
                 else:
                     raise
@@ -202,23 +206,26 @@ class Ensemble:
         return [copy.deepcopy(member).to(device) for member in self.model.members]
 
     def _estimate(
-        self, observation: Observation, members: Sequence[nn.Module], device: torch.device
+        self,
+        observation: Observation,
+        chosen: Tensor,
+        members: Sequence[nn.Module],
+        device: torch.device,
     ) -> Tensor:
-        """Return what `estimate` does, (answers, B, H, W)."""
+        """Return what `estimate` does of slices by their places, (answers, slices, H, W)."""
         # Apple's GPUs have no double precision, which the analytic layer may need.
         early = torch.device("cpu") if device.type == "mps" else device
-        observation = observation.to(early)
-        context, maps = members[0].prepare(observation)
-        posterior = (
-            context
-            if isinstance(context, VoxelPosterior)
-            else voxel_posterior(observation, self.grid)
-        )
-        mask, maps = observation.mask.to(device), maps.to(device)
+        reach = int(getattr(members[0], "beside", False))
+        around, rows = with_neighbours(chosen, reach, len(observation))
+        seen = observation[around].to(early)
+        context, maps = members[0].prepare(seen)
+        observation, maps = seen[rows], maps[rows].to(device)
         if isinstance(context, VoxelPosterior):
-            context = VoxelPosterior(
-                **{f.name: getattr(context, f.name).to(device) for f in fields(VoxelPosterior)}
-            )
+            posterior = context[rows]
+            context = posterior.to(device)
+        else:
+            posterior = voxel_posterior(observation, self.grid)
+        mask = observation.mask.to(device)
         doubt = observation.calibration_doubt.to(device)
         each = [
             self._member(member, seen, context, maps, mask, doubt)

@@ -17,7 +17,7 @@ number of measurements, any scheme or mix of schemes is in R.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -71,6 +71,14 @@ class VoxelPosterior:
     misfit: Tensor
     bin_att: Tensor
     bin_cbf: Tensor
+
+    def __getitem__(self, index: slice | Tensor) -> VoxelPosterior:
+        """Return some of the slices."""
+        return VoxelPosterior(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def to(self, device: torch.device | str) -> VoxelPosterior:
+        """Return the posterior on a device."""
+        return VoxelPosterior(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 def precision_of(noise_sd: Tensor) -> Tensor:

@@ -12,6 +12,9 @@ from torch.nn import functional
 from asl_bids_app.networks.analytic import VoxelPosterior, precision_of
 from asl_bids_app.observation import Observation
 
+OF_NEIGHBOURS: Final = ((0, 1, 2, 3, 5, 6, 10), (0, 1, 2, 3, 7))
+"""Maps of `own_maps` (with the noise apart) and of `pooled_maps` that the next slices see."""
+
 _VARIED: Final = 3.5e-4
 """ΔM/M0 by which neighbours differ though nothing is noisy: a twentieth of grey matter's."""
 
@@ -105,3 +108,24 @@ def pooled_maps(around: VoxelPosterior, posterior: VoxelPosterior) -> Tensor:
     ]
     residual = around.residual.permute(0, 2, 3, 1).clamp(-2, 2)
     return torch.cat([torch.stack(columns, 3), residual], 3)
+
+
+def neighbour_maps(maps: Tensor, slice_number: Tensor) -> Tensor:
+    """Give every slice the maps of the slices below and above it, zero where there is none.
+
+    Parameters
+    ----------
+    maps : Tensor, shape (B, C, H, W)
+        Of slices in the order of their volume.
+    slice_number : Tensor of int, shape (B,)
+        `Observation.slice_number`.
+
+    Returns
+    -------
+    Tensor, shape (B, 2 C, H, W)
+    """
+    follows = (slice_number[1:] == slice_number[:-1] + 1)[:, None, None, None]
+    none = torch.zeros_like(maps[:1])
+    below = torch.cat([none, maps[:-1] * follows])
+    above = torch.cat([maps[1:] * follows, none])
+    return torch.cat([below, above], 1)

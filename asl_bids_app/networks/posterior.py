@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
 from asl_bids_app.networks.blocks import (
+    ConvBlock,
     Decoder,
     Encoder,
     mask_pyramid,
@@ -18,7 +19,13 @@ from asl_bids_app.networks.blocks import (
     zero_head,
 )
 from asl_bids_app.networks.grid import PosteriorGrid
-from asl_bids_app.networks.inputs import own_maps, pooled, pooled_maps
+from asl_bids_app.networks.inputs import (
+    OF_NEIGHBOURS,
+    neighbour_maps,
+    own_maps,
+    pooled,
+    pooled_maps,
+)
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
 
@@ -61,6 +68,10 @@ def room(sd: Tensor, doubt: Tensor | float, texture: float) -> Tensor:
     return square * (square + texture**2).rsqrt()
 
 
+_POOLED: Final = 9 + len(Arrival)
+"""Number of the maps of the neighbourhood's posterior."""
+_SHOWN: Final = sum(map(len, OF_NEIGHBOURS))
+"""Number of the maps that a slice shows to those beside it."""
 _MOST: Final = 6.0
 """Natural logarithm of the most by which neighbours may change the odds of two ATTs."""
 
@@ -120,11 +131,15 @@ class PosteriorASLNet(nn.Module):
         Let the network see the noise of CBF apart from the doubt about ATT, and give neighbours
         `room` by the noise only, instead of by all doubt about CBF: reweighting p(ATT) sees to
         the rest. With a single delay nearly all doubt about CBF may be doubt about ATT.
+    beside
+        Channels of what is learnt from the posteriors of the slices below and above, where
+        `Observation.slice_number` says that they are there. 0: every slice by itself.
 
     Raises
     ------
     ValueError
-        If the window is neither 0 nor odd, or the doubt is negative.
+        If the window is neither 0 nor odd, the doubt or `beside` is negative, or a network looks
+        at the slices beside without the maps that they are to show.
     """
 
     def __init__(
@@ -134,26 +149,47 @@ class PosteriorASLNet(nn.Module):
         window: int = 3,
         cbf_doubt: float = 0.08,
         noise_apart: bool = False,
+        beside: int = 0,
     ) -> None:
         super().__init__()
         if window < 0 or (window and window % 2 == 0):
             raise ValueError(f"window: found {window}, expected 0 or an odd number")
         if cbf_doubt < 0:
             raise ValueError(f"cbf_doubt: found {cbf_doubt}, expected 0 or more")
+        if beside < 0:
+            raise ValueError(f"beside: found {beside}, expected 0 or more")
+        if beside and not (noise_apart and window):
+            found = f"window {window}, noise_apart {noise_apart}"
+            raise ValueError(f"beside: found {found}, expected a window and noise_apart")
         self.window = window
+        self.beside = beside
         self.cbf_doubt = cbf_doubt
         self.noise_apart = noise_apart
         self.grid = PosteriorGrid(**(grid or {}))
         self.features = tuple(features)
-        self.encoder = Encoder(self.in_channels, self.features)
+        self.encoder = Encoder(self._seen + beside, self.features)
+        if beside:
+            self.neighbour = ConvBlock(_SHOWN, beside)
+            # Untrained answers of both slices beside would drown a voxel's own maps.
+            with torch.no_grad():
+                self.encoder.levels[0].first.conv.weight[:, self._seen :] = 0
         self.decoder = Decoder(self.features)
         self.head = zero_head(self.features[0], 4 + self.grid.bins)
 
     @property
     def in_channels(self) -> int:
         """Number of the U-Net's input maps."""
-        own = 10 + self.noise_apart + self.grid.bins + len(Arrival)
-        return own + (9 + len(Arrival) if self.window else 0)
+        return self._seen + (2 * _SHOWN if self.beside else 0)
+
+    @property
+    def _seen(self) -> int:
+        """Number of the maps of a slice by itself."""
+        return self._own + (_POOLED if self.window else 0)
+
+    @property
+    def _own(self) -> int:
+        """Number of the maps of each voxel's own posterior."""
+        return 10 + self.noise_apart + self.grid.bins + len(Arrival)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -164,6 +200,7 @@ class PosteriorASLNet(nn.Module):
             "window": self.window,
             "cbf_doubt": self.cbf_doubt,
             "noise_apart": self.noise_apart,
+            "beside": self.beside,
         }
 
     def forward(self, observation: Observation) -> Estimate:
@@ -176,7 +213,7 @@ class PosteriorASLNet(nn.Module):
         """Return what needs no weights: the voxelwise posterior and the U-Net's input.
 
         The input has the shape (B, in_channels, H, W), channels last in memory, zero outside
-        the mask. All scales are fixed: nothing is normalised by the data, for amplitude is CBF.
+        the masks. All scales are fixed: nothing is normalised by the data, for amplitude is CBF.
         """
         posterior = voxel_posterior(observation, self.grid)
         inside = observation.mask.to(posterior.cbf)
@@ -184,8 +221,13 @@ class PosteriorASLNet(nn.Module):
         if self.window:
             around = voxel_posterior(pooled(observation, self.window), self.grid)
             parts.append(pooled_maps(around, posterior))
-        maps = torch.cat(parts, 3) * inside.unsqueeze(3)
-        return posterior, maps.permute(0, 3, 1, 2)
+        maps = (torch.cat(parts, 3) * inside.unsqueeze(3)).permute(0, 3, 1, 2)
+        if self.beside:
+            own, around_it = OF_NEIGHBOURS
+            shown = maps[:, [*own, *(self._own + k for k in around_it)]]
+            beside = neighbour_maps(shown, observation.slice_number)
+            maps = torch.cat([maps, beside], 1).contiguous(memory_format=torch.channels_last)
+        return posterior, maps
 
     def corrections(self, maps: Tensor) -> Tensor:
         """Return the corrections (B, 4 + bins, H, W).
@@ -201,6 +243,11 @@ class PosteriorASLNet(nn.Module):
         levels = len(self.features)
         padded = pad_to_multiple(maps, 2 ** (levels - 1))
         masks = mask_pyramid(padded[:, 5:6].contiguous(), levels)
+        if self.beside:
+            own, *beside = padded.tensor_split([self._seen, self._seen + _SHOWN], 1)
+            # The same weights for both: nothing tells up from down. The fifth map is the mask.
+            heard = [self.neighbour(x, x[:, 4:5]) for x in beside]
+            padded = torch.cat([own, heard[0] + heard[1]], 1)
         x = self.decoder(self.encoder(padded, masks), masks)
         return self.head(x)[..., :height, :width]
 
@@ -209,8 +256,8 @@ class PosteriorASLNet(nn.Module):
 
         None if the network doesn't look at them.
         """
-        before = self.in_channels - 1 - len(Arrival)
-        return maps[:, before] + 1 if self.window else None
+        last_of_columns = self._own + _POOLED - 1 - len(Arrival)
+        return maps[:, last_of_columns] + 1 if self.window else None
 
     def correct(
         self, posterior: VoxelPosterior, corrections: Tensor, mask: Tensor, doubt: Tensor

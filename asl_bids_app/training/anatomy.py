@@ -1,9 +1,9 @@
 """Where the tissues lie: random slices of a brain atlas, and abstract shapes.
 
 A slice is tissue fractions (grey matter, white matter, CSF; the rest is not brain) on a
-plane, together with the place of every pixel in the atlas's millimetres, from which the
-vascular territories follow. Fractions are formed at twice the resolution and averaged, so
-that edges show true partial volume.
+plane, the slices of a stack on parallel ones, together with the place of every pixel in the
+atlas's millimetres, from which the vascular territories follow. Fractions are formed at twice
+the resolution and averaged, so that edges show true partial volume.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from functools import cache
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional
 
 from asl_bids_app.training.draws import (
+    Random,
+    Stacks,
     chance,
     choose,
     log_uniform,
@@ -38,7 +40,7 @@ FINE = 2
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A batch of slices before physiology.
+    """A batch of slices before physiology; those of a stack follow each other.
 
     Attributes
     ----------
@@ -120,7 +122,36 @@ _SPAN = torch.tensor([[-42.0, 66.0], [-92.0, 52.0], [-58.0, 58.0]])
 _MIDDLE = torch.tensor([0.0, -18.0, 10.0])
 
 
-def voxel_sizes(config: PhantomConfig, n: int, generator: Generator) -> Tensor:
+@dataclass(frozen=True)
+class Sampling:
+    """Where a scanner takes its samples, in mm.
+
+    Attributes
+    ----------
+    voxel : Tensor, shape (n, 2)
+        Pixel height and width.
+    thickness, spacing : Tensor, shape (n,)
+        Of a slice, and from one slice to the next.
+    """
+
+    voxel: Tensor
+    thickness: Tensor
+    spacing: Tensor
+
+    def part(self, index: Tensor) -> Sampling:
+        """Take some of the slices."""
+        return Sampling(self.voxel[index], self.thickness[index], self.spacing[index])
+
+
+def draw_sampling(config: PhantomConfig, n: int, random: Random) -> Sampling:
+    """Draw voxels: their sizes, and how thick the slices are and how far apart."""
+    voxel = _voxel_sizes(config, n, random)
+    thickness = uniform(random, (n,), config.thickness)
+    gap = chance(random, (n,), 0.5) * uniform(random, (n,), config.slice_gap)
+    return Sampling(voxel, thickness, thickness.clamp(min=0.5) * (1 + gap))
+
+
+def _voxel_sizes(config: PhantomConfig, n: int, generator: Random) -> Tensor:
     """Draw pixel heights and widths in mm, shape (n, 2): mostly common ones, all in range."""
     common = uniform(generator, (n,), (2.8, 4.2)).clamp(*config.voxel_size)
     size = torch.where(
@@ -132,8 +163,11 @@ def voxel_sizes(config: PhantomConfig, n: int, generator: Generator) -> Tensor:
     return torch.stack([size * ratio, size / ratio], 1).clamp(*config.voxel_size)
 
 
-def plane_places(config: PhantomConfig, voxel: Tensor, size: int, generator: Generator) -> Tensor:
+def plane_places(
+    config: PhantomConfig, sampling: Sampling, size: int, generator: Stacks
+) -> Tensor:
     """Lay random planes through the head; mm in atlas space at sub-pixels, (n, 3, H2, W2)."""
+    voxel = sampling.voxel
     n = len(voxel)
     weights = [config.axial_weight, config.coronal_weight, config.sagittal_weight]
     view = choose(generator, n, weights).cpu()
@@ -148,6 +182,7 @@ def plane_places(config: PhantomConfig, voxel: Tensor, size: int, generator: Gen
     centre = middle * (1 - base) + through[:, None] * base
     slack = normal(generator, (n, 2)) * 6
     centre = centre + slack[:, :1] * axes[:, 0] + slack[:, 1:] * axes[:, 1]
+    centre = centre + (generator.height(n) * sampling.spacing)[:, None] * normal_axis
 
     fine = size * FINE
     step = (torch.arange(fine, device=voxel.device) - (fine - 1) / 2) / FINE
@@ -158,12 +193,11 @@ def plane_places(config: PhantomConfig, voxel: Tensor, size: int, generator: Gen
     # The sub-pixels of a pixel lie at different depths: that averages over the thickness.
     depth = torch.tensor([[-3.0, 1.0], [3.0, -1.0]], device=voxel.device) / 8
     depth = depth.repeat(size, size)[None, None]
-    thickness = uniform(generator, (n,), config.thickness)
-    place = place + spread(normal_axis, 2) * spread(thickness, 3) * depth
+    place = place + spread(normal_axis, 2) * spread(sampling.thickness, 3) * depth
     return (place - spread(middle, 2)) / spread(head, 2) + spread(middle, 2)
 
 
-def _warp(config: PhantomConfig, place: Tensor, voxel: Tensor, generator: Generator) -> Tensor:
+def _warp(config: PhantomConfig, place: Tensor, voxel: Tensor, generator: Random) -> Tensor:
     """Displace places smoothly: shape of the head at large scale, of the folds at small."""
     n, fine = len(place), place.shape[-1]
     for sigma, amplitude, nodes in (
@@ -189,17 +223,19 @@ def _grow_ventricles(place: Tensor, strength: Tensor) -> Tensor:
 
 
 def mni_slices(
-    config: PhantomConfig, n: int, size: int, atrophy: Tensor, generator: Generator
+    config: PhantomConfig, sampling: Sampling, atrophy: Tensor, generator: Stacks
 ) -> Anatomy:
     """Draw slices of the atlas.
 
     Parameters
     ----------
+    config, sampling
+        Settings; where the samples lie.
     atrophy : Tensor, shape (n,)
         0 for a young brain to 1: widens the ventricles and sulci.
     """
-    voxel = voxel_sizes(config, n, generator)
-    place = plane_places(config, voxel, size, generator)
+    voxel, n = sampling.voxel, len(sampling.voxel)
+    place = plane_places(config, sampling, config.size, generator)
     place = _warp(config, place, voxel, generator)
     place = _grow_ventricles(place, 0.75 * atrophy)
     maps, scale = (t.to(place.device) for t in atlas_maps())
@@ -219,12 +255,12 @@ def mni_slices(
     return Anatomy(fractions, _pooled(place), voxel, kind)
 
 
-def abstract_slices(config: PhantomConfig, n: int, size: int, generator: Generator) -> Anatomy:
+def abstract_slices(config: PhantomConfig, sampling: Sampling, generator: Stacks) -> Anatomy:
     """Draw slices of shapes that no brain has, so that a network can't learn one brain.
 
     An irregular outline is filled by smooth blobs, a mosaic or bands of the three tissues.
     """
-    voxel = voxel_sizes(config, n, generator)
+    voxel, n, size = sampling.voxel, len(sampling.voxel), config.size
     fine = size * FINE
     axis = (torch.arange(fine, device=voxel.device) - (fine - 1) / 2) / (fine / 2)
     shift, radius = (
@@ -243,9 +279,12 @@ def abstract_slices(config: PhantomConfig, n: int, size: int, generator: Generat
     blobs = smooth_field(generator, 2, fine, scale, nodes=32)
     mosaic = mosaic_field(generator, n, size, 24).repeat_interleave(FINE, 1)
     mosaic = mosaic.repeat_interleave(FINE, 2)
-    angle, phase = uniform(generator, (2, n), (0.0, 2 * math.pi))
+    angle, phase = uniform(generator, (n, 2), (0.0, 2 * math.pi)).unbind(1)
     rate = uniform(generator, (n,), (4.0, 14.0))
-    along = spread(angle.cos(), 2) * y + spread(angle.sin(), 2) * x
+    # In the same units as y and x: half a slice.
+    height = generator.height(n) * generator.gaps(n, size).mean(1) / (size / 2)
+    oblique = spread(uniform(generator, (n,), (-1.0, 1.0)) * height, 2)
+    along = spread(angle.cos(), 2) * y + spread(angle.sin(), 2) * x + oblique
     rings = torch.where(spread(chance(generator, (n,), 0.5), 2), (y**2 + x**2).sqrt(), along)
     bands = 1.4 * torch.sin(spread(rate, 2) * rings + spread(phase, 2))
     # Bands are kept for validation: the held-out family.
@@ -258,7 +297,7 @@ def abstract_slices(config: PhantomConfig, n: int, size: int, generator: Generat
     parts = torch.stack([grey * (1 - fluid), (1 - grey) * (1 - fluid), fluid], 1)
     fractions = _pooled(parts * brain[:, None])
     # Territories need a place: that of an axial slice of a head of the same extent.
-    level_mm = uniform(generator, (n,), (-20.0, 50.0))
+    level_mm = uniform(generator, (n,), (-20.0, 50.0)) + generator.height(n) * sampling.spacing
     place = torch.stack(torch.broadcast_tensors(70 * x, 90 * y - 18, spread(level_mm, 2)), 1)
     kind = torch.full((n,), ABSTRACT, dtype=torch.uint8, device=voxel.device)
     return Anatomy(fractions, _pooled(place), voxel, kind)

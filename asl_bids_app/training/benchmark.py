@@ -23,6 +23,7 @@ from asl_bids_app.training.files import write_json
 from asl_bids_app.training.lightning_module import MemberModule, losses
 from asl_bids_app.training.members import build_member
 from asl_bids_app.training.phantoms import Phantoms, draw
+from asl_bids_app.training.reuse import prepared
 from asl_bids_app.training.run_folder import NormStats, environment
 from asl_bids_app.training.speed import speed_up
 
@@ -148,18 +149,17 @@ class _Stepper:
     def _batch(self) -> StepBatch:
         training = self.config.training
         generator = torch.Generator().manual_seed(self.step)
-        rows = torch.randint(len(self.phantoms), (training.batch_size,), generator=generator)
-        part = self.phantoms[rows]
+        rows = torch.randint(self.phantoms.count, (training.batch_size,), generator=generator)
+        part = self.phantoms.pick(rows)
         if training.crop:
             part = cropped(part, training.crop, generator)
         self.step += 1
         return StepBatch(part, self.step, self.step)
 
     def _count(self, network: nn.Module) -> float:
-        made = self.module.simulated(self._batch())
-        _, maps = network.prepare(made.observation)
+        made = prepared(network, self.module.simulated(self._batch()))
         with FlopCounterMode(display=False) as counter:
-            network.corrections(maps).float().sum().backward()
+            network.corrections(made.maps).float().sum().backward()
         network.zero_grad()
         return counter.get_total_flops() / 1e9
 
@@ -171,16 +171,14 @@ class _Stepper:
 
         batch = self._batch()
         mark()
-        made = self.module.simulated(batch)
+        simulated = self.module.simulated(batch)
         mark()
         network = self.module.network
-        context, maps = network.prepare(made.observation)
+        made = prepared(network, simulated)
         mark()
-        answer = network.corrections(maps)
+        answer = network.corrections(made.maps)
         mark()
-        estimate = network.correct(
-            context, answer, made.observation.mask, made.observation.calibration_doubt
-        )
+        estimate = network.correct(made.context, answer, made.mask, made.doubt)
         loss, _ = losses(estimate, made, self.config.training)
         mark()
         loss.backward()

@@ -109,20 +109,20 @@ def _look(
     phantoms = store.first(len(store))
     random = np.random.default_rng(seed_of(config.seed, f"choose of {name}", round(1000 * level)))
     found = []
-    for begin in range(0, len(phantoms), BATCH):
-        part = phantoms[begin : begin + BATCH]
+    for begin in range(0, phantoms.count, BATCH):
+        part = phantoms.pick(slice(begin, begin + BATCH))
         # Other scanners at each level: the more there are, the better they say how they differ.
         seed = seed_of(config.seed, f"calibrate {name} at {level:g}", begin)
         batch = simulated(config, scenario, level, part, seed, device)
-        mask = batch.observation.mask
-        row = signs_of(ensemble, batch.observation)
+        row = signs_of(ensemble, batch)
+        mask = batch.mask & batch.asked[:, None, None]
         row["tissue"] = batch.tissue[mask].cpu().numpy()
         for quantity in QUANTITIES:
             truth = getattr(batch, quantity)[mask].cpu().numpy()
             row[f"{quantity}_error"] = row[quantity] - truth
         # Fluid has no transit time to speak of; intervals are promised for tissue.
         places = random.permutation(np.flatnonzero(GROUPS["tissue"](row["tissue"])))
-        chosen = places[: -(-voxels * len(part) // len(phantoms))]
+        chosen = places[: -(-voxels * part.count // phantoms.count)]
         found.append({key: value[chosen] for key, value in row.items()})
     return {key: np.concatenate([part[key] for part in found]) for key in found[0]}
 

@@ -7,10 +7,11 @@ from types import MappingProxyType
 from typing import Final
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from asl_bids_app.training.anatomy import Anatomy
 from asl_bids_app.training.draws import (
+    Random,
     chance,
     correlated,
     log_uniform,
@@ -91,7 +92,7 @@ class Territories:
     distance: Tensor
 
 
-def draw_territories(place: Tensor, voxel: Tensor, generator: Generator) -> Territories:
+def draw_territories(place: Tensor, voxel: Tensor, generator: Random) -> Territories:
     """Divide slices into vascular territories with borders that differ between samples."""
     n = len(place)
     wavy = log_uniform(generator, (n,), (7.0, 18.0))
@@ -125,7 +126,7 @@ class Physiology:
 
 
 def _baselines(
-    config: PhantomConfig, condition: Tensor, generator: Generator
+    config: PhantomConfig, condition: Tensor, generator: Random
 ) -> tuple[Tensor, Tensor]:
     n = len(condition)
     table = torch.tensor(
@@ -140,7 +141,7 @@ def _baselines(
     return cbf.clamp(10, 130), att.clamp(0.4, 3.0)
 
 
-def draw_atrophy(condition: Tensor, generator: Generator) -> Tensor:
+def draw_atrophy(condition: Tensor, generator: Random) -> Tensor:
     """Draw how far ventricles and sulci are widened, 0 to 1, shape (n,)."""
     low, high = torch.tensor([b.atrophy for b in BASELINES.values()], device=condition.device)[
         condition.long()
@@ -149,7 +150,7 @@ def draw_atrophy(condition: Tensor, generator: Generator) -> Tensor:
 
 
 def draw_physiology(
-    config: PhantomConfig, anatomy: Anatomy, condition: Tensor, generator: Generator
+    config: PhantomConfig, anatomy: Anatomy, condition: Tensor, generator: Random
 ) -> Physiology:
     """Draw perfusion and transit time of slices, without lesions.
 
@@ -186,7 +187,10 @@ def draw_physiology(
     fluid = drawn((0.0, 2.0)).expand_as(grey)
 
     territories = draw_territories(anatomy.place, anatomy.voxel, generator)
-    both, other = normal(generator, (2, n, 4)) * uniform(generator, (n, 1), config.territory_delay)
+    both, other = (
+        normal(generator, (n, 4)) * uniform(generator, (n, 1), config.territory_delay)
+        for _ in range(2)
+    )
     left = (territories.share * spread(1.4 * both, 2)).sum(1)
     right = (territories.share * spread(1.4 * both + other, 2)).sum(1)
     delay = left + (right - left) * territories.right

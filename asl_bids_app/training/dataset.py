@@ -35,7 +35,7 @@ class PhantomStore:
     folder
         Shards and their manifest, complete.
     cached
-        Shards kept in memory (21 MB per 1000 phantoms of 64x64).
+        Shards kept in memory (21 MB per 1000 slices of 64x64).
     """
 
     def __init__(self, folder: Path, cached: int = 16) -> None:
@@ -63,14 +63,14 @@ class PhantomStore:
         return self._cache[number]
 
     def take(self, shards: np.ndarray, rows: np.ndarray) -> Phantoms:
-        """Return phantoms by shard and row, in the order given."""
+        """Return phantoms by shard and number in the shard, in the order given."""
         parts, places = [], []
         for number in np.unique(shards):
             where = np.flatnonzero(shards == number)
-            parts.append(self.shard(int(number))[torch.from_numpy(rows[where])])
+            parts.append(self.shard(int(number)).pick(torch.from_numpy(rows[where])))
             places.append(where)
         order = torch.from_numpy(np.argsort(np.concatenate(places)))
-        return _single(concatenate(parts)[order])
+        return _single(concatenate(parts).pick(order))
 
     def first(self, count: int) -> Phantoms:
         """Return the first phantoms of the folder."""
@@ -80,8 +80,8 @@ class PhantomStore:
             if missing <= 0:
                 break
             part = self.shard(number)
-            parts.append(part[:missing])
-            missing -= len(parts[-1])
+            parts.append(part.pick(slice(missing)))
+            missing -= parts[-1].count
         return _single(concatenate(parts))
 
 
@@ -248,12 +248,18 @@ def _map_maps(phantoms: Phantoms, change: Callable[[Tensor], Tensor]) -> Phantom
 
 
 def turned(phantoms: Phantoms, generator: torch.Generator) -> Phantoms:
-    """Flip and turn square slices at random; every sample its own way."""
-    vertical, horizontal, swap = torch.randint(2, (3, len(phantoms)), generator=generator).bool()
+    """Flip and turn phantoms of square slices at random; every one its own way."""
+    depth = phantoms.slices
+    switches = torch.randint(2, (4, phantoms.count), generator=generator).bool()
+    vertical, horizontal, swap, over = switches.repeat_interleave(depth, 1)
 
     def change(image: Tensor) -> Tensor:
         def pick(switch: Tensor) -> Tensor:
             return switch.reshape(-1, *(1,) * (image.ndim - 1))
+
+        if depth > 1:
+            upside_down = image.reshape(-1, depth, *image.shape[1:]).flip(1).reshape(image.shape)
+            image = torch.where(pick(over), upside_down, image)
 
         image = torch.where(pick(vertical), image.flip(-2), image)
         image = torch.where(pick(horizontal), image.flip(-1), image)
@@ -263,15 +269,19 @@ def turned(phantoms: Phantoms, generator: torch.Generator) -> Phantoms:
 
 
 def cropped(phantoms: Phantoms, size: int, generator: torch.Generator) -> Phantoms:
-    """Cut a square of each slice at random, but so that it isn't mostly air.
+    """Cut a square of each phantom at random, but so that it isn't mostly air.
 
-    The middle of the square falls on a random pixel of the brain, as far as it fits.
+    The middle of the square falls on a random pixel of the brain (of the inner slices, if there
+    are any), as far as it fits; it is the same in all slices of a phantom.
     """
     n, height, width = phantoms.tissue.shape
     if size >= height and size >= width:
         return phantoms
-    brain = phantoms.mask.flatten(1).float()
+    depth = phantoms.slices
+    brain = (phantoms.mask & phantoms.inner[:, None, None]).flatten(1).float()
+    brain = brain.reshape(-1, depth, height * width).sum(1)
     pixel = torch.multinomial(brain + 1e-6, 1, generator=generator)[:, 0]
+    pixel = pixel.repeat_interleave(depth)
     corners = []
     for middle, whole in ((pixel // width, height), (pixel % width, width)):
         corners.append((middle - size // 2).clamp(0, max(whole - size, 0)))

@@ -116,6 +116,10 @@ class Kinetics:
             att[:, None],
         )
 
+    def __getitem__(self, index: Tensor) -> Kinetics:
+        """Return the constants of some of the slices."""
+        return Kinetics(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
     def to(self, device: torch.device | str) -> Kinetics:
         """Return the constants on a device."""
         return Kinetics(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
@@ -148,6 +152,14 @@ class Physics:
 
     def __len__(self) -> int:
         return len(self.m0_scale)
+
+    def __getitem__(self, index: Tensor) -> Physics:
+        """Return the physics of some of the slices."""
+        return Physics(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def repeated(self, times: int) -> Physics:
+        """Return the physics of slices of which so many in a row are acquired alike."""
+        return self[torch.arange(len(self), device=self.m0_scale.device).repeat_interleave(times)]
 
     def to(self, device: torch.device | str) -> Physics:
         """Return the physics on a device."""

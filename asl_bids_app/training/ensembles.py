@@ -46,11 +46,14 @@ class RunEnsemble:
         self._ensemble = Ensemble(load_model(root), device=device)
 
     @torch.no_grad()
-    def signs(self, observation: Observation) -> dict[str, Tensor]:
-        """Return all that is known of every voxel, by the names of `SIGNS`, (B, H, W) each."""
-        return dict(zip(ANSWERS, self._ensemble.estimate(observation), strict=True))
+    def signs(self, observation: Observation, asked: Tensor | None = None) -> dict[str, Tensor]:
+        """Return all that is known of every voxel, by the names of `SIGNS`, (B, H, W) each.
 
-    def __call__(self, observation: Observation) -> Maps:
+        Of the slices that are asked for, bool (B,), if not of all.
+        """
+        return dict(zip(ANSWERS, self._ensemble.estimate(observation, asked), strict=True))
+
+    def __call__(self, observation: Observation, asked: Tensor | None = None) -> Maps:
         """Return the mean of the members, and the sds by noise and by disagreement together."""
-        found = self.signs(observation)
+        found = self.signs(observation, asked)
         return Maps(*(found[name] for name in ("cbf", "att", "cbf_sd", "att_sd")))

@@ -194,6 +194,10 @@ def validation_batches(config: RunConfig, dataset: Path) -> list[StepBatch]:
         phantoms = cropped(phantoms, training.crop, generator)
     size = training.batch_size
     return [
-        StepBatch(phantoms[begin : begin + size], seed_of(config.seed, "validation", begin), 0)
-        for begin in range(0, len(phantoms), size)
+        StepBatch(
+            phantoms.pick(slice(begin, begin + size)),
+            seed_of(config.seed, "validation", begin),
+            0,
+        )
+        for begin in range(0, phantoms.count, size)
     ]

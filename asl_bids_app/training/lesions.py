@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from asl_bids_app.training.anatomy import Anatomy
 from asl_bids_app.training.conditions import (
@@ -17,12 +17,16 @@ from asl_bids_app.training.conditions import (
     Territories,
 )
 from asl_bids_app.training.draws import (
+    Random,
     chance,
     choose,
     log_uniform,
+    pick,
     smooth_field,
     spread,
+    stacks_of,
     uniform,
+    widest,
 )
 from asl_bids_app.training.phantom_config import PhantomConfig
 from asl_bids_app.training.shapes import draw_blobs, random_centre
@@ -46,14 +50,14 @@ _STROKES = (0.17, 0.58, 0.17, 0.08)
 """Share of anterior, middle, posterior cerebral and vertebrobasilar strokes."""
 
 
-def _stroke(maps: Maps, area: Territories, generator: Generator) -> None:
+def _stroke(maps: Maps, area: Territories, generator: Random) -> None:
     """Put an infarct, its penumbra and the delay of its territory into every map."""
     n, size = len(maps.cbf), maps.cbf.shape[-1]
-    # Arteries that feed something in this slice, by how often strokes hit them.
+    # Arteries that feed something in this stack, by how often strokes hit them.
     sides = torch.stack([1 - area.right, area.right], 1)
     fed = maps.parenchyma[:, None, None] * area.share[:, :, None] * sides[:, None]
     often = torch.tensor(_STROKES, device=fed.device)[:, None] * (fed.sum((3, 4)) + 1e-3)
-    hit = torch.multinomial(often.flatten(1), 1, generator=generator)[:, 0]
+    hit = pick(generator, often.flatten(1))
     sample = torch.arange(n, device=hit.device)
     side = sides[sample, hit % 2]
     centre = random_centre(fed.flatten(1, 2)[sample, hit], generator)
@@ -92,7 +96,7 @@ def _stroke(maps: Maps, area: Territories, generator: Generator) -> None:
     maps.mark(core, CORE)
 
 
-def _tumour(maps: Maps, config: PhantomConfig, generator: Generator) -> None:
+def _tumour(maps: Maps, config: PhantomConfig, generator: Random) -> None:
     """Put a tumour with core, rim and oedema into every map."""
     n, size = len(maps.cbf), maps.cbf.shape[-1]
     centre = random_centre(maps.parenchyma, generator)
@@ -133,14 +137,14 @@ def _tumour(maps: Maps, config: PhantomConfig, generator: Generator) -> None:
     maps.mark(torch.minimum(core, rim), TUMOUR_CORE, fluid=True)
 
 
-def _stenosis(maps: Maps, area: Territories, generator: Generator) -> None:
+def _stenosis(maps: Maps, area: Territories, generator: Random) -> None:
     """Delay the carotid's territories of one side, now and then of both."""
     n = len(maps.cbf)
 
     anterior = area.share[:, MIDDLE] + area.share[:, ANTERIOR]
     sides = torch.stack([1 - area.right, area.right], 1)
     seen = (maps.parenchyma * anterior)[:, None] * sides
-    hit = torch.multinomial(seen.sum((2, 3)) + 1e-3, 1, generator=generator)[:, 0]
+    hit = pick(generator, seen.sum((2, 3)) + 1e-3)
     side = sides[torch.arange(n, device=hit.device), hit]
     other = spread(chance(generator, (n,), 0.2), 2) * maps.drawn(generator, (0.3, 1.0))
     side = torch.lerp(other.expand_as(side), torch.ones_like(side), side)
@@ -157,12 +161,13 @@ def _stenosis(maps: Maps, area: Territories, generator: Generator) -> None:
     maps.mark(fed, DELAYED)
 
 
-def _spots(maps: Maps, generator: Generator) -> None:
+def _spots(maps: Maps, generator: Random) -> None:
     """Put one small lesion, 3 to 9 pixels across, into every map."""
     n, size = len(maps.cbf), maps.cbf.shape[-1]
     centre = random_centre(maps.parenchyma, generator)
     # In a coarse grid a large spot would be half a brain.
     area = (maps.tissue != BACKGROUND).flatten(1).sum(1)
+    area = widest(generator, area)
     radius = log_uniform(generator, (n,), (1.5, 4.5))
     radius = torch.minimum(radius, (0.12 * area.sqrt()).clamp(min=1.5))
     spot = draw_blobs(
@@ -189,7 +194,7 @@ def _spots(maps: Maps, generator: Generator) -> None:
         maps.mark(weight, code, kind == k)
 
 
-def _white_lesions(maps: Maps, generator: Generator) -> None:
+def _white_lesions(maps: Maps, generator: Random) -> None:
     """Put the caps and bands of small-vessel disease around the ventricles of every map."""
     size = maps.cbf.shape[-1]
     x, y, z = maps.place.unbind(1)
@@ -207,7 +212,7 @@ def add_lesions(
     anatomy: Anatomy,
     physiology: Physiology,
     condition: Tensor,
-    generator: Generator,
+    generator: Random,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Put the lesions of each sample's condition into its maps.
 
@@ -218,7 +223,7 @@ def add_lesions(
     tissue : Tensor of uint8, shape (n, H, W)
         Codes of `TISSUES`.
     """
-    area = physiology.territories
+    area, stacks = physiology.territories, stacks_of(generator)
     maps = Maps(
         physiology.cbf.clamp(max=config.cbf_limit),
         physiology.att,
@@ -237,7 +242,7 @@ def add_lesions(
     index = torch.nonzero(aged & chance(generator, (len(condition),), config.white_lesions))[:, 0]
     if len(index):
         part = maps.part(index)
-        _white_lesions(part, generator)
+        _white_lesions(part, stacks.part(index))
         maps.put(index, part)
 
     for code in (STENOSIS, STROKE, TUMOUR):
@@ -245,12 +250,13 @@ def add_lesions(
         if len(index) == 0:
             continue
         part = maps.part(index)
+        own = stacks.part(index)
         if code == STROKE:
-            _stroke(part, some(index), generator)
+            _stroke(part, some(index), own)
         elif code == STENOSIS:
-            _stenosis(part, some(index), generator)
+            _stenosis(part, some(index), own)
         else:
-            _tumour(part, config, generator)
+            _tumour(part, config, own)
         if code != TUMOUR:
             part.cbf = part.cbf.clamp(max=config.cbf_limit)
         maps.put(index, part)
@@ -262,7 +268,7 @@ def add_lesions(
         if len(index) == 0:
             break
         part = maps.part(index)
-        _spots(part, generator)
+        _spots(part, stacks.part(index))
         maps.put(index, part)
 
     low, high = config.att

@@ -16,7 +16,7 @@ from typing_extensions import override
 from asl_bids_app.training.dataset import Step, StepBatch
 from asl_bids_app.training.domain import draw_physics
 from asl_bids_app.training.reuse import Pool, Prepared, draw_from, prepared
-from asl_bids_app.training.simulate import Batch, simulate
+from asl_bids_app.training.simulate import Batch, parted, simulate
 from asl_bids_app.training.speed import speed_up
 from asl_bids_app.training.tissues import CORE
 from asl_bids_app.training.uncertainty import pinball
@@ -156,8 +156,9 @@ class MemberModule(pl.LightningModule):
         """Make signals of phantoms by the physics and noise that belong to this step."""
         generator = Generator(self.device).manual_seed(batch.seed)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            physics = draw_physics(self.config.domain, len(batch.phantoms), generator)
-            return simulate(batch.phantoms, physics, self.config.noise, generator)
+            physics = draw_physics(self.config.domain, batch.phantoms.count, generator)
+            made = simulate(batch.phantoms, physics, self.config.noise, generator)
+            return parted(made, self.config.training.parted, generator)
 
     @override
     def transfer_batch_to_device(
@@ -186,22 +187,23 @@ class MemberModule(pl.LightningModule):
                 self.pool.add(ready)
             return self.pool.take(draw_from(len(self.pool), self.pool.size, step.seed))
 
-    @override
-    def training_step(self, batch: Step, batch_idx: int) -> Tensor:
-        made = self._ready(batch)
+    def _losses(self, made: Prepared) -> tuple[Tensor, dict[str, Tensor]]:
         answer = self.network.corrections(made.maps)
         estimate = self.network.correct(made.context, answer, made.mask, made.doubt)
-        loss, parts = losses(estimate, made, self.config.training)
+        return losses(estimate, made, self.config.training)
+
+    @override
+    def training_step(self, batch: Step, batch_idx: int) -> Tensor:
+        loss, parts = self._losses(self._ready(batch))
         self.latest = {"loss": loss.detach(), **parts}
         return loss
 
     @override
     def validation_step(self, batch: StepBatch, batch_idx: int) -> None:
-        made = self.simulated(batch)
-        loss, parts = losses(self.network(made.observation), made, self.config.training)
+        loss, parts = self._losses(prepared(self.network, self.simulated(batch)))
         self.log_dict(
             {f"val/{name}": value for name, value in {"loss": loss, **parts}.items()},
-            batch_size=len(batch.phantoms),
+            batch_size=batch.phantoms.count,
             sync_dist=True,
         )
 

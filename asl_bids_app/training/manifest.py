@@ -16,7 +16,7 @@ from asl_bids_app.training.files import sha256
 from asl_bids_app.training.phantoms import TISSUES, Phantoms
 
 MANIFEST: Final = "manifest.json"
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Counts up whenever the same settings and seed would give other phantoms or other files."""
 
 
@@ -178,6 +178,7 @@ def load_shard(path: Path) -> Phantoms:
             content["tissue"],
             content["condition"],
             content["anatomy"],
+            content["slice_number"],
         )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(

@@ -22,7 +22,7 @@ from typing import Final
 import torch
 from torch import Generator, Tensor
 
-from asl_bids_app.training.draws import chance, normal, smooth_field, spread, uniform
+from asl_bids_app.training.draws import Random, chance, normal, smooth_field, spread, uniform
 from asl_bids_app.training.knobs import check_knobs, choice, knob
 
 
@@ -132,7 +132,7 @@ def thermal_sd(snr: Tensor, repeats: Tensor, valid: Tensor) -> Tensor:
     return (REFERENCE_SIGNAL / snr)[:, None] * torch.where(valid, share, 1).sqrt()
 
 
-def noise_map(config: NoiseConfig, n: int, size: int, generator: Generator) -> Tensor:
+def noise_map(config: NoiseConfig, n: int, size: int, generator: Random) -> Tensor:
     """Draw how noise varies over a slice with coils and parallel imaging, (n, 1, size, size).
 
     A smooth factor whose mean square is 1 over the slice.
@@ -143,13 +143,16 @@ def noise_map(config: NoiseConfig, n: int, size: int, generator: Generator) -> T
     return factor / factor.square().mean((1, 2, 3), keepdim=True).sqrt()
 
 
-def draw_correlation(config: NoiseConfig, n: int, generator: Generator) -> Tensor:
-    """Draw the sd in pixels of the Gaussian that correlates a sample's noise, shape (n,)."""
+def draw_correlation(config: NoiseConfig, n: int, generator: Random) -> Tensor:
+    """Draw the sd in pixels of the Gaussian that correlates a sample's noise, shape (n,).
+
+    Between the slices of a stack it is one in slices.
+    """
     on = chance(generator, (n,), config.correlation_chance)
     return on * uniform(generator, (n,), config.correlation)
 
 
-def physiological(sd: Tensor, size: int, generator: Generator) -> Tensor:
+def physiological(sd: Tensor, size: int, generator: Random) -> Tensor:
     """Draw pulse and breathing: half in step over the slice, half varying smoothly.
 
     Parameters

@@ -20,6 +20,9 @@ class PhantomConfig:
     """
 
     size: int = knob(64, "pixels", 16, 256, "height and width")
+    slices: int = knob(
+        1, "", 1, 9, "neighbouring slices of a phantom; the inner ones are estimated, if any"
+    )
     held_out: bool = knob(
         False, "", 0, 1, "anatomy never used in training: other tilts, warps and shapes"
     )
@@ -36,6 +39,9 @@ class PhantomConfig:
     )
     voxel_size: tuple[float, float] = knob((2.0, 8.0), "mm", 1, 12, "pixel height and width")
     thickness: tuple[float, float] = knob((2.0, 8.0), "mm", 0, 20, "slice thickness")
+    slice_gap: tuple[float, float] = knob(
+        (0.0, 0.3), "", 0, 2, "between slices of a phantom, part of their thickness"
+    )
     shape_warp: tuple[float, float] = knob(
         (0.0, 5.0), "mm", 0, 15, "displacement at the scale of lobes, standard deviation"
     )

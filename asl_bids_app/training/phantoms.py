@@ -1,4 +1,4 @@
-"""Phantoms: slices of brains that never were, with known CBF and ATT."""
+"""Phantoms: slices of brains that never were, alone or in stacks, with known CBF and ATT."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Generator, Tensor
 
-from asl_bids_app.training.anatomy import Anatomy, abstract_slices, mni_slices
+from asl_bids_app.training.anatomy import (
+    Anatomy,
+    Sampling,
+    abstract_slices,
+    draw_sampling,
+    mni_slices,
+)
 from asl_bids_app.training.conditions import (
     CONDITIONS,
     draw_atrophy,
     draw_physiology,
 )
-from asl_bids_app.training.draws import chance, choose
+from asl_bids_app.training.draws import Stacks, chance, choose
 from asl_bids_app.training.lesions import add_lesions
 from asl_bids_app.training.phantom_config import PhantomConfig
 from asl_bids_app.training.tissues import TISSUES
@@ -29,7 +35,7 @@ _ROUNDS = 20
 
 @dataclass(frozen=True)
 class Phantoms:
-    """A batch of slices with known parameters.
+    """A batch of slices with known parameters; those of a phantom follow each other.
 
     Attributes
     ----------
@@ -41,6 +47,8 @@ class Phantoms:
         Codes of `TISSUES`; the brain is where it isn't 0.
     condition, anatomy : Tensor of uint8, shape (n,)
         Indices into `CONDITIONS` and `ANATOMIES`.
+    slice_number : Tensor of uint8, shape (n,)
+        Place in the phantom, from 0.
     """
 
     cbf: Tensor
@@ -48,14 +56,37 @@ class Phantoms:
     tissue: Tensor
     condition: Tensor
     anatomy: Tensor
+    slice_number: Tensor
 
     @property
     def mask(self) -> Tensor:
         """Brain, bool, shape (n, H, W)."""
         return self.tissue != 0
 
+    @property
+    def slices(self) -> int:
+        """Number of slices of each phantom."""
+        return int(self.slice_number.max()) + 1 if len(self) else 1
+
+    @property
+    def inner(self) -> Tensor:
+        """Slices that have a neighbour on both sides, or all if none has; bool, shape (n,)."""
+        last = self.slices - 1
+        number = self.slice_number
+        return (number > 0) & (number < last) if last > 1 else torch.ones_like(number).bool()
+
+    @property
+    def count(self) -> int:
+        """Number of phantoms."""
+        return len(self) // self.slices
+
     def __len__(self) -> int:
         return len(self.cbf)
+
+    def pick(self, index: slice | Tensor) -> Phantoms:
+        """Return some of the phantoms, with all their slices."""
+        rows = torch.arange(len(self), device=self.cbf.device).reshape(-1, self.slices)
+        return self[rows[index].flatten()]
 
     def __getitem__(self, index: slice | Tensor) -> Phantoms:
         """Return some of the slices."""
@@ -90,18 +121,21 @@ def _held_out(config: PhantomConfig) -> PhantomConfig:
     )
 
 
-def _draw_anatomy(config: PhantomConfig, condition: Tensor, generator: Generator) -> Anatomy:
+def _draw_anatomy(
+    config: PhantomConfig, sampling: Sampling, condition: Tensor, stacks: Stacks
+) -> Anatomy:
     n = len(condition)
-    atrophy = draw_atrophy(condition, generator)
-    abstract = chance(generator, (n,), config.abstract_fraction)
+    atrophy = draw_atrophy(condition, stacks)
+    abstract = chance(stacks, (n,), config.abstract_fraction)
     merged: Anatomy | None = None
     for index in (torch.nonzero(~abstract)[:, 0], torch.nonzero(abstract)[:, 0]):
         if len(index) == 0:
             continue
+        own, where = stacks.part(index), sampling.part(index)
         if bool(abstract[index[0]]):
-            part = abstract_slices(config, len(index), config.size, generator)
+            part = abstract_slices(config, where, own)
         else:
-            part = mni_slices(config, len(index), config.size, atrophy[index], generator)
+            part = mni_slices(config, where, atrophy[index], own)
         if merged is None:
             merged = Anatomy(
                 **{
@@ -115,13 +149,18 @@ def _draw_anatomy(config: PhantomConfig, condition: Tensor, generator: Generator
     return merged
 
 
-def _draw_chunk(config: PhantomConfig, n: int, generator: Generator) -> Phantoms:
+def _draw_chunk(config: PhantomConfig, count: int, generator: Generator) -> Phantoms:
+    n = count * config.slices
+    stacks = Stacks(generator, config.slices)
     weights = [getattr(config, f"{name}_weight") for name in CONDITIONS]
-    condition = choose(generator, n, weights)
-    anatomy = _draw_anatomy(config, condition, generator)
-    physiology = draw_physiology(config, anatomy, condition, generator)
-    cbf, att, tissue = add_lesions(config, anatomy, physiology, condition, generator)
-    return Phantoms(cbf, att, tissue, condition.to(torch.uint8), anatomy.kind)
+    condition = choose(stacks, n, weights)
+    sampling = draw_sampling(config, n, stacks)
+    stacks = replace(stacks, gap=sampling.spacing[:, None] / sampling.voxel, size=config.size)
+    anatomy = _draw_anatomy(config, sampling, condition, stacks)
+    physiology = draw_physiology(config, anatomy, condition, stacks)
+    cbf, att, tissue = add_lesions(config, anatomy, physiology, condition, stacks)
+    number = stacks.level(n).to(torch.uint8)
+    return Phantoms(cbf, att, tissue, condition.to(torch.uint8), anatomy.kind, number)
 
 
 def draw(config: PhantomConfig, n: int, seed: int) -> Phantoms:
@@ -132,7 +171,7 @@ def draw(config: PhantomConfig, n: int, seed: int) -> Phantoms:
     config
         Settings.
     n
-        Number of slices.
+        Number of phantoms; `config` says how many slices each has.
     seed
         Any integer of 64 bits.
 
@@ -149,7 +188,10 @@ def draw(config: PhantomConfig, n: int, seed: int) -> Phantoms:
     parts, missing, rounds = [], n, 0
     while missing > 0:
         part = _draw_chunk(config, min(_CHUNK, missing), generator)
-        part = part[part.mask.flatten(1).sum(1) >= config.smallest_brain]
+        large = part.mask.flatten(1).sum(1) >= config.smallest_brain
+        # Beyond the first and the last of three slices and more the brain may end.
+        whole = (large | ~part.inner).reshape(-1, config.slices).all(1)
+        part = part.pick(whole)
         rounds = 0 if len(part) else rounds + 1
         if rounds > _ROUNDS:
             raise ValueError(
@@ -157,5 +199,5 @@ def draw(config: PhantomConfig, n: int, seed: int) -> Phantoms:
                 f"{config.size} pixels with voxels of {config.voxel_size} mm"
             )
         parts.append(part)
-        missing -= len(part)
+        missing -= part.count
     return concatenate(parts)

@@ -34,6 +34,7 @@ _COLUMNS = ("tissue", "CBF (mL/100 g/min)", "ATT (s)", "early ΔM (%)", "late Δ
 
 def _one_of_each(config: PhantomConfig, each: int, seed: int) -> tuple[Phantoms, list[str]]:
     """Draw `each` phantoms of every condition in the atlas, and as many abstract ones."""
+    config = replace(config, slices=1)
     parts, titles = [], []
     for code, name in enumerate(CONDITIONS):
         weights = {f"{other}_weight": float(other == name) for other in CONDITIONS}
@@ -83,7 +84,7 @@ def preview_sheet(
 
     phantoms, titles = _one_of_each(config, each, seed)
     generator = torch.Generator().manual_seed(seed)
-    physics = draw_physics(domain or DomainConfig("joint 6+6"), len(phantoms), generator)
+    physics = draw_physics(domain or DomainConfig("joint 6+6"), phantoms.count, generator)
     batch = simulate(phantoms, physics, noise or NoiseConfig(), generator)
     signal = 100 * batch.observation.delta_m
     last = physics.valid.sum(1) - 1

@@ -62,19 +62,20 @@ class Prepared:
 
 
 def prepared(network: nn.Module, batch: Batch) -> Prepared:
-    """Do what comes before the weights of a network."""
+    """Do what comes before the weights of a network, and keep the slices that are asked for."""
     seen = batch.observation
     context, maps = network.prepare(seen)
+    asked = batch.asked
     return Prepared(
-        context,
-        maps,
-        seen.mask,
-        seen.calibration_doubt,
-        batch.several,
-        batch.cbf,
-        batch.att,
-        batch.tissue,
-        seen,
+        context[asked] if isinstance(context, VoxelPosterior) else context,
+        maps[asked],
+        seen.mask[asked],
+        seen.calibration_doubt[asked],
+        batch.several[asked],
+        batch.cbf[asked],
+        batch.att[asked],
+        batch.tissue[asked],
+        seen[asked],
     )
 
 

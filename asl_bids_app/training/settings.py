@@ -108,6 +108,8 @@ class TrainingConfig:
     dc_weight : float
         Of the misfit between measured signal and the signal of the estimate, in units of the
         noise (data consistency).
+    parted : float
+        Chance that neighbouring slices of a phantom don't see each other, as at a volume's end.
     averaging_decay : float
         Exponential moving average of the weights, which is what is validated and kept;
         0: none.
@@ -146,6 +148,7 @@ class TrainingConfig:
     uncertainty_loss: str = setting("laplace", choices=("laplace", "quantile"))
     lesion_weight: float = setting(1.0, low=0.0, high=100.0)
     dc_weight: float = setting(0.0, low=0.0, high=100.0)
+    parted: float = setting(0.1, low=0.0, high=1.0)
     averaging_decay: float = setting(0.999, low=0.0, high=0.99999)
     early_stopping_patience: int = setting(0, low=0)
     validate_every: int = setting(500, low=1)

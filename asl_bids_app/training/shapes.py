@@ -5,23 +5,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from asl_bids_app.training.draws import log_uniform, smooth_field, spread, uniform
+from asl_bids_app.training.draws import (
+    Random,
+    log_uniform,
+    smooth_field,
+    spread,
+    stacks_of,
+    uniform,
+)
 
 
-def random_centre(weight: Tensor, generator: Generator) -> Tensor:
-    """Draw a pixel for each map of weights (n, H, W); row and column, (n, 2)."""
-    flat = weight.flatten(1)
-    # Where nothing is eligible any pixel may be hit; the lesion then lies outside the brain.
+def random_centre(weight: Tensor, random: Random) -> Tensor:
+    """Draw a voxel for each stack by maps of weights (n, H, W).
+
+    Returns
+    -------
+    Tensor of int, shape (n, 3)
+        Slice in the stack, row and column; the same for all slices of a stack.
+    """
+    stacks = stacks_of(random)
+    # Where nothing is eligible any voxel may be hit; the lesion then lies outside the brain.
+    flat = weight.reshape(len(weight) // stacks.depth, -1)
     flat = flat + (flat.sum(1, keepdim=True) <= 0)
-    hit = torch.multinomial(flat, 1, generator=generator)[:, 0]
-    return torch.stack([hit // weight.shape[-1], hit % weight.shape[-1]], 1)
+    hit = torch.multinomial(flat, 1, generator=stacks.generator)[:, 0]
+    height, width = weight.shape[1:]
+    place = [hit // (height * width), hit // width % height, hit % width]
+    return torch.stack(place, 1).repeat_interleave(stacks.depth, 0)
 
 
 @dataclass(frozen=True)
 class Blob:
-    """Irregular ellipses as distance from their middle.
+    """Irregular ellipsoids as distance from their middle.
 
     Attributes
     ----------
@@ -46,16 +62,16 @@ def draw_blobs(
     size: int,
     edge: tuple[float, float],
     roughness: tuple[float, float],
-    generator: Generator,
+    random: Random,
 ) -> Blob:
-    """Form irregular ellipses, one in a sample.
+    """Form irregular ellipsoids, one in a stack.
 
     Parameters
     ----------
-    centre : Tensor of int, shape (n, 2)
-        Row and column.
+    centre : Tensor of int, shape (n, 3)
+        Slice in the stack, row and column.
     radius : Tensor, shape (n, 2)
-        Along height and width, pixels.
+        Along height and width, pixels; that through the slices is their mean in mm.
     size
         Height and width of the maps.
     edge
@@ -65,15 +81,20 @@ def draw_blobs(
     """
     n = len(centre)
     pixel = torch.arange(size, device=centre.device, dtype=torch.float32)
-    within = uniform(generator, (n, 2), (-0.5, 0.5))
+    within = uniform(random, (n, 3), (-0.5, 0.5))
     mean_radius = radius.mean(1)
-    y = (pixel[None, :, None] - spread(centre[:, 0] + within[:, 0], 2)) / spread(radius[:, 0], 2)
-    x = (pixel[None, None, :] - spread(centre[:, 1] + within[:, 1], 2)) / spread(radius[:, 1], 2)
-    angle = spread(uniform(generator, (n,), (0.0, torch.pi)), 2)
-    stretch = spread(log_uniform(generator, (n,), (0.75, 1.35)), 2)
+    middle = centre + within
+    y = (pixel[None, :, None] - spread(middle[:, 1], 2)) / spread(radius[:, 0], 2)
+    x = (pixel[None, None, :] - spread(middle[:, 2], 2)) / spread(radius[:, 1], 2)
+    stacks = stacks_of(random)
+    # A stack of one slice cuts every lesion through its middle.
+    apart = stacks.level(n) - middle[:, 0] if stacks.depth > 1 else torch.zeros_like(mean_radius)
+    z = spread(apart * (stacks.gaps(n, size) / radius).mean(1), 2)
+    angle = spread(uniform(random, (n,), (0.0, torch.pi)), 2)
+    stretch = spread(log_uniform(random, (n,), (0.75, 1.35)), 2)
     along, across = y * angle.cos() + x * angle.sin(), x * angle.cos() - y * angle.sin()
-    level = ((along * stretch) ** 2 + (across / stretch) ** 2).sqrt()
-    lumps = smooth_field(generator, 1, size, (0.45 * mean_radius).clamp(min=1.5), nodes=40)[:, 0]
-    level = level + spread(uniform(generator, (n,), roughness), 2) * lumps
-    width = spread(log_uniform(generator, (n,), edge) / mean_radius, 2)
+    level = ((along * stretch) ** 2 + (across / stretch) ** 2 + z**2).sqrt()
+    lumps = smooth_field(random, 1, size, (0.45 * mean_radius).clamp(min=1.5), nodes=40)[:, 0]
+    level = level + spread(uniform(random, (n,), roughness), 2) * lumps
+    width = spread(log_uniform(random, (n,), edge) / mean_radius, 2)
     return Blob(level, width)

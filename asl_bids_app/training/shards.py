@@ -75,7 +75,9 @@ def _make(config: PhantomConfig, path: Path, number: int, count: int, seed: int)
         "tissue": phantoms.tissue.numpy(),
         "condition": phantoms.condition.numpy(),
         "anatomy": phantoms.anatomy.numpy(),
+        "slice_number": phantoms.slice_number.numpy(),
     }
+    first = arrays["slice_number"] == 0
     with whole(path) as beside, beside.open("wb") as target:
         np.savez(target, **arrays)
         target.flush()
@@ -94,8 +96,8 @@ def _make(config: PhantomConfig, path: Path, number: int, count: int, seed: int)
         digest,
         size,
         settings_digest(config),
-        tally(arrays["condition"], CONDITIONS),
-        tally(arrays["anatomy"], ANATOMIES),
+        tally(arrays["condition"][first], CONDITIONS),
+        tally(arrays["anatomy"][first], ANATOMIES),
     )
     write_json(_note(path), asdict(shard))
     return shard

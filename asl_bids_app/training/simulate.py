@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
 
 from asl_bids_app.observation import Observation
 from asl_bids_app.training.domain import Physics
-from asl_bids_app.training.draws import chance, correlated, log_uniform, normal, spread, uniform
+from asl_bids_app.training.draws import (
+    Random,
+    Stacks,
+    chance,
+    correlated,
+    log_uniform,
+    normal,
+    spread,
+    uniform,
+)
 from asl_bids_app.training.noise import (
     NoiseConfig,
     add_spikes,
@@ -41,7 +50,9 @@ class Batch:
     snr : Tensor, shape (B,)
         Signal to thermal noise.
     physics : Physics
-        Nominal and true.
+        Nominal and true, of every slice.
+    asked : Tensor of bool, shape (B,)
+        Slices that are to be estimated; the others are there to be their neighbours.
     """
 
     observation: Observation
@@ -51,6 +62,7 @@ class Batch:
     condition: Tensor
     snr: Tensor
     physics: Physics
+    asked: Tensor
 
     @property
     def mask(self) -> Tensor:
@@ -68,7 +80,7 @@ class Batch:
 _STATIC = (0.15, 0.82, 0.70, 1.0)
 
 
-def static_signal(tissue: Tensor, noise: NoiseConfig, generator: Generator) -> Tensor:
+def static_signal(tissue: Tensor, noise: NoiseConfig, generator: Random) -> Tensor:
     """Draw what background suppression leaves of static tissue, of M0; (B, 1, H, W)."""
     n = len(tissue)
     low, high = (max(end, 1e-6) for end in noise.static_signal)
@@ -86,7 +98,7 @@ def measure(
     tissue: Tensor,
     physics: Physics,
     noise: NoiseConfig,
-    generator: Generator,
+    stacks: Stacks,
 ) -> tuple[Tensor, Tensor]:
     """Add every disturbance to clean signals.
 
@@ -97,8 +109,11 @@ def measure(
     sd : Tensor, shape (B, n)
         Thermal sd.
     tissue : Tensor of uint8, shape (B, H, W)
-    physics, noise, generator
-        As in `simulate`.
+    physics, noise
+        As in `simulate`, the physics of every slice.
+    stacks
+        Which slices are neighbours. They share the scanner and the subject; thermal noise goes
+        on from one to the next only where it is correlated.
 
     Returns
     -------
@@ -109,46 +124,47 @@ def measure(
     n, _, height, width = clean.shape
     repeats, valid = physics.repeats, physics.valid
     size = max(height, width)
-    static = static_signal(tissue, noise, generator)
-    rough = torch.where(chance(generator, (n,), noise.thermal_chance), 0.0, 1.0)
+    static = static_signal(tissue, noise, stacks)
+    rough = torch.where(chance(stacks, (n,), noise.thermal_chance), 0.0, 1.0)
 
     signal = clean
-    restless = rough * uniform(generator, (n,), noise.motion)
-    shift = spread(restless, 2) * normal(generator, (*sd.shape, 2))
+    restless = rough * uniform(stacks, (n,), noise.motion)
+    shift = spread(restless, 2) * normal(stacks, (*sd.shape, 2))
     if noise.motion[1] > 0:
         signal = displaced(signal, shift)
     if noise.pair_motion[1] > 0:
-        step = spread(rough * uniform(generator, (n,), noise.pair_motion), 2)
-        moved = displaced(static, step * normal(generator, (*sd.shape, 2)))
+        step = spread(rough * uniform(stacks, (n,), noise.pair_motion), 2)
+        moved = displaced(static, step * normal(stacks, (*sd.shape, 2)))
         signal = signal + (moved - static)
-    slope = rough * uniform(generator, (n,), noise.drift)
-    slope = torch.where(chance(generator, (n,), 0.5), slope, -slope)
-    blocks = chance(generator, (n,), 0.5)
+    slope = rough * uniform(stacks, (n,), noise.drift)
+    slope = torch.where(chance(stacks, (n,), 0.5), slope, -slope)
+    blocks = chance(stacks, (n,), 0.5)
     if noise.drift[1] > 0:
         signal = drift(signal, static, repeats, valid, slope, blocks)
 
     # One image has the same noise in all measurements.
     single = sd[:, :1] * (repeats[:, :1] / 2).sqrt()
-    uneven = noise_map(noise, n, size, generator)[..., :height, :width]
+    uneven = noise_map(noise, n, size, stacks)[..., :height, :width]
     local = spread(single, 2) * torch.where(spread(rough, 3) > 0, uneven, 1.0)
     averaged = (2 / spread(repeats, 2)).sqrt()
-    width_of_noise = rough * draw_correlation(noise, n, generator)
-    channels = (generator, clean.shape[1], height, width, width_of_noise)
+    width_of_noise = rough * draw_correlation(noise, n, stacks)
+    through = rough * draw_correlation(noise, n, stacks)
+    channels = (stacks, clean.shape[1], height, width, width_of_noise, through)
     if noise.noise_type == "gaussian":
         signal, thermal = signal + local * averaged * correlated(*channels), local
     else:
         white = [correlated(*channels) for _ in range(4)]
         signal = magnitude_difference(signal, static, local, repeats, white)
         thermal = rician_sd(static, local)
-    ratio = rough[:, None] * uniform(generator, (n, 1), noise.physiological)
+    ratio = rough[:, None] * uniform(stacks, (n, 1), noise.physiological)
     if noise.physiological[1] > 0:
-        signal = signal + physiological(ratio * sd, size, generator)[..., :height, :width]
+        signal = signal + physiological(ratio * sd, size, stacks)[..., :height, :width]
     if noise.spike_chance > 0:
-        struck = add_spikes(signal, sd, noise, generator)
+        struck = add_spikes(signal, sd, noise, stacks.generator)
         signal = torch.where(spread(rough, 3) > 0, struck, signal)
     told = torch.hypot(thermal, spread(ratio * single, 2))
     flat = told.square().mean((2, 3), keepdim=True).sqrt()
-    told = torch.where(spread(chance(generator, (n,), noise.told_flat), 3), flat, told)
+    told = torch.where(spread(chance(stacks, (n,), noise.told_flat), 3), flat, told)
     return signal, told * averaged
 
 
@@ -162,21 +178,23 @@ def simulate(
     phantoms
         B slices.
     physics
-        B acquisitions.
+        Of every phantom one; its slices are acquired alike.
     noise
         Settings of the disturbances.
     generator
         On the device of the phantoms and the physics.
     """
     n, mask = len(phantoms), phantoms.mask
+    stacks = Stacks(generator, phantoms.slices)
+    physics = physics.repeated(stacks.depth)
     valid = physics.valid
     # Outside the brain CBF is 0.
     flow = phantoms.cbf * spread(physics.m0_scale, 2)
     clean = flow[:, None] * physics.truth.response(phantoms.att)
-    snr = log_uniform(generator, (n,), noise.snr)
+    snr = log_uniform(stacks, (n,), noise.snr)
     sd = thermal_sd(snr, physics.repeats, valid)
-    signal, told = measure(clean, sd, phantoms.tissue, physics, noise, generator)
-    error = uniform(generator, (n, 1, 1, 1), (-noise.told_error, noise.told_error))
+    signal, told = measure(clean, sd, phantoms.tissue, physics, noise, stacks)
+    error = uniform(stacks, (n, 1, 1, 1), (-noise.told_error, noise.told_error))
     told = torch.where(spread(valid, 2), told * (1 + error), torch.inf)
     nominal = physics.nominal
     observation = Observation(
@@ -191,6 +209,7 @@ def simulate(
         t1_tissue=nominal.t1_tissue,
         partition_coefficient=nominal.partition_coefficient,
         calibration_doubt=physics.doubt,
+        slice_number=phantoms.slice_number.long(),
     )
     return Batch(
         observation,
@@ -200,4 +219,25 @@ def simulate(
         phantoms.condition,
         snr,
         physics,
+        phantoms.inner,
     )
+
+
+def parted(batch: Batch, share: float, generator: Generator) -> Batch:
+    """Hide some neighbours from each other, as if a volume ended between them.
+
+    Parameters
+    ----------
+    batch
+        Simulated slices.
+    share
+        Chance of each pair.
+    generator
+        On the device of the batch.
+    """
+    number = batch.observation.slice_number
+    beside = number[1:] == number[:-1] + 1
+    cut = beside & chance(generator, tuple(beside.shape), share)
+    # Every number behind a cut is one too high to follow the one before.
+    apart = torch.cat([torch.zeros_like(number[:1]), cut.cumsum(0)])
+    return replace(batch, observation=replace(batch.observation, slice_number=number + apart))

@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import Final
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from asl_bids_app.training.draws import spread, uniform
+from asl_bids_app.training.draws import Random, spread, uniform
 
 BACKGROUND, GREY, WHITE, FLUID, CORE, PENUMBRA, DELAYED = range(7)
 TUMOUR_CORE, TUMOUR_RIM, OEDEMA, BRIGHT_SPOT, DARK_SPOT, LATE_SPOT, WHITE_LESION = range(7, 14)
@@ -74,7 +74,7 @@ class Maps:
         self.cbf[index], self.att[index] = part.cbf, part.att
         self.tissue[index] = part.tissue
 
-    def drawn(self, generator: Generator, span: tuple[float, float]) -> Tensor:
+    def drawn(self, generator: Random, span: tuple[float, float]) -> Tensor:
         """Draw a number for each sample, (n, 1, 1)."""
         return spread(uniform(generator, (len(self.cbf),), span), 2)
 

@@ -10,7 +10,6 @@ import torch
 from torch.nn import functional
 
 from asl_bids_app.estimators.uncertainty import SIGNS, calibrated_sds
-from asl_bids_app.observation import Observation
 from asl_bids_app.training import baselines
 from asl_bids_app.training.baselines import Maps
 from asl_bids_app.training.config import RunConfig
@@ -24,7 +23,7 @@ from asl_bids_app.training.tissues import CORE
 QUANTITIES: Final = ("cbf", "att")
 MAPS: Final = ("cbf", "att", "cbf_sd", "att_sd")
 BATCH: Final = 16
-"""Slices simulated at a time."""
+"""Phantoms simulated at a time."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def simulated(
     calibration that is off, a table over SNR would otherwise differ by the luck of the draw.
     """
     generator = torch.Generator(device).manual_seed(seed)
-    physics = scenario.draw(config.domain, len(phantoms), generator)
+    physics = scenario.draw(config.domain, phantoms.count, generator)
     generator.manual_seed(seed_of(seed, "noise", round(1000 * snr)))
     noise = scenario.noise(config.noise, snr)
     return simulate(phantoms.to(device), physics, noise, generator)
@@ -77,8 +76,9 @@ def flat(maps: Maps, mask: torch.Tensor) -> dict[str, np.ndarray]:
 def estimate_all(
     config: RunConfig, ensemble: RunEnsemble, batch: Batch, known: bool, naive_voxels: int
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Let every method estimate a batch; arrays over the voxels of its mask."""
-    seen, mask = batch.observation, batch.observation.mask
+    """Let every method estimate a batch; arrays over the voxels of the slices asked for."""
+    seen = batch.observation[batch.asked]
+    mask = seen.mask
     posterior = baselines.posterior(seen)
     maps = {
         baselines.STRONG: baselines.strong(seen),
@@ -90,16 +90,17 @@ def estimate_all(
         every = max(1, len(places) // naive_voxels)
         maps[baselines.NAIVE] = baselines.naive(seen, places[::every][:naive_voxels])
     if not known:
-        maps[baselines.ORACLE] = baselines.oracle(seen, batch.physics)
+        maps[baselines.ORACLE] = baselines.oracle(seen, batch.physics[batch.asked])
     flattened = {method: flat(each, mask) for method, each in maps.items()}
-    flattened[baselines.NETWORK] = signs_of(ensemble, seen)
+    flattened[baselines.NETWORK] = signs_of(ensemble, batch)
     return {name: flattened[name] for name in baselines.METHODS if name in flattened}
 
 
-def signs_of(ensemble: RunEnsemble, observation: Observation) -> dict[str, np.ndarray]:
-    """Return what the network says of the voxels of a mask, by the names of `SIGNS`."""
-    found = ensemble.signs(observation)
-    return {name: found[name][observation.mask].cpu().numpy() for name in SIGNS}
+def signs_of(ensemble: RunEnsemble, batch: Batch) -> dict[str, np.ndarray]:
+    """Return what the network says of the voxels of the slices asked for, by `SIGNS`' names."""
+    found = ensemble.signs(batch.observation, batch.asked)
+    mask = batch.mask[batch.asked]
+    return {name: found[name][mask].cpu().numpy() for name in SIGNS}
 
 
 def near(where: torch.Tensor) -> torch.Tensor:
@@ -131,25 +132,27 @@ def run_scenario(
     name, snr
         Scenario and SNR.
     phantoms
-        Test phantoms, those of held-out anatomy last.
+        Test phantoms, those of held-out anatomy last; their inner slices are compared.
     held_out
         How many of them.
     device
         ``cpu``, ``cuda`` or ``mps``.
     """
     scenario = find(name)
-    count = len(phantoms)
+    count = phantoms.count
     # A scenario that names its scanner draws none.
     phantoms = concatenate([phantoms] * (config.validation.scanners if scenario.spread else 1))
-    batches = range(0, len(phantoms), BATCH)
+    batches = range(0, phantoms.count, BATCH)
     naive = -(-config.validation.naive_voxels // len(batches))
     parts: list[dict[str, Any]] = []
     for begin in batches:
-        part = phantoms[begin : begin + BATCH]
+        part = phantoms.pick(slice(begin, begin + BATCH))
         seed = seed_of(config.seed, f"validate {name}", begin)
         batch = simulated(config, scenario, snr, part, seed, device)
-        mask = batch.observation.mask.cpu()
-        number = torch.arange(begin, begin + len(part))[:, None, None].expand_as(mask)[mask]
+        number = begin + torch.arange(part.count).repeat_interleave(part.slices)
+        part, number = part[part.inner], number[part.inner]
+        mask = part.mask
+        number = number[:, None, None].expand_as(mask)[mask]
         parts.append(
             {
                 "maps": estimate_all(config, ensemble, batch, scenario.known, naive),
@@ -158,7 +161,7 @@ def run_scenario(
                 "tissue": part.tissue[mask].numpy(),
                 "number": number.numpy(),
                 "large": large_lesions(part.tissue)[mask].numpy(),
-                "condition": part.condition.numpy()[number.numpy() - begin],
+                "condition": part.condition[:, None, None].expand_as(mask)[mask].numpy(),
             }
         )
 

@@ -177,7 +177,7 @@ def validate_run(
             "complete": ensemble.complete,
             "noncritical_settings": config.noncritical(),
         },
-        "phantoms": {"test": len(phantoms), "of_held_out_anatomy": held_out},
+        "phantoms": {"test": phantoms.count, "of_held_out_anatomy": held_out},
         "units": dict(UNITS),
         "methods": list(baselines.METHODS),
         "scenarios": results,

@@ -55,7 +55,7 @@ def main():
     first = Path(options.runs[0].partition(":")[0])
     config = load(first / "config.yaml", allow_noncritical=True)
     phantoms, _ = read_test_phantoms(config, first / "dataset")
-    table = {"environment": environment(), "phantoms": len(phantoms), "scenarios": {}}
+    table = {"environment": environment(), "phantoms": phantoms.count, "scenarios": {}}
     with tempfile.TemporaryDirectory() as scratch:
         runs = [opened(run, Path(scratch)) for run in options.runs]
     table["training_hours"] = {name: hours for name, _, hours in runs}
@@ -78,13 +78,15 @@ def main():
 def estimates(config, runs, scenario, snr, phantoms):
     """By method and quantity: (MAE, voxels) of each batch."""
     found = {}
-    for begin in range(0, len(phantoms), trials.BATCH):
-        part = phantoms[begin : begin + trials.BATCH]
+    for begin in range(0, phantoms.count, trials.BATCH):
+        part = phantoms.pick(slice(begin, begin + trials.BATCH))
         seed = seed_of(config.seed, "compare", begin)
         batch = trials.simulated(config, scenario, snr, part, seed, "cpu")
-        seen, mask = batch.observation, batch.observation.mask
-        chosen = GROUPS["tissue"](batch.tissue[mask].numpy())
-        methods = {name: ensemble(seen) for name, ensemble, _ in runs}
+        asked = batch.asked
+        part, seen = part[asked], batch.observation[asked]
+        mask = seen.mask
+        chosen = GROUPS["tissue"](part.tissue[mask].numpy())
+        methods = {name: ensemble(batch.observation, asked) for name, ensemble, _ in runs}
         methods[baselines.STRONG] = baselines.strong(seen)
         methods[baselines.POSTERIOR] = baselines.posterior(seen)
         maps = {name: trials.flat(each, mask) for name, each in methods.items()}

@@ -93,11 +93,12 @@ GRIDS = {
 
 def phantoms_of(count, size=64, voxel=None):
     """Half of them of anatomy that was held back from training."""
-    config = PhantomConfig(size=size)
+    config = PhantomConfig(size=size, slices=3)
     if voxel:
         config = replace(config, voxel_size=(voxel, voxel))
     usual = draw(config, count // 2, SEED)
-    return concatenate([usual, draw(replace(config, held_out=True), count - len(usual), SEED + 1)])
+    rest = count - usual.count
+    return concatenate([usual, draw(replace(config, held_out=True), rest, SEED + 1)])
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,16 @@ def estimates(ensemble, phantoms, protocol, snr):
     table = ensemble.model.spec.calibration[ensemble.error_bars]
     generator, unused = torch.Generator().manual_seed(SEED), torch.Generator()
     parts = []
-    for begin in range(0, len(phantoms), BATCH):
-        part = phantoms[begin : begin + BATCH]
-        schedule = schedule_of(protocol, len(part))
+    for begin in range(0, phantoms.count, BATCH):
+        part = phantoms.pick(slice(begin, begin + BATCH))
+        schedule = schedule_of(protocol, part.count)
         physics = draw_calibration(schedule, known.domain(DomainConfig()), unused)
         batch = simulate(part, physics, noise, generator)
-        seen, mask = batch.observation, batch.mask
-        answer = dict(zip(ANSWERS, ensemble.estimate(seen), strict=True))
+        asked = batch.asked
+        part, seen = part[asked], batch.observation[asked]
+        mask = seen.mask
+        answer = ensemble.estimate(batch.observation, asked)
+        answer = dict(zip(ANSWERS, answer, strict=True))
         methods = {
             baselines.NETWORK: Maps(answer["cbf"], answer["att"], *calibrated_sds(table, answer)),
             baselines.STRONG: baselines.strong(seen),
