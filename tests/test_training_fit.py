@@ -167,11 +167,13 @@ def test_a_pool_gives_back_what_the_network_would_have_seen(config, dataset):
         found = module.network.correct(got.context, answer, got.mask, got.doubt)
         for index, (place, row) in enumerate(zip(draw.place, rows, strict=True)):
             batch = made[1 + int(place)]
-            assert torch.equal(got.cbf[index], batch.cbf[row].flip(-1).mT)
-            assert torch.equal(got.tissue[index], batch.tissue[row].flip(-1).mT)
+            # The middle of three slices.
+            middle = 3 * int(row) + 1
+            assert torch.equal(got.cbf[index], batch.cbf[middle].flip(-1).mT)
+            assert torch.equal(got.tissue[index], batch.tissue[middle].flip(-1).mT)
             turned = prepared(module.network, batch).maps[row : row + 1].flip(-1).mT
             assert torch.allclose(got.maps[index], turned[0], atol=5e-3)
-            mask = batch.mask[row].flip(-1).mT
+            mask = batch.mask[middle].flip(-1).mT
             # The estimate lies where the voxels of the same slice do.
             posterior = prepared(module.network, batch).context.cbf[row].flip(-1).mT
             off = (found.cbf[index] - posterior)[mask].abs() / posterior[mask].abs().clamp(min=5)
@@ -324,10 +326,11 @@ def test_crops_show_brain_and_turns_keep_it(config, dataset):
     whole = PhantomStore(dataset / "train").first(40)
     generator = torch.Generator().manual_seed(0)
     cut = cropped(whole, 16, generator)
-    assert cut.cbf.shape == (40, 16, 16)
-    assert (cut.mask.flatten(1).sum(1) > 0).all()
+    assert cut.cbf.shape == (3 * 40, 16, 16)
+    assert (cut.mask[cut.inner].flatten(1).sum(1) > 0).all()
     turn = turned(whole, generator)
-    assert torch.equal(turn.cbf.flatten(1).sort(1).values, whole.cbf.flatten(1).sort(1).values)
+    before, after = (maps.cbf[maps.inner].flatten(1).sort(1).values for maps in (whole, turn))
+    assert torch.equal(before, after)
     # Maps turn together: CBF and tissue still belong to one another.
     assert torch.equal(turn.mask, turn.cbf + turn.att > 0) or bool(
         ((turn.cbf > 0) <= turn.mask).all()
