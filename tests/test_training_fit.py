@@ -180,6 +180,17 @@ def test_a_pool_gives_back_what_the_network_would_have_seen(config, dataset):
             assert float(off.median()) < 0.5
 
 
+def test_slices_that_nobody_looks_at_are_not_simulated(config, dataset):
+    batch = Batches(PhantomStore(dataset / "train"), config.training, 1, 0).batch(0)
+    inner = batch.phantoms.inner
+    for beside, seen in ((8, torch.ones(12).bool()), (0, inner)):
+        changed = load("smoke", (*TINY, f"network.arguments.beside={beside}"))
+        made = MemberModule(changed, build_member(changed, None), 10).simulated(batch)
+        assert torch.equal(made.cbf, batch.phantoms.cbf[seen])
+        assert int(made.asked.sum()) == 4
+        assert len(made.observation) == int(seen.sum())
+
+
 def test_a_pool_serves_networks_of_a_fixed_protocol(dataset, tmp_path):
     fixed = (
         "network.name=SpatialASLNet",

@@ -155,9 +155,12 @@ class MemberModule(pl.LightningModule):
     def simulated(self, batch: StepBatch) -> Batch:
         """Make signals of phantoms by the physics and noise that belong to this step."""
         generator = Generator(self.device).manual_seed(batch.seed)
+        # What a network doesn't look at needn't be simulated.
+        beside = getattr(self.network, "beside", 0)
+        phantoms = batch.phantoms if beside else batch.phantoms.alone()
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            physics = draw_physics(self.config.domain, batch.phantoms.count, generator)
-            made = simulate(batch.phantoms, physics, self.config.noise, generator)
+            physics = draw_physics(self.config.domain, phantoms.count, generator)
+            made = simulate(phantoms, physics, self.config.noise, generator)
             return parted(made, self.config.training.parted, generator)
 
     @override

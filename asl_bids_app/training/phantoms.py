@@ -92,6 +92,11 @@ class Phantoms:
         """Return some of the slices."""
         return Phantoms(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
+    def alone(self) -> Phantoms:
+        """Return the inner slices as phantoms of one slice each."""
+        some = self[self.inner]
+        return replace(some, slice_number=torch.zeros_like(some.slice_number))
+
     def to(self, device: torch.device | str) -> Phantoms:
         """Return the phantoms on a device."""
         return Phantoms(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
