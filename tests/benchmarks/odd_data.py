@@ -223,6 +223,8 @@ def main():
             phantoms = phantoms_of(options.phantoms, size, voxel)
             found = estimates(ensemble, phantoms, PCASL6, snr)
             tables["grids"][name] = row(found, tissue_of(found))
+        found = estimates(ensemble, usual.alone(), PCASL6, snr)
+        tables["grids"]["a single slice, none beside it"] = row(found, tissue_of(found))
         for rows in tables.values():
             for name, numbers in rows.items():
                 sys.stdout.write(f"SNR {snr:g}, {name}: {json.dumps(numbers)}\n")
