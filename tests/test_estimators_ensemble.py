@@ -154,6 +154,16 @@ def test_slices_that_are_asked_for_only():
         assert torch.allclose(some, every[:, asked], atol=1e-3)
 
 
+def test_no_more_slices_are_prepared_than_are_looked_at(monkeypatch):
+    observation, _ = observe_usable(a_series((7, 16, 16)))
+    for arguments, most in (({}, 2), ({"noise_apart": True, "beside": 6}, 4)):
+        network = members(1, **arguments)[0]
+        seen, real = [], network.prepare
+        monkeypatch.setattr(network, "prepare", lambda o, f=real, s=seen: s.append(len(o)) or f(o))
+        Ensemble(model([network]), batch_size=2).estimate(observation)
+        assert max(seen) == most
+
+
 def test_places_of_slices_and_those_beside():
     chosen = torch.tensor([0, 1, 4, 6])
     around, rows = with_neighbours(chosen, 1, 7)

@@ -215,7 +215,8 @@ class Ensemble:
         """Return what `estimate` does of slices by their places, (answers, slices, H, W)."""
         # Apple's GPUs have no double precision, which the analytic layer may need.
         early = torch.device("cpu") if device.type == "mps" else device
-        reach = int(getattr(members[0], "beside", False))
+        # `beside` counts channels: how far a network looks is one slice, or none.
+        reach = int(getattr(members[0], "beside", 0) > 0)
         around, rows = with_neighbours(chosen, reach, len(observation))
         seen = observation[around].to(early)
         context, maps = members[0].prepare(seen)

@@ -166,8 +166,7 @@ def _spots(maps: Maps, generator: Random) -> None:
     n, size = len(maps.cbf), maps.cbf.shape[-1]
     centre = random_centre(maps.parenchyma, generator)
     # In a coarse grid a large spot would be half a brain.
-    area = (maps.tissue != BACKGROUND).flatten(1).sum(1)
-    area = widest(generator, area)
+    area = widest(generator, (maps.tissue != BACKGROUND).flatten(1).sum(1))
     radius = log_uniform(generator, (n,), (1.5, 4.5))
     radius = torch.minimum(radius, (0.12 * area.sqrt()).clamp(min=1.5))
     spot = draw_blobs(
