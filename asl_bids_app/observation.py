@@ -58,6 +58,11 @@ class Observation:
     calibration_doubt: Tensor
     slice_number: Tensor
 
+    @property
+    def follows(self) -> Tensor:
+        """Whether each slice but the first is the neighbour of the one before, bool, (B - 1,)."""
+        return self.slice_number[1:] == self.slice_number[:-1] + 1
+
     def response(self, att: Tensor) -> Tensor:
         """Compute ΔM/M0 per mL/100 g/min for transit times.
 

@@ -110,21 +110,21 @@ def pooled_maps(around: VoxelPosterior, posterior: VoxelPosterior) -> Tensor:
     return torch.cat([torch.stack(columns, 3), residual], 3)
 
 
-def neighbour_maps(maps: Tensor, slice_number: Tensor) -> Tensor:
+def neighbour_maps(maps: Tensor, follows: Tensor) -> Tensor:
     """Give every slice the maps of the slices below and above it, zero where there is none.
 
     Parameters
     ----------
     maps : Tensor, shape (B, C, H, W)
         Of slices in the order of their volume.
-    slice_number : Tensor of int, shape (B,)
-        `Observation.slice_number`.
+    follows : Tensor of bool, shape (B - 1,)
+        `Observation.follows`.
 
     Returns
     -------
     Tensor, shape (B, 2 C, H, W)
     """
-    follows = (slice_number[1:] == slice_number[:-1] + 1)[:, None, None, None]
+    follows = follows[:, None, None, None]
     none = torch.zeros_like(maps[:1])
     below = torch.cat([none, maps[:-1] * follows])
     above = torch.cat([maps[1:] * follows, none])

@@ -225,7 +225,7 @@ class PosteriorASLNet(nn.Module):
         if self.beside:
             own, around_it = OF_NEIGHBOURS
             shown = maps[:, [*own, *(self._own + k for k in around_it)]]
-            beside = neighbour_maps(shown, observation.slice_number)
+            beside = neighbour_maps(shown, observation.follows)
             maps = torch.cat([maps, beside], 1).contiguous(memory_format=torch.channels_last)
         return posterior, maps
 

@@ -236,8 +236,8 @@ def parted(batch: Batch, share: float, generator: Generator) -> Batch:
         On the device of the batch.
     """
     number = batch.observation.slice_number
-    beside = number[1:] == number[:-1] + 1
-    cut = beside & chance(generator, tuple(beside.shape), share)
+    follows = batch.observation.follows
+    cut = follows & chance(generator, tuple(follows.shape), share)
     # Every number behind a cut is one too high to follow the one before.
     apart = torch.cat([torch.zeros_like(number[:1]), cut.cumsum(0)])
     return replace(batch, observation=replace(batch.observation, slice_number=number + apart))
