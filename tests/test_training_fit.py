@@ -441,3 +441,15 @@ def test_learning_rate_warms_up_and_ends_at_zero():
     assert max(curve) == pytest.approx(1)
     assert curve[550] == pytest.approx(0.5, abs=0.01)
     assert curve[1000] == pytest.approx(0)
+
+
+def test_learning_rate_begins_anew_at_half_its_height():
+    once = [rate(step, 500, 100) for step in range(500)]
+    curve = [rate(step, 1500, 100, 3) for step in range(1501)]
+    # Whoever stopped at the end of a cycle can go on as if more had been asked for at once.
+    assert curve[:500] == pytest.approx(once)
+    assert curve[499] < 1e-4
+    assert curve[500] == pytest.approx(0.5)
+    assert curve[750] == pytest.approx(0.25)
+    assert curve[1000] == pytest.approx(0.25)
+    assert curve[1500] == pytest.approx(0)

@@ -27,12 +27,20 @@ if TYPE_CHECKING:
     from asl_bids_app.training.settings import TrainingConfig
 
 
-def rate(step: int, steps: int, warmup: int) -> float:
-    """Return the learning rate at a step relative to its highest: a ramp, half a cosine."""
+def rate(step: int, steps: int, warmup: int, cycles: int = 1) -> float:
+    """Return the learning rate at a step relative to its highest: a ramp, half a cosine.
+
+    With more cycles the cosine begins anew, at half the height each time: what was learnt is
+    gone on with rather than thrown away. Loshchilov and Hutter 2017, arXiv:1608.03983, who
+    begin at the full height.
+    """
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    progress = (step - warmup) / max(1, steps - warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    length = max(1, steps / cycles)
+    cycle = min(int(step / length), cycles - 1)
+    begin = cycle * length if cycle else warmup
+    progress = (step - begin) / max(1, (cycle + 1) * length - begin)
+    return 0.5**cycle * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def misfit(error: Tensor, kind: str) -> Tensor:
@@ -225,7 +233,8 @@ class MemberModule(pl.LightningModule):
             fused=self.device.type in ("cpu", "cuda"),
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: rate(step, self.steps, training.warmup_steps)
+            optimizer,
+            lambda step: rate(step, self.steps, training.warmup_steps, training.cycles),
         )
         return {
             "optimizer": optimizer,

@@ -91,6 +91,8 @@ class TrainingConfig:
         Random flips and quarter turns of the phantoms.
     learning_rate, weight_decay, warmup_steps, gradient_clip
         AdamW; linear warm-up, then half a cosine to zero; norm of the gradient.
+    cycles : int
+        Such half cosines, of the same length, each from half the height of the one before.
     loss_type : str
         Of the means: ``l1``, ``l2`` or ``huber``, each in units of `cbf_unit`, `att_unit`.
     cbf_unit : float
@@ -140,6 +142,7 @@ class TrainingConfig:
     learning_rate: float = setting(2e-3, low=1e-7, high=1.0)
     weight_decay: float = setting(1e-2, low=0.0, high=1.0)
     warmup_steps: int = setting(100, low=0)
+    cycles: int = setting(1, low=1, high=100)
     gradient_clip: float = setting(1.0, low=1e-3)
     loss_type: str = setting("l1", choices=("l1", "l2", "huber"))
     cbf_unit: float = setting(25.0, low=1e-3)
