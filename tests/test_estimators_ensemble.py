@@ -24,7 +24,13 @@ from asl_bids_app.estimators.ensemble import (
     orientations,
 )
 from asl_bids_app.estimators.signs import roughness
-from asl_bids_app.estimators.uncertainty import SIGNS, calibration_factors, total_variance
+from asl_bids_app.estimators.uncertainty import (
+    KINDS,
+    SIGNS,
+    calibration_factors,
+    kind_of,
+    total_variance,
+)
 from asl_bids_app.models.spec import Channel, ModelSpec
 from asl_bids_app.models.store import Model
 from asl_bids_app.networks.analytic import voxel_posterior
@@ -237,6 +243,26 @@ def test_calibration_by_hand():
     expected = [math.exp(0.2 + math.tanh(2 * each)) for each in seen]
     assert torch.allclose(found[0], torch.tensor(expected))
     assert torch.allclose(found[1], torch.tensor(math.exp(-0.3)).expand(5))
+
+
+def test_each_kind_of_data_has_a_calibration_of_its_own():
+    counts = {"continuous": [3, 0, 0, 6, 1, 6], "pulsed": [0, 4, 0, 0, 1, 0]}
+    counts["velocity_selective"] = [0, 0, 5, 6, 1, 0]
+    told = signs(6, **{f"measurements_{name}": 1.0 * np.array(n) for name, n in counts.items()})
+    kinds = ["continuous", "pulsed", "velocity_selective", "several", "several", "continuous"]
+    assert [KINDS[number] for number in kind_of(told).tolist()] == kinds
+    by_log = {"continuous": (0.1, 0.2), "pulsed": (0.3, -0.4), "several": (-0.5, 0.6)}
+    of_each = {name: table(*logs) for name, logs in by_log.items()}
+    # Nothing was calibrated on velocity-selective data alone: those stay as they are.
+    expected = torch.tensor([by_log.get(kind, (0.0, 0.0)) for kind in kinds]).exp()
+    for found, wanted in zip(
+        calibration_factors({"kinds": of_each}, told), expected.T, strict=True
+    ):
+        assert torch.allclose(found, wanted.to(found))
+    # Of maps as of voxels.
+    maps = {name: value.reshape(2, 3) for name, value in told.items()}
+    factor = calibration_factors({"kinds": of_each}, maps)[0]
+    assert torch.allclose(factor.flatten(), expected[:, 0].to(factor))
 
 
 def test_calibration_sees_the_members_disagreement_relative_to_the_whole():

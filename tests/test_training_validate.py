@@ -12,7 +12,7 @@ from asl_bids_app.estimators.uncertainty import SIGNS, calibration_factors
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
 from asl_bids_app.training import baselines
-from asl_bids_app.training.calibrate import suitable
+from asl_bids_app.training.calibrate import balanced, by_kind, suitable
 from asl_bids_app.training.config import load
 from asl_bids_app.training.domain import DomainConfig
 from asl_bids_app.training.metrics import GROUPS, compare, errors, win_rate
@@ -134,6 +134,32 @@ def test_calibration_weighs_voxels():
         tensors = {name: torch.ones(3) for name in SIGNS}
         factor = calibration_factors(table, tensors)[0]
         assert torch.allclose(factor, torch.tensor(expected).expand(3), rtol=0.05)
+
+
+def test_calibration_parts_voxels_by_the_way_of_arrival():
+    count = 3000
+    told = signs(count)
+    for arrival in Arrival:
+        told[f"measurements_{arrival.name.lower()}"] = np.zeros(count)
+    told["measurements_continuous"][:1500] = 6
+    told["measurements_pulsed"][1000:2950] = 4
+    told["measurements_velocity_selective"][2950:] = 5
+    rows = {**told, "tissue": np.arange(count)}
+    parts = by_kind(rows)
+    # 50 voxels with velocity-selective labelling are too few.
+    assert list(parts) == ["continuous", "pulsed", "several"]
+    assert parts["continuous"]["tissue"].tolist() == list(range(1000))
+    assert parts["pulsed"]["tissue"].tolist() == list(range(1500, 2950))
+    assert parts["several"]["tissue"].tolist() == list(range(1000, 1500))
+
+
+def test_lesions_count_a_third_of_grey_matter_in_the_calibration_however_few_they_are():
+    tissue = np.array([GREY] * 700 + [WHITE] * 250 + [CORE] * 50)
+    weight = balanced(tissue)
+    grey, white, lesion = (weight[tissue == code].sum() for code in (GREY, WHITE, CORE))
+    assert grey == pytest.approx(white)
+    assert grey == pytest.approx(3 * lesion)
+    assert weight.mean() == pytest.approx(1)
 
 
 def test_calibration_needs_voxels():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice, product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
+import torch
 
-from asl_bids_app.estimators.uncertainty import SIGNS
+from asl_bids_app.estimators.uncertainty import KINDS, SIGNS, kind_of
 from asl_bids_app.training.config import RunConfig
 from asl_bids_app.training.dataset import PhantomStore
 from asl_bids_app.training.ensembles import RunEnsemble
@@ -19,12 +21,18 @@ from asl_bids_app.training.metrics import GROUPS
 from asl_bids_app.training.parallel import in_processes
 from asl_bids_app.training.scenarios import Scenario, find
 from asl_bids_app.training.trials import BATCH, QUANTITIES, signs_of, simulated
-from asl_bids_app.training.uncertainty import fit_calibration
+from asl_bids_app.training.uncertainty import FEWEST, fit_calibration
 
 log = logging.getLogger(__name__)
 
-_VOXELS: Final = 1_000_000
+_VOXELS: Final = 1_500_000
 """So many voxels make a table."""
+_SHARES: Final = MappingProxyType({"grey matter": 3 / 7, "white matter": 3 / 7, "lesion": 1 / 7})
+"""How much tissues count in a table.
+
+Where noise hides a lesion nothing tells its voxels from those around, whose error bars it widens:
+so it counts less than they do, but more than the few per cent of voxels that it has.
+"""
 
 
 def error_bars(scenario: Scenario) -> str:
@@ -53,7 +61,8 @@ def calibrate(
     """Fit the calibration tables of a run, one for each word of `ERROR_BARS`.
 
     Any protocol with the disturbances of the training, and common ones with thermal noise only,
-    lest the former widen the error bars of good scans.
+    lest the former widen the error bars of good scans. A table has a function for each of
+    `asl_bids_app.estimators.uncertainty.KINDS` that there are voxels of.
 
     Parameters
     ----------
@@ -80,11 +89,24 @@ def calibrate(
         log.info("calibration on %s, SNR %g: %d voxels", name, level, len(rows["cbf"]))
         found.append(rows)
     left = iter(found)
+    rows_of = {
+        word: _joined(islice(left, len(names) * len(levels))) for word, names in scenarios.items()
+    }
+    fits = [
+        (word, kind, rows, seed_of(config.seed, f"calibrate {kind}"))
+        for word, every in rows_of.items()
+        for kind, rows in by_kind(every).items()
+    ]
+    kinds: dict[str, dict[str, Any]] = {word: {} for word in rows_of}
+    tasks = [(rows, seed) for *_, rows, seed in fits]
+    for (word, kind, *_), fitted in zip(fits, in_processes(_fitted, tasks, jobs), strict=True):
+        kinds[word][kind] = fitted
     phantoms = len(PhantomStore(dataset / "calibration"))
     members = RunEnsemble(run, device).members
     return {
         word: {
-            **_fitted(config, list(islice(left, len(names) * len(levels)))),
+            "kinds": kinds[word],
+            "voxels": sum(fitted["voxels"] for fitted in kinds[word].values()),
             "scenarios": [find(name).title for name in names],
             "snr": list(levels),
             "phantoms": phantoms,
@@ -124,23 +146,37 @@ def _look(
         places = random.permutation(np.flatnonzero(GROUPS["tissue"](row["tissue"])))
         chosen = places[: -(-voxels * part.count // phantoms.count)]
         found.append({key: value[chosen] for key, value in row.items()})
+    return _joined(found)
+
+
+def _joined(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    found = list(parts)
     return {key: np.concatenate([part[key] for part in found]) for key in found[0]}
 
 
-def _fitted(config: RunConfig, rows: list[dict[str, np.ndarray]]) -> dict[str, Any]:
-    every = {key: np.concatenate([part[key] for part in rows]) for key in rows[0]}
+def by_kind(rows: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Part voxels by `KINDS`, leaving out kinds that hardly any voxel is of."""
+    place = kind_of({name: torch.from_numpy(rows[name]) for name in SIGNS}).numpy()
+    parts = {
+        kind: {key: value[place == number] for key, value in rows.items()}
+        for number, kind in enumerate(KINDS)
+    }
+    return {kind: part for kind, part in parts.items() if len(part["tissue"]) >= FEWEST}
+
+
+def _fitted(rows: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
     return fit_calibration(
-        {name: every[f"{name}_error"] for name in QUANTITIES},
-        {name: every[name] for name in SIGNS},
-        _balanced(every["tissue"]),
-        seed_of(config.seed, "calibrate"),
+        {name: rows[f"{name}_error"] for name in QUANTITIES},
+        {name: rows[name] for name in SIGNS},
+        balanced(rows["tissue"]),
+        seed,
     )
 
 
-def _balanced(tissue: np.ndarray) -> np.ndarray:
-    """Weigh voxels so that each of the tissues that intervals are promised for counts alike."""
+def balanced(tissue: np.ndarray) -> np.ndarray:
+    """Weigh voxels so that the tissues that intervals are promised for count as `_SHARES`."""
     weight = np.zeros(len(tissue))
-    for name in ("grey matter", "white matter", "lesion"):
+    for name, share in _SHARES.items():
         chosen = GROUPS[name](tissue)
-        weight[chosen] = len(tissue) / (3 * max(1, chosen.sum()))
+        weight[chosen] = share * len(tissue) / max(1, chosen.sum())
     return weight

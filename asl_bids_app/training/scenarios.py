@@ -131,7 +131,13 @@ SCENARIOS: Final = MappingProxyType(
             "PCASL 6 delays, calibration off as scanners are", "pcasl 6", spread=1.0
         ),
         "pasl": Scenario("PASL 10 delays, calibration known", "pasl 10"),
+        "pasl_off": Scenario(
+            "PASL 10 delays, calibration off as scanners are", "pasl 10", spread=1.0
+        ),
         "vsasl": Scenario("VSASL 6 delays, calibration known", "vsasl 6"),
+        "vsasl_off": Scenario(
+            "VSASL 6 delays, calibration off as scanners are", "vsasl 6", spread=1.0
+        ),
         "single": Scenario("PCASL with one delay of 2 s, calibration known", "pcasl 6", only=(3,)),
         "single_off": Scenario(
             "PCASL with one delay of 2 s, calibration off as scanners are",

@@ -26,7 +26,8 @@ _RATE: Final = 1e-2
 _DECAY: Final = 1e-4
 _TAILS: Final = 0.002
 """Share of the voxels at either end of a sign beyond which it counts as that end."""
-_FEWEST: Final = 100
+FEWEST: Final = 100
+"""Voxels without which nothing can be fitted."""
 _DIGITS: Final = 5
 
 
@@ -72,8 +73,8 @@ def fit_calibration(
         If there are too few voxels.
     """
     count = len(weight)
-    if count < _FEWEST:
-        raise ValueError(f"calibration: {count} voxels, expected {_FEWEST} or more")
+    if count < FEWEST:
+        raise ValueError(f"calibration: {count} voxels, expected {FEWEST} or more")
     tensors = {name: torch.from_numpy(np.asarray(signs[name])).float() for name in SIGNS}
     x = transformed(tensors)
     # A part is enough, and `quantile` takes no more than some millions of numbers.
