@@ -151,6 +151,9 @@ def test_calibration_parts_voxels_by_the_way_of_arrival():
     assert parts["continuous"]["tissue"].tolist() == list(range(1000))
     assert parts["pulsed"]["tissue"].tolist() == list(range(1500, 2950))
     assert parts["several"]["tissue"].tolist() == list(range(1000, 1500))
+    few = {name: values[:99] for name, values in rows.items()}
+    with pytest.raises(ValueError, match="99 voxels, expected 100 or more of a kind"):
+        by_kind(few)
 
 
 def test_lesions_count_a_third_of_grey_matter_in_the_calibration_however_few_they_are():

@@ -91,7 +91,7 @@ KINDS: Final = (*(arrival.name.lower() for arrival in Arrival), "several")
 """Kinds of data by the ways of arrival in them; each is calibrated by itself.
 
 One function for all of them learns of each the mean with the others: error bars of ATT in white
-matter of PCASL came out a tenth too wide.
+matter of noisy PCASL came out up to a fifth too wide.
 """
 
 

@@ -155,13 +155,23 @@ def _joined(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def by_kind(rows: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """Part voxels by `KINDS`, leaving out kinds that hardly any voxel is of."""
+    """Part voxels by `KINDS`, leaving out kinds that hardly any voxel is of.
+
+    Raises
+    ------
+    ValueError
+        If that leaves none.
+    """
     place = kind_of({name: torch.from_numpy(rows[name]) for name in SIGNS}).numpy()
     parts = {
         kind: {key: value[place == number] for key, value in rows.items()}
         for number, kind in enumerate(KINDS)
     }
-    return {kind: part for kind, part in parts.items() if len(part["tissue"]) >= FEWEST}
+    found = {kind: part for kind, part in parts.items() if len(part["tissue"]) >= FEWEST}
+    if not found:
+        count = len(rows["tissue"])
+        raise ValueError(f"calibration: {count} voxels, expected {FEWEST} or more of a kind")
+    return found
 
 
 def _fitted(rows: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
