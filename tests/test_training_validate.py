@@ -12,7 +12,7 @@ from asl_bids_app.estimators.uncertainty import SIGNS, calibration_factors
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
 from asl_bids_app.training import baselines
-from asl_bids_app.training.calibrate import balanced, by_kind, suitable
+from asl_bids_app.training.calibrate import balanced, by_kind, protocols_of, suitable
 from asl_bids_app.training.config import load
 from asl_bids_app.training.domain import DomainConfig
 from asl_bids_app.training.metrics import GROUPS, compare, errors, win_rate
@@ -158,11 +158,28 @@ def test_calibration_parts_voxels_by_the_way_of_arrival():
 
 def test_lesions_count_a_third_of_grey_matter_in_the_calibration_however_few_they_are():
     tissue = np.array([GREY] * 700 + [WHITE] * 250 + [CORE] * 50)
-    weight = balanced(tissue)
+    weight = balanced(tissue, np.zeros(1000, dtype=int))
     grey, white, lesion = (weight[tissue == code].sum() for code in (GREY, WHITE, CORE))
     assert grey == pytest.approx(white)
     assert grey == pytest.approx(3 * lesion)
     assert weight.mean() == pytest.approx(1)
+
+
+def test_any_protocol_counts_as_much_as_common_ones_in_the_calibration_however_rare():
+    names = ("joint", "random_thermal", "random_known")
+    tissue = np.tile([GREY, GREY, WHITE, CORE], 300)
+    counts = (1000, 40, 160)
+    for share, there in (((0.4, 0.4, 0.2), (0, 1, 2)), ((2 / 3, 1 / 3), (0, 2))):
+        codes = [protocols_of(find(names[k])) for k in there]
+        protocols = np.repeat(codes, [counts[k] for k in there])
+        some = tissue[: len(protocols)]
+        weight = balanced(some, protocols)
+        assert weight.mean() == pytest.approx(1)
+        for code, part in zip(codes, share, strict=True):
+            chosen = protocols == code
+            assert weight[chosen].sum() / weight.sum() == pytest.approx(part)
+            grey, lesion = (weight[chosen & (some == tissue)].sum() for tissue in (GREY, CORE))
+            assert grey == pytest.approx(3 * lesion)
 
 
 def test_calibration_needs_voxels():

@@ -7,8 +7,8 @@ from typing import Final
 from torch import Tensor
 from torch.nn import functional
 
+from asl_bids_app.estimators.uncertainty import COUNTS
 from asl_bids_app.observation import Observation
-from asl_bids_app.protocol import Arrival
 
 _WORST: Final = 5.0
 """Misfit beyond which more says nothing more."""
@@ -58,9 +58,8 @@ def measurement_counts(observation: Observation) -> dict[str, Tensor]:
     """Give every voxel of the mask the number of measurements by way of arrival."""
     there = observation.noise_sd.isfinite().flatten(2).any(2)
     return {
-        f"measurements_{arrival.name.lower()}": observation.mask
-        * (there & (observation.arrival == arrival)).sum(1)[:, None, None]
-        for arrival in Arrival
+        name: observation.mask * (there & (observation.arrival == arrival)).sum(1)[:, None, None]
+        for arrival, name in COUNTS.items()
     }
 
 

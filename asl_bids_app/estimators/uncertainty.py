@@ -41,6 +41,11 @@ def total_variance(means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
 SHARES: Final = ((0.682689, 1.0), (0.95, 1.959964))
 """Share of the errors within so many standard deviations, if they are normal."""
 
+COUNTS: Final = MappingProxyType(
+    {arrival: f"measurements_{arrival.name.lower()}" for arrival in Arrival}
+)
+"""Names of the signs that say how many measurements there are of each way of arrival."""
+
 SIGNS: Final = (
     "cbf_sd",
     "att_sd",
@@ -55,7 +60,7 @@ SIGNS: Final = (
     "att_roughness",
     "misfit",
     "shared_misfit",
-    *(f"measurements_{arrival.name.lower()}" for arrival in Arrival),
+    *COUNTS.values(),
 )
 """What tells of a voxel how far its stated standard deviations are off.
 
@@ -97,7 +102,7 @@ matter of noisy PCASL came out up to a fifth too wide.
 
 def kind_of(signs: Mapping[str, Tensor]) -> Tensor:
     """Return the places of voxels in `KINDS`, int64, (...), from their `SIGNS`, each (...)."""
-    there = torch.stack([signs[f"measurements_{name}"] > 0 for name in KINDS[:-1]], -1)
+    there = torch.stack([signs[name] > 0 for name in COUNTS.values()], -1)
     return torch.where(there.sum(-1) > 1, len(KINDS) - 1, there.int().argmax(-1))
 
 

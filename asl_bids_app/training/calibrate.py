@@ -25,8 +25,21 @@ from asl_bids_app.training.uncertainty import FEWEST, fit_calibration
 
 log = logging.getLogger(__name__)
 
-_VOXELS: Final = 1_500_000
+_VOXELS: Final = 2_000_000
 """So many voxels make a table."""
+_ROUNDS: Final = 3
+"""Times that the phantoms are measured where every slice has a protocol of its own.
+
+Of protocols with few measurements, or of one way of arrival alone, there would be a handful else.
+"""
+_PROTOCOLS: Final = MappingProxyType(
+    {"common": 0.4, "any, thermal noise": 0.4, "any, disturbances": 0.2}
+)
+"""How much the common protocols count in a table, and any without and with disturbances.
+
+By their numbers alone any protocol would hardly count beside the common ones. Disturbances that
+nothing tells from noise, as with few measurements, widen the error bars of good scans.
+"""
 _SHARES: Final = MappingProxyType({"grey matter": 3 / 7, "white matter": 3 / 7, "lesion": 1 / 7})
 """How much tissues count in a table.
 
@@ -60,8 +73,8 @@ def calibrate(
 ) -> dict[str, dict[str, Any]]:
     """Fit the calibration tables of a run, one for each word of `ERROR_BARS`.
 
-    Any protocol with the disturbances of the training, and common ones with thermal noise only,
-    lest the former widen the error bars of good scans. A table has a function for each of
+    On any protocol and on common ones with thermal noise only, and on any with the disturbances
+    of the training; each counts as `_PROTOCOLS` says. A table has a function for each of
     `asl_bids_app.estimators.uncertainty.KINDS` that there are voxels of.
 
     Parameters
@@ -79,25 +92,24 @@ def calibrate(
     scenarios: dict[str, list[str]] = {}
     for name in suitable(config, config.validation.calibration_scenarios):
         scenarios.setdefault(error_bars(find(name)), []).append(name)
-    work = [
-        (config, run, dataset, device, name, level, _VOXELS // (len(names) * len(levels)))
-        for names in scenarios.values()
-        for name, level in product(names, levels)
-    ]
+    work, lengths = [], {}
+    for word, names in scenarios.items():
+        cells = [cell for name in names for cell in product([name], levels, range(rounds(name)))]
+        work += [(config, run, dataset, device, *cell, _VOXELS // len(cells)) for cell in cells]
+        lengths[word] = len(cells)
     found = []
-    for (*_, name, level, _), rows in zip(work, in_processes(_look, work, jobs), strict=True):
-        log.info("calibration on %s, SNR %g: %d voxels", name, level, len(rows["cbf"]))
+    for (*_, name, level, turn, _), rows in zip(
+        work, in_processes(_look, work, jobs), strict=True
+    ):
+        log.info("calibration on %s, SNR %g (%d): %d voxels", name, level, turn, len(rows["cbf"]))
         found.append(rows)
     left = iter(found)
-    rows_of = {
-        word: _joined(islice(left, len(names) * len(levels))) for word, names in scenarios.items()
-    }
     fits = [
         (word, kind, rows, seed_of(config.seed, f"calibrate {kind}"))
-        for word, every in rows_of.items()
-        for kind, rows in by_kind(every).items()
+        for word, length in lengths.items()
+        for kind, rows in by_kind(_joined(islice(left, length))).items()
     ]
-    kinds: dict[str, dict[str, Any]] = {word: {} for word in rows_of}
+    kinds: dict[str, dict[str, Any]] = {word: {} for word in scenarios}
     tasks = [(rows, seed) for *_, rows, seed in fits]
     for (word, kind, *_), fitted in zip(fits, in_processes(_fitted, tasks, jobs), strict=True):
         kinds[word][kind] = fitted
@@ -123,22 +135,26 @@ def _look(
     device: str,
     name: str,
     level: float,
+    turn: int,
     voxels: int,
 ) -> dict[str, np.ndarray]:
     """Return errors and signs of about so many voxels in a scenario at one SNR."""
     ensemble, scenario = RunEnsemble(run, device), find(name)
     store = PhantomStore(dataset / "calibration")
     phantoms = store.first(len(store))
-    random = np.random.default_rng(seed_of(config.seed, f"choose of {name}", round(1000 * level)))
+    random = np.random.default_rng(
+        seed_of(config.seed, f"choose of {name}", round(1000 * level), turn)
+    )
     found = []
     for begin in range(0, phantoms.count, BATCH):
         part = phantoms.pick(slice(begin, begin + BATCH))
         # Other scanners at each level: the more there are, the better they say how they differ.
-        seed = seed_of(config.seed, f"calibrate {name} at {level:g}", begin)
+        seed = seed_of(config.seed, f"calibrate {name} at {level:g}", begin, turn)
         batch = simulated(config, scenario, level, part, seed, device)
         row = signs_of(ensemble, batch)
         mask = batch.mask & batch.asked[:, None, None]
         row["tissue"] = batch.tissue[mask].cpu().numpy()
+        row["protocols"] = np.full(len(row["tissue"]), protocols_of(scenario))
         for quantity in QUANTITIES:
             truth = getattr(batch, quantity)[mask].cpu().numpy()
             row[f"{quantity}_error"] = row[quantity] - truth
@@ -178,15 +194,44 @@ def _fitted(rows: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
     return fit_calibration(
         {name: rows[f"{name}_error"] for name in QUANTITIES},
         {name: rows[name] for name in SIGNS},
-        balanced(rows["tissue"]),
+        balanced(rows["tissue"], rows["protocols"]),
         seed,
     )
 
 
-def balanced(tissue: np.ndarray) -> np.ndarray:
-    """Weigh voxels so that the tissues that intervals are promised for count as `_SHARES`."""
+def rounds(name: str) -> int:
+    """Return how often the phantoms are measured in a scenario at each SNR."""
+    return _ROUNDS if find(name).protocol == "random" else 1
+
+
+def protocols_of(scenario: Scenario) -> int:
+    """Return which protocols a scenario has: a place in `_PROTOCOLS`."""
+    if scenario.protocol != "random":
+        return 0
+    return 1 if scenario.disturbances == "none" else 2
+
+
+def balanced(tissue: np.ndarray, protocols: np.ndarray) -> np.ndarray:
+    """Weigh voxels so that their protocols count as `_PROTOCOLS`, and tissues as `_SHARES`.
+
+    Parameters
+    ----------
+    tissue : array of int, shape (V,)
+        Codes of `asl_bids_app.training.tissues.TISSUES`.
+    protocols : array of int, shape (V,)
+        By `protocols_of`. Those that are there share what the others would have counted.
+
+    Returns
+    -------
+    array, shape (V,)
+        With a mean of 1, if all three tissues are there.
+    """
     weight = np.zeros(len(tissue))
-    for name, share in _SHARES.items():
-        chosen = GROUPS[name](tissue)
-        weight[chosen] = share * len(tissue) / max(1, chosen.sum())
+    there = [number for number in range(len(_PROTOCOLS)) if (protocols == number).any()]
+    shares = np.array(list(_PROTOCOLS.values()))
+    for number in there:
+        for name, share in _SHARES.items():
+            chosen = GROUPS[name](tissue) & (protocols == number)
+            part = share * shares[number] / shares[there].sum()
+            weight[chosen] = part * len(tissue) / max(1, chosen.sum())
     return weight

@@ -158,6 +158,15 @@ SCENARIOS: Final = MappingProxyType(
             random_calibration=True,
             disturbances="training",
         ),
+        "random_thermal": Scenario(
+            "any protocol, calibration known", "random", random_calibration=True
+        ),
+        "random_thermal_off": Scenario(
+            "any protocol, calibration off as scanners are",
+            "random",
+            spread=1.0,
+            random_calibration=True,
+        ),
     }
 )
 """Situations by name."""

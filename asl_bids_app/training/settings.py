@@ -189,8 +189,9 @@ class ValidationConfig:
     scenarios: tuple[str, ...] = ("joint", "pcasl")
     snr: tuple[float, ...] = setting((3.0, 5.0, 10.0, 20.0), low=0.5, high=1000.0)
     calibration_scenarios: tuple[str, ...] = (
-        *("random", "joint_off", "pcasl_off", "pasl_off", "vsasl_off", "single_off"),
-        *("random_known", "joint", "pcasl", "pasl", "vsasl", "single"),
+        *("random", "random_thermal_off"),
+        *("joint_off", "pcasl_off", "pasl_off", "vsasl_off", "single_off"),
+        *("random_known", "random_thermal", "joint", "pcasl", "pasl", "vsasl", "single"),
     )
     calibration_snr: tuple[float, ...] = setting((3.0, 5.0, 10.0, 20.0), low=0.5, high=1000.0)
     scanners: int = setting(1, low=1)
