@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -189,6 +190,23 @@ def intervals() -> str:
     return _table(header, rows)
 
 
+def error_bars() -> str:
+    """Least and greatest coverage over all SNR, by situation and tissue."""
+    from asl_bids_app.training import baselines as b
+
+    rows = []
+    for scenario in _validation()["scenarios"].values():
+        cells = [scenario["title"]]
+        for quantity, group in product(("cbf", "att"), _TISSUES):
+            found = [t["groups"][group][b.NETWORK][quantity] for t in scenario["snr"].values()]
+            inner, outer = ([100 * each[f"coverage_{n}"] for each in found] for n in (68, 95))
+            cells.append(
+                f"{min(inner):.0f} to {max(inner):.0f} / {min(outer):.0f} to {max(outer):.0f}"
+            )
+        rows.append(cells)
+    return _table(["", *(f"{q}, {t}" for q, t in product(("CBF", "ATT"), _TISSUES))], rows)
+
+
 _ODD: Final = ("network", "LS, posterior", "bias", "within, %")
 
 
@@ -219,9 +237,40 @@ def odd_data() -> str:
     return "\n".join(parts)
 
 
+def neighbours() -> str:
+    """Table of `tests/benchmarks/neighbour_yardstick.py`."""
+    from asl_bids_app.training.scenarios import find
+
+    path = ROOT / "docs" / "neighbour_yardstick.json"
+    errors = json.loads(path.read_text(encoding="utf-8"))["errors"]
+    columns = [f"{q} {w}" for q in ("CBF", "ATT") for w in ("strong LS", "network", "yardstick")]
+    rows = []
+    for name, snr in ((name, snr) for name, each in errors.items() for snr in each):
+        # Least squares first, then what it is divided by.
+        reference, *others = errors[name][snr].values()
+        cells = [find(name).title, snr]
+        for place, digits in ((0, 2), (1, 0)):
+            worst = reference[place]
+            cells.append(f"{worst:.{digits}f}")
+            cells += [f"{x[place]:.{digits}f} ({worst / x[place]:.2f})" for x in others]
+        rows.append(cells)
+    return _table(["Situation", "SNR", *columns], rows)
+
+
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
     f.__name__: f
-    for f in (outputs, bidsignore, schemes, constants, options, accuracy, intervals, odd_data)
+    for f in (
+        outputs,
+        bidsignore,
+        schemes,
+        constants,
+        options,
+        accuracy,
+        intervals,
+        error_bars,
+        odd_data,
+        neighbours,
+    )
 }
 
 
