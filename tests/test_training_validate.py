@@ -12,7 +12,13 @@ from asl_bids_app.estimators.uncertainty import SIGNS, calibration_factors
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
 from asl_bids_app.training import baselines
-from asl_bids_app.training.calibrate import balanced, by_kind, protocols_of, suitable
+from asl_bids_app.training.calibrate import (
+    balanced,
+    by_kind,
+    protocols_of,
+    rounds,
+    suitable,
+)
 from asl_bids_app.training.config import load
 from asl_bids_app.training.domain import DomainConfig
 from asl_bids_app.training.metrics import GROUPS, compare, errors, win_rate
@@ -180,6 +186,13 @@ def test_any_protocol_counts_as_much_as_common_ones_in_the_calibration_however_r
             assert weight[chosen].sum() / weight.sum() == pytest.approx(part)
             grey, lesion = (weight[chosen & (some == tissue)].sum() for tissue in (GREY, CORE))
             assert grey == pytest.approx(3 * lesion)
+
+
+def test_phantoms_serve_again_only_where_each_has_a_protocol_of_its_own_and_they_are_few():
+    counts = {"joint": (1, 1, 1), "random_thermal": (3, 3, 1), "random": (3, 3, 1)}
+    for name, expected in counts.items():
+        assert tuple(rounds(find(name), n) for n in (32, 160, 2000)) == expected
+    assert rounds(find("random"), 300) == 2
 
 
 def test_calibration_needs_voxels():

@@ -28,9 +28,11 @@ log = logging.getLogger(__name__)
 _VOXELS: Final = 2_000_000
 """So many voxels make a table."""
 _ROUNDS: Final = 3
-"""Times that the phantoms are measured where every slice has a protocol of its own.
+"""Most times that phantoms are measured where each has a protocol of its own."""
+_ENOUGH: Final = 480
+"""Protocols at each SNR, which that is to make.
 
-Of protocols with few measurements, or of one way of arrival alone, there would be a handful else.
+Of those with few measurements, or with one way of arrival alone, there would be a handful else.
 """
 _PROTOCOLS: Final = MappingProxyType(
     {"common": 0.4, "any, thermal noise": 0.4, "any, disturbances": 0.2}
@@ -89,12 +91,17 @@ def calibrate(
         Processes.
     """
     levels = config.validation.calibration_snr
+    phantoms = len(PhantomStore(dataset / "calibration"))
     scenarios: dict[str, list[str]] = {}
     for name in suitable(config, config.validation.calibration_scenarios):
         scenarios.setdefault(error_bars(find(name)), []).append(name)
     work, lengths = [], {}
     for word, names in scenarios.items():
-        cells = [cell for name in names for cell in product([name], levels, range(rounds(name)))]
+        cells = [
+            cell
+            for name in names
+            for cell in product([name], levels, range(rounds(find(name), phantoms)))
+        ]
         work += [(config, run, dataset, device, *cell, _VOXELS // len(cells)) for cell in cells]
         lengths[word] = len(cells)
     found = []
@@ -113,7 +120,6 @@ def calibrate(
     tasks = [(rows, seed) for *_, rows, seed in fits]
     for (word, kind, *_), fitted in zip(fits, in_processes(_fitted, tasks, jobs), strict=True):
         kinds[word][kind] = fitted
-    phantoms = len(PhantomStore(dataset / "calibration"))
     members = RunEnsemble(run, device).members
     return {
         word: {
@@ -199,9 +205,9 @@ def _fitted(rows: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
     )
 
 
-def rounds(name: str) -> int:
-    """Return how often the phantoms are measured in a scenario at each SNR."""
-    return _ROUNDS if find(name).protocol == "random" else 1
+def rounds(scenario: Scenario, phantoms: int) -> int:
+    """Return how often so many phantoms are measured in a scenario at each SNR."""
+    return 1 if scenario.protocol != "random" else min(_ROUNDS, -(-_ENOUGH // phantoms))
 
 
 def protocols_of(scenario: Scenario) -> int:
