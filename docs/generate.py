@@ -241,11 +241,11 @@ def neighbours() -> str:
     """Table of `tests/benchmarks/neighbour_yardstick.py`."""
     from asl_bids_app.training.scenarios import find
 
-    path = ROOT / "docs" / "neighbour_yardstick.json"
-    errors = json.loads(path.read_text(encoding="utf-8"))["errors"]
+    report = json.loads((ROOT / "docs" / "neighbour_yardstick.json").read_text(encoding="utf-8"))
+    errors = report["errors"]
     columns = [f"{q} {w}" for q in ("CBF", "ATT") for w in ("strong LS", "network", "yardstick")]
     rows = []
-    for name, snr in ((name, snr) for name, each in errors.items() for snr in each):
+    for name, snr in [(name, snr) for name, each in errors.items() for snr in each]:
         # Least squares first, then what it is divided by.
         reference, *others = errors[name][snr].values()
         cells = [find(name).title, snr]
