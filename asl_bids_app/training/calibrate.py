@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from itertools import islice, product
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -95,7 +95,7 @@ def calibrate(
     scenarios: dict[str, list[str]] = {}
     for name in suitable(config, config.validation.calibration_scenarios):
         scenarios.setdefault(error_bars(find(name)), []).append(name)
-    work, lengths = [], {}
+    work, words = [], []
     for word, names in scenarios.items():
         cells = [
             cell
@@ -103,18 +103,16 @@ def calibrate(
             for cell in product([name], levels, range(rounds(find(name), phantoms)))
         ]
         work += [(config, run, dataset, device, *cell, _VOXELS // len(cells)) for cell in cells]
-        lengths[word] = len(cells)
-    found = []
-    for (*_, name, level, turn, _), rows in zip(
-        work, in_processes(_look, work, jobs), strict=True
-    ):
+        words += [word] * len(cells)
+    found: dict[str, list[dict[str, np.ndarray]]] = {word: [] for word in scenarios}
+    looks = zip(words, work, in_processes(_look, work, jobs), strict=True)
+    for word, (*_, name, level, turn, _), rows in looks:
         log.info("calibration on %s, SNR %g (%d): %d voxels", name, level, turn, len(rows["cbf"]))
-        found.append(rows)
-    left = iter(found)
+        found[word].append(rows)
     fits = [
         (word, kind, rows, seed_of(config.seed, f"calibrate {kind}"))
-        for word, length in lengths.items()
-        for kind, rows in by_kind(_joined(islice(left, length))).items()
+        for word, parts in found.items()
+        for kind, rows in by_kind(_joined(parts)).items()
     ]
     kinds: dict[str, dict[str, Any]] = {word: {} for word in scenarios}
     tasks = [(rows, seed) for *_, rows, seed in fits]
@@ -171,9 +169,8 @@ def _look(
     return _joined(found)
 
 
-def _joined(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    found = list(parts)
-    return {key: np.concatenate([part[key] for part in found]) for key in found[0]}
+def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def by_kind(rows: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
