@@ -21,10 +21,11 @@ from asl_bids_app.training.config import load
 from asl_bids_app.training.dataset import Batches, PhantomStore, cropped, turned
 from asl_bids_app.training.fit import fit_member
 from asl_bids_app.training.lightning_module import MemberModule, losses, quantile_loss, rate
-from asl_bids_app.training.members import build_member
+from asl_bids_app.training.members import build_member, core_of, start_from
 from asl_bids_app.training.parts import PARTS, generate_part
 from asl_bids_app.training.reuse import Draw, Pool, draw_from, prepared
-from asl_bids_app.training.run_folder import RunFolder, load_member
+from asl_bids_app.training.run_folder import NormStats, RunFolder, load_member, save_member
+from asl_bids_app.training.settings import NetworkConfig
 from asl_bids_app.training.simulate import Batch
 from asl_bids_app.training.tissues import CORE
 from asl_bids_app.training.trainer import FitOptions
@@ -309,6 +310,44 @@ def test_start_from_earlier_weights(config, dataset, unbroken, tmp_path):
     other = replace(config, network=replace(config.network, arguments={"features": [4, 6]}))
     with pytest.raises(InputError, match="shape"):
         fit_member(other, dataset, tmp_path / "other", 0, begun)
+
+
+@pytest.mark.parametrize("name", ["PosteriorASLNet", "SpatialASLNet", "DualEncoderSpatialASLNet"])
+def test_a_wider_network_starts_with_the_answers_of_a_narrow_one(config, tmp_path, name):
+    def built(*features):
+        network = NetworkConfig(name, {"features": list(features)})
+        return build_member(replace(config, network=network), NormStats(40.0, 20.0, 1400.0, 500.0))
+
+    torch.manual_seed(1)
+    narrow = built(4, 6, 8)
+    for parameter in narrow.parameters():  # heads start at zero, which would hide everything
+        torch.nn.init.normal_(parameter, std=0.3)
+    file = tmp_path / "narrow.pt"
+    save_member(file, {"model_state_dict": core_of(narrow).state_dict()})
+    wide = built(12, 18, 24)
+    start_from(wide, file, 0)
+
+    def answer(member):
+        core = core_of(member)
+        if name != "PosteriorASLNet":
+            return torch.cat(core(0.3 * torch.randn(2, 12, 16, 12, generator=noise(2))), 1)
+        maps = torch.randn(2, core.in_channels, 16, 12, generator=noise(2))
+        maps[:, 5] = 1
+        return core.corrections(maps)
+
+    def noise(seed):
+        return torch.Generator().manual_seed(seed)
+
+    expected = answer(narrow)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(answer(wide), expected, rtol=1e-3, atol=1e-4)
+    # Copies that learn the same would stay copies.
+    answer(wide).square().mean().backward()
+    decoder = core_of(wide).decoder.levels[0].first.conv
+    first, second = decoder.weight.grad[0], decoder.weight.grad[1]
+    assert (first - second).abs().max() > 0.05 * first.abs().max()
+    with pytest.raises(InputError, match="shape"):
+        start_from(built(8, 12, 24), file, 0)
 
 
 # --- order of the data

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Generator, nn
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.training.run_folder import NormStats, RunFolder, load_member
 from asl_bids_app.training.schema import plain
+from asl_bids_app.training.widen import widened
 
 if TYPE_CHECKING:
     from asl_bids_app.networks.spatial import Standardisation
     from asl_bids_app.training.config import RunConfig
+
+log = logging.getLogger(__name__)
 
 
 def standardisation(config: RunConfig, stats: NormStats) -> Standardisation:
@@ -76,6 +80,9 @@ def build_member(config: RunConfig, stats: NormStats) -> nn.Module:
 def start_from(module: nn.Module, source: Path, member: int) -> None:
     """Give a network the weights of an earlier training.
 
+    A network with twice the channels of the earlier one (or three times, ...), all of them, gets
+    weights with which it answers the same, see `asl_bids_app.training.widen`.
+
     Parameters
     ----------
     module
@@ -95,6 +102,10 @@ def start_from(module: nn.Module, source: Path, member: int) -> None:
     state = load_member(path)["model_state_dict"]
     own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
+    if own != found and (wide := widened(state, own, Generator().manual_seed(member))):
+        log.info("member %d: %s has fewer channels, which are copied", member, path)
+        network.load_state_dict(wide)
+        return
     if own != found:
         name = next(n for n in sorted(own | found) if own.get(n) != found.get(n))
         raise InputError(
@@ -102,6 +113,6 @@ def start_from(module: nn.Module, source: Path, member: int) -> None:
             name,
             f"shape {found.get(name)}",
             f"{own.get(name)}, as the configuration says",
-            "start from weights of the same network",
+            "start from weights of the same network, or of one with half its features",
         )
     network.load_state_dict(state)
