@@ -448,6 +448,32 @@ def test_lesions_weigh_more_where_the_data_can_tell_them(config, measurements, w
     assert float(losses(estimate, both, training)[0].detach()) == pytest.approx(expected)
 
 
+def test_relative_slices_pull_by_what_a_per_cent_of_their_error_is(config):
+    """Slices with errors of 5 and 50: the slope of each is one over its error."""
+    relative = replace(config.training, slices_count="relative", uncertainty_weight=0.0)
+    cbf = torch.tensor([[[45.0, 55.0]], [[100.0, 100.0]], [[50.0, 50.0]]], requires_grad=True)
+    att = torch.full_like(cbf, 1.7, requires_grad=True)
+    mask = torch.tensor([[[1, 1]], [[1, 1]], [[0, 0]]], dtype=torch.bool)
+    truth = torch.full_like(cbf, 50.0).detach()
+    batch = SimpleNamespace(
+        mask=mask,
+        cbf=truth,
+        att=torch.ones_like(truth),
+        tissue=torch.ones_like(truth),
+        several=torch.ones(3, dtype=torch.bool),
+    )
+    width = torch.zeros_like(truth)
+    loss, parts = losses(Estimate(cbf, att, width, width), batch, relative)
+    of_cbf = (math.log(5 / 25 + 0.01) + math.log(50 / 25 + 0.01)) / 2
+    assert float(loss.detach()) == pytest.approx(0.2 * (of_cbf + math.log(0.7 / 0.7 + 0.01)))
+    assert float(parts["cbf_mae"]) == pytest.approx(27.5)
+    loss.backward()
+    slope = cbf.grad.abs().sum((1, 2))
+    assert float(slope[0] / slope[1]) == pytest.approx((2 + 0.01) / (0.2 + 0.01))
+    assert float(slope[2]) == 0
+    assert torch.isfinite(att.grad).all()
+
+
 def test_uncertainty_does_not_move_the_mean_and_settles_at_the_error(config):
     estimate, batch = made(60.0, 1.35, 5.0, 0.2)
     losses(estimate, batch, config.training)[0].backward()

@@ -69,6 +69,24 @@ def quantile_loss(error: Tensor, log_sd: Tensor) -> Tensor:
     return pinball(error.detach().abs().clamp(min=1e-7).log() - log_sd)
 
 
+_FLOOR: Final = 0.01
+"""Mean misfit of a slice below which it counts ever less."""
+_ALIKE: Final = 0.2
+"""Share of the logarithms: at a misfit of so much they pull as hard as the misfit itself."""
+
+
+def _relative(misfits: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean over the slices of the logarithm of each one's misfit, scaled.
+
+    A per cent of its error counts as much in a slice of good data as in one of which no network
+    can tell much (few measurements, noise, a calibration that is off), whose gradients would
+    drown the others'. Both arguments are (B, H, W).
+    """
+    total = weight.sum((1, 2))
+    mean = (weight * misfits).sum((1, 2)) / total.clamp(min=1)
+    return _ALIKE * ((mean + _FLOOR).log() * (total > 0)).sum() / (total > 0).sum().clamp(min=1)
+
+
 _WIDTH_LOSSES: Final = MappingProxyType({"laplace": laplace_nll, "quantile": quantile_loss})
 
 
@@ -106,12 +124,14 @@ def losses(
 
     cbf_error = estimate.cbf - batch.cbf
     att_error = estimate.att - batch.att
-    fit = mean(misfit(cbf_error / config.cbf_unit, config.loss_type)) + mean(
-        misfit(att_error / config.att_unit, config.loss_type)
-    )
+    of_cbf = misfit(cbf_error / config.cbf_unit, config.loss_type)
+    of_att = misfit(att_error / config.att_unit, config.loss_type)
+    fit = mean(of_cbf) + mean(of_att)
     width = _WIDTH_LOSSES[config.uncertainty_loss]
     nll = mean(width(cbf_error, estimate.cbf_log_sd) + width(att_error, estimate.att_log_sd))
-    loss = fit + config.uncertainty_weight * nll
+    relative = config.slices_count == "relative"
+    learnt = _relative(of_cbf, weight) + _relative(of_att, weight) if relative else fit
+    loss = learnt + config.uncertainty_weight * nll
     if config.dc_weight:
         loss = loss + config.dc_weight * mean(_inconsistency(estimate, batch))
     with torch.no_grad():
