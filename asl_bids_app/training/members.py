@@ -102,17 +102,17 @@ def start_from(module: nn.Module, source: Path, member: int) -> None:
     state = load_member(path)["model_state_dict"]
     own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
-    if own != found and (wide := widened(state, own, Generator().manual_seed(member))):
-        log.info("member %d: %s has fewer channels, which are copied", member, path)
-        network.load_state_dict(wide)
-        return
     if own != found:
-        name = next(n for n in sorted(own | found) if own.get(n) != found.get(n))
-        raise InputError(
-            path,
-            name,
-            f"shape {found.get(name)}",
-            f"{own.get(name)}, as the configuration says",
-            "start from weights of the same network, or of one with half its features",
-        )
+        wide = widened(state, own, Generator().manual_seed(member))
+        if wide is None:
+            name = next(n for n in sorted(own | found) if own.get(n) != found.get(n))
+            raise InputError(
+                path,
+                name,
+                f"shape {found.get(name)}",
+                f"{own.get(name)}, as the configuration says",
+                "start from weights of the same network, or of one with half its features",
+            )
+        log.info("member %d: %s has fewer channels, which are copied", member, path)
+        state = wide
     network.load_state_dict(state)

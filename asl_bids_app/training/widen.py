@@ -40,26 +40,23 @@ def widened(
     """
     if state.keys() != shapes.keys():
         return None
-    times: set[int] = set()
+    copies = {}
     for name, value in state.items():
         shape = shapes[name]
         if value.ndim != len(shape) or value.shape[2:] != shape[2:]:
             return None
-        for old, new in zip(value.shape[:2], shape[:2], strict=True):
-            if new % old:
-                return None
-            times.add(new // old)
-    if len(times - {1}) != 1:
+        channels = list(zip(value.shape[:2], shape[:2], strict=True))
+        if any(new % old for old, new in channels):
+            return None
+        copies[name] = [new // old for old, new in channels]
+    if len({number for numbers in copies.values() for number in numbers} - {1}) != 1:
         return None
     found = {}
     for name, value in state.items():
-        if value.ndim == 0:
-            found[name] = value
-            continue
-        copies, *inputs = [new // old for old, new in zip(value.shape, shapes[name], strict=True)]
-        wide = value.repeat_interleave(copies, 0)
-        if inputs and inputs[0] > 1:
-            part = torch.empty(inputs[0], *wide.shape).uniform_(_LEAST, 1.0, generator=generator)
+        outputs, inputs, *_ = *copies[name], 1, 1
+        wide = value.repeat_interleave(outputs, 0) if outputs > 1 else value
+        if inputs > 1:
+            part = torch.empty(inputs, *wide.shape).uniform_(_LEAST, 1.0, generator=generator)
             # Beside each other, as the copies of a channel are.
             wide = (wide * part / part.sum(0)).movedim(0, 2).flatten(1, 2)
         found[name] = wide
