@@ -16,6 +16,7 @@ import torch
 from asl_bids_app.errors import AslAppError, InputError
 from asl_bids_app.networks.posterior import Estimate
 from asl_bids_app.observation import Observation
+from asl_bids_app.training import lightning_module
 from asl_bids_app.training.callbacks import read_curves
 from asl_bids_app.training.config import load
 from asl_bids_app.training.dataset import Batches, PhantomStore, cropped, turned
@@ -518,3 +519,29 @@ def test_learning_rate_begins_anew_at_half_its_height():
     assert curve[750] == pytest.approx(0.25)
     assert curve[1000] == pytest.approx(0.25)
     assert curve[1500] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(("last_cycle", "as_if"), [(False, "by_error"), (True, "relative")])
+def test_slices_may_count_by_error_first_and_relatively_at_last(config, last_cycle, as_if):
+    estimate, batch = made(cbf=60.0, att=1.2, cbf_sd=5.0, att_sd=0.1)
+    both = replace(config.training, slices_count="relative_in_last_cycle")
+    plain = [
+        losses(estimate, batch, replace(config.training, slices_count=kind))[0].item()
+        for kind in ("by_error", "relative")
+    ]
+    assert plain[0] != plain[1]
+    found = losses(estimate, batch, both, last_cycle)[0].item()
+    assert found == plain[("by_error", "relative").index(as_if)]
+
+
+def test_training_knows_when_its_last_cycle_begins(dataset, tmp_path, monkeypatch):
+    told = []
+
+    def watched(estimate, batch, config, last_cycle):
+        if torch.is_grad_enabled():
+            told.append(last_cycle)
+        return losses(estimate, batch, config, last_cycle)
+
+    monkeypatch.setattr(lightning_module, "losses", watched)
+    fit_member(load("smoke", (*TINY, "training.cycles=3")), dataset, tmp_path, 0)
+    assert told == 8 * [False] + 4 * [True]

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from asl_bids_app.training.settings import TrainingConfig
 
 
+def cycle_of(step: int, steps: int, cycles: int) -> int:
+    """Return in which of the cycles of the learning rate, counted from 0, a step lies."""
+    return min(int(step / max(1, steps / cycles)), cycles - 1)
+
+
 def rate(step: int, steps: int, warmup: int, cycles: int = 1) -> float:
     """Return the learning rate at a step relative to its highest: a ramp, half a cosine.
 
@@ -37,7 +42,7 @@ def rate(step: int, steps: int, warmup: int, cycles: int = 1) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     length = max(1, steps / cycles)
-    cycle = min(int(step / length), cycles - 1)
+    cycle = cycle_of(step, steps, cycles)
     begin = cycle * length if cycle else warmup
     progress = (step - begin) / max(1, (cycle + 1) * length - begin)
     return 0.5**cycle * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
@@ -91,7 +96,10 @@ _WIDTH_LOSSES: Final = MappingProxyType({"laplace": laplace_nll, "quantile": qua
 
 
 def losses(
-    estimate: Estimate, batch: Batch | Prepared, config: TrainingConfig
+    estimate: Estimate,
+    batch: Batch | Prepared,
+    config: TrainingConfig,
+    last_cycle: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Compute the loss of an estimate and its parts.
 
@@ -103,6 +111,8 @@ def losses(
         With the truth.
     config
         Weights.
+    last_cycle
+        Whether the learning rate has begun its last cycle.
 
     Returns
     -------
@@ -129,7 +139,9 @@ def losses(
     fit = mean(of_cbf) + mean(of_att)
     width = _WIDTH_LOSSES[config.uncertainty_loss]
     nll = mean(width(cbf_error, estimate.cbf_log_sd) + width(att_error, estimate.att_log_sd))
-    relative = config.slices_count == "relative"
+    relative = config.slices_count == "relative" or (
+        config.slices_count == "relative_in_last_cycle" and last_cycle
+    )
     learnt = _relative(of_cbf, weight) + _relative(of_att, weight) if relative else fit
     loss = learnt + config.uncertainty_weight * nll
     if config.dc_weight:
@@ -221,7 +233,9 @@ class MemberModule(pl.LightningModule):
     def _losses(self, made: Prepared) -> tuple[Tensor, dict[str, Tensor]]:
         answer = self.network.corrections(made.maps)
         estimate = self.network.correct(made.context, answer, made.mask, made.doubt)
-        return losses(estimate, made, self.config.training)
+        training = self.config.training
+        cycle = cycle_of(self.global_step, self.steps, training.cycles)
+        return losses(estimate, made, training, cycle == training.cycles - 1)
 
     @override
     def training_step(self, batch: Step, batch_idx: int) -> Tensor:

@@ -97,7 +97,8 @@ class TrainingConfig:
         Of the means: ``l1``, ``l2`` or ``huber``, each in units of `cbf_unit`, `att_unit`.
     slices_count : str
         ``by_error``: the loss is the mean over all voxels; ``relative``: the mean over the slices
-        of the logarithm of each one's mean, so that a per cent of the error counts alike in all.
+        of the logarithm of each one's mean, so that a per cent of the error counts alike in all;
+        ``relative_in_last_cycle``: first the one, in the last of `cycles` the other.
     cbf_unit : float
         mL/100 g/min of CBF error that weigh as much as `att_unit` of ATT error.
     att_unit : float
@@ -148,7 +149,9 @@ class TrainingConfig:
     cycles: int = setting(1, low=1, high=100)
     gradient_clip: float = setting(1.0, low=1e-3)
     loss_type: str = setting("l1", choices=("l1", "l2", "huber"))
-    slices_count: str = setting("by_error", choices=("by_error", "relative"))
+    slices_count: str = setting(
+        "by_error", choices=("by_error", "relative", "relative_in_last_cycle")
+    )
     cbf_unit: float = setting(25.0, low=1e-3)
     att_unit: float = setting(0.7, low=1e-3, unit="s")
     uncertainty_weight: float = setting(0.05, low=0.0, high=10.0)
