@@ -545,3 +545,35 @@ def test_training_knows_when_its_last_cycle_begins(dataset, tmp_path, monkeypatc
     monkeypatch.setattr(lightning_module, "losses", watched)
     fit_member(load("smoke", (*TINY, "training.cycles=3")), dataset, tmp_path, 0)
     assert told == 8 * [False] + 4 * [True]
+
+
+def test_lesions_may_weigh_more_in_the_last_cycle(config):
+    training = replace(config.training, lesion_weight=2.0, lesion_weight_in_last_cycle=5.0)
+    estimate, batch = made(0.0, 0.0, 5.0, 0.1, measurements=2)
+    both = replace(
+        batch,
+        observation=replace(batch.observation, mask=torch.ones(1, 1, 2, dtype=torch.bool)),
+        cbf=estimate.cbf.detach() - torch.tensor([[[10.0, 20.0]]]),
+        att=estimate.att.detach(),
+        tissue=torch.tensor([[[CORE, 1]]]),
+    )
+    for last_cycle, weight in ((False, 2.0), (True, 5.0)):
+        found = losses(estimate, both, training, last_cycle)[1]["fit"].item()
+        assert found == pytest.approx((weight * 10 + 20) / (weight + 1) / 25)
+
+
+def test_relative_slices_count_by_what_their_voxels_weigh(config):
+    training = replace(config.training, slices_count="relative", lesion_weight=4.0)
+    training = replace(training, uncertainty_weight=0.0)
+    off = torch.tensor([[[5.0]], [[50.0]]])
+    truth, width = torch.full_like(off, 50.0), torch.zeros_like(off)
+    batch = SimpleNamespace(
+        mask=torch.ones(2, 1, 1, dtype=torch.bool),
+        cbf=truth,
+        att=width,
+        tissue=torch.tensor([[[CORE]], [[1]]]),
+        several=torch.ones(2, dtype=torch.bool),
+    )
+    loss, _ = losses(Estimate(truth + off, width, width, width), batch, training)
+    of_cbf = (4 * math.log(5 / 25 + 0.01) + math.log(50 / 25 + 0.01)) / 5
+    assert loss.item() == pytest.approx(0.2 * (of_cbf + math.log(0.01)), rel=1e-5)

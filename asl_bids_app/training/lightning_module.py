@@ -85,11 +85,12 @@ def _relative(misfits: Tensor, weight: Tensor) -> Tensor:
 
     A per cent of its error counts as much in a slice of good data as in one of which no network
     can tell much (few measurements, noise, a calibration that is off), whose gradients would
-    drown the others'. Both arguments are (B, H, W).
+    drown the others'. Slices count by the weight of all their voxels: else those with large
+    lesions, which weigh most, would count as little as healthy ones. Both arguments are (B, H, W).
     """
     total = weight.sum((1, 2))
     mean = (weight * misfits).sum((1, 2)) / total.clamp(min=1)
-    return _ALIKE * ((mean + _FLOOR).log() * (total > 0)).sum() / (total > 0).sum().clamp(min=1)
+    return _ALIKE * (total * (mean + _FLOOR).log()).sum() / total.sum().clamp(min=1)
 
 
 _WIDTH_LOSSES: Final = MappingProxyType({"laplace": laplace_nll, "quantile": quantile_loss})
@@ -122,11 +123,14 @@ def losses(
         Scalars to log, detached: errors in mL/100 g/min and ms.
     """
     weight = batch.mask.to(estimate.cbf.dtype)
-    if config.lesion_weight != 1:
+    lesion_weight = config.lesion_weight
+    if last_cycle and config.lesion_weight_in_last_cycle:
+        lesion_weight = config.lesion_weight_in_last_cycle
+    if lesion_weight != 1:
         # One measurement doesn't tell a late voxel from a dark one: there the weight would only
         # teach that healthy voxels are late, too.
         heavy = (batch.tissue >= CORE) & batch.several[:, None, None]
-        weight = weight * torch.where(heavy, config.lesion_weight, 1.0)
+        weight = weight * torch.where(heavy, lesion_weight, 1.0)
     total = weight.sum().clamp(min=1)
 
     def mean(values: Tensor) -> Tensor:

@@ -97,7 +97,8 @@ class TrainingConfig:
         Of the means: ``l1``, ``l2`` or ``huber``, each in units of `cbf_unit`, `att_unit`.
     slices_count : str
         ``by_error``: the loss is the mean over all voxels; ``relative``: the mean over the slices
-        of the logarithm of each one's mean, so that a per cent of the error counts alike in all;
+        of the logarithm of each one's mean, so that a per cent of the error counts alike in all
+        (weighed by their voxels);
         ``relative_in_last_cycle``: first the one, in the last of `cycles` the other.
     cbf_unit : float
         mL/100 g/min of CBF error that weigh as much as `att_unit` of ATT error.
@@ -111,6 +112,8 @@ class TrainingConfig:
     lesion_weight : float
         Weight of a voxel of a lesion relative to other voxels, in slices with more than one
         measurement: with one, nothing tells a late voxel from a dark one.
+    lesion_weight_in_last_cycle : float
+        The same in the last of `cycles`; 0: as before.
     dc_weight : float
         Of the misfit between measured signal and the signal of the estimate, in units of the
         noise (data consistency).
@@ -157,6 +160,7 @@ class TrainingConfig:
     uncertainty_weight: float = setting(0.05, low=0.0, high=10.0)
     uncertainty_loss: str = setting("laplace", choices=("laplace", "quantile"))
     lesion_weight: float = setting(1.0, low=0.0, high=100.0)
+    lesion_weight_in_last_cycle: float = setting(0.0, low=0.0, high=100.0)
     dc_weight: float = setting(0.0, low=0.0, high=100.0)
     parted: float = setting(0.1, low=0.0, high=1.0)
     averaging_decay: float = setting(0.999, low=0.0, high=0.99999)
