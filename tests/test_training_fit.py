@@ -433,18 +433,24 @@ def test_loss_is_the_formula(config):
     assert float(parts["att_mae_ms"]) == pytest.approx(350, rel=1e-5)
 
 
-@pytest.mark.parametrize(("measurements", "weight"), [(1, 1.0), (6, 3.0)])
-def test_lesions_weigh_more_where_the_data_can_tell_them(config, measurements, weight):
-    """Against a healthy voxel with twice the error: a weighted mean of the two."""
-    training = replace(config.training, lesion_weight=3.0, uncertainty_weight=0.0)
+def lesion_beside_healthy(measurements):
+    """An estimate that is off by 10 in a lesion and by 20 beside it, and the truth."""
     estimate, batch = made(60.0, 1.0, 5.0, 0.2, tissue=CORE, measurements=measurements)
-    both = replace(
+    truth = replace(
         batch,
         observation=replace(batch.observation, mask=torch.ones(1, 1, 2, dtype=torch.bool)),
         cbf=estimate.cbf.detach() - torch.tensor([[[10.0, 20.0]]]),
         att=estimate.att.detach(),
         tissue=torch.tensor([[[CORE, 1]]]),
     )
+    return estimate, truth
+
+
+@pytest.mark.parametrize(("measurements", "weight"), [(1, 1.0), (6, 3.0)])
+def test_lesions_weigh_more_where_the_data_can_tell_them(config, measurements, weight):
+    """Against a healthy voxel with twice the error: a weighted mean of the two."""
+    training = replace(config.training, lesion_weight=3.0, uncertainty_weight=0.0)
+    estimate, both = lesion_beside_healthy(measurements)
     expected = (weight * 10 + 20) / (weight + 1) / 25
     assert float(losses(estimate, both, training)[0].detach()) == pytest.approx(expected)
 
@@ -549,14 +555,7 @@ def test_training_knows_when_its_last_cycle_begins(dataset, tmp_path, monkeypatc
 
 def test_lesions_may_weigh_more_in_the_last_cycle(config):
     training = replace(config.training, lesion_weight=2.0, lesion_weight_in_last_cycle=5.0)
-    estimate, batch = made(0.0, 0.0, 5.0, 0.1, measurements=2)
-    both = replace(
-        batch,
-        observation=replace(batch.observation, mask=torch.ones(1, 1, 2, dtype=torch.bool)),
-        cbf=estimate.cbf.detach() - torch.tensor([[[10.0, 20.0]]]),
-        att=estimate.att.detach(),
-        tissue=torch.tensor([[[CORE, 1]]]),
-    )
+    estimate, both = lesion_beside_healthy(measurements=2)
     for last_cycle, weight in ((False, 2.0), (True, 5.0)):
         found = losses(estimate, both, training, last_cycle)[1]["fit"].item()
         assert found == pytest.approx((weight * 10 + 20) / (weight + 1) / 25)
