@@ -21,11 +21,12 @@ from asl_bids_app.training.callbacks import read_curves
 from asl_bids_app.training.config import load
 from asl_bids_app.training.dataset import Batches, PhantomStore, cropped, turned
 from asl_bids_app.training.fit import fit_member
-from asl_bids_app.training.lightning_module import MemberModule, losses, quantile_loss, rate
+from asl_bids_app.training.lightning_module import MemberModule, losses, quantile_loss
 from asl_bids_app.training.members import build_member, core_of, start_from
 from asl_bids_app.training.parts import PARTS, generate_part
 from asl_bids_app.training.reuse import Draw, Pool, draw_from, prepared
 from asl_bids_app.training.run_folder import NormStats, RunFolder, load_member, save_member
+from asl_bids_app.training.schedule import in_cycle, rate
 from asl_bids_app.training.settings import NetworkConfig
 from asl_bids_app.training.simulate import Batch
 from asl_bids_app.training.tissues import CORE
@@ -527,37 +528,46 @@ def test_learning_rate_begins_anew_at_half_its_height():
     assert curve[1500] == pytest.approx(0)
 
 
-@pytest.mark.parametrize(("last_cycle", "as_if"), [(False, "by_error"), (True, "relative")])
-def test_slices_may_count_by_error_first_and_relatively_at_last(config, last_cycle, as_if):
-    estimate, batch = made(cbf=60.0, att=1.2, cbf_sd=5.0, att_sd=0.1)
-    both = replace(config.training, slices_count="relative_in_last_cycle")
-    plain = [
-        losses(estimate, batch, replace(config.training, slices_count=kind))[0].item()
-        for kind in ("by_error", "relative")
-    ]
-    assert plain[0] != plain[1]
-    found = losses(estimate, batch, both, last_cycle)[0].item()
-    assert found == plain[("by_error", "relative").index(as_if)]
+@pytest.mark.parametrize(
+    ("slices_count", "expected"),
+    [
+        ("by_error", ["by_error"] * 3),
+        ("relative", ["relative"] * 3),
+        ("relative_in_last_cycle", ["by_error", "by_error", "relative"]),
+    ],
+)
+def test_slices_may_count_by_error_first_and_relatively_at_last(config, slices_count, expected):
+    training = replace(config.training, slices_count=slices_count, cycles=3)
+    assert [in_cycle(training, cycle).slices_count for cycle in range(3)] == expected
 
 
 def test_training_knows_when_its_last_cycle_begins(dataset, tmp_path, monkeypatch):
-    told = []
+    told = {True: [], False: []}
 
-    def watched(estimate, batch, config, last_cycle):
-        if torch.is_grad_enabled():
-            told.append(last_cycle)
-        return losses(estimate, batch, config, last_cycle)
+    def watched(estimate, batch, config):
+        told[torch.is_grad_enabled()].append((config.slices_count, config.lesion_weight))
+        return losses(estimate, batch, config)
 
     monkeypatch.setattr(lightning_module, "losses", watched)
-    fit_member(load("smoke", (*TINY, "training.cycles=3")), dataset, tmp_path, 0)
-    assert told == 8 * [False] + 4 * [True]
+    changing = (
+        "training.cycles=3",
+        "training.slices_count=relative_in_last_cycle",
+        "training.lesion_weight=2",
+        "training.lesion_weight_in_last_cycle=5",
+    )
+    fit_member(load("smoke", (*TINY, *changing)), dataset, tmp_path, 0)
+    assert told[True] == 8 * [("by_error", 2)] + 4 * [("relative", 5)]
+    # What is watched is one curve: the weights that are best by it are kept.
+    assert set(told[False]) == {("relative", 5)}
 
 
-def test_lesions_may_weigh_more_in_the_last_cycle(config):
-    training = replace(config.training, lesion_weight=2.0, lesion_weight_in_last_cycle=5.0)
+@pytest.mark.parametrize(("at_last", "weights"), [(5.0, (2.0, 5.0)), (0.0, (2.0, 2.0))])
+def test_lesions_may_weigh_more_in_the_last_cycle(config, at_last, weights):
+    training = replace(config.training, lesion_weight=2.0, cycles=2)
+    training = replace(training, lesion_weight_in_last_cycle=at_last)
     estimate, both = lesion_beside_healthy(measurements=2)
-    for last_cycle, weight in ((False, 2.0), (True, 5.0)):
-        found = losses(estimate, both, training, last_cycle)[1]["fit"].item()
+    for cycle, weight in enumerate(weights):
+        found = losses(estimate, both, in_cycle(training, cycle))[1]["fit"].item()
         assert found == pytest.approx((weight * 10 + 20) / (weight + 1) / 25)
 
 

@@ -16,6 +16,7 @@ from typing_extensions import override
 from asl_bids_app.training.dataset import Step, StepBatch
 from asl_bids_app.training.domain import draw_physics
 from asl_bids_app.training.reuse import Pool, Prepared, draw_from, prepared
+from asl_bids_app.training.schedule import cycle_of, in_cycle, rate
 from asl_bids_app.training.simulate import Batch, parted, simulate
 from asl_bids_app.training.speed import speed_up
 from asl_bids_app.training.tissues import CORE
@@ -25,27 +26,6 @@ if TYPE_CHECKING:
     from asl_bids_app.networks.posterior import Estimate
     from asl_bids_app.training.config import RunConfig
     from asl_bids_app.training.settings import TrainingConfig
-
-
-def cycle_of(step: int, steps: int, cycles: int) -> int:
-    """Return in which of the cycles of the learning rate, counted from 0, a step lies."""
-    return min(int(step / max(1, steps / cycles)), cycles - 1)
-
-
-def rate(step: int, steps: int, warmup: int, cycles: int = 1) -> float:
-    """Return the learning rate at a step relative to its highest: a ramp, half a cosine.
-
-    With more cycles the cosine begins anew, at half the height each time: what was learnt is
-    gone on with rather than thrown away. Loshchilov and Hutter 2017, arXiv:1608.03983, who
-    begin at the full height.
-    """
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    length = max(1, steps / cycles)
-    cycle = cycle_of(step, steps, cycles)
-    begin = cycle * length if cycle else warmup
-    progress = (step - begin) / max(1, (cycle + 1) * length - begin)
-    return 0.5**cycle * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def misfit(error: Tensor, kind: str) -> Tensor:
@@ -100,7 +80,6 @@ def losses(
     estimate: Estimate,
     batch: Batch | Prepared,
     config: TrainingConfig,
-    last_cycle: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Compute the loss of an estimate and its parts.
 
@@ -111,9 +90,7 @@ def losses(
     batch
         With the truth.
     config
-        Weights.
-    last_cycle
-        Whether the learning rate has begun its last cycle.
+        Weights, as they hold in a cycle: see `asl_bids_app.training.schedule.in_cycle`.
 
     Returns
     -------
@@ -123,14 +100,11 @@ def losses(
         Scalars to log, detached: errors in mL/100 g/min and ms.
     """
     weight = batch.mask.to(estimate.cbf.dtype)
-    lesion_weight = config.lesion_weight
-    if last_cycle and config.lesion_weight_in_last_cycle:
-        lesion_weight = config.lesion_weight_in_last_cycle
-    if lesion_weight != 1:
+    if config.lesion_weight != 1:
         # One measurement doesn't tell a late voxel from a dark one: there the weight would only
         # teach that healthy voxels are late, too.
         heavy = (batch.tissue >= CORE) & batch.several[:, None, None]
-        weight = weight * torch.where(heavy, lesion_weight, 1.0)
+        weight = weight * torch.where(heavy, config.lesion_weight, 1.0)
     total = weight.sum().clamp(min=1)
 
     def mean(values: Tensor) -> Tensor:
@@ -143,9 +117,7 @@ def losses(
     fit = mean(of_cbf) + mean(of_att)
     width = _WIDTH_LOSSES[config.uncertainty_loss]
     nll = mean(width(cbf_error, estimate.cbf_log_sd) + width(att_error, estimate.att_log_sd))
-    relative = config.slices_count == "relative" or (
-        config.slices_count == "relative_in_last_cycle" and last_cycle
-    )
+    relative = config.slices_count == "relative"
     learnt = _relative(of_cbf, weight) + _relative(of_att, weight) if relative else fit
     loss = learnt + config.uncertainty_weight * nll
     if config.dc_weight:
@@ -194,6 +166,8 @@ class MemberModule(pl.LightningModule):
         self.network = network
         self.steps = steps
         self.latest: dict[str, Tensor] = {}
+        training = config.training
+        self.by_cycle = [in_cycle(training, cycle) for cycle in range(training.cycles)]
         self.pool = Pool(config.training.reuse_batches)
 
     def simulated(self, batch: StepBatch) -> Batch:
@@ -234,22 +208,22 @@ class MemberModule(pl.LightningModule):
                 self.pool.add(ready)
             return self.pool.take(draw_from(len(self.pool), self.pool.size, step.seed))
 
-    def _losses(self, made: Prepared) -> tuple[Tensor, dict[str, Tensor]]:
+    def _losses(self, made: Prepared, cycle: int) -> tuple[Tensor, dict[str, Tensor]]:
         answer = self.network.corrections(made.maps)
         estimate = self.network.correct(made.context, answer, made.mask, made.doubt)
-        training = self.config.training
-        cycle = cycle_of(self.global_step, self.steps, training.cycles)
-        return losses(estimate, made, training, cycle == training.cycles - 1)
+        return losses(estimate, made, self.by_cycle[cycle])
 
     @override
     def training_step(self, batch: Step, batch_idx: int) -> Tensor:
-        loss, parts = self._losses(self._ready(batch))
+        cycle = cycle_of(self.global_step, self.steps, len(self.by_cycle))
+        loss, parts = self._losses(self._ready(batch), cycle)
         self.latest = {"loss": loss.detach(), **parts}
         return loss
 
     @override
     def validation_step(self, batch: StepBatch, batch_idx: int) -> None:
-        loss, parts = self._losses(prepared(self.network, self.simulated(batch)))
+        # By what the last cycle counts, always: of two losses of a kind one is the better.
+        loss, parts = self._losses(prepared(self.network, self.simulated(batch)), cycle=-1)
         self.log_dict(
             {f"val/{name}": value for name, value in {"loss": loss, **parts}.items()},
             batch_size=batch.phantoms.count,

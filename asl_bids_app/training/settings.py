@@ -99,7 +99,8 @@ class TrainingConfig:
         ``by_error``: the loss is the mean over all voxels; ``relative``: the mean over the slices
         of the logarithm of each one's mean, so that a per cent of the error counts alike in all
         (weighed by their voxels);
-        ``relative_in_last_cycle``: first the one, in the last of `cycles` the other.
+        ``relative_in_last_cycle``: first the one, in the last of `cycles` (and in the loss of
+        the validation phantoms that is watched) the other.
     cbf_unit : float
         mL/100 g/min of CBF error that weigh as much as `att_unit` of ATT error.
     att_unit : float
