@@ -271,10 +271,11 @@ def resolve(
         if isinstance(measured, bool) or not isinstance(measured, int | float):
             raise InputError(path, "LabelingEfficiency", repr(measured), "one number in (0, 1]")
         efficiency = Quantity(float(measured), "", Source.SIDECAR, "LabelingEfficiency")
-        suppression = Quantity(
-            1.0, "", Source.SIDECAR, "contained in the LabelingEfficiency of the sidecar"
-        )
-        warnings = []
+        if options.bs_efficiency is None:
+            suppression = Quantity(
+                1.0, "", Source.SIDECAR, "contained in the LabelingEfficiency of the sidecar"
+            )
+            warnings = []
     if efficiency is None:
         info = SCHEMES[scheme]
         efficiency = Quantity(info.labeling_efficiency, "", Source.DEFAULT, info.source)

@@ -78,6 +78,17 @@ def test_keys_that_are_not_needed_may_be_missing_when_asked(make, tmp_path, key)
     assert any(key in warning and SIDECAR in warning for warning in run.warnings)
 
 
+def test_volumes_of_different_echoes_are_not_averaged(make, tmp_path):
+    run = make()
+    run.edit(EchoTime=[0.012] * 6 + [0.06] * 6)
+    error = fault(tmp_path)
+    check(error, SIDECAR, "EchoTime", "0.012, 0.06 s", "one echo time", "--bids-filter-file")
+    run.edit(EchoTime=[0.012] * 12, FlipAngle=[90] * 6 + [60] * 6, VascularCrushingVENC=[4] * 12)
+    (told,) = [warning for warning in read(tmp_path).warnings if "averaged" in warning]
+    assert "FlipAngle" in told
+    assert "90, 60" in told
+
+
 @pytest.mark.parametrize("m0", ["Included", "Absent"])
 def test_repetition_time_is_needed_where_it_gives_the_m0(make, tmp_path, m0):
     make(m0=m0).edit(RepetitionTimePreparation=None)

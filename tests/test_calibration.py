@@ -81,6 +81,10 @@ def test_a_measured_efficiency_contains_the_suppression():
     # The command line outranks it, and its number is one without suppression.
     calibration, _ = settle(meta=meta, labeling_efficiency={Scheme.PCASL: 0.8})
     assert calibration.effective_efficiency(Scheme.PCASL) == pytest.approx(0.8 * 0.95**4)
+    # So does what it says of the suppression.
+    calibration, _ = settle(meta=meta, bs_efficiency=0.9)
+    assert calibration.effective_efficiency(Scheme.PCASL) == pytest.approx(0.7 * 0.9**4)
+    assert calibration.suppression[Scheme.PCASL].source is Source.COMMAND_LINE
 
 
 def test_velocity_selective_default_is_told():

@@ -60,6 +60,11 @@ def test_memory_sizes(dataset, text, gigabytes):
     assert read(dataset, "--mem", text).mem_gb == pytest.approx(gigabytes)
 
 
+@pytest.mark.parametrize(("text", "gigabytes"), [("16", 16), ("16G", 16), ("8000M", 8)])
+def test_a_bare_number_is_in_the_unit_that_the_option_names(dataset, text, gigabytes):
+    assert read(dataset, "--mem-gb", text).mem_gb == pytest.approx(gigabytes)
+
+
 def test_labelling_efficiency_for_all_or_by_scheme(dataset):
     assert read(dataset, "--labeling-efficiency", "0.8").labeling_efficiency == {"": 0.8}
     options = read(dataset, "--labeling-efficiency", "PCASL=0.8", "vsasl=0.5")

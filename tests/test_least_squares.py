@@ -101,6 +101,27 @@ def test_standard_errors_cover_as_they_say(name):
         assert 0.91 < np.mean(score < 2) < 0.985
 
 
+def test_noise_of_measurements_with_few_and_many_repeats():
+    """White noise, the same in all: the variance of a mean is its share of it."""
+    from asl_bids_app.estimators.noise import estimate_noise
+
+    shape, sd = (3, 40, 40), 4e-4
+    repeats = torch.tensor([2, 2, 2, 8, 8])
+    rng = np.random.default_rng(5)
+    errors = [rng.normal(0, sd, (r, *shape)).std(0, ddof=1) / np.sqrt(r) for r in repeats.tolist()]
+    series = simulate(
+        [("PCASL", d, 1.8) for d in (0.5, 1.0, 1.5, 2.0, 2.5)],
+        np.full(shape, 60.0),
+        np.full(shape, 1.2),
+        sd,
+        repeats=8,
+    )
+    error = torch.from_numpy(np.stack(errors, axis=1)).float()
+    series = replace(series, repeats=repeats, standard_error=error)
+    found = estimate_noise(series).noise_sd.square().mean((0, 2, 3)) * repeats
+    assert found.numpy() == pytest.approx(np.full(5, sd**2), rel=0.05)
+
+
 def test_noise_is_found_from_repeats_residuals_and_neighbours():
     rng = np.random.default_rng(2)
     att = np.full((2, 50, 50), 1.2) + rng.uniform(-0.1, 0.1, (2, 1, 1))

@@ -199,6 +199,13 @@ def test_difference_images_are_not_registered():
     assert np.array_equal(apply_motion(data, AFFINE, motion), data)
 
 
+def test_one_volume_among_differences_has_nothing_to_be_registered_to():
+    data = np.random.default_rng(0).normal(size=(8, 8, 4, 3))
+    motion = estimate_motion(data, AFFINE, ["m0scan", "deltam", "deltam"], np.ones(3), np.ones(3))
+    assert np.array_equal(motion.matrices, np.tile(np.eye(4), (3, 1, 1)))
+    assert motion.method.startswith("none")
+
+
 def of_parameters(parameters):
     matrices = np.tile(np.eye(4), (len(parameters), 1, 1))
     return Motion(matrices, np.array(parameters, float), np.zeros(3), "", "")

@@ -140,9 +140,11 @@ _ROWS: Final = (
         "M0 image that the signal was divided by, corrected for its repetition time.",
     ),
     Output("mask", "desc-brain", "mask", "1 inside the brain", "Brain mask."),
-    Output("gm", "label-GM", "probseg", "probability", "Grey matter, a prior from an atlas."),
-    Output("wm", "label-WM", "probseg", "probability", "White matter, a prior from an atlas."),
-    Output("csf", "label-CSF", "probseg", "probability", "Fluid, a prior from an atlas."),
+    Output("gm", "label-GM", "probseg", "probability", "Grey matter, by an atlas or derivatives."),
+    Output(
+        "wm", "label-WM", "probseg", "probability", "White matter, by an atlas or derivatives."
+    ),
+    Output("csf", "label-CSF", "probseg", "probability", "Fluid, by an atlas or derivatives."),
     Output(
         "confounds",
         "desc-confounds",

@@ -8,7 +8,7 @@ from typing import Final
 
 from asl_bids_app.bids import context, labelling, m0scan, timing
 from asl_bids_app.bids.acquisition import Acquisition
-from asl_bids_app.bids.fields import Fields, Notes
+from asl_bids_app.bids.fields import Fields, Notes, show
 from asl_bids_app.bids.images import Header, read_header
 from asl_bids_app.bids.layout import RAW_ENTITIES, RunFiles
 from asl_bids_app.errors import InputError
@@ -81,8 +81,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     m0 = m0scan.read(fields, kinds, run, header)
     for key, expected in UNUSED:
         fields.demand(key, expected)
-    if "EchoTime" in fields:
-        fields.numbers("EchoTime", "a time in seconds")
+    _check_one_contrast(fields, kinds)
     if "RepetitionTimePreparation" in fields:
         repetition = timing.repetition_times(fields, kinds)
         timing.check_fit(fields, scheme, delay, duration, slice_time, repetition)
@@ -132,6 +131,32 @@ def _check_number_of_pairs(fields: Fields, kinds: tuple[str, ...]) -> None:
     if stored > total:
         expected = f"at least the {stored} pairs of the image"
         fields.warn(key, f"{total:g}", expected, "not used")
+
+
+def _check_one_contrast(fields: Fields, kinds: tuple[str, ...]) -> None:
+    """Refuse or tell volumes that are averaged as repeats but were not measured alike."""
+    chosen = [i for i, kind in enumerate(kinds) if kind in {"control", "label", "deltam"}]
+
+    def values(key: str) -> list[str]:
+        """Those of the perfusion volumes that differ."""
+        found = fields.get(key)
+        if not isinstance(found, list) or len(found) != len(kinds):
+            return []
+        return list(dict.fromkeys(show(found[i]) for i in chosen))
+
+    if "EchoTime" in fields:
+        fields.numbers("EchoTime", "a time in seconds")
+    if len(times := values("EchoTime")) > 1:
+        raise fields.fault(
+            "EchoTime",
+            f"{', '.join(times)} s among the perfusion volumes",
+            "one echo time a run: signals of different ones can't be averaged",
+            "write one run for each echo time, and leave the later ones out by --bids-filter-file",
+        )
+    for key in ("FlipAngle", "VascularCrushingVENC"):
+        if len(different := values(key)) > 1:
+            found = f"{', '.join(different)} among the perfusion volumes"
+            fields.warn(key, found, "one value a run", "the volumes are averaged all the same")
 
 
 def _check_entities(run: RunFiles, notes: Notes) -> None:

@@ -11,7 +11,16 @@ from typing import Any
 
 from asl_bids_app import __version__
 from asl_bids_app.cli.checks import apply_config, check_places
-from asl_bids_app.cli.types import between, count, efficiency, gigabytes, label, pair, path
+from asl_bids_app.cli.types import (
+    between,
+    count,
+    efficiency,
+    gigabytes,
+    label,
+    megabytes,
+    pair,
+    path,
+)
 from asl_bids_app.workflows.options import ERROR_BARS, ESTIMATORS, JOINT_MODES, LEVELS, AppOptions
 
 EPILOG = """\
@@ -258,12 +267,18 @@ def _add_resources(parser: _Parser) -> None:
     parser.add_option(
         group,
         "--mem-gb",
-        "--mem-mb",
-        "--mem",
         type=gigabytes,
+        metavar="SIZE",
+        help="memory to use at most, e.g. 8, 8G or 8000M; a bare number is in GB",
+    )
+    parser.add_option(
+        group,
+        "--mem",
+        "--mem-mb",
+        type=megabytes,
         dest="mem_gb",
         metavar="SIZE",
-        help="memory to use at most, e.g. 8G or 8000M",
+        help="the same; a bare number is in MB",
     )
     parser.add_option(
         group,

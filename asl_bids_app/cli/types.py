@@ -35,12 +35,21 @@ def path(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
-def gigabytes(text: str) -> float:
-    """Read ``8000``, ``8000M``, ``8G`` or ``0.5T`` as gigabytes; a bare number is in MB."""
+def _size(text: str, bare: float) -> float:
     found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMGT]?)B?", text.strip(), re.IGNORECASE)
     if not found:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a size such as 8G or 8000M")
-    return float(found[1]) * {"K": 1e-6, "M": 1e-3, "": 1e-3, "G": 1, "T": 1e3}[found[2].upper()]
+    return float(found[1]) * {"K": 1e-6, "M": 1e-3, "": bare, "G": 1, "T": 1e3}[found[2].upper()]
+
+
+def megabytes(text: str) -> float:
+    """Read ``8000``, ``8000M``, ``8G`` or ``0.5T`` as gigabytes; a bare number is in MB."""
+    return _size(text, bare=1e-3)
+
+
+def gigabytes(text: str) -> float:
+    """Read ``8``, ``8000M``, ``8G`` or ``0.5T`` as gigabytes; so is a bare number."""
+    return _size(text, bare=1)
 
 
 def pair(text: str) -> tuple[str, Path]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from scipy.special import gammaincinv
 from torch import Tensor
 from torch.nn import functional
 
@@ -56,6 +57,11 @@ def _median(values: Tensor, mask: Tensor) -> Tensor:
     return inside.median() if inside.numel() else torch.zeros(()).to(values)
 
 
+def _median_of_variance(freedom: float) -> float:
+    """Median of a variance estimated with some degrees of freedom, of a true one of 1."""
+    return float(2 * gammaincinv(freedom / 2, 0.5) / freedom)
+
+
 def _from_repeats(series: Series, chosen: Tensor) -> Tensor | None:
     """Variance of the averaged measurements of one scheme from their repeats."""
     if series.standard_error is None:
@@ -69,10 +75,13 @@ def _from_repeats(series: Series, chosen: Tensor) -> Tensor | None:
     of_pair = series.standard_error[:, chosen].nan_to_num(0) ** 2 * repeats.reshape(axes)
     pooled = (of_pair * freedom.reshape(axes)).sum(1) / freedom.sum()
     # A measurement may be noisier than another (less background suppression): one factor
-    # each, from the whole brain, drawn towards 1 by as much as few repeats leave it open.
+    # each, from the whole brain. Medians, for artery and ghosts are few; those of a variance
+    # lie the lower below its mean the fewer the repeats.
     share = torch.stack(
         [
-            _median(of_pair[:, i], series.mask) if free > 0 else torch.tensor(float("nan"))
+            _median(of_pair[:, i], series.mask) / _median_of_variance(free)
+            if free > 0
+            else torch.tensor(float("nan"))
             for i, free in enumerate(freedom.tolist())
         ]
     )

@@ -104,9 +104,11 @@ def estimate_motion(
     count = data.shape[3]
     groups = contrast_groups(kinds, post_labeling_delay, label_duration)
     matrices = np.tile(np.eye(4), (count, 1, 1))
-    if not groups:
+    if sum(len(group.volumes) for group in groups) < 2:
         nothing = np.full((count, 6), np.nan)
         told = "none (difference images show no anatomy to register)"
+        if groups and "deltam" not in kinds:
+            told = "none (one volume has nothing to be registered to)"
         return Motion(matrices, nothing, np.zeros(3), "", told)
     where = compared_voxels(data, affine, groups, kinds, mask)
     centre = (np.asarray(affine) @ [*np.argwhere(where).mean(axis=0), 1.0])[:3]

@@ -112,7 +112,7 @@ def _of_unit(unit: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
     texts = [_acquisition(run) for run in runs]
     if unit.get("joint") and len(runs) > 1:
         texts.append("The runs were quantified together, as one series.")
-    texts.append(_preprocessing(runs, options))
+    texts.append(_preprocessing(unit, runs, options))
     texts.append(_kinetics(unit, runs))
     texts.append(_estimation(unit))
     return [text for text in texts if text]
@@ -164,7 +164,14 @@ def _acquisition(run: Mapping[str, Any]) -> str:
     return text
 
 
-def _preprocessing(runs: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
+_ATLAS: Final = "MNI152 atlas"
+_COORDINATES: Final = "by the scanner's coordinates"
+"""How the sources of tissue maps begin and end, see `asl_bids_app.workflows.tissue`."""
+
+
+def _preprocessing(
+    unit: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
+) -> str:
     parts = []
     told = [str(run["motion"]) for run in runs if run.get("motion")]
     uncorrected = bool(told) and all(how.startswith("none") for how in told)
@@ -195,7 +202,13 @@ def _preprocessing(runs: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
     text = "; ".join(parts) + "."
     if smooth:
         text += f" The M0 image was smoothed with a Gaussian kernel of {smooth:g} mm."
-    if options.get("tissue", True):
+    source = str((unit.get("tissue") or {}).get("source") or _ATLAS)
+    if options.get("tissue", True) and source.endswith(_COORDINATES):
+        text += (
+            " Maps of grey matter, white matter and fluid of the anatomy were taken from "
+            "derivatives, placed by the scanner's coordinates."
+        )
+    elif options.get("tissue", True) and source.startswith(_ATLAS):
         text += (
             " Priors of grey matter, white matter and fluid came from the ICBM 152 atlas [@fonov] "
             "registered affinely to the M0 image with SimpleITK."

@@ -119,8 +119,10 @@ def run_workflow(flow: Workflow, options: AppOptions) -> None:
     Raises
     ------
     InputError
-        If the plugin is unknown or can't start.
+        If the plugin is unknown or can't start, or a step needs more memory than it may have.
     """
+    from asl_bids_app.workflows.plugin import NAME, WorkersPlugin
+
     plugin, arguments = read_plugin(options.use_plugin, options)
     flow.base_dir = str(options.work_dir)
     if options.write_graph:
@@ -133,21 +135,45 @@ def run_workflow(flow: Workflow, options: AppOptions) -> None:
     # Every step's worker may use as many threads as its step was given, not more.
     os.environ.setdefault("OMP_NUM_THREADS", str(options.omp_nthreads or options.nprocs))
     try:
-        flow.run(plugin=plugin, plugin_args=arguments)
+        runner = WorkersPlugin(plugin_args=arguments) if plugin == NAME else plugin
+        flow.run(plugin=runner, plugin_args=arguments)
     except Exception as error:
+        if "Insufficient resources" in str(error):
+            raise _too_little(flow, options) from error
         # Failed steps have left records; whatever left none is found by its missing output.
         LOG.debug("workflow: %s", error)
     finally:
         close()
 
 
+def _too_little(flow: Workflow, options: AppOptions) -> InputError:
+    """Return the error that one step alone needs more than all steps together may have."""
+    nodes = [flow.get_node(name) for name in flow.list_node_names()]
+    memory = max(node.mem_gb for node in nodes)
+    threads = max(node.n_procs for node in nodes)
+    found = f"{options.mem_gb:g} GB" if options.mem_gb else "less than that in this machine"
+    return InputError(
+        "command line",
+        "--mem-gb, --nprocs",
+        f"{found}, {options.nprocs} processors",
+        f"at least {memory:.2g} GB and {threads} processors, which one step alone needs",
+        "raise it (a plugin file outranks both)",
+    )
+
+
 def prepare_records(options: AppOptions, plan: ParticipantPlan) -> None:
-    """Remove what an earlier run recorded of failures."""
+    """Remove what an earlier run recorded of failures, and of what this one will write.
+
+    The record of a series' last step is what says that it is done. One of an earlier run would
+    say so of maps that this run, stopped or killed, never came to.
+    """
     folder = record_folder(options, plan.participant)
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.json"):
         if "failure" in json.loads(path.read_text(encoding="utf-8")):
             path.unlink()
+    for unit in plan.units:
+        (folder / f"{unit.title}.write.json").unlink(missing_ok=True)
 
 
 def collect(

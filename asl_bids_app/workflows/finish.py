@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,22 @@ def finish_unit(
         "fit_seconds": round(fit.seconds, 3),
         "baseline_seconds": round(baseline.seconds, 3) if baseline else None,
     }
+
+
+def joined_confounds(
+    tables: Sequence[Mapping[str, np.ndarray] | None],
+) -> dict[str, np.ndarray] | None:
+    """Put the confounds of the runs of a unit one below the other; None if there are none.
+
+    Of several runs a column says to which each volume belongs.
+    """
+    if any(table is None for table in tables):
+        return None
+    if len(tables) == 1:
+        return dict(tables[0])
+    lengths = [len(next(iter(table.values()))) for table in tables]
+    joined = {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
+    return {**joined, "run": np.repeat(np.arange(1, len(tables) + 1), lengths)}
 
 
 def planned_facts(unit: PlannedUnit, estimator: str, options: AppOptions) -> dict[str, Any]:

@@ -212,7 +212,7 @@ class WriteInput(StepInput):
 
     output_dir = traits.Str(mandatory=True)
     assembled = File(exists=True, mandatory=True)
-    moved = File(exists=True, mandatory=True)
+    moved = InputMultiObject(File(exists=True), mandatory=True, desc="of all runs of the unit")
     fit = File(exists=True, mandatory=True)
     baseline = File(exists=True)
     tissue = File(exists=True)
@@ -226,7 +226,7 @@ class WriteUnit(Step):
 
     def work(self) -> Any:
         """Return the facts for the participant's record."""
-        from asl_bids_app.workflows.finish import finish_unit
+        from asl_bids_app.workflows.finish import finish_unit, joined_confounds
 
         values = self.inputs
 
@@ -240,5 +240,5 @@ class WriteUnit(Step):
             load(values.fit),
             baseline=maybe(values.baseline),
             tissue=maybe(values.tissue),
-            confounds=load(values.moved).confounds,
+            confounds=joined_confounds([load(path).confounds for path in values.moved]),
         )

@@ -14,7 +14,7 @@ from asl_bids_app import __version__
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import ParticipantPlan, PlannedUnit
 from asl_bids_app.workflows.store import save
-from asl_bids_app.workflows.tissue import given_mask
+from asl_bids_app.workflows.tissue import given_mask, given_tissue
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node, Workflow
@@ -85,14 +85,13 @@ class _UnitBuilder:
         self.flow.add_nodes([node])
         return node
 
-    def build(self, estimator: str, model: tuple[str, str], tissue: dict[str, str]) -> None:
+    def build(self, estimator: str, model: tuple[str, str]) -> None:
         from asl_bids_app.workflows import interfaces as steps
 
         options = self.options
-        given = options.brain_mask or given_mask(options.derivatives, self.unit.entities["sub"])
+        given = options.brain_mask or given_mask(options.derivatives, self.unit.entities)
         mask = str(given) if given else None
-        prepared = []
-        first_moved = None
+        prepared, all_moved = [], []
         for index, run in enumerate(self.unit.runs):
             size = run.acquisition.path.stat().st_size / 1e9
             memory = 0.5 + 12 * size
@@ -118,13 +117,14 @@ class _UnitBuilder:
             )
             self.flow.connect(moved, "out_file", prepare, "moved")
             prepared.append(prepare)
-            first_moved = first_moved or moved
+            all_moved.append(moved)
         assemble = self.node(steps.Assemble, "assemble", 1.0, move=options.hmc)
-        self._gather(prepared, assemble)
+        self._gather("gather", prepared, assemble, "prepared")
         write = self.node(steps.WriteUnit, "write", 0.7, output_dir=str(options.output_dir))
         self.flow.connect(assemble, "out_file", write, "assembled")
-        self.flow.connect(first_moved, "out_file", write, "moved")
+        self._gather("moves", all_moved, write, "moved")
         if options.tissue:
+            tissue = given_tissue(options.derivatives, self.unit.entities)
             node = self.node(steps.Tissue, "tissue", 1.0, self.threads, given=tissue)
             self.flow.connect(prepared[0], "out_file", node, "prepared")
             self.flow.connect(node, "out_file", write, "tissue")
@@ -132,18 +132,18 @@ class _UnitBuilder:
         if options.baseline and estimator != "least-squares":
             self._fit(assemble, write, "baseline", "least-squares", ("", ""))
 
-    def _gather(self, prepared: list[Node], assemble: Node) -> None:
+    def _gather(self, name: str, sources: list[Node], target: Node, field: str) -> None:
         from nipype.interfaces.utility import Merge
         from nipype.pipeline.engine import Node
 
         merge = Node(
-            Merge(len(prepared)),
-            name=f"{_safe(self.unit.title)}__gather",
+            Merge(len(sources)),
+            name=f"{_safe(self.unit.title)}__{name}",
             run_without_submitting=True,
         )
-        for index, prepare in enumerate(prepared):
-            self.flow.connect(prepare, "out_file", merge, f"in{index + 1}")
-        self.flow.connect(merge, "out", assemble, "prepared")
+        for index, source in enumerate(sources):
+            self.flow.connect(source, "out_file", merge, f"in{index + 1}")
+        self.flow.connect(merge, "out", target, field)
 
     def _fit(
         self, assemble: Node, write: Node, name: str, estimator: str, model: tuple[str, str]
@@ -174,7 +174,6 @@ def participant_workflow(
     options: AppOptions,
     estimator: str,
     model: tuple[str, str] = ("", ""),
-    tissue: dict[str, str] | None = None,
 ) -> Workflow:
     """Build the workflow of one participant.
 
@@ -188,8 +187,6 @@ def participant_workflow(
         Of the main maps.
     model
         Name or folder, and hash, of the ensemble's model.
-    tissue
-        Tissue maps of derivatives, by key.
 
     Returns
     -------
@@ -199,5 +196,5 @@ def participant_workflow(
 
     flow = Workflow(name=f"sub_{_safe(plan.participant)}")
     for unit in plan.units:
-        _UnitBuilder(flow, options, unit).build(estimator, model, tissue or {})
+        _UnitBuilder(flow, options, unit).build(estimator, model)
     return flow

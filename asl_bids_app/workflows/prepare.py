@@ -63,6 +63,8 @@ class PreparedRun:
     facts : mapping
         What was done, for records and sidecars.
     warnings : tuple of str
+    head : array, shape (X, Y, Z) or None
+        The M0 with what lies around the brain as it was measured, to judge the mask by.
     """
 
     delta_m: np.ndarray
@@ -76,6 +78,7 @@ class PreparedRun:
     tsnr: np.ndarray | None
     facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    head: np.ndarray | None = None
 
 
 def correct_motion(acquisition: Acquisition, *, hmc: bool, threads: int) -> MovedRun:
@@ -180,7 +183,8 @@ def prepare_run(
         )
     zooms = np.sqrt((moved.affine[:3, :3] ** 2).sum(axis=0))
     try:
-        m0, filled = finish_m0(raw * calibration.m0_scale.value, mask, zooms, m0_smooth_fwhm)
+        scaled = raw * calibration.m0_scale.value
+        m0, filled = finish_m0(scaled, mask, zooms, m0_smooth_fwhm)
         averaged = average_measurements(
             moved.data,
             acquisition.volume_types,
@@ -210,6 +214,7 @@ def prepare_run(
             "rejected": list(averaged.rejected),
         },
         (*moved.warnings, *warnings),
+        np.where(mask, m0, np.nan_to_num(scaled, posinf=0, neginf=0)).astype(np.float32),
     )
 
 
@@ -252,13 +257,14 @@ def _find_mask(
 def _temporal_snr(
     data: np.ndarray, kinds: np.ndarray, acquisition: Acquisition, mask: np.ndarray
 ) -> np.ndarray | None:
-    """Mean over standard deviation in time of controls (or ΔM), pooled over the delays."""
+    """Mean over standard deviation in time of controls (or ΔM), pooled over measurements."""
     chosen = _static(kinds)
     values = data[mask][:, chosen].astype(np.float32)
-    delays = np.round(acquisition.post_labeling_delay[chosen], 6)
+    kinds_of = np.round([acquisition.post_labeling_delay, acquisition.label_duration], 6)
+    _, measurement = np.unique(kinds_of[:, chosen], axis=1, return_inverse=True)
     squares, freedom = np.zeros(len(values), np.float32), 0
-    for delay in np.unique(delays):
-        part = values[:, delays == delay]
+    for one in np.unique(measurement):
+        part = values[:, measurement.ravel() == one]
         if part.shape[1] > 1:
             squares += part.var(axis=1) * part.shape[1]
             freedom += part.shape[1] - 1

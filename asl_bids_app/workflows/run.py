@@ -15,6 +15,7 @@ from asl_bids_app import __version__
 from asl_bids_app.bids.derivatives import (
     PARTIAL,
     describe_dataset,
+    perf_folder,
     remove_partial,
     write_json,
 )
@@ -200,7 +201,6 @@ def _run(
         run_workflow,
     )
     from asl_bids_app.workflows.participant import participant_workflow
-    from asl_bids_app.workflows.tissue import given_tissue
 
     if options.clean_workdir:
         clean(options)
@@ -208,11 +208,11 @@ def _run(
     configure(options, crash_folder)
     whole = Workflow(name="asl_app")
     for participant in participants:
-        label = participant.participant
-        remove_partial(options.output_dir / f"sub-{label}")
+        for unit in participant.units:
+            # Not elsewhere: another session of the participant may be in work.
+            remove_partial(perf_folder(options.output_dir, unit.entities))
         prepare_records(options, participant)
-        tissue = given_tissue(options.derivatives, label)
-        whole.add_nodes([participant_workflow(participant, options, estimator, model, tissue)])
+        whole.add_nodes([participant_workflow(participant, options, estimator, model)])
     run_workflow(whole, options)
     finished = {}
     for participant in participants:

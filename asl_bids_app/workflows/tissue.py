@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +12,42 @@ import numpy as np
 
 from asl_bids_app.workflows.prepare import PreparedRun
 
+LOG = logging.getLogger("asl-app")
 
-def _native(derivatives: Mapping[str, Path], participant: str, pattern: str) -> list[Path]:
-    """Find files of a participant's own space, not of a standard one."""
-    return [
+
+def _native(
+    derivatives: Mapping[str, Path], entities: Mapping[str, str], pattern: str
+) -> list[Path]:
+    """Find files of a participant's own space, not of a standard one; the best first.
+
+    They are placed by the scanner's coordinates, and the head lies elsewhere in another
+    session: so only those of the session count, or those of no session. Those of the anatomy
+    come before those of other images.
+    """
+    session = entities.get("ses")
+    found = [
         path
         for folder in derivatives.values()
-        for path in sorted((folder / f"sub-{participant}").glob(f"**/{pattern}"))
+        for path in sorted((folder / f"sub-{entities['sub']}").glob(f"**/{pattern}"))
         if "_space-" not in path.name or "_space-T1w" in path.name
     ]
 
+    def of(path: Path) -> str | None:
+        return next((p[4:] for p in path.name.split("_") if p.startswith("ses-")), None)
 
-def given_tissue(derivatives: Mapping[str, Path], participant: str) -> dict[str, str]:
+    usable = [path for path in found if session is None or of(path) in {session, None}]
+    if found and not usable:
+        LOG.warning(
+            "%s: found %s of sessions %s only, expected one of ses-%s or of none; not used",
+            found[0].parent,
+            pattern.strip("*"),
+            ", ".join(sorted({str(of(path)) for path in found})),
+            session,
+        )
+    return sorted(usable, key=lambda p: (of(p) != session, p.parent.name != "anat"))
+
+
+def given_tissue(derivatives: Mapping[str, Path], entities: Mapping[str, str]) -> dict[str, str]:
     """Return tissue maps of derivatives in the space of the participant's own anatomy.
 
     Looks for ``label-{GM,WM,CSF}_probseg`` without a standard space, as fMRIPrep and sMRIPrep
@@ -31,14 +56,14 @@ def given_tissue(derivatives: Mapping[str, Path], participant: str) -> dict[str,
     found = {
         label.lower(): paths[0]
         for label in ("GM", "WM", "CSF")
-        if (paths := _native(derivatives, participant, f"*label-{label}_probseg.nii*"))
+        if (paths := _native(derivatives, entities, f"*label-{label}_probseg.nii*"))
     }
     return {key: str(path) for key, path in found.items()} if len(found) == 3 else {}
 
 
-def given_mask(derivatives: Mapping[str, Path], participant: str) -> Path | None:
+def given_mask(derivatives: Mapping[str, Path], entities: Mapping[str, str]) -> Path | None:
     """Return a brain mask of derivatives in the participant's own space, or None."""
-    found = _native(derivatives, participant, "*desc-brain_mask.nii*")
+    found = _native(derivatives, entities, "*desc-brain_mask.nii*")
     return found[0] if found else None
 
 

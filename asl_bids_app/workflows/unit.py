@@ -11,7 +11,13 @@ import numpy as np
 import torch
 
 from asl_bids_app import __version__
-from asl_bids_app.bids.derivatives import perf_folder, write_image, write_json, write_table
+from asl_bids_app.bids.derivatives import (
+    perf_folder,
+    sidecar_path,
+    write_image,
+    write_json,
+    write_table,
+)
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.calibration import join as join_calibrations
 from asl_bids_app.estimators.base import ParameterMaps
@@ -224,11 +230,11 @@ def write_unit(
     def volume(slices: torch.Tensor) -> np.ndarray:
         return to_volume(slices.numpy(), assembled.slice_axis)
 
-    mask = assembled.series.mask
+    mask, head = assembled.series.mask, assembled.prepared.head
     images: dict[str, np.ndarray] = {
         "delta_m": volume(assembled.series.delta_m),
         "noise": volume(assembled.noise.noise_sd * mask.unsqueeze(1)),
-        "m0": assembled.prepared.m0,
+        "m0": assembled.prepared.m0 if head is None else head,
         "mask": volume(mask),
         "residual": volume(maps.residual),
         "flags": volume(maps.flags),
@@ -238,6 +244,14 @@ def write_unit(
     if baseline is not None:
         for key in ("flags", "att_sd", "cbf_sd", "att", "cbf"):
             images[f"lsq_{key}"] = volume(getattr(baseline, key))
+    tables = {"confounds": confounds, "quality": quality}
+    kept = {*images, *(key for key, table in tables.items() if table is not None)}
+    for key, output in OUTPUTS.items():
+        if key not in kept:
+            # Of an earlier run with other options: the report would compare it with this one.
+            stale = folder / output.name(unit.entities)
+            stale.unlink(missing_ok=True)
+            sidecar_path(stale).unlink(missing_ok=True)
     written = []
     # The main maps come last: where they stand, everything stands.
     for key in [*(k for k in images if k not in {"cbf", "att"}), "att", "cbf"]:
@@ -249,7 +263,7 @@ def write_unit(
                 "ErrorBars": "noise",
             }
         if key == "m0":
-            extra = {"SkullStripped": False}
+            extra = {"SkullStripped": head is None}
         if key == "mask":
             extra = {"Type": "Brain"}
         output = OUTPUTS[key]
@@ -258,7 +272,7 @@ def write_unit(
                 folder, unit.entities, output, images[key], assembled.affine, shared | extra
             )
         )
-    for key, table in (("confounds", confounds), ("quality", quality)):
+    for key, table in tables.items():
         if table is None:
             continue
         path = folder / OUTPUTS[key].name(unit.entities)
@@ -267,7 +281,7 @@ def write_unit(
             write_json(path.with_suffix(".json"), dictionary)
             write_table(path, {name: [value] for name, value in values.items()})
         else:
-            write_json(path.with_suffix(".json"), CONFOUNDS)
+            write_json(path.with_suffix(".json"), {k: CONFOUNDS[k] for k in table})
             write_table(path, table)
         written.append(path)
     return written[::-1]
@@ -283,5 +297,9 @@ CONFOUNDS = {
         "Description": "Sum of the absolute changes of the six parameters from the volume before, "
         "rotations as arcs of 50 mm (Power 2012, doi:10.1016/j.neuroimage.2011.10.018)",
         "Units": "mm",
+    },
+    "run": {
+        "Description": "Run of a joint series that the volume is of, counted from 1 as they "
+        "stand in Sources; each is placed by its own reference"
     },
 }

@@ -1,0 +1,45 @@
+"""nipype's pool of worker processes, made to outlive a worker that is killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Final
+
+from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer
+
+NAME: Final = "MultiProc"
+"""Of nipype's own plugin, which `WorkersPlugin` stands in for."""
+
+
+class WorkersPlugin(MultiProcPlugin):
+    """`MultiProcPlugin` for which a lost worker is a failed step.
+
+    Nipype's own waits for ever for the step of a worker that was killed (for want of memory,
+    most often), and for every other one that the broken pool held. Here these steps fail, and
+    those that come after them get a new pool.
+    """
+
+    def _async_callback(self, args: Future[Any]) -> None:
+        if not args.cancelled() and args.exception() is None:
+            super()._async_callback(args)
+
+    def _get_result(self, taskid: int) -> Any:
+        future = self._task_obj[taskid]
+        if future.done() and (future.cancelled() or future.exception() is not None):
+            lost = "cancelled" if future.cancelled() else str(future.exception())
+            return {"result": None, "traceback": [lost], "taskid": taskid}
+        return super()._get_result(taskid)
+
+    def _submit_job(self, node: Any, updatehash: bool = False) -> int:
+        try:
+            return super()._submit_job(node, updatehash)
+        except BrokenProcessPool:
+            self.pool = ProcessPoolExecutor(
+                max_workers=self.processors,
+                initializer=process_initializer,
+                initargs=(self._cwd,),
+                mp_context=multiprocessing.get_context(self.plugin_args.get("mp_context")),
+            )
+            return super()._submit_job(node, updatehash)
