@@ -218,7 +218,14 @@ def write_series(
 
 
 def write_record(
-    output_dir, label, units=(), *, status="complete", errors=(), run="20260101-101010-abc"
+    output_dir,
+    label,
+    units=(),
+    *,
+    status="complete",
+    errors=(),
+    run="20260101-101010-abc",
+    sessions=(),
 ):
     """Write the record that a run leaves of a participant."""
     record = {
@@ -229,7 +236,7 @@ def write_record(
         "finished": "2026-01-01T10:12:10+00:00",
         "status": status,
         "command": ["asl-app", "bids", "out", "participant"],
-        "options": {"hmc": True, "tissue": True, "nprocs": 2},
+        "options": {"hmc": True, "tissue": True, "nprocs": 2, "session_label": list(sessions)},
         "machine": {"platform": "Linux", "processors": 2},
         "software": {"python": "3.11", "nipype": "1.10.0", "torch": "2.13"},
         "errors": list(errors),

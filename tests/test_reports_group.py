@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import time
 
 import numpy as np
@@ -15,6 +16,7 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.quality.definitions import columns
 from asl_bids_app.reports.cohort import modified_z, read_cohort
 from asl_bids_app.reports.group import write_group
+from asl_bids_app.reports.records import records_of
 
 
 def add(output_dir, entities, values, *, estimator="ensemble", status="complete"):
@@ -64,6 +66,49 @@ def test_the_table_has_every_series_and_everyone_who_is_missing(tmp_path):
     text = page.read_text()
     for words in ("sub-03", "sub-04", "ran out of memory", "1 of 4 participants are complete"):
         assert words in text
+
+
+def test_sessions_that_were_run_apart_each_count_by_their_newest_run(tmp_path):
+    def unit(session):
+        entities = {"sub": "01", "ses": session}
+        return {"entities": entities, "warnings": [], "plausibility": []}
+
+    def record(time, session, *, fails=False, sessions=None):
+        error = {"unit": f"sub-01_ses-{session}_asl", "step": "input", "message": "MemoryError"}
+        example.write_record(
+            tmp_path,
+            "01",
+            [] if fails else [unit(session)],
+            status="failed" if fails else "complete",
+            errors=[error] if fails else [],
+            run=f"20260101-{time}-abc",
+            sessions=[session] if sessions is None else sessions,
+        )
+
+    def state():
+        (found,) = read_cohort(tmp_path).absent or [None]
+        return found and (found.status, len(found.errors))
+
+    add(tmp_path, {"sub": "01", "ses": "b"}, {"cbf_mean_gm": 51.5})
+    record("101010", "b")
+    record("111111", "a", fails=True)
+    assert state() == ("partial", 1)
+    record("121212", "b")
+    assert state() == ("partial", 1)
+    record("131313", "a")
+    assert state() is None
+    # A run of all sessions ends what was before it.
+    record("141414", "a", fails=True)
+    record("151515", "b", sessions=[])
+    assert state() is None
+
+
+def test_of_runs_of_one_second_the_later_file_is_the_newer(tmp_path):
+    for index, letters in enumerate(("zzz", "aaa")):
+        example.write_record(tmp_path, "01", status=letters, run=f"20260101-101010-{letters}")
+        path = tmp_path / "logs" / f"20260101-101010-{letters}" / "sub-01.json"
+        os.utime(path, (1e9 + index, 1e9 + index))
+    assert records_of(tmp_path)["01"][0]["status"] == "aaa"
 
 
 def test_outliers_are_those_of_the_textbook():

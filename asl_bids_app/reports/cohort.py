@@ -15,7 +15,13 @@ from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.quality.plausibility import plausibility
 from asl_bids_app.reports.explain import Explained, explain
 from asl_bids_app.reports.load import parse_entities, read_metrics
-from asl_bids_app.reports.records import asked_participants, read_json, records_of, unit_of
+from asl_bids_app.reports.records import (
+    asked_participants,
+    read_json,
+    records_of,
+    standing,
+    unit_of,
+)
 
 OUTLIER_Z: Final = 3.5
 """Modified z score from which a value is marked (Iglewicz and Hoaglin 1993)."""
@@ -108,12 +114,12 @@ def read_cohort(output_dir: Path) -> Cohort:
     known = sorted(with_maps | folders | set(records) | asked_participants(output_dir))
     absent = []
     for label in known:
-        newest = records.get(label, [{}])[0]
-        status = str(newest.get("status") or ("complete" if label in with_maps else "missing"))
+        status, told = standing(records.get(label, []))
+        status = status or ("complete" if label in with_maps else "missing")
         if status == "complete" and label not in with_maps:
             status = "missing"
         if status != "complete":
-            errors = tuple(explain(error, output_dir) for error in newest.get("errors") or [])
+            errors = tuple(explain(error, output_dir) for error in told)
             absent.append(Absent(label, status, errors, _report(output_dir, label)))
     return Cohort(tuple(rows), tuple(absent), tuple(known), find_outliers(rows))
 

@@ -104,7 +104,8 @@ def _dictionary(columns: Mapping[str, Any]) -> dict[str, Any]:
     fixed = {
         "participant_id": "Participant.",
         "session_id": "Session.",
-        "status": "What became of the participant in the newest run: complete, partial (some "
+        "status": "What became of the participant in the newest run, of sessions that were run "
+        "apart in the newest of each: complete, partial (some "
         "series failed), failed, no ASL, or missing (neither record nor maps).",
         "estimator": "What made the main maps.",
         "schemes": "Labelling schemes of the series.",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _age(path: Path, record: Mapping[str, Any]) -> tuple[str, float]:
-    # Run names begin with their time; files copied elsewhere lose that of their own.
-    return str(record.get("run_id") or path.parent.name), path.stat().st_mtime
+    # Run names begin with their time, to the second, and end in random letters; files copied
+    # elsewhere lose the time of their own.
+    name = str(record.get("run_id") or path.parent.name)
+    return name.rpartition("-")[0] or name, path.stat().st_mtime
 
 
 def records_of(output_dir: Path, participant: str = "*") -> dict[str, list[dict[str, Any]]]:
@@ -57,6 +60,42 @@ def unit_of(records: Iterable[Mapping[str, Any]], entities: Mapping[str, str]) -
             if dict(unit.get("entities") or {}) == dict(entities):
                 return unit
     return {}
+
+
+def _session(name: str) -> str:
+    found = re.search(r"(?:^|_)ses-([A-Za-z0-9]+)", name)
+    return found[1] if found else ""
+
+
+def standing(records: Sequence[Mapping[str, Any]]) -> tuple[str, list[Mapping[str, Any]]]:
+    """Return the status of a participant, and the errors that still stand.
+
+    A run of some sessions says nothing of the others: of those the records before it do.
+
+    Parameters
+    ----------
+    records
+        Of the participant, the newest first.
+    """
+    errors: list[Mapping[str, Any]] = []
+    known: set[str] = set()
+    done = False
+    for number, record in enumerate(records):
+        units = [dict(unit.get("entities") or {}) for unit in record.get("units") or []]
+        failed = list(record.get("errors") or [])
+        places = [_session(str(error.get("unit") or "")) for error in failed]
+        errors += [error for error, ses in zip(failed, places, strict=True) if ses not in known]
+        done = done or bool(units)
+        known |= {str(unit.get("ses") or "") for unit in units} | set(places)
+        options = record.get("options") or {}
+        if not options.get("session_label") and not options.get("bids_filter_file"):
+            if number == 0:
+                return str(record.get("status") or ""), errors
+            break
+    if errors:
+        return "partial" if done else "failed", errors
+    newest = str(records[0].get("status") or "") if records else ""
+    return "complete" if done else newest, errors
 
 
 def asked_participants(output_dir: Path) -> set[str]:
