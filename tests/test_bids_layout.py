@@ -375,3 +375,6 @@ def test_parse_name():
     ]
     assert (name.suffix, name.extension, name.malformed) == ("asl", ".nii.gz", ())
     assert parse_name("sub-01_acq_asl.json").malformed == ("acq",)
+    # A plus sign may be part of a label, letters of other alphabets may not.
+    assert parse_name("sub-01_acq-a+b_asl.json").entities["acq"] == "a+b"
+    assert parse_name("sub-Jörg_asl.json").malformed == ("sub-Jörg",)

@@ -85,6 +85,15 @@ def test_intended_for_with_sessions(tmp_path):
     assert read(tmp_path, 1).m0.path == first.m0scan
 
 
+def test_a_bad_intended_for_is_a_fault_of_its_own_session(tmp_path):
+    dataset = FakeDataset(tmp_path)
+    first = dataset.add("01", session="a", **SMALL)
+    dataset.add("01", session="b", **SMALL).edit_m0(IntendedFor=5)
+    assert read(tmp_path, 0).m0.path == first.m0scan
+    with pytest.raises(InputError, match=r"ses-b.*IntendedFor: found 5"):
+        read(tmp_path, 1)
+
+
 @pytest.mark.parametrize(
     ("target", "found"),
     [

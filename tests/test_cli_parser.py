@@ -65,6 +65,12 @@ def test_a_bare_number_is_in_the_unit_that_the_option_names(dataset, text, gigab
     assert read(dataset, "--mem-gb", text).mem_gb == pytest.approx(gigabytes)
 
 
+def test_a_folder_is_no_run_report(dataset, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        read(dataset, "--run-report", str(tmp_path))
+    assert "expected the name of a file" in capsys.readouterr().err
+
+
 def test_labelling_efficiency_for_all_or_by_scheme(dataset):
     assert read(dataset, "--labeling-efficiency", "0.8").labeling_efficiency == {"": 0.8}
     options = read(dataset, "--labeling-efficiency", "PCASL=0.8", "vsasl=0.5")

@@ -206,6 +206,15 @@ def test_one_volume_among_differences_has_nothing_to_be_registered_to():
     assert motion.method.startswith("none")
 
 
+def test_a_slab_too_thin_to_register_is_told_once():
+    data = np.random.default_rng(0).normal(size=(16, 16, 3, 4)) + 100
+    motion = estimate_motion(data, AFFINE, ["control", "label"] * 2, np.ones(4), np.ones(4))
+    assert np.array_equal(motion.matrices, np.tile(np.eye(4), (4, 1, 1)))
+    assert motion.method.startswith("none")
+    assert len(motion.warnings) == 1
+    assert "3 voxels thin" in motion.warnings[0]
+
+
 def of_parameters(parameters):
     matrices = np.tile(np.eye(4), (len(parameters), 1, 1))
     return Motion(matrices, np.array(parameters, float), np.zeros(3), "", "")

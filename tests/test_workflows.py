@@ -1,12 +1,16 @@
 """What a run does when a worker dies, when it follows an earlier one, and with whose files."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from fake_bids import FakeDataset
+from fake_bids import CBF, FakeDataset
 from nipype.interfaces.utility import Function
 from nipype.pipeline.engine import Node, Workflow
 
@@ -127,6 +131,67 @@ def test_the_m0_shows_what_lies_outside_the_mask(tmp_path):
     assert mask[0, 0, 0] == 0
     sidecar = json.loads((folder / "sub-01_desc-preproc_m0scan.json").read_text())
     assert sidecar["SkullStripped"] is False
+
+
+def test_labels_with_a_plus_sign_and_volumes_that_are_not_used(tmp_path, capsys):
+    """NaN in a volume that is marked n/a is nobody's business; what the images hold is told."""
+    dataset = FakeDataset(tmp_path / "bids")
+    run = dataset.add(acq="a+b", noise=2e-5, repeats=4)
+    kinds = run.aslcontext.read_text().split()[1:]
+    run.context(["n/a", "n/a", *kinds[2:]])
+    data = nib.load(run.asl).get_fdata()
+    data[6, 6, 3, :2] = np.nan
+    data[0, 0, 0, 5] = np.nan
+    run.image(data)
+    quick = ["--no-hmc", "--estimator", "least-squares", "--skip-bids-validation"]
+    assert go(dataset.root, tmp_path / "out", *quick) == 0
+    folder = tmp_path / "out/sub-01/perf"
+    cbf = nib.load(folder / "sub-01_acq-a+b_cbf.nii.gz").get_fdata()
+    assert cbf[6, 6, 3] == pytest.approx(CBF, rel=0.02)
+    told = "1 of 864 voxels are NaN or infinite"
+    assert told in capsys.readouterr().err
+    assert told in next((tmp_path / "out").glob("logs/*/asl-app.log")).read_text()
+
+
+def test_a_run_that_breaks_off_while_writing_leaves_no_main_maps(tmp_path, monkeypatch):
+    dataset = FakeDataset(tmp_path / "bids")
+    dataset.add(noise=2e-5)
+    quick = ["--no-hmc", "--estimator", "least-squares"]
+    folder = tmp_path / "out/sub-01/perf"
+    assert go(dataset.root, tmp_path / "out", *quick) == 0
+    save = nib.save
+
+    def full(image, path):
+        if "preproc_asl" in Path(path).name:
+            raise OSError(28, "No space left on device")
+        save(image, path)
+
+    monkeypatch.setattr(nib, "save", full)
+    before = (folder / "sub-01_desc-preproc_asl.json").read_text()
+    assert go(dataset.root, tmp_path / "out", *quick, "--m0-scale", "2") == 1
+    # The sidecar is that of the image that stands beside it.
+    assert (folder / "sub-01_desc-preproc_asl.json").read_text() == before
+    assert not list(folder.glob("sub-01_[ac][bt][ft].*"))
+    record = max((tmp_path / "out/logs").glob("*/sub-01.json"), key=lambda p: p.stat().st_mtime)
+    (error,) = json.loads(record.read_text())["errors"]
+    assert "No space left on device" in error["message"]
+    assert "desc-preproc_asl.nii.gz" in error["message"]
+
+
+@pytest.mark.timeout(120)
+def test_an_interrupt_ends_a_run_on_one_processor(tmp_path):
+    dataset = FakeDataset(tmp_path / "bids")
+    for subject in ("01", "02", "03"):
+        dataset.add(subject, noise=1e-4)
+    program = Path(sys.executable).with_name("asl-app")
+    command = [program, dataset.root, tmp_path / "out", "participant", "-w", tmp_path / "w"]
+    with subprocess.Popen([*command, *QUICK, "--estimator", "bayes"]) as process:
+        # The first step that is done: the run is in the midst of the others.
+        while process.poll() is None and not list((tmp_path / "w/records").glob("*/*.motion0.*")):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert len(list((tmp_path / "out").glob("sub-*/perf/sub-0?_cbf.nii.gz"))) < 3
 
 
 def derivatives(root, *names):

@@ -40,7 +40,7 @@ def whole(path: Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the folder can't be written to.
+        If the folder can't be written to, or the disk is full.
     """
     beside = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}-{path.name}")
     try:
@@ -53,6 +53,9 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         yield beside
         beside.replace(path)
+    except OSError as error:
+        told = f"no way to write it ({error.strerror or error})"
+        raise InputError(path, "", told, "room on the disk, and no folder of that name") from error
     finally:
         beside.unlink(missing_ok=True)
 
@@ -146,11 +149,11 @@ def write_image(
     image.set_qform(affine, code=1)
     image.set_sform(affine, code=1)
     path = folder / output.name(entities)
-    # The sidecar first: an image is never seen without what its numbers mean.
     content = {"Units": output.units, "Description": output.description, **sidecar}
-    write_json(sidecar_path(path), content)
     with whole(path) as beside:
         nib.save(image, beside)
+        # Just before the image appears, which is never seen without what its numbers mean.
+        write_json(sidecar_path(path), content)
     return path
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from asl_bids_app.errors import InputError
 
@@ -32,6 +33,10 @@ class Name:
     malformed: tuple[str, ...] = ()
 
 
+LABEL: Final = re.compile(r"[0-9A-Za-z+]+")
+"""Labels of entities, as the schema of BIDS has them."""
+
+
 def parse_name(name: str) -> Name:
     """Take a file name apart.
 
@@ -46,7 +51,7 @@ def parse_name(name: str) -> Name:
     malformed = []
     for part in parts:
         key, _, value = part.partition("-")
-        if key and value.isalnum() and key not in entities:
+        if key and LABEL.fullmatch(value) and key not in entities:
             entities[key] = value
         else:
             malformed.append(part)

@@ -128,7 +128,8 @@ def load(
             "signal in every volume",
             "convert it again, or mark the volume n/a in aslcontext.tsv",
         )
-    used = [i for i in range(volumes.shape[3]) if i not in empty]
+    # What isn't used may hold anything.
+    used = [i for i in range(volumes.shape[3]) if i not in {*empty, *may_be_empty}]
     finite = valid.reshape(volumes.shape)[..., used].all(axis=3)
     warnings = list(header.warnings)
     if not finite.all():

@@ -204,7 +204,14 @@ def _targets(scan: DataFile) -> list[str]:
 
 def _intended(scan: DataFile, run: RunFiles) -> bool:
     """Tell whether an M0 scan says that it is meant for a run."""
-    return any(_resolve(target, scan) == run.path for target in _targets(scan))
+    try:
+        targets = _targets(scan)
+    except InputError:
+        if scan.entities.get("ses") == run.entities.get("ses"):
+            raise
+        # What is wrong with another session's scan is a fault of that session.
+        return False
+    return any(_resolve(target, scan) == run.path for target in targets)
 
 
 def _resolve(target: str, scan: DataFile) -> Path:

@@ -69,6 +69,9 @@ def check_places(parser: argparse.ArgumentParser, values: dict[str, Any]) -> Non
     )
     if not source.is_dir():
         parser.error(f"{values['bids_dir']}: found no folder, expected a BIDS dataset")
+    report = values.get("run_report")
+    if report and report.is_dir():
+        parser.error(f"--run-report: found the folder {report}, expected the name of a file")
     if values["level"] == "participant":
         for place, option in ((output, "output_dir"), (work, "--work-dir")):
             inside = place == source or (

@@ -70,6 +70,10 @@ class Motion:
     warnings: tuple[str, ...] = ()
 
 
+_THINNEST: Final = 4
+"""Voxels along each axis that ITK's smoothing needs."""
+
+
 def estimate_motion(
     data: np.ndarray,
     affine: np.ndarray,
@@ -104,6 +108,11 @@ def estimate_motion(
     count = data.shape[3]
     groups = contrast_groups(kinds, post_labeling_delay, label_duration)
     matrices = np.tile(np.eye(4), (count, 1, 1))
+    if groups and min(data.shape[:3]) < _THINNEST:
+        thin = f"the image is {min(data.shape[:3])} voxels thin, registration needs {_THINNEST}"
+        nothing = np.full((count, 6), np.nan)
+        warnings = (f"head motion not corrected: {thin}",)
+        return Motion(matrices, nothing, np.zeros(3), "", f"none ({thin})", warnings)
     if sum(len(group.volumes) for group in groups) < 2:
         nothing = np.full((count, 6), np.nan)
         told = "none (difference images show no anatomy to register)"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from asl_bids_app.quality.definitions import CBF_LIMIT, PLAUSIBLE_GM_CBF
+from asl_bids_app.quality.statistics import FEWEST
 
 
 def plausibility(metrics: Mapping[str, float]) -> list[str]:
@@ -39,7 +40,7 @@ def plausibility(metrics: Mapping[str, float]) -> list[str]:
             f"Usual causes: {causes}."
         )
     if not math.isfinite(mean) and not found:
-        found.append("No voxel of the brain has a finite CBF.")
+        found.append(f"Fewer than {FEWEST} voxels of the brain have a finite CBF.")
     for key, words in (
         ("bound_fraction", "ended at a bound of the range of CBF or ATT"),
         ("failed_fraction", "have no fit"),

@@ -63,7 +63,7 @@ def unit_of(records: Iterable[Mapping[str, Any]], entities: Mapping[str, str]) -
 
 
 def _session(name: str) -> str:
-    found = re.search(r"(?:^|_)ses-([A-Za-z0-9]+)", name)
+    found = re.search(r"(?:^|_)ses-([A-Za-z0-9+]+)", name)
     return found[1] if found else ""
 
 

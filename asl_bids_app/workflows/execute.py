@@ -6,14 +6,17 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.workflows.options import AppOptions
-from asl_bids_app.workflows.participant import record_folder
+from asl_bids_app.workflows.participant import record_folder, safe
 from asl_bids_app.workflows.plan import Failure, ParticipantPlan
 from asl_bids_app.workflows.store import load
 
@@ -121,8 +124,6 @@ def run_workflow(flow: Workflow, options: AppOptions) -> None:
     InputError
         If the plugin is unknown or can't start, or a step needs more memory than it may have.
     """
-    from asl_bids_app.workflows.plugin import NAME, WorkersPlugin
-
     plugin, arguments = read_plugin(options.use_plugin, options)
     flow.base_dir = str(options.work_dir)
     if options.write_graph:
@@ -131,7 +132,48 @@ def run_workflow(flow: Workflow, options: AppOptions) -> None:
         except OSError as error:
             LOG.warning("--write-graph: no drawing (%s)", error)
     told, close = progress(len(flow.list_node_names()), options)
-    arguments.setdefault("status_callback", told)
+    with _interruptible() as interrupted:
+
+        def tell(node: Any, status: str) -> None:
+            told(node, status)
+            if interrupted():
+                raise KeyboardInterrupt
+
+        arguments.setdefault("status_callback", tell)
+        _run_flow(flow, options, plugin, arguments, close)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Remember an interrupt (Ctrl-C), which nipype takes for the failure of the step it met.
+
+    Yields a function that tells whether there was one.
+    """
+    met: list[int] = []
+
+    def meet(number: int, _: Any) -> None:
+        met.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, meet)
+    try:
+        yield lambda: bool(met)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _run_flow(
+    flow: Workflow,
+    options: AppOptions,
+    plugin: str,
+    arguments: dict[str, Any],
+    close: Callable[[], None],
+) -> None:
+    from asl_bids_app.workflows.plugin import NAME, WorkersPlugin
+
     # Every step's worker may use as many threads as its step was given, not more.
     os.environ.setdefault("OMP_NUM_THREADS", str(options.omp_nthreads or options.nprocs))
     try:
@@ -201,7 +243,7 @@ def collect(
         for step, record in failed.items():
             crash = "" if record.get("input") else _crash_file(crash_folder, unit.title, step)
             failures.append(Failure(unit.title, step, record["failure"], crash))
-        result = options.work_dir / flow_name / f"{_node(unit.title)}__write" / "result.pkl"
+        result = options.work_dir / flow_name / f"{safe(unit.title)}__write" / "result.pkl"
         if not failed and result.exists() and "write" in records:
             facts = dict(load(result))
             for key, name in (("timing", "seconds"), ("processor_timing", "processor_seconds")):
@@ -215,12 +257,8 @@ def collect(
     return units, failures
 
 
-def _node(title: str) -> str:
-    return "".join(c if c.isascii() and c.isalnum() else "_" for c in title)
-
-
 def _crash_file(folder: Path, title: str, step: str) -> str:
-    found = sorted(folder.glob(f"crash-*{_node(title)}__{step}*"))
+    found = sorted(folder.glob(f"crash-*{safe(title)}__{step}*"))
     return str(found[-1]) if found else ""
 
 

@@ -55,7 +55,8 @@ def _store_plan(unit: PlannedUnit, folder: Path) -> Path:
     return path if path.exists() else save(unit, path)
 
 
-def _safe(name: str) -> str:
+def safe(name: str) -> str:
+    """Return a name that nipype takes for a step or a workflow."""
     return re.sub(r"[^A-Za-z0-9]", "_", name)
 
 
@@ -80,7 +81,7 @@ class _UnitBuilder:
             **{key: value for key, value in inputs.items() if value is not None},
         )
         node = Node(
-            interface, name=f"{_safe(self.unit.title)}__{name}", n_procs=threads, mem_gb=memory_gb
+            interface, name=f"{safe(self.unit.title)}__{name}", n_procs=threads, mem_gb=memory_gb
         )
         self.flow.add_nodes([node])
         return node
@@ -138,7 +139,7 @@ class _UnitBuilder:
 
         merge = Node(
             Merge(len(sources)),
-            name=f"{_safe(self.unit.title)}__{name}",
+            name=f"{safe(self.unit.title)}__{name}",
             run_without_submitting=True,
         )
         for index, source in enumerate(sources):
@@ -194,7 +195,7 @@ def participant_workflow(
     """
     from nipype.pipeline.engine import Workflow
 
-    flow = Workflow(name=f"sub_{_safe(plan.participant)}")
+    flow = Workflow(name=f"sub_{safe(plan.participant)}")
     for unit in plan.units:
         _UnitBuilder(flow, options, unit).build(estimator, model)
     return flow

@@ -110,6 +110,8 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
         LOG.warning("%s", warning)
     check_writable(options.output_dir, "output_dir")
     check_writable(options.work_dir, "--work-dir")
+    if options.run_report:
+        check_writable(options.run_report.parent, "--run-report")
     estimator, model = choose_estimator(options)
     run_id = new_run_id()
     folder = options.output_dir / "logs" / run_id
@@ -200,7 +202,7 @@ def _run(
         prepare_records,
         run_workflow,
     )
-    from asl_bids_app.workflows.participant import participant_workflow
+    from asl_bids_app.workflows.participant import participant_workflow, safe
 
     if options.clean_workdir:
         clean(options)
@@ -216,8 +218,14 @@ def _run(
     run_workflow(whole, options)
     finished = {}
     for participant in participants:
-        name = f"asl_app/sub_{''.join(c if c.isalnum() else '_' for c in participant.participant)}"
+        name = f"asl_app/sub_{safe(participant.participant)}"
         units, failures = collect(name, options, participant, crash_folder)
+        # Those of the plan have been told with it.
+        told = {text for unit in participant.units for text in unit.warnings}
+        told |= {text for unit in participant.units for run in unit.runs for text in run.warnings}
+        for text in dict.fromkeys(text for unit in units for text in unit["warnings"]):
+            if text not in told:
+                LOG.warning("sub-%s: %s", participant.participant, text)
         for failure in failures:
             LOG.error("%s: %s: %s", failure.unit, failure.step, failure.message)
         finished[participant.participant] = (units, failures)

@@ -247,8 +247,9 @@ def write_unit(
     tables = {"confounds": confounds, "quality": quality}
     kept = {*images, *(key for key, table in tables.items() if table is not None)}
     for key, output in OUTPUTS.items():
-        if key not in kept:
-            # Of an earlier run with other options: the report would compare it with this one.
+        if key not in kept or key in {"cbf", "att"}:
+            # Of an earlier run, perhaps with other options: the report would compare it with
+            # this one, or the main maps would stand beside those of a run that broke off.
             stale = folder / output.name(unit.entities)
             stale.unlink(missing_ok=True)
             sidecar_path(stale).unlink(missing_ok=True)
