@@ -11,6 +11,7 @@ import pytest
 import reports_example as example
 
 from asl_bids_app.errors import InputError
+from asl_bids_app.reports.cohort import read_cohort
 from asl_bids_app.reports.participant import write_participant_report
 
 LIMIT_MB = 15
@@ -127,6 +128,25 @@ def test_a_failed_run_has_a_report_that_says_why(tmp_path):
     assert "the program found 1800, but needs seconds" in text
     assert "What to do: Divide by 1000." in text
     assert len(page) < 100_000  # nothing to chart, so no library
+
+
+def test_maps_of_an_earlier_run_are_told(brain, tmp_path):
+    unit = example.write_series(tmp_path, {"sub": "01"}, brain=brain)
+    example.write_record(tmp_path, "01", [unit], run="20260101-101010-abc")
+    told = "These maps are of an earlier run (20260101-101010-abc"
+    assert told not in words(write_participant_report(tmp_path, "01").read_text())
+    assert not read_cohort(tmp_path).rows[0].plausibility
+    # A run of another session says nothing of these.
+    example.write_record(
+        tmp_path, "01", status="failed", run="20260201-101010-abc", sessions=["b"]
+    )
+    assert told not in words(write_participant_report(tmp_path, "01").read_text())
+    failure = {"unit": "sub-01_asl", "step": "input", "message": "MemoryError"}
+    example.write_record(
+        tmp_path, "01", status="failed", errors=[failure], run="20260301-101010-abc"
+    )
+    assert told in words(write_participant_report(tmp_path, "01").read_text())
+    assert told in read_cohort(tmp_path).rows[0].plausibility[0]
 
 
 def test_a_partial_run_shows_both_maps_and_errors(brain, tmp_path):

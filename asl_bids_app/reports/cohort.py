@@ -17,6 +17,7 @@ from asl_bids_app.reports.explain import Explained, explain
 from asl_bids_app.reports.load import parse_entities, read_metrics
 from asl_bids_app.reports.records import (
     asked_participants,
+    outdated,
     read_json,
     records_of,
     standing,
@@ -144,13 +145,14 @@ def _rows(output_dir: Path, records: Mapping[str, Sequence[Mapping[str, Any]]]) 
         schemes = [str(m.get("Scheme", "")) for m in sidecar.get("Measurements") or []]
         schemes = schemes or [str(run.get("scheme", "")) for run in unit.get("runs") or []]
         report = _report(output_dir, label)
+        old = outdated(records.get(label, []), entities)
         row = Row(
             label,
             entities,
             metrics,
             str(sidecar.get("EstimationMethod") or unit.get("estimator") or ""),
             "+".join(dict.fromkeys(schemes)),
-            tuple(plausibility(metrics)),
+            (*([old] if old else []), *plausibility(metrics)),
         )
         rows.append(Row(**{**vars(row), "report": f"{report}#{row.title}" if report else ""}))
     return rows

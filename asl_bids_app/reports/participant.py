@@ -13,7 +13,7 @@ from asl_bids_app.reports.explain import explain
 from asl_bids_app.reports.load import find_series, load_series
 from asl_bids_app.reports.methods import methods
 from asl_bids_app.reports.page import render
-from asl_bids_app.reports.records import records_of, unit_of
+from asl_bids_app.reports.records import outdated, records_of, unit_of
 from asl_bids_app.reports.section import section
 
 VIEWER_BUDGET: Final = 8_000_000
@@ -65,6 +65,9 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
         )
         for folder, entities in found
     ]
+    for item, (_, entities) in zip(sections, found, strict=True):
+        old = outdated(records, entities)
+        item["plausibility"] = [*([old] if old else []), *item["plausibility"]]
     path = output_dir / f"sub-{label}.html"
     write_text(path, _page(output_dir, label, record, sections))
     return path

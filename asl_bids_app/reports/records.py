@@ -98,6 +98,38 @@ def standing(records: Sequence[Mapping[str, Any]]) -> tuple[str, list[Mapping[st
     return "complete" if done else newest, errors
 
 
+def _was_to_make(record: Mapping[str, Any], session: str) -> bool:
+    """Tell whether a run was to make all series of a session; of a filtered one nobody knows."""
+    options = record.get("options") or {}
+    asked = [str(label) for label in options.get("session_label") or []]
+    return not options.get("bids_filter_file") and (not asked or session in asked)
+
+
+def outdated(records: Sequence[Mapping[str, Any]], entities: Mapping[str, str]) -> str:
+    """Return a sentence if the maps of a series are not of the newest run; else nothing.
+
+    Parameters
+    ----------
+    records
+        Of the participant, the newest first.
+    entities
+        Of the series.
+    """
+    later = None
+    for record in records:
+        if unit_of([record], entities):
+            if later is None:
+                return ""
+            name, day = record.get("run_id") or "an earlier run", str(record.get("finished"))[:10]
+            return (
+                f"These maps are of an earlier run ({name}, {day}): the newest one "
+                f"({later.get('run_id') or later.get('record')}) failed on them or left them out."
+            )
+        if later is None and _was_to_make(record, str(entities.get("ses") or "")):
+            later = record
+    return ""
+
+
 def asked_participants(output_dir: Path) -> set[str]:
     """Return the labels of all participants that any run was to process."""
     asked: set[str] = set()
