@@ -225,7 +225,7 @@ def test_nan_voxels_are_left_out(path):
     assert np.isfinite(image.data).all()
     assert image.data[1, 2, 3, 0] == data[1, 2, 3, 0]
     assert image.warnings == (
-        "x: 3 of 210 voxels are NaN or infinite in some volume and are left out",
+        "x: 3 of 210 voxels are NaN or infinite in some volume and are not used",
     )
 
 

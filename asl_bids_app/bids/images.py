@@ -138,7 +138,7 @@ def load(
             raise InputError(name, "", "NaN or infinity in some volume of every voxel", "numbers")
         warnings.append(
             f"{name}: {count} of {finite.size} voxels are NaN or infinite in some volume and "
-            "are left out"
+            "are not used"
         )
     if ndim == 3:
         data = volumes[..., 0]
