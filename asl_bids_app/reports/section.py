@@ -140,15 +140,17 @@ def _m0(data: SeriesData, mask: np.ndarray) -> list[dict[str, str]]:
     if "m0" not in data.images:
         return []
     m0 = np.asarray(data.images["m0"], dtype=float)
-    finite = m0[mask & np.isfinite(m0)]
-    scale = Scale(0, mosaics.nice(np.percentile(finite, 99)), "gray", "M0 (image units)")
+    high = mosaics.nice(np.percentile(m0[mask & np.isfinite(m0)], 99))
+    scale = Scale(0, high, "gray", "M0 (image units)")
+    # The whole head: what the mask lost is to be seen.
+    head = mask | (np.nan_to_num(m0) > 0.2 * high)
     outlines = [("the brain mask", mask.astype(float), "#ffb000")]
     if "gm" in data.images:
         outlines.append(("grey matter, as the atlas has it", data.images["gm"], "#56b4e9"))
     return [
         {
             "title": f"M0 with the outline of {name}",
-            "src": mosaics.mosaic(m0, mask, data.affine, scale, contour=line, colour=colour),
+            "src": mosaics.mosaic(m0, head, data.affine, scale, contour=line, colour=colour),
         }
         for name, line, colour in outlines
     ]
