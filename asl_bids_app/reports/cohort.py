@@ -145,14 +145,13 @@ def _rows(output_dir: Path, records: Mapping[str, Sequence[Mapping[str, Any]]]) 
         schemes = [str(m.get("Scheme", "")) for m in sidecar.get("Measurements") or []]
         schemes = schemes or [str(run.get("scheme", "")) for run in unit.get("runs") or []]
         report = _report(output_dir, label)
-        old = outdated(records.get(label, []), entities)
         row = Row(
             label,
             entities,
             metrics,
             str(sidecar.get("EstimationMethod") or unit.get("estimator") or ""),
             "+".join(dict.fromkeys(schemes)),
-            (*([old] if old else []), *plausibility(metrics)),
+            (*outdated(records.get(label, []), entities), *plausibility(metrics)),
         )
         rows.append(Row(**{**vars(row), "report": f"{report}#{row.title}" if report else ""}))
     return rows

@@ -66,8 +66,7 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
         for folder, entities in found
     ]
     for item, (_, entities) in zip(sections, found, strict=True):
-        old = outdated(records, entities)
-        item["plausibility"] = [*([old] if old else []), *item["plausibility"]]
+        item["plausibility"] = [*outdated(records, entities), *item["plausibility"]]
     path = output_dir / f"sub-{label}.html"
     write_text(path, _page(output_dir, label, record, sections))
     return path

@@ -105,8 +105,8 @@ def _was_to_make(record: Mapping[str, Any], session: str) -> bool:
     return not options.get("bids_filter_file") and (not asked or session in asked)
 
 
-def outdated(records: Sequence[Mapping[str, Any]], entities: Mapping[str, str]) -> str:
-    """Return a sentence if the maps of a series are not of the newest run; else nothing.
+def outdated(records: Sequence[Mapping[str, Any]], entities: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a sentence if the maps of a series are not of the newest run; else none.
 
     Parameters
     ----------
@@ -119,15 +119,15 @@ def outdated(records: Sequence[Mapping[str, Any]], entities: Mapping[str, str]) 
     for record in records:
         if unit_of([record], entities):
             if later is None:
-                return ""
+                return ()
             name, day = record.get("run_id") or "an earlier run", str(record.get("finished"))[:10]
             return (
                 f"These maps are of an earlier run ({name}, {day}): the newest one "
-                f"({later.get('run_id') or later.get('record')}) failed on them or left them out."
+                f"({later.get('run_id') or later.get('record')}) failed on them or left them out.",
             )
         if later is None and _was_to_make(record, str(entities.get("ses") or "")):
             later = record
-    return ""
+    return ()
 
 
 def asked_participants(output_dir: Path) -> set[str]:

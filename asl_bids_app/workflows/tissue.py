@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from asl_bids_app.bids.files import parse_name
 from asl_bids_app.workflows.prepare import PreparedRun
 
 LOG = logging.getLogger("asl-app")
@@ -33,7 +34,7 @@ def _native(
     ]
 
     def of(path: Path) -> str | None:
-        return next((p[4:] for p in path.name.split("_") if p.startswith("ses-")), None)
+        return parse_name(path.name).entities.get("ses")
 
     usable = [path for path in found if session is None or of(path) in {session, None}]
     if found and not usable:
