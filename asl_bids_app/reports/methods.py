@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from asl_bids_app.reports.references import REFERENCES, Reference
+from asl_bids_app.reports.references import REFERENCES, Reference, bibtex
 
 _CITE: Final = re.compile(r"\[@([a-z; @]+)\]")
 _SCHEMES: Final = {
@@ -46,6 +46,10 @@ class Methods:
         ]
         lines += [f"- {r.full} doi:{r.doi}" for r in self.references]
         return "\n".join(lines) + "\n"
+
+    def bibtex(self) -> str:
+        """Return the references as a BibTeX file."""
+        return bibtex(self.references)
 
 
 def methods_text(record: Mapping[str, Any]) -> str:
@@ -134,12 +138,18 @@ def _acquisition(run: Mapping[str, Any]) -> str:
     delays = run.get("post_labeling_delay") or []
     word = _SCHEMES.get(scheme, "")
     text = f"The {word + ' ' if word else ''}ASL run ({scheme or 'scheme unknown'}) "
+    scanned = _scanner(run)
+    if scanned:
+        text += f"was acquired {scanned}. It "
     counted = [
         f"{number} {'ΔM' if kind == 'deltam' else kind} volumes"
         for kind, number in volumes.items()
         if kind in {"control", "label", "deltam"}
     ]
-    text += f"had {' and '.join(counted)} " if counted else "was acquired "
+    if counted:
+        text += f"had {' and '.join(counted)} "
+    elif delays or not scanned:
+        text += "was acquired "
     if delays:
         text += (
             f"at {'post-labelling delays' if len(set(delays)) > 1 else 'a post-labelling delay'}"
@@ -150,7 +160,7 @@ def _acquisition(run: Mapping[str, Any]) -> str:
         kind = "label" if scheme in {"PCASL", "CASL"} else "bolus"
         text += f" with {'a ' if ' and ' not in durations else ''}{kind} duration"
         text += f"{'s' if ' and ' in durations else ''} of {durations}"
-    text = text.rstrip() + "."
+    text = text.removesuffix(". It ").rstrip() + "."
     slices = run.get("slice_time") or []
     if len(slices) == 2 and float(slices[1] or 0) > 0:
         text += (
@@ -162,6 +172,18 @@ def _acquisition(run: Mapping[str, Any]) -> str:
             " Velocity-selective labelling [@wong;@qin] was modelled with label arriving at once."
         )
     return text
+
+
+def _scanner(run: Mapping[str, Any]) -> str:
+    """Tell field strength and voxel size, as far as they are known."""
+    parts = []
+    field = run.get("field_strength")
+    if isinstance(field, int | float) and math.isfinite(field) and field > 0:
+        parts.append(f"at {field:g} T")
+    size = [float(v) for v in run.get("voxel_size_mm") or []]
+    if len(size) == 3:
+        parts.append(f"with voxels of {' x '.join(f'{v:.3g}' for v in size)} mm")
+    return " ".join(parts)
 
 
 _ATLAS: Final = "MNI152 atlas"
@@ -181,8 +203,6 @@ def _preprocessing(
             "from the alternation between control and label [@wang], and summarised by the "
             "framewise displacement [@power]"
         )
-    else:
-        parts.append("Head motion was not corrected")
     kinds = {str((run.get("m0") or {}).get("kind") or "") for run in runs} - {""}
     origin = {
         "Separate": "a separate M0 scan",
@@ -200,6 +220,7 @@ def _preprocessing(
     )
     smooth = options.get("m0_smooth_fwhm") or 0
     text = "; ".join(parts) + "."
+    text = text[0].upper() + text[1:] + _repetition(unit, runs) + _masking(runs)
     if smooth:
         text += f" The M0 image was smoothed with a Gaussian kernel of {smooth:g} mm."
     source = str((unit.get("tissue") or {}).get("source") or _ATLAS)
@@ -214,6 +235,72 @@ def _preprocessing(
             "registered affinely to the M0 image with SimpleITK."
         )
     return text
+
+
+def _repetition(unit: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
+    """Tell how M0 was corrected for its repetition time; empty where it was not."""
+    entry = (unit.get("calibration") or {}).get("t1_tissue_m0")
+    t1 = entry.get("Value") if isinstance(entry, Mapping) else None
+    m0s = [run.get("m0") or {} for run in runs]
+    factors = [
+        float(m0["repetition_time_correction"])
+        for m0 in m0s
+        if m0.get("repetition_time_correction")
+    ]
+    if t1 is None or not any(factor != 1 for factor in factors):
+        return ""
+    times = [time for m0 in m0s for time in m0.get("repetition_time") or []]
+    told = [f"{factor:.3f}" for factor in dict.fromkeys(factors)]
+    of = f" of {_times(times)}" if times else ""
+    return (
+        f" M0 was corrected for incomplete recovery during its repetition time{of} by "
+        f"1/(1 - exp(-TR/T1)), with a T1 of tissue of {float(t1):g} s [@wright]: a factor of "
+        f"{' and '.join(told)}."
+    )
+
+
+def _masking(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Tell how the brain mask was made."""
+    sources = [str((run.get("mask") or {}).get("source") or "") for run in runs]
+    texts = []
+    for source in dict.fromkeys(filter(None, sources)):
+        made = source.removeprefix("made from the ")
+        if made == source:
+            texts.append("The brain mask was given.")
+        else:
+            what = "M0 image" if made == "M0" else made
+            texts.append(
+                f"The brain mask was made from the {what} by its brightness and by morphological "
+                "opening, which cuts off scalp, eyes and neck."
+            )
+    return "".join(f" {text}" for text in texts)
+
+
+_NOISE: Final = MappingProxyType(
+    {
+        "repeats": "the spread of the repeats",
+        "residuals": "the residuals of a first fit",
+        "neighbours": "differences between neighbouring voxels",
+    }
+)
+
+
+def _noise(unit: Mapping[str, Any]) -> str:
+    """Tell how the noise was estimated."""
+    methods = {str(k): str(v) for k, v in (unit.get("noise_method") or {}).items()}
+    if not methods:
+        return ""
+    ways = list(dict.fromkeys(methods.values()))
+    if len(ways) == 1:
+        told = _NOISE.get(ways[0], ways[0])
+    else:
+        told = " and ".join(
+            f"{_NOISE.get(how, how)} ({scheme})" for scheme, how in methods.items()
+        )
+    return (
+        f" The noise of each voxel was estimated from {told}, pooled over measurements and "
+        "neighbouring voxels."
+    )
 
 
 _NAMES: Final = {
@@ -292,12 +379,14 @@ def _estimation(unit: Mapping[str, Any]) -> str:
             "posterior of CBF and ATT, computed on a grid."
         )
     elif name:
-        return f"The estimates come from {least}; standard errors are those of the fit."
+        return f"The estimates come from {least}; standard errors are those of the fit." + _noise(
+            unit
+        )
     else:
         return ""
     if unit.get("baseline"):
         text += f" For comparison, CBF and ATT were also estimated by {least}."
-    return text
+    return text + _noise(unit)
 
 
 def _quality() -> str:

@@ -21,6 +21,7 @@ from asl_bids_app.bids.sidecar import InputOptions, understand
 from asl_bids_app.calibration import Calibration, CalibrationOptions, resolve
 from asl_bids_app.errors import AslAppError, InputError
 from asl_bids_app.protocol import Scheme
+from asl_bids_app.wording import seconds
 from asl_bids_app.workflows.options import AppOptions
 
 
@@ -218,7 +219,7 @@ def _describe_run(run: PlannedRun) -> list[str]:
     counts = Counter(acquisition.volume_types)
     volumes = ", ".join(f"{number} {kind}" for kind, number in counts.items())
     measurements = ", ".join(
-        f"{delay:g}/{duration:g} s ({number})"
+        f"{delay:g}/{seconds(duration)} ({number})"
         for delay, duration, number in distinct_measurements(acquisition)
     )
     last = float(np.max(acquisition.slice_time))

@@ -65,6 +65,8 @@ class PreparedRun:
     warnings : tuple of str
     head : array, shape (X, Y, Z) or None
         The M0 with what lies around the brain as it was measured, to judge the mask by.
+    carpet : mapping of str to array, or None
+        Columns of the carpet table.
     """
 
     delta_m: np.ndarray
@@ -79,6 +81,7 @@ class PreparedRun:
     facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     head: np.ndarray | None = None
+    carpet: Mapping[str, np.ndarray] | None = None
 
 
 def correct_motion(acquisition: Acquisition, *, hmc: bool, threads: int) -> MovedRun:
@@ -163,7 +166,8 @@ def prepare_run(
     InputError
         If M0 or volumes can't be used.
     """
-    from asl_bids_app.preprocess.volumes import average_measurements
+    from asl_bids_app.preprocess.carpet import carpet_table
+    from asl_bids_app.preprocess.volumes import average_measurements, find_measurements
 
     acquisition, calibration = run.acquisition, run.calibration
     kinds = np.array(acquisition.volume_types)
@@ -196,6 +200,17 @@ def prepare_run(
         raise InputError(acquisition.path.name, "", str(error), "usable volumes") from error
     warnings += [f"{acquisition.path.name}: {text}" for text in averaged.rejected]
     facts |= {"filled_voxels": filled, "smoothing_fwhm_mm": m0_smooth_fwhm}
+    carpet = carpet_table(
+        moved.data,
+        mask,
+        m0,
+        acquisition.slice_axis,
+        acquisition.volume_types,
+        find_measurements(
+            acquisition.volume_types, acquisition.post_labeling_delay, acquisition.label_duration
+        ),
+        averaged.left_out,
+    )
     return PreparedRun(
         calibrate(averaged.delta_m, m0, mask),
         calibrate(averaged.standard_error, m0, mask),
@@ -210,11 +225,13 @@ def prepare_run(
             "motion": moved.motion,
             "m0": facts,
             "mask": mask_facts,
+            "voxel_size_mm": [round(float(zoom), 3) for zoom in zooms],
             "repeats": averaged.repeats.tolist(),
             "rejected": list(averaged.rejected),
         },
         (*moved.warnings, *warnings),
         np.where(mask, m0, np.nan_to_num(scaled, posinf=0, neginf=0)).astype(np.float32),
+        carpet,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,11 @@ LOG = logging.getLogger("asl-app")
 
 def write_reports(options: AppOptions, records: list[dict[str, Any]], folder: Path) -> None:
     """Write citation texts and reports; a report that fails is told and counts as an error."""
-    from asl_bids_app.reports.methods import methods_text
     from asl_bids_app.reports.participant import write_participant_report
 
-    text = next((methods_text(r) for r in records if r["units"]), "")
-    if text:
-        write_text(folder / "CITATION.md", text)
+    described = next((record for record in records if record["units"]), None)
+    if described:
+        write_citation(described, folder)
     for record in records:
         try:
             path = write_participant_report(options.output_dir, record["participant"])
@@ -34,6 +34,17 @@ def write_reports(options: AppOptions, records: list[dict[str, Any]], folder: Pa
             LOG.debug("report", exc_info=True)
             failure = Failure(f"sub-{record['participant']}", "report", str(error))
             record["errors"].append(asdict(failure))
+
+
+def write_citation(record: Mapping[str, Any], folder: Path) -> Path:
+    """Write the methods text of a record as Markdown, its references as BibTeX beside it."""
+    from asl_bids_app.reports.methods import methods
+
+    found = methods(record)
+    path = folder / "CITATION.md"
+    write_text(path.with_suffix(".bib"), found.bibtex())
+    write_text(path, found.markdown())
+    return path
 
 
 def rebuild_reports(options: AppOptions) -> int:
@@ -65,7 +76,6 @@ def rebuild_reports(options: AppOptions) -> int:
 
 def write_boilerplate(options: AppOptions) -> int:
     """Write the methods text of what would be run, and nothing else."""
-    from asl_bids_app.reports.methods import methods_text
     from asl_bids_app.workflows.finish import planned_facts
     from asl_bids_app.workflows.run import check_writable, choose_estimator
 
@@ -81,8 +91,6 @@ def write_boilerplate(options: AppOptions) -> int:
                 **machine(),
                 "units": [planned_facts(unit, estimator, options) for unit in participant.units],
             }
-            path = options.output_dir / "logs" / "CITATION.md"
-            write_text(path, methods_text(record))
-            LOG.info("methods text: %s", path)
+            LOG.info("methods text: %s", write_citation(record, options.output_dir / "logs"))
             return 0
     raise InputError(options.bids_dir, "", "no run that can be processed", "an ASL run")

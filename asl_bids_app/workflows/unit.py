@@ -22,6 +22,7 @@ from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.calibration import join as join_calibrations
 from asl_bids_app.estimators.base import ParameterMaps
 from asl_bids_app.estimators.noise import NoiseEstimate, estimate_noise
+from asl_bids_app.preprocess.carpet import describe_carpet
 from asl_bids_app.protocol import Protocol
 from asl_bids_app.protocol import join as join_protocols
 from asl_bids_app.series import Series, to_slices, to_volume
@@ -44,6 +45,8 @@ class Assembled:
     facts : mapping
         What was done to each run, for records.
     warnings : tuple of str
+    carpets : tuple of mapping
+        Columns of the carpet table of each run.
     """
 
     series: Series
@@ -53,6 +56,7 @@ class Assembled:
     prepared: PreparedRun
     facts: Mapping[str, Any]
     warnings: tuple[str, ...]
+    carpets: tuple[Mapping[str, np.ndarray] | None, ...] = ()
 
 
 def protocol_of(run: PlannedRun, prepared: PreparedRun, slice_time: np.ndarray) -> Protocol:
@@ -138,6 +142,7 @@ def assemble(unit: PlannedUnit, prepared: list[PreparedRun], *, move: bool) -> A
         first,
         facts,
         tuple(dict.fromkeys(warnings)),
+        tuple(run.carpet for run in prepared),
     )
 
 
@@ -195,6 +200,7 @@ def write_unit(
     baseline: ParameterMaps | None,
     tissue: Mapping[str, np.ndarray] | None,
     confounds: Mapping[str, np.ndarray] | None,
+    carpet: Mapping[str, np.ndarray] | None,
     quality: tuple[Mapping[str, float], Mapping[str, Any]] | None,
     model: Mapping[str, Any] | None,
     facts: Mapping[str, Any],
@@ -206,8 +212,8 @@ def write_unit(
     ----------
     tissue
         Probabilities by output key (``gm``, ``wm``, ``csf``), (X, Y, Z).
-    confounds
-        Columns of the confounds table.
+    confounds, carpet
+        Columns of the tables.
     quality
         Metrics, and their dictionary.
     model
@@ -244,7 +250,7 @@ def write_unit(
     if baseline is not None:
         for key in ("flags", "att_sd", "cbf_sd", "att", "cbf"):
             images[f"lsq_{key}"] = volume(getattr(baseline, key))
-    tables = {"confounds": confounds, "quality": quality}
+    tables = {"confounds": confounds, "carpet": carpet, "quality": quality}
     kept = {*images, *(key for key, table in tables.items() if table is not None)}
     for key, output in OUTPUTS.items():
         if key not in kept or key in {"cbf", "att"}:
@@ -282,7 +288,8 @@ def write_unit(
             write_json(path.with_suffix(".json"), dictionary)
             write_table(path, {name: [value] for name, value in values.items()})
         else:
-            write_json(path.with_suffix(".json"), {k: CONFOUNDS[k] for k in table})
+            known = CONFOUNDS | describe_carpet()
+            write_json(path.with_suffix(".json"), {k: known[k] for k in table})
             write_table(path, table)
         written.append(path)
     return written[::-1]

@@ -20,7 +20,9 @@
 
   function format(value) {
     if (value === null || value === undefined) return "–";
-    return String(Number(value.toPrecision(3)));
+    if (value === 0) return "0";
+    // Zeros at the end tell how precise a number is: 1.00, not 1.
+    return Math.abs(value) >= 1000 ? value.toFixed(0) : value.toPrecision(3);
   }
 
   // A select for each thing in which the series differ.
