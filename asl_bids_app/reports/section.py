@@ -40,6 +40,8 @@ GLANCE: Final = (
 """The metrics that stand at the top."""
 _OF_BARS: Final = frozenset({"cbf_sd_gm", "att_sd_gm"})
 """The metrics of error bars; what those hold is written beside them."""
+_OF_BOTH_BARS: Final = "disagreement_beyond_sd"
+"""The metric that compares with the error bars of both estimates."""
 
 
 def section(data: SeriesData, unit: Mapping[str, Any], budget: int) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def section(data: SeriesData, unit: Mapping[str, Any], budget: int) -> dict[str,
         content["m0"] = attempt("M0", lambda: _m0(data, mask))
         content["delta_m"] = attempt("ΔM", lambda: _delta_m(data, frame))
         content["maps"] = attempt("the maps", lambda: _maps(data, frame, by_quantity)) or []
-        content["flags"] = attempt("the flags", lambda: _flags(data, frame)) or []
+        content["flags"] = attempt("the flags", lambda: _flags(data, frame))
         content["distributions"] = (
             attempt("the distributions", lambda: _distributions(data, mask, by_quantity)) or []
         )
@@ -230,12 +232,13 @@ def _maps(
     return [row for row in [*rows, differences] if row]
 
 
-def _flags(data: SeriesData, frame: Frame) -> list[dict[str, Any]]:
-    """Draw the flags of each estimate; none where no voxel has any."""
+def _flags(data: SeriesData, frame: Frame) -> list[dict[str, Any]] | None:
+    """Draw the flags of each estimate that has any; None if there are no maps of flags."""
+    flagged = [estimate for estimate in data.estimates if "flags" in estimate.keys]
+    if not flagged:
+        return None
     drawn = []
-    for estimate in data.estimates:
-        if "flags" not in estimate.keys:
-            continue
+    for estimate in flagged:
         flags = np.nan_to_num(data.images[estimate.keys["flags"]]).astype(int)
         inside = flags[frame.mask]
         shares = {value: float(((inside & value) > 0).mean()) for value, *_ in flag_legend()}
@@ -292,13 +295,14 @@ def _quality(data: SeriesData) -> list[dict[str, Any]]:
     groups = []
     bars = tuple(one.bars for one in data.estimates if one.word in {"", "lsq"})
     bars = bars if len(bars) == 2 and all(bars) else ()
+    against = (" against ".join(bars),) if bars else ()
     for name in GROUPS:
         rows = [
             {
                 "metric": metric,
                 "value": data.metrics[key],
                 "lsq": data.metrics.get(BASELINE_PREFIX + key),
-                "bars": bars if key in _OF_BARS else (),
+                "bars": bars if key in _OF_BARS else against if key == _OF_BOTH_BARS else (),
             }
             for key, metric in METRICS.items()
             if metric.group == name and np.isfinite(data.metrics.get(key, np.nan))
