@@ -294,12 +294,13 @@ def test_a_transit_time_of_one_second_has_two_decimals():
 # Carpet
 
 
-def volumes(n_pairs=6, bad=3, kinds=("control", "label")):
-    """A head of two slices: controls of 100, labels of 99, one bad pair."""
-    types = list(kinds) * n_pairs
+def volumes(n_pairs=6, bad=3):
+    """A head of twenty slices: controls of 100, labels of 99, maybe one bad pair."""
+    types = ["control", "label"] * n_pairs
     data = np.full((4, 5, 20, len(types)), 100.0)
     data[..., 1::2] = 99.0
-    data[..., 2 * bad] = 108.0
+    if bad is not None:
+        data[..., 2 * bad] = 108.0
     mask = np.ones(data.shape[:3], bool)
     mask[0] = False
     delay, duration = np.full(len(types), 1.8), np.full(len(types), 1.8)
@@ -324,7 +325,7 @@ def test_the_carpet_holds_the_signal_of_each_volume():
 
 
 def test_volumes_without_a_partner_in_the_average_are_blank():
-    data, mask, types, delay, duration = volumes(n_pairs=2)
+    data, mask, types, delay, duration = volumes(n_pairs=2, bad=None)
     types = ["m0scan", *types]
     data = np.concatenate([data[..., :1] * 3, data], axis=3)
     delay, duration = np.r_[np.nan, delay], np.r_[np.nan, duration]

@@ -173,14 +173,15 @@ def _motion(panel: Any, confounds: Mapping[str, np.ndarray], n: int) -> None:
                     label=axis if i == 0 else None,
                 )
         axes.set_ylabel(label)
-        axes.legend(
-            loc="center left",
-            bbox_to_anchor=(1, 0.5),
-            fontsize=8,
-            frameon=False,
-            handlelength=1.2,
-            labelspacing=0.2,
-        )
+        if axes.lines:
+            axes.legend(
+                loc="center left",
+                bbox_to_anchor=(1, 0.5),
+                fontsize=8,
+                frameon=False,
+                handlelength=1.2,
+                labelspacing=0.2,
+            )
     axes = panel(_LINES)
     moved = confounds.get("framewise_displacement")
     if moved is not None:
