@@ -155,6 +155,21 @@ def test_values_beyond_a_scale_have_an_arrow():
     assert arrows(1.0) == 1
 
 
+def test_an_outline_surrounds_what_is_inside():
+    """Each of two blobs has its line; one of a single point doesn't break the others."""
+    inside = np.zeros((9, 9, 2))
+    inside[2:5, 2:5, 0] = 1
+    inside[4:8, 4:8, 1] = 1
+    inside[0, 0, 0] = 0.5
+    address = mosaic(inside, frame_of(inside.shape), Scale(0, 1, "gray", "x"), contour=inside)
+    path = re.search(
+        r' d="([^"]*)"', drawing(address)[drawing(address).index('stroke-width="1.3"') :]
+    )
+    lines = path[1].split("M")[1:]
+    assert all(re.fullmatch(r"\d+ \d+l-?\d+ -?\d+( -?\d+ -?\d+)*", line) for line in lines)
+    assert sum(len(line.split()) > 12 for line in lines) >= 2
+
+
 def test_kinds_have_a_legend_and_its_colours():
     values = np.zeros((4, 4, 1), int)
     values[0, 0, 0] = 1

@@ -279,6 +279,8 @@ class Sheet:
             points = np.rint(10 * (line + 0.5)).astype(int)
             steps = np.diff(points, axis=0)
             steps = steps[np.any(steps != 0, axis=1)]
+            if not len(steps):
+                continue
             paths.append(
                 f"M{points[0, 0]} {points[0, 1]}l" + " ".join(f"{dx} {dy}" for dx, dy in steps)
             )

@@ -60,11 +60,15 @@ def share_text(share: float) -> str:
     --------
     >>> share_text(0.0312), share_text(0.0), share_text(1.0), share_text(0.00003)
     ('3.1 %', '0 %', '100 %', '< 0.01 %')
+    >>> share_text(0.9997)
+    '> 99.9 %'
     """
     percent = 100 * share
     if 0 < percent < 0.01:
         return "< 0.01 %"
-    return f"{percent:.2g} %" if percent < 99.5 else f"{percent:.3g} %"
+    if 99.9 < percent < 100:
+        return "> 99.9 %"
+    return f"{percent:.2g} %" if percent < 99 else f"{percent:.3g} %"
 
 
 def value_text(value: float, unit: str) -> str:

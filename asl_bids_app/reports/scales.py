@@ -61,13 +61,14 @@ class Scale:
             )
             first = np.ceil(self.low / step - 1e-9)
             last = np.floor(self.high / step + 1e-9)
-            return [float(f"{n * step:.10g}") for n in np.arange(first, last + 1)]
+            return [float(f"{n * step:.10g}") + 0.0 for n in np.arange(first, last + 1)]
         size = max(abs(self.low), abs(self.high))
         decade = int(np.floor(np.log10(size)))
         round_ones = [
             float(f"{digit}e{power}")
+            for digits in ((5, 2, 1), (3, 7))
             for power in range(decade, decade - 6, -1)
-            for digit in (5, 2, 1)
+            for digit in digits
         ]
         # Zero first where it can be seen; then from the strongest down, each with its opposite.
         wanted = [0.0, self.high, *(sign * v for v in round_ones for sign in (1, -1))]
