@@ -136,12 +136,13 @@ def signal_scale(unit: str, values: np.ndarray) -> Scale:
     finite = np.isfinite(values)
     if not finite.any():
         return Scale(-1, 1, "inferno", unit)
-    strong = [_percentile(values[:, i], 95) for i in range(values.shape[1])]
     high = nice(_percentile(values, 99.5))
-    low = -nice(max(-_percentile(values, 2), 0.02 * high))
-    # Linear up to what is strong in the weakest measurement, compressed above.
-    width = float(np.clip(min(strong), high / 20, high))
-    return Scale(low, high, "inferno", unit, "asinh", width)
+    # What is strong in the weakest measurement: up to half of it the scale is linear. Below 0
+    # there is noise alone, which needs few colours.
+    weakest = min(_percentile(values[:, i], 95) for i in range(values.shape[1]))
+    weakest = float(np.clip(weakest, high / 20, high))
+    low = -nice(float(np.clip(-_percentile(values, 2), 0.02 * high, weakest / 4)))
+    return Scale(low, high, "inferno", unit, "asinh", weakest / 2)
 
 
 def _percentile(values: np.ndarray, q: float) -> float:
