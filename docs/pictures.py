@@ -41,7 +41,10 @@ def main(folder: Path) -> None:
     """Write ``docs/images/report-*.png``."""
     import browser as chromium
 
-    with tempfile.TemporaryDirectory() as name, chromium.browser(width=1000) as driver:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        chromium.browser(width=1000, height=1800) as driver,
+    ):
         place = _cohort(folder, Path(name))
         for title, page, first, last in PICTURES:
             driver.get((place / page).as_uri())
@@ -62,11 +65,12 @@ def _cohort(folder: Path, place: Path) -> Path:
     head, values = table.read_text().splitlines()
     for number in range(1, 25):
         # Spread evenly by a few percent; one participant stands out.
-        factor = 1 + 0.012 * ((7 * number) % 25 - 12) if number != 17 else 2.4
+        factor = 1 + 0.012 * ((7 * number) % 25 - 12)
         cells = []
-        for cell in values.split("\t"):
-            number_like = cell.replace(".", "").replace("-", "").replace("e", "").isdigit()
-            cells.append(f"{float(cell) * factor:.5g}" if number_like else cell)
+        for key, cell in zip(head.split("\t"), values.split("\t"), strict=True):
+            times = 2 * factor if number == 17 and key.startswith("cbf_mean") else factor
+            is_number = cell.replace(".", "").replace("-", "").replace("e", "").isdigit()
+            cells.append(f"{float(cell) * times:.5g}" if is_number else cell)
         perf = place / f"sub-{number:02d}" / "perf"
         perf.mkdir(parents=True)
         name = f"sub-{number:02d}_desc-qualitycontrol_cbf.tsv"
@@ -81,6 +85,7 @@ def _clip(driver: Any, first: str, last: str | None) -> bytes:
 
     box = driver.execute_script(
         """
+        document.querySelector("nav").style.display = "none";
         const first = document.querySelector(arguments[0]).getBoundingClientRect();
         const last = arguments[1] && document.querySelector(arguments[1]).getBoundingClientRect();
         const end = last ? last.top : first.bottom;

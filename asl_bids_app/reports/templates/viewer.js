@@ -147,8 +147,9 @@
       this.root.replaceChildren(
         controls,
         this.element("div", { class: "split" },
-          this.element("div", {}, views, this.bar, this.readout),
+          this.element("div", {}, views, this.bar),
           this.element("div", {}, this.chart, this.legend())),
+        this.readout,
       );
       if (this.data.step > 1) {
         this.root.append(this.element("p", { class: "note" },
