@@ -213,7 +213,8 @@ def test_zoom_keeps_the_voxel_and_clicks_hit_what_is_seen(driver, derivatives):
         const v = document.querySelector('.viewer').viewer;
         const canvas = v.panels[0].canvas;
         const box = () => canvas.getBoundingClientRect();
-        const told = () => v.readout.textContent.match(/Voxel (\\d+), (\\d+), (\\d+)/).slice(1).map(Number);
+        const told = () =>
+          v.readout.textContent.match(/Voxel (\\d+), (\\d+), (\\d+)/).slice(1).map(Number);
         const voxel = v.data.shape.map((n) => Math.floor(n / 3));
         v.voxel = [...voxel]; v.draw();
         const before = canvas.toDataURL();

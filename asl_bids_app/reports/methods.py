@@ -86,8 +86,7 @@ def methods(record: Mapping[str, Any]) -> Methods:
             if text not in described:
                 described.append(text)
     paragraphs += described
-    if units:
-        paragraphs.append(_quality())
+    paragraphs += filter(None, [_quality(units, options)] if units else [])
     cited: list[str] = []
 
     def short(match: re.Match[str]) -> str:
@@ -389,9 +388,26 @@ def _estimation(unit: Mapping[str, Any]) -> str:
     return text + _noise(unit)
 
 
-def _quality() -> str:
-    return (
-        "Quality was judged by the quality evaluation index [@qei], the spatial coefficient of "
-        "variation of CBF in grey matter [@scov] and the agreement of residuals with the expected "
-        "noise, besides visual inspection of the report."
-    )
+_JUDGED: Final = MappingProxyType(
+    {
+        "qei": "the quality evaluation index [@qei]",
+        "cbf_scov_gm": "the spatial coefficient of variation of CBF in grey matter [@scov]",
+        "residual_to_noise_gm": "the agreement of residuals with the expected noise",
+    }
+)
+"""Metrics that a text names, if they were computed."""
+
+
+def _quality(units: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
+    known = [unit["metrics"] for unit in units if isinstance(unit.get("metrics"), Mapping)]
+    if known:
+        told = [
+            words
+            for key, words in _JUDGED.items()
+            if any(isinstance(metrics.get(key), int | float) for metrics in known)
+        ]
+    else:  # before a run: all need tissue maps
+        told = list(_JUDGED.values()) if options.get("tissue", True) else []
+    if not told:
+        return ""
+    return f"Quality was judged by {', '.join(told[:-1])}{' and ' if told[1:] else ''}{told[-1]}."
