@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from asl_bids_app.reports.charts import BLUE, GREEN, GREY, ORANGE, svg, tidy
-from asl_bids_app.reports.mosaics import INK
 from asl_bids_app.reports.scales import nice
+from asl_bids_app.reports.sheet import INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from asl_bids_app.reports.load import Measurement
-from asl_bids_app.reports.mosaics import INK
+from asl_bids_app.reports.sheet import INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
