@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from asl_bids_app.bids.encoding import Encoding
 from asl_bids_app.protocol import Scheme
 
 
@@ -73,6 +74,9 @@ class Acquisition:
         Whole lines for log, sidecar and report.
     inferred : mapping of str to str
         Field name to a sentence, for each thing that was not read but concluded.
+    encoding : Encoding or None
+        How the control and label volumes of a time-encoded run are decoded; their delay and
+        duration are those of the whole label then.
     """
 
     path: Path
@@ -88,6 +92,7 @@ class Acquisition:
     m0: M0Input
     warnings: tuple[str, ...] = ()
     inferred: Mapping[str, str] = field(default_factory=dict)
+    encoding: Encoding | None = None
 
     @property
     def participant(self) -> str:

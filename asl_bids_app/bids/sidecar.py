@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from asl_bids_app.bids import context, labelling, m0scan, timing
+from asl_bids_app.bids import context, encoding, labelling, m0scan, timing
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.fields import Fields, Notes, show
 from asl_bids_app.bids.images import Header, read_header
@@ -73,10 +73,14 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
         expected = "one readout after each label: Look-Locker readouts are not modelled"
         raise fields.fault("LookLocker", "true", expected)
     fields.flag("BackgroundSuppression")
-    delay = timing.delays(fields, scheme, kinds)
-    duration = timing.durations(fields, scheme, kinds, delay, options.bolus_duration)
-    table, cited = context.name_of(run), run.cite("PostLabelingDelay")
-    context.check_pairs(kinds, delay, duration, table, cited)
+    encoded = encoding.read(fields, scheme, kinds)
+    if encoded:
+        delay, duration = encoded.of_volumes(len(kinds))
+    else:
+        delay = timing.delays(fields, scheme, kinds)
+        duration = timing.durations(fields, scheme, kinds, delay, options.bolus_duration)
+        table, cited = context.name_of(run), run.cite("PostLabelingDelay")
+        context.check_pairs(kinds, delay, duration, table, cited)
     slice_time, slice_axis = timing.slice_times(fields, header.shape[:3])
     m0 = m0scan.read(fields, kinds, run, header)
     for key, expected in UNUSED:
@@ -85,7 +89,8 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     if "RepetitionTimePreparation" in fields:
         repetition = timing.repetition_times(fields, kinds)
         timing.check_fit(fields, scheme, delay, duration, slice_time, repetition)
-    _check_number_of_pairs(fields, kinds)
+    if not encoded:
+        _check_number_of_pairs(fields, kinds)
     _check_entities(run, notes)
     return Acquisition(
         path=run.path,
@@ -101,6 +106,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
         m0=m0,
         warnings=tuple(dict.fromkeys(notes.warnings)),
         inferred=dict(notes.inferred),
+        encoding=encoded,
     )
 
 

@@ -205,6 +205,8 @@ def make_plan(options: AppOptions) -> Plan:
 
 def distinct_measurements(acquisition: Acquisition) -> list[tuple[float, float, int]]:
     """Return (post-labelling delay, duration, volumes) of each measurement of a run."""
+    if acquisition.encoding:
+        return acquisition.encoding.measurements()
     used = [kind in {"control", "label", "deltam"} for kind in acquisition.volume_types]
     pairs = zip(
         acquisition.post_labeling_delay[used], acquisition.label_duration[used], strict=True

@@ -12,6 +12,7 @@ import numpy as np
 from asl_bids_app.bids.acquisition import Acquisition, M0Kind
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.m0 import calibrate, finish_m0
+from asl_bids_app.workflows.decode import decode_run
 from asl_bids_app.workflows.find_m0 import find_m0
 from asl_bids_app.workflows.plan import PlannedRun
 
@@ -185,16 +186,24 @@ def prepare_run(
     try:
         scaled = raw * calibration.m0_scale.value
         m0, filled = finish_m0(scaled, mask, zooms, m0_smooth_fwhm)
+        source = decode_run(run, moved.data, mask) if acquisition.encoding else acquisition
         averaged = average_measurements(
-            moved.data,
-            acquisition.volume_types,
-            acquisition.post_labeling_delay,
-            acquisition.label_duration,
+            moved.data if source is acquisition else source.data,
+            source.volume_types,
+            source.post_labeling_delay,
+            source.label_duration,
             mask,
+            None if source is acquisition else source.names,
         )
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(acquisition.path.name, "", str(error), "usable volumes") from error
     warnings += [f"{acquisition.path.name}: {text}" for text in averaged.rejected]
+    decoding = {}
+    if source is not acquisition:
+        warnings += source.warnings
+        decoding = {"decoding": dict(source.facts)}
     facts |= {"filled_voxels": filled, "smoothing_fwhm_mm": m0_smooth_fwhm}
     return PreparedRun(
         calibrate(averaged.delta_m, m0, mask),
@@ -212,6 +221,7 @@ def prepare_run(
             "mask": mask_facts,
             "repeats": averaged.repeats.tolist(),
             "rejected": list(averaged.rejected),
+            **decoding,
         },
         (*moved.warnings, *warnings),
         np.where(mask, m0, np.nan_to_num(scaled, posinf=0, neginf=0)).astype(np.float32),
