@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from asl_bids_app.bids.encoding import Encoding
+from asl_bids_app.bids.scaling import M0Factor
 from asl_bids_app.protocol import Scheme
 
 
@@ -37,12 +38,15 @@ class M0Input:
         for `ESTIMATE`.
     estimate : float or None
         M0 of *blood* (`M0Estimate`), in the units of the image.
+    factor : M0Factor or None
+        What undoes a difference in scale that the sidecars tell.
     """
 
     kind: M0Kind
     path: Path | None
     repetition_time: tuple[float, ...]
     estimate: float | None = None
+    factor: M0Factor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from asl_bids_app.bids import context, encoding, labelling, m0scan, timing
+from asl_bids_app.bids import context, encoding, labelling, m0scan, scaling, timing
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.fields import Fields, Notes, show
 from asl_bids_app.bids.images import Header, read_header
@@ -32,10 +32,13 @@ class InputOptions:
     lenient : bool
         Go on without keys that BIDS requires but the quantification doesn't need
         (``--skip-bids-validation``); each is still a warning.
+    m0_scale : float or None
+        The factor that the user gives the M0.
     """
 
     bolus_duration: float | None = None
     lenient: bool = False
+    m0_scale: float | None = None
 
 
 def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisition:
@@ -83,6 +86,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
         context.check_pairs(kinds, delay, duration, table, cited)
     slice_time, slice_axis = timing.slice_times(fields, header.shape[:3])
     m0 = m0scan.read(fields, kinds, run, header)
+    scaling.check_ge(fields, kinds, scale_given=options.m0_scale is not None)
     for key, expected in UNUSED:
         fields.demand(key, expected)
     _check_one_contrast(fields, kinds)

@@ -132,13 +132,18 @@ def read_filters(path: Path | None) -> dict[str, Any] | None:
 def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
     acquisition = understand(
         run,
-        InputOptions(bolus_duration=options.bolus_duration, lenient=options.skip_bids_validation),
+        InputOptions(
+            bolus_duration=options.bolus_duration,
+            lenient=options.skip_bids_validation,
+            m0_scale=options.m0_scale,
+        ),
     )
     calibration, warnings = resolve(
         acquisition.scheme,
         acquisition.metadata,
         calibration_options(options),
         acquisition.sidecar,
+        acquisition.m0.factor,
     )
     return PlannedRun(acquisition, calibration, (*acquisition.warnings, *warnings))
 
