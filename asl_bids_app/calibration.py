@@ -225,7 +225,7 @@ def _doubt(metadata: Mapping[str, Any], measured: float, lost: Quantity, path: s
         f"{path}: LabelingEfficiency: found {measured:g} beside {beside}, expected it to contain "
         f"their loss; taken so. If it was measured without them (by phase contrast, or "
         f"simulated), give --bs-efficiency {each:g}: the efficiency is then "
-        f"{measured * lost.value:.4g} and CBF {1 / lost.value - 1:+.0%} higher; --bs-efficiency 1 "
+        f"{measured * lost.value:.4g} and CBF {1 / lost.value - 1:.0%} higher; --bs-efficiency 1 "
         "confirms that it contains it"
     ]
 

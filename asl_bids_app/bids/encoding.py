@@ -95,7 +95,7 @@ def read(fields: Fields, scheme: Scheme, kinds: Sequence[str]) -> Encoding | Non
     raw = "control" in kinds or "label" in kinds
     size = _size(fields, kinds)
     if size is None:
-        if raw:
+        if raw and SIZE not in fields:
             _check_hints(fields, kinds)
         return None
     if not raw:

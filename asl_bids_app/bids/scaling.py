@@ -53,11 +53,11 @@ class _Scale:
 
     def __str__(self) -> str:
         parts = (("RescaleSlope", self.rescale), ("ScaleSlope", self.slope))
-        told = " and ".join(f"{name} {value:g}" for name, value in parts if value is not None)
+        told = ", ".join(f"{name} {value:g}" for name, value in parts if value is not None)
         if self.display is False:
             return "comparable numbers"
         kind = "display values" if self.display else "values of unknown scaling"
-        return f"{kind} with {told or 'no scale factors'}"
+        return f"{kind} ({told or 'no scale factors'})"
 
 
 def compare(asl: Fields, m0: Fields) -> M0Factor | None:
@@ -80,8 +80,7 @@ def compare(asl: Fields, m0: Fields) -> M0Factor | None:
     a, b = first.factor, second.factor
     if first == second or (a and b and abs(a / b - 1) <= SAME):
         return None
-    told = f"{second}; the ASL image has {first}"
-    expected = "the scaling of the ASL image"
+    told, expected = str(second), f"the scaling of the ASL image, {first}"
     if a is None or b is None:
         outcome = (
             "M0 and ASL may differ in scale, which scales CBF; convert both again with dcm2niix "

@@ -28,7 +28,7 @@ CHANCE: Final = 3.0
 """Noise variances a region by which a wrong order must be worse ..."""
 LEAD: Final = 4.0
 """... and standard errors over the regions."""
-MISFIT: Final = 0.02
+MISFIT: Final = 0.01
 """Share of the energy that the kinetics of a right order may leave unexplained, beside noise."""
 
 
@@ -43,10 +43,13 @@ class Order:
     blocks : array of int, shape (N - 1, N - 1)
         +1 for a control block, -1 for a label block: volumes of a cycle, the all-control
         one left out, by blocks, the first to be labelled first.
+    in_use : bool
+        Whether sequences are known to use it; the others are there to be told from it.
     """
 
     name: str
     blocks: np.ndarray
+    in_use: bool = True
 
     @property
     def walsh(self) -> bool:
@@ -84,8 +87,8 @@ def _powers_of_two(size: int) -> Iterator[Order]:
         yield Order(name, blocks)
         yield Order(f"{name}, transposed", blocks.T)
     for name, blocks in orders.items():
-        yield Order(f"{name}, blocks reversed", blocks[:, ::-1])
-        yield Order(f"{name}, transposed, blocks reversed", blocks.T[:, ::-1])
+        yield Order(f"{name}, blocks reversed", blocks[:, ::-1], in_use=False)
+        yield Order(f"{name}, transposed, blocks reversed", blocks.T[:, ::-1], in_use=False)
 
 
 def _paley(size: int) -> Iterator[Order]:
@@ -98,7 +101,10 @@ def _paley(size: int) -> Iterator[Order]:
         for word, first in (("right", -1), ("left", 1)):
             for direction, way in (("", 1), (", reversed", -1)):
                 which = (way * (index[None] + first * index[:, None]) + shift) % q
-                yield Order(f"cyclic order (shifted {word} by {shift}{direction})", sign[which])
+                name = f"cyclic order (shifted {word} by {shift}{direction})"
+                # Of 8 there are many thousand orders, of which these come near some: too many to
+                # be told apart. Of 4 these are all, and those of 12 are far from each other.
+                yield Order(name, sign[which], in_use=size != 8)
 
 
 @cache
@@ -162,9 +168,9 @@ class Evidence:
 
     @property
     def clear(self) -> bool:
-        """Whether the data tell the order: it fits, and no other one comes near."""
-        misfit = 1 - self.explained
-        return not self.rivals and misfit <= MISFIT + 2 * (1 - self.expected)
+        """Whether the data tell the order: it fits, is in use, and no other one comes near."""
+        fits = 1 - self.explained <= MISFIT + 2 * (1 - self.expected)
+        return self.order.in_use and fits and not self.rivals
 
 
 def compare_orders(

@@ -20,7 +20,7 @@ FEWEST_REGIONS: Final = 6
 ODD: Final = 0.2
 """Share of the energy that a given matrix may leave unexplained, beside noise, untold."""
 TRANSIT: Final = np.arange(0.1, 3.6, 0.05)
-SPREADS: Final = (0.0, 0.15, 0.3, 0.45, 0.6)
+SPREADS: Final = (0.0, 0.15, 0.3, 0.45)
 """Seconds: transit times and their standard deviations in a region."""
 
 
@@ -129,7 +129,11 @@ def _told(run: PlannedRun, evidence: Evidence | None) -> Evidence:
         walsh = run.acquisition.encoding.word == "Walsh" and not run.acquisition.encoding.orders
         if evidence.clear and (evidence.order.walsh or not walsh):
             return evidence
-    cure = f"give {MATRIX}, a row of 1 and -1 for each volume; or {CURE}"
+    size = run.acquisition.encoding.size
+    form = (
+        f"{size} rows, one for each volume, of {size - 1} values 1 or -1, one for each sub-bolus"
+    )
+    cure = f"give {MATRIX} as {form}; or {CURE}"
     raise InputError(
         run.acquisition.sidecar,
         MATRIX if run.acquisition.encoding.orders else SIZE,

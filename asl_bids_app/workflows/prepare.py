@@ -94,11 +94,13 @@ def correct_motion(acquisition: Acquisition, *, hmc: bool, threads: int) -> Move
 
     kinds = np.array(acquisition.volume_types)
     unused = np.flatnonzero(~np.isin(kinds, ("control", "label", "deltam", "m0scan")))
+    calibration = np.flatnonzero(kinds == "m0scan")
     image = load(
         acquisition.path,
         ndim=4 if len(kinds) > 1 else None,
         name=acquisition.path.name,
         may_be_empty=unused.tolist(),
+        spare=calibration.tolist(),
     )
     if image.data.ndim == 3:
         image = replace(image, data=image.data[..., None])
