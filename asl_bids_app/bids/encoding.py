@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from asl_bids_app.bids.context import PERFUSION
+from asl_bids_app.bids.encoding_times import sub_bolus_times
 from asl_bids_app.bids.fields import Fields, show
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.hadamard import SIZES, Order, is_hadamard
@@ -29,10 +30,6 @@ TYPES: Final = ("Hadamard", "Walsh")
 TEXTS: Final = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
 HINT: Final = re.compile(r"hadamard|time[-_ ]?encod|(?<![a-z])had[-_ ]?0?(4|8|12)(?!\d)", re.I)
 """Names of time-encoded protocols."""
-SAME: Final = 0.005
-"""Seconds by which times of sub-boli may be rounded."""
-LONGEST_LABEL: Final = 6.0
-"""Seconds; no label is longer in all, for blood forgets it with a T1 of 1.65 s."""
 CURE: Final = (
     "decode the volumes first and store them as deltam, with a PostLabelingDelay and a "
     "LabelingDuration for each; don't mark volumes n/a, what is left is no pair"
@@ -108,7 +105,7 @@ def read(fields: Fields, scheme: Scheme, kinds: Sequence[str]) -> Encoding | Non
     word = _word(fields)
     cycles, uniform, sign = _cycles(fields, kinds, size)
     orders = _matrix(fields, size, uniform) if MATRIX in fields else ()
-    delay, duration = _times(fields, kinds, size, cycles, uniform)
+    delay, duration = sub_bolus_times(fields, kinds, cycles, uniform)
     times = ", ".join(f"{w:g}" for w in delay)
     long = ", ".join(f"{t:g}" for t in dict.fromkeys(duration.round(6).tolist()))
     fields.notes.inferred["time_encoding"] = (
@@ -240,93 +237,3 @@ def _matrix(fields: Fields, size: int, uniform: int) -> tuple[Order, ...]:
         found = "no Hadamard matrix, or its uniform row is not where aslcontext.tsv has it"
         raise fields.fault(MATRIX, found, expected, CURE)
     return tuple(readings.values())
-
-
-def _times(
-    fields: Fields,
-    kinds: Sequence[str],
-    size: int,
-    cycles: tuple[tuple[int, ...], ...],
-    uniform: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read delay and duration of each sub-bolus, seconds, the first labelled first."""
-    blocks, key = size - 1, "LabelingDuration"
-    delay = _per_block(fields, "PostLabelingDelay", kinds, size, cycles, uniform)
-    length = _per_block(fields, key, kinds, size, cycles, uniform)
-    if length.min() <= 0:
-        raise fields.fault(key, "0", "more than 0 s")
-    cure = "give the delay and the duration of each sub-bolus as lists of " + str(blocks)
-    if len(delay) == 1:
-        if len(length) == 1:
-            length = np.full(blocks, _whole(fields, float(length[0]), float(delay[0]), blocks))
-        elif np.ptp(length) > SAME:
-            found = "durations of sub-boli that differ beside one delay"
-            raise fields.fault("PostLabelingDelay", found, "the delay of each sub-bolus", cure)
-        after = np.concatenate([np.cumsum(length[::-1])[-2::-1], [0.0]])
-        return delay[0] + after, length
-    order = np.argsort(-delay, kind="stable")
-    delay = delay[order]
-    gaps = delay[:-1] - delay[1:]
-    if gaps.min() <= SAME:
-        found = show(fields["PostLabelingDelay"])
-        raise fields.fault("PostLabelingDelay", found, "another delay for each sub-bolus", cure)
-    if len(length) > 1:
-        length = length[order]
-    elif np.abs(gaps - length[0]).max() <= SAME:
-        length = np.full(blocks, length[0])
-    else:
-        # One number beside a delay for each sub-bolus is the whole label, as BIDS has it.
-        length = np.concatenate([length - gaps.sum(), gaps])
-    if length.min() <= SAME or np.abs(gaps - length[1:]).max() > SAME:
-        found = f"{show(fields[key])} with delays of {', '.join(f'{d:g}' for d in delay)} s"
-        raise fields.fault(key, found, "sub-boli that follow on one another", cure)
-    return delay, length
-
-
-def _per_block(
-    fields: Fields,
-    key: str,
-    kinds: Sequence[str],
-    size: int,
-    cycles: tuple[tuple[int, ...], ...],
-    uniform: int,
-) -> np.ndarray:
-    """Return one value, or one for each sub-bolus as the sidecar has them."""
-    what = "the time in seconds of the last sub-bolus, or of each"
-    if key not in fields:
-        raise fields.missing(key, what)
-    values: Any = np.array(fields.numbers(key, what))
-    if len(values) in {1, size - 1}:
-        return values
-    if len(values) == len(kinds):
-        values = np.array([values[list(cycle)] for cycle in cycles])
-    elif len(values) == size:
-        values = values[None]
-    else:
-        expected = f"1, {size - 1} (one for each sub-bolus) or {len(kinds)} (one for each volume)"
-        raise fields.fault(key, f"{len(values)} values", expected)
-    if np.ptp(values, axis=0).max() > SAME:
-        raise fields.fault(key, "values that differ from cycle to cycle", "the same in each cycle")
-    encoded = np.delete(values[0], uniform)
-    return encoded[:1] if np.ptp(encoded) <= SAME else encoded
-
-
-def _whole(fields: Fields, length: float, delay: float, blocks: int) -> float:
-    """Return the duration of a block of a label whose `LabelingDuration` is one number.
-
-    BIDS means the whole label; some converters write that of one sub-bolus. Which one it is
-    shows where several of that length don't fit into the repetition time or into T1.
-    """
-    key, other = "LabelingDuration", "RepetitionTimePreparation"
-    longest = LONGEST_LABEL
-    if other in fields:
-        times = fields.numbers(other, "the repetition time in seconds")
-        longest = min(longest, max(times) - delay)
-    if blocks * length <= longest + SAME:
-        raise fields.fault(
-            key,
-            f"{length:g}, which may be the label of {blocks} sub-boli or one of them",
-            "the duration of each sub-bolus",
-            f"give them as a list of {blocks}",
-        )
-    return length / blocks

@@ -192,7 +192,12 @@ def _preprocessing(
     }
     told = " and ".join(origin.get(kind, kind) for kind in sorted(kinds))
     kinds_of = [set(run.get("volumes") or {}) for run in runs]
-    if not kinds_of or any("control" in kinds for kinds in kinds_of):
+    decoding = [run["decoding"] for run in runs if isinstance(run.get("decoding"), Mapping)]
+    if decoding:
+        matrices = " and ".join(dict.fromkeys(str(each.get("matrix")) for each in decoding))
+        parts.append(f"differences of the sub-boli were decoded ({matrices})")
+    plain = sum("control" in kinds for kinds in kinds_of) - len(decoding)
+    if not kinds_of or plain > 0:
         parts.append("control and label images were subtracted pairwise")
     parts.append(
         "repeats of a measurement were averaged robustly against outliers"

@@ -117,10 +117,14 @@ def correct_motion(acquisition: Acquisition, *, hmc: bool, threads: int) -> Move
         estimate_motion,
     )
 
+    shown = list(acquisition.volume_types)
+    if acquisition.encoding:
+        # They come in cycles, not in pairs whose steady difference could be told from motion.
+        shown = ["control" if kind == "label" else kind for kind in shown]
     motion = estimate_motion(
         image.data,
         image.affine,
-        acquisition.volume_types,
+        shown,
         acquisition.post_labeling_delay,
         acquisition.label_duration,
         n_procs=threads,
