@@ -253,7 +253,10 @@ def test_noise_that_hides_the_order_is_refused_unless_the_matrix_is_given(tmp_pa
         ({"TimeEncodedMatrixSize": None}, "of unknown TimeEncodedMatrixSize"),
         ({"TimeEncodedMatrixSize": 16}, "of size 16"),
         ({"TimeEncodedMatrixSize": 8}, "no whole cycles"),
-        ({"TimeEncodedMatrixSize": None, "TimeEncodedMatrixType": None}, "by their pattern"),
+        (
+            {"TimeEncodedMatrixSize": None, "TimeEncodedMatrixType": None},
+            "by their number (3 label to one control",
+        ),
         ({"ArterialSpinLabelingType": "PASL", "PASLType": "FAIR"}, "with PASL"),
         ({"TimeEncodedMatrix": [[1, 1, 1]] * 4}, "no Hadamard matrix"),
     ],
@@ -285,6 +288,33 @@ def test_volumes_marked_na_never_lead_to_a_number(tmp_path, kinds, hint):
         run.edit(TimeEncodedMatrixSize=None, TimeEncodedMatrixType=None)
         run.edit(SeriesDescription="WIP_Encoded_Images_Had4_03_TIs_01_TEs")
     assert "time-encoded volumes that are not decoded" in fault(tmp_path)
+
+
+@pytest.mark.parametrize("size", [4, 8, 12, 16])
+def test_numbers_of_volumes_as_of_a_matrix_are_not_told_to_be_cut_to_pairs(tmp_path, size):
+    FakeDataset(tmp_path).add("01", repeats=size, delays=(0.5,)).context(
+        ["label", "control", *["label"] * (size - 2)] * 2
+    )
+    message = fault(tmp_path)
+    assert f"{size - 1} label to one control" in message
+    assert "TimeEncodedMatrixSize 0" in message
+
+
+def test_volumes_of_a_cycle_are_registered_as_one_contrast(tmp_path, monkeypatch):
+    """Label and control come in no pairs: a drift between the firsts of both is motion."""
+    from asl_bids_app.preprocess import motion
+
+    seen = {}
+
+    def estimate(data, affine, kinds, delay, duration, **_):
+        seen.update(kinds=list(kinds), delay=set(delay), duration=set(duration))
+        raise InputError("", "", "enough", "")
+
+    make(tmp_path)
+    monkeypatch.setattr(motion, "estimate_motion", estimate)
+    with pytest.raises(InputError, match="enough"):
+        correct_motion(understand(runs_of(tmp_path)[0]), hmc=True, threads=1)
+    assert seen == {"kinds": ["control"] * 4, "delay": {0.3}, "duration": {3.0}}
 
 
 @pytest.mark.parametrize("size", [0, 2])

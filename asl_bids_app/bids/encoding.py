@@ -179,13 +179,12 @@ def _check_hints(fields: Fields, kinds: Sequence[str]) -> None:
         text = fields.get(key)
         if isinstance(text, str) and HINT.search(text):
             raise _refusal(fields, f"by the name {show(text)}", key, cure)
-    used = [kind for kind in kinds if kind in {"control", "label"}]
-    for size in SIZES:
-        for one, rest in (("control", "label"), ("label", "control")):
-            cycle = [one] + [rest] * (size - 1)
-            if len(used) % size == 0 and used == cycle * (len(used) // size):
-                found = f"by their pattern (one {one} to {size - 1} {rest})"
-                raise _refusal(fields, found, SIZE, cure)
+    for one, rest in (("control", "label"), ("label", "control")):
+        few, many = list(kinds).count(one), list(kinds).count(rest)
+        # Sizes of Hadamard matrices above 2 are multiples of 4.
+        if few and many % few == 0 and many > few and (many // few + 1) % 4 == 0:
+            found = f"by their number ({many // few} {rest} to one {one}, as a matrix gives them)"
+            raise _refusal(fields, found, SIZE, cure)
 
 
 def _cycles(
