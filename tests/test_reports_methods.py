@@ -150,7 +150,11 @@ def test_decoded_runs_were_not_subtracted_pairwise():
     text = methods_text(record(decoded))
     assert "decoded (Hadamard, size 4)" in text
     assert "pairwise" not in text
-    assert "pairwise" in methods_text(record(decoded, run()))
+    assert "alternation" not in text
+    assert "framewise displacement" in text
+    both = methods_text(record(decoded, run()))
+    assert "pairwise" in both
+    assert "alternation" in both
 
 
 def test_equal_sessions_are_told_once():

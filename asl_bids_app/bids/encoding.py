@@ -110,7 +110,8 @@ def read(fields: Fields, scheme: Scheme, kinds: Sequence[str]) -> Encoding | Non
     long = ", ".join(f"{t:g}" for t in dict.fromkeys(duration.round(6).tolist()))
     fields.notes.inferred["time_encoding"] = (
         f"{word}, size {size}, cycles of {size} volumes: {len(cycles)}; sub-boli of {long} s with "
-        f"delays of {times} s, decoded here"
+        f"delays of {times} s, decoded here; the order of the rows is "
+        + (f"that of {MATRIX}" if orders else "looked for in the data")
     )
     return Encoding(size, word, cycles, uniform, sign, delay, duration, orders)
 
