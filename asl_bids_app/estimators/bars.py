@@ -33,6 +33,10 @@ motion, physiology), about ten voxels to one that is independent."""
 OFFSET: Final = (0.05, 1.0)
 """A mean is off from which part of itself, and from which mL/100 g/min."""
 
+NO_FLOW: Final = 5.0
+"""mL/100 g/min: a brain's mean by its signal below which it isn't called flow; half of what the
+plausibility of grey matter begins with."""
+
 
 def without_nonsense(maps: ParameterMaps, mask: Tensor) -> ParameterMaps:
     """Flag what flow can't be, and widen its error bars until they reach what it can.
@@ -67,7 +71,9 @@ def without_nonsense(maps: ParameterMaps, mask: Tensor) -> ParameterMaps:
     )
 
 
-def with_late_arrival(observation: Observation, maps: ParameterMaps) -> ParameterMaps:
+def with_late_arrival(
+    observation: Observation, maps: ParameterMaps, posterior_sd: Tensor
+) -> ParameterMaps:
     """Let the error bars of a single delay hold blood that comes later than the prior says.
 
     Networks learn how transit times are spread in their training, so that they trust one delay
@@ -81,6 +87,10 @@ def with_late_arrival(observation: Observation, maps: ParameterMaps) -> Paramete
         What the maps were made from.
     maps
         With their `ParameterMaps.att_prior`.
+    posterior_sd : Tensor, shape (n_slices, H, W)
+        Standard deviation of CBF by the voxelwise posterior, mL/100 g/min. It knows how much
+        flow there can be, so no more than this is added: where nothing arrives one standard
+        deviation later, the gain would be endless.
 
     Returns
     -------
@@ -92,12 +102,10 @@ def with_late_arrival(observation: Observation, maps: ParameterMaps) -> Paramete
     selective = (observation.arrival == int(Arrival.VELOCITY_SELECTIVE)).any()
     if prior is None or observation.delta_m.shape[1] != 1 or bool(selective):
         return maps
-    low, high = CBF_RANGE
     at = torch.tensor([prior.mean, prior.mean + prior.sd]).to(observation.delta_m)
     usual, late = observation.response(at[None])[:, 0].unbind(1)
     more = (usual / late.clamp(min=1e-12) - 1).clamp(min=0)[:, None, None] * maps.cbf.clamp(min=0)
-    # No wider than the range of flow: nothing arrives at all where the delay is short.
-    more = more.clamp(max=(high - low) / 12**0.5)
+    more = torch.minimum(more, posterior_sd)
     failed = (maps.flags & int(Flag.FAILED)) > 0
     sd = torch.where(failed, maps.cbf_sd, torch.hypot(maps.cbf_sd, more))
     att_sd = torch.where(observation.mask & ~failed, maps.att_sd.clamp(min=prior.sd), maps.att_sd)
@@ -154,18 +162,54 @@ def balance(observation: Observation, maps: ParameterMaps) -> Balance | None:
         None where no voxel has signal.
     """
     usable = observation.mask & ((maps.flags & int(Flag.FAILED)) == 0)
+    found = _mean_flow(observation, maps.att, maps.residual, usable)
+    if found is None:
+        return None
+    offset, error, information = found
+    of_maps = float((information * maps.cbf).sum() / information.sum())
+    return Balance(of_maps, offset, error)
+
+
+def mean_flow(observation: Observation, att: float) -> tuple[float, float] | None:
+    """Return the mean CBF of a brain by its data at one ATT, and its standard error.
+
+    A map's own ATT follows the noise: where nothing flows it is such that the noise looks like
+    flow.
+
+    Parameters
+    ----------
+    observation
+        Slices of one brain.
+    att
+        Seconds.
+
+    Returns
+    -------
+    (float, float) or None
+        mL/100 g/min; None where no label has arrived by that ATT.
+    """
+    times = torch.full_like(observation.delta_m[:, 0], att)
+    found = _mean_flow(observation, times, observation.delta_m, observation.mask)
+    return None if found is None else found[:2]
+
+
+def nothing_flows(flow: tuple[float, float]) -> bool:
+    """Tell whether a mean flow and its standard error are hardly different from zero."""
+    return flow[0] < max(NO_FLOW, 2 * flow[1])
+
+
+def _mean_flow(
+    observation: Observation, att: Tensor, signal: Tensor, usable: Tensor
+) -> tuple[float, float, Tensor] | None:
+    """Return the CBF that one signal of all voxels has, its error, and each voxel's say in it."""
     weight = precision_of(observation.noise_sd).expand_as(observation.delta_m).double()
-    predicted = observation.response(maps.att).double() * usable.unsqueeze(1)
+    predicted = observation.response(att).double() * usable.unsqueeze(1)
     information = (weight * predicted.square()).sum(1)
     total = float(information.sum())
     if not total > 0:
         return None
-    residual = maps.residual.double()
-    return Balance(
-        float((information * maps.cbf).sum()) / total,
-        float((weight * predicted * residual).sum()) / total,
-        SHARED_NOISE / total**0.5,
-    )
+    along = float((weight * predicted * signal.double()).sum())
+    return along / total, SHARED_NOISE / total**0.5, information
 
 
 def with_offset(observation: Observation, maps: ParameterMaps) -> ParameterMaps:
@@ -182,7 +226,12 @@ def with_offset(observation: Observation, maps: ParameterMaps) -> ParameterMaps:
         Of an ensemble.
     """
     found = balance(observation, maps)
-    if found is None or not found.contradicts:
+    if found is None:
         return maps
-    offset = torch.full_like(maps.cbf_sd, found.offset) * observation.mask
+    off = found.offset if found.contradicts else 0.0
+    flow = mean_flow(observation, maps.att_prior.mean) if maps.att_prior else None
+    if flow is not None and nothing_flows(flow):
+        # At the ATT that the map found for noise, noise is flow: its residuals see nothing.
+        off = max(abs(off), abs(found.of_maps - flow[0]))
+    offset = torch.full_like(maps.cbf_sd, off) * observation.mask
     return replace(maps, cbf_sd=torch.hypot(maps.cbf_sd, offset))

@@ -154,7 +154,8 @@ class Ensemble:
             found["att_spread"],
             grid.prior(series.protocol.schemes),
         )
-        answer = with_offset(observation, with_late_arrival(observation, answer))
+        answer = with_late_arrival(observation, answer, found["posterior_cbf_sd"])
+        answer = with_offset(observation, answer)
         return without_nonsense(answer, observation.mask)
 
     def _grid_for(self, series: Series) -> PosteriorGrid:

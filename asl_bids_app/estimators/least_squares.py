@@ -18,7 +18,7 @@ from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.noise import noise_level
 from asl_bids_app.kinetics import tissue_response
 from asl_bids_app.observation import Observation, observe
-from asl_bids_app.protocol import PRIOR_BY_ARRIVAL, Arrival, TransitPrior, transit_prior
+from asl_bids_app.protocol import PRIOR_BY_ARRIVAL, TransitPrior, transit_prior
 from asl_bids_app.series import Series
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -303,13 +303,11 @@ def _fit_voxels(
 def _priors(observation: Observation, options: LeastSquaresOptions) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of the prior of ATT of each slice, (B,) each."""
     there = observation.noise_sd.isfinite().flatten(2).any(2)
-    kinds = {a: PRIOR_BY_ARRIVAL[a] for a in Arrival}
+    kinds = PRIOR_BY_ARRIVAL
     # Of several schemes that share one ATT the broadest prior counts, the first of equals.
     order = sorted(kinds, key=lambda arrival: -kinds[arrival].sd)
     like = observation.delta_m
-    mean, sd = (
-        torch.full((len(like),), getattr(kinds[order[-1]], name)).to(like) for name in ("mean", "sd")
-    )
+    mean, sd = (torch.zeros(len(like)).to(like) for _ in range(2))
     for arrival in reversed(order):
         found = (there & (observation.arrival == int(arrival))).any(1)
         mean = torch.where(found, kinds[arrival].mean, mean)

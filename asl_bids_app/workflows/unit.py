@@ -21,8 +21,9 @@ from asl_bids_app.bids.derivatives import (
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.calibration import join as join_calibrations
 from asl_bids_app.estimators.base import ParameterMaps
+from asl_bids_app.estimators.consensus import consensus
 from asl_bids_app.estimators.noise import NoiseEstimate, estimate_noise
-from asl_bids_app.protocol import Protocol
+from asl_bids_app.protocol import Protocol, Scheme
 from asl_bids_app.protocol import join as join_protocols
 from asl_bids_app.series import Series, to_slices, to_volume
 from asl_bids_app.workflows.plan import PlannedRun, PlannedUnit
@@ -44,6 +45,8 @@ class Assembled:
     facts : mapping
         What was done to each run, for records.
     warnings : tuple of str
+    crushed : frozenset of Scheme
+        Whose label in arteries was crushed (`VascularCrushing`).
     """
 
     series: Series
@@ -53,6 +56,7 @@ class Assembled:
     prepared: PreparedRun
     facts: Mapping[str, Any]
     warnings: tuple[str, ...]
+    crushed: frozenset[Scheme] = frozenset()
 
 
 def protocol_of(run: PlannedRun, prepared: PreparedRun, slice_time: np.ndarray) -> Protocol:
@@ -138,6 +142,11 @@ def assemble(unit: PlannedUnit, prepared: list[PreparedRun], *, move: bool) -> A
         first,
         facts,
         tuple(dict.fromkeys(warnings)),
+        frozenset(
+            run.acquisition.scheme
+            for run in unit.runs
+            if run.acquisition.metadata.get("VascularCrushing") is True
+        ),
     )
 
 
@@ -177,6 +186,7 @@ def sidecar_of(
         "EstimationMethod": maps.estimator,
         "Model": dict(model) if model else None,
         "ErrorBars": model["ErrorBars"] if model else "noise",
+        "TransitTimePrior": _prior_json(maps),
         "Measurements": protocol_json(assembled.series),
         "SliceAxis": assembled.slice_axis,
         "Calibration": assembled.series.calibration.to_json(),
@@ -185,6 +195,10 @@ def sidecar_of(
         "Warnings": list(assembled.warnings),
         "SoftwareVersion": f"asl-bids-app {__version__}",
     }
+
+
+def _prior_json(maps: ParameterMaps) -> dict[str, Any] | None:
+    return maps.att_prior.to_json() if maps.att_prior else None
 
 
 def write_unit(
@@ -241,6 +255,10 @@ def write_unit(
         **{key: volume(getattr(maps, key)) for key in ("att_sd", "cbf_sd", "att", "cbf")},
         **(tissue or {}),
     }
+    by_formula = consensus(assembled.series, assembled.noise.noise_sd)
+    if by_formula is not None:
+        images["consensus_cbf"] = volume(by_formula.cbf)
+        images["consensus_cbf_sd"] = volume(by_formula.cbf_sd)
     if baseline is not None:
         for key in ("flags", "att_sd", "cbf_sd", "att", "cbf"):
             images[f"lsq_{key}"] = volume(getattr(baseline, key))
@@ -262,6 +280,14 @@ def write_unit(
                 "EstimationMethod": baseline.estimator,
                 "Model": None,
                 "ErrorBars": "noise",
+                "TransitTimePrior": _prior_json(baseline),
+            }
+        if key.startswith("consensus_") and by_formula is not None:
+            extra = {
+                "EstimationMethod": f"consensus: {by_formula.formula}",
+                "Model": None,
+                "ErrorBars": "noise",
+                "TransitTimePrior": None,
             }
         if key == "m0":
             extra = {"SkullStripped": head is None}
