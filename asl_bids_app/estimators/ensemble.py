@@ -200,6 +200,7 @@ class Ensemble:
         """
         every = torch.arange(len(observation), device=observation.mask.device)
         places = every if asked is None else every[asked]
+        other = () if grid in (None, self.grid) else (grid,)
         device, size = self.device, min(self.batch_size, len(places))
         done: list[Tensor] = []
         start = 0
@@ -207,7 +208,7 @@ class Ensemble:
         while start < len(places):
             try:
                 chosen = places[start : start + size]
-                part = self._estimate(observation, chosen, members, device, grid or self.grid)
+                part = self._estimate(observation, chosen, members, device, *other)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -239,7 +240,7 @@ class Ensemble:
         chosen: Tensor,
         members: Sequence[nn.Module],
         device: torch.device,
-        grid: PosteriorGrid,
+        *other: PosteriorGrid,
     ) -> Tensor:
         """Return what `estimate` does of slices by their places, (answers, slices, H, W)."""
         # Apple's GPUs have no double precision, which the analytic layer may need.
@@ -248,13 +249,13 @@ class Ensemble:
         reach = int(getattr(members[0], "beside", 0) > 0)
         around, rows = with_neighbours(chosen, reach, len(observation))
         seen = observation[around].to(early)
-        context, maps = members[0].prepare(seen, *(() if grid == self.grid else (grid,)))
+        context, maps = members[0].prepare(seen, *other)
         observation, maps = seen[rows], maps[rows].to(device)
         if isinstance(context, VoxelPosterior):
             posterior = context[rows]
             context = posterior.to(device)
         else:
-            posterior = voxel_posterior(observation, grid)
+            posterior = voxel_posterior(observation, self.grid)
         mask = observation.mask.to(device)
         doubt = observation.calibration_doubt.to(device)
         each = [
@@ -264,7 +265,7 @@ class Ensemble:
         found = torch.stack(each)
         cbf, cbf_variance = total_variance(found[:, 0], found[:, 2])
         att, att_variance = total_variance(found[:, 1], found[:, 3])
-        alone = open_att(posterior, observation.mask, grid)
+        alone = open_att(posterior, observation.mask, *(other or (self.grid,)))
         cbf_spread, att_spread = found[:, :2].std(0, correction=0)
         answers = {
             "cbf": cbf,

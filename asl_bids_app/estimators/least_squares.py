@@ -133,10 +133,6 @@ def _search_grid(
     steps = round((options.att_max - options.att_min) / options.grid_step) + 1
     grid = torch.linspace(options.att_min, options.att_max, steps).to(voxels.signal)
     curves = observation.response(grid[None])
-    # Where a range of ATT fits equally well (every delay after arrival) take the one that
-    # is nearest to the prior; far too small to move a fit that the data decide.
-    off = (grid - voxels.prior[:, None]) / (options.att_max - options.att_min)
-    tie = 1e-5 * off**2
     found = torch.empty(4, len(voxels.signal)).to(voxels.signal)
     infinity = float("inf")
     for index in slice_of.unique().tolist():
@@ -146,7 +142,11 @@ def _search_grid(
         signal = voxels.signal[chosen]
         cbf, gain = _best_cbf((weight * signal) @ curve, weight @ curve**2, options.cbf_max)
         energy = (weight * signal**2).sum(1, keepdim=True)
-        best = (gain - tie[chosen] * energy).argmax(1, keepdim=True)
+        # Where a range of ATT fits equally well (every delay after arrival) take the one that is
+        # nearest to the slice's prior; far too small to move a fit that the data decide.
+        prior = voxels.prior[chosen][:1]
+        tie = 1e-5 * ((grid - prior) / (options.att_max - options.att_min)) ** 2
+        best = (gain - tie * energy).argmax(1, keepdim=True)
         near = gain >= gain.gather(1, best) - 4
 
         def width(values: Tensor, near: Tensor = near) -> Tensor:

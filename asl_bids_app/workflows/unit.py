@@ -21,7 +21,7 @@ from asl_bids_app.bids.derivatives import (
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.calibration import join as join_calibrations
 from asl_bids_app.estimators.base import ParameterMaps
-from asl_bids_app.estimators.consensus import consensus
+from asl_bids_app.estimators.consensus import Consensus, consensus
 from asl_bids_app.estimators.noise import NoiseEstimate, estimate_noise
 from asl_bids_app.protocol import Protocol, Scheme
 from asl_bids_app.protocol import join as join_protocols
@@ -197,6 +197,20 @@ def sidecar_of(
     }
 
 
+def _differs(
+    key: str, baseline: ParameterMaps | None, by_formula: Consensus | None, stripped: bool
+) -> dict[str, Any]:
+    """Return in what the sidecar of an image differs from that of the main maps."""
+    other: dict[str, Any] = {"Model": None, "ErrorBars": "noise"}
+    if key.startswith("lsq_") and baseline is not None:
+        prior = _prior_json(baseline)
+        return {"EstimationMethod": baseline.estimator, **other, "TransitTimePrior": prior}
+    if key.startswith("consensus_") and by_formula is not None:
+        method = f"consensus formula: {by_formula.formula}"
+        return {"EstimationMethod": method, **other, "TransitTimePrior": None}
+    return {"m0": {"SkullStripped": stripped}, "mask": {"Type": "Brain"}}.get(key, {})
+
+
 def _prior_json(maps: ParameterMaps) -> dict[str, Any] | None:
     return maps.att_prior.to_json() if maps.att_prior else None
 
@@ -274,25 +288,7 @@ def write_unit(
     written = []
     # The main maps come last: where they stand, everything stands.
     for key in [*(k for k in images if k not in {"cbf", "att"}), "att", "cbf"]:
-        extra: dict[str, Any] = {}
-        if key.startswith("lsq_") and baseline is not None:
-            extra = {
-                "EstimationMethod": baseline.estimator,
-                "Model": None,
-                "ErrorBars": "noise",
-                "TransitTimePrior": _prior_json(baseline),
-            }
-        if key.startswith("consensus_") and by_formula is not None:
-            extra = {
-                "EstimationMethod": f"consensus: {by_formula.formula}",
-                "Model": None,
-                "ErrorBars": "noise",
-                "TransitTimePrior": None,
-            }
-        if key == "m0":
-            extra = {"SkullStripped": head is None}
-        if key == "mask":
-            extra = {"Type": "Brain"}
+        extra = _differs(key, baseline, by_formula, head is None)
         output = OUTPUTS[key]
         written.append(
             write_image(
