@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from asl_bids_app.bids.labelling import label_module
 from asl_bids_app.errors import InputError
 from asl_bids_app.protocol import SCHEMES, Scheme
 
@@ -237,6 +238,29 @@ def _m0_scale(options: CalibrationOptions, factor: M0Factor | None) -> Quantity:
     return Quantity(factor.value, "", Source.INFERRED, factor.why)
 
 
+def _default_efficiency(
+    scheme: Scheme, metadata: Mapping[str, Any], path: str
+) -> tuple[Quantity, list[str]]:
+    """Return the default efficiency of a scheme, by its label module where there are several."""
+    info = SCHEMES[scheme]
+    value, source, origin, kind = info.labeling_efficiency, info.source, Source.DEFAULT, ""
+    if not info.modules:
+        return Quantity(value, "", origin, source), []
+    known = label_module(metadata)
+    if known:
+        module, by, stated = known
+        value, source = info.modules[module]
+        kind = f"{module.value}, by {by}"
+        origin = Source.DEFAULT if stated else Source.INFERRED
+    else:
+        kind = "as of inversion: nothing says inversion (VSI) or saturation (VSS)"
+    warning = (
+        f"{path}: LabelingEfficiency: found nothing, expected the measured efficiency of the "
+        f"{info.title} module; {value:g} assumed ({kind})"
+    )
+    return Quantity(value, "", origin, f"{kind}; {source}"), [warning]
+
+
 def resolve(
     scheme: Scheme,
     metadata: Mapping[str, Any],
@@ -305,13 +329,8 @@ def resolve(
             )
             warnings = _doubt(metadata, measured, lost, path) if lost.value < 1 else []
     if efficiency is None:
-        info = SCHEMES[scheme]
-        efficiency = Quantity(info.labeling_efficiency, "", Source.DEFAULT, info.source)
-        if scheme is Scheme.VSASL:
-            warnings.append(
-                f"{path}: LabelingEfficiency: found nothing, expected the measured efficiency of "
-                f"the velocity-selective module; {info.labeling_efficiency:g} assumed"
-            )
+        efficiency, told = _default_efficiency(scheme, metadata, path)
+        warnings += told
     calibration = Calibration(
         t1_blood,
         t1_tissue,
