@@ -18,6 +18,7 @@ from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation, observe
 from asl_bids_app.series import Series
+from asl_bids_app.tell import Tell, nobody
 
 _OPEN = 0.75
 """Part of the prior's sd that is left of ATT's from which the data don't determine it.
@@ -68,18 +69,21 @@ class Bayes:
     ----------
     grid
         Priors and the grid over ATT.
+    tell
+        Takes how many slices are done.
     """
 
     name = "bayes"
 
-    def __init__(self, grid: PosteriorGrid | None = None) -> None:
+    def __init__(self, grid: PosteriorGrid | None = None, tell: Tell = nobody) -> None:
         self.grid = grid or PosteriorGrid()
+        self.tell = tell
 
     @torch.no_grad()
     def fit(self, series: Series) -> ParameterMaps:
         """Estimate CBF and ATT inside the mask of a series."""
         observation, failed = observe_usable(series)
-        posterior = voxel_posterior(observation, self.grid)
+        posterior = voxel_posterior(observation, self.grid, self.tell)
         cbf = posterior.cbf.masked_fill(failed, 0.0)
         reach = self.grid.spacing(self.grid.att[[0, -1]]).to(cbf)
         at_bound = (posterior.att < self.grid.att_min + reach[0]) | (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from asl_bids_app.estimators.base import Estimator, ParameterMaps
+from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
     from asl_bids_app.workflows.unit import Assembled
@@ -50,6 +51,7 @@ def estimate(
     batch_size: int = 8,
     threads: int = 1,
     seed: int = 0,
+    tell: Tell = nobody,
 ) -> Estimated:
     """Run an estimator on an assembled series.
 
@@ -67,6 +69,8 @@ def estimate(
         Of the processor.
     seed
         Of whatever an estimator draws.
+    tell
+        Takes how far the estimator has come.
 
     Raises
     ------
@@ -77,7 +81,7 @@ def estimate(
     torch.manual_seed(seed)
     start = time.perf_counter()
     if name != "ensemble":
-        maps = _simple(name).fit(assembled.series)
+        maps = _simple(name, tell).fit(assembled.series)
         return Estimated(maps.to("cpu"), time.perf_counter() - start)
 
     from asl_bids_app.estimators.ensemble import Ensemble
@@ -85,7 +89,7 @@ def estimate(
     from asl_bids_app.models.store import load_model
 
     loaded = load_model(model)
-    ensemble = Ensemble(loaded, tta, device, batch_size, error_bars)
+    ensemble = Ensemble(loaded, tta, device, batch_size, error_bars, tell)
     start = time.perf_counter()
     maps = ensemble.fit(assembled.series)
     return Estimated(
@@ -97,12 +101,12 @@ def estimate(
     )
 
 
-def _simple(name: str) -> Estimator:
+def _simple(name: str, tell: Tell) -> Estimator:
     """Return an estimator that needs no model."""
     if name == "least-squares":
         from asl_bids_app.estimators.least_squares import LeastSquares
 
-        return LeastSquares()
+        return LeastSquares(tell=tell)
     from asl_bids_app.estimators.bayes import Bayes
 
-    return Bayes()
+    return Bayes(tell=tell)
