@@ -6,6 +6,7 @@ import logging
 import os
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from asl_bids_app.bids.derivatives import (
 )
 from asl_bids_app.errors import InputError
 from asl_bids_app.workflows.claim import claimed
+from asl_bids_app.workflows.lock import LockedError
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import Failure, ParticipantPlan, Plan, describe, make_plan
 from asl_bids_app.workflows.progress import Progress
@@ -120,10 +122,15 @@ def _run_participants(options: AppOptions, command: list[str], shown: Progress) 
     estimator, model = choose_estimator(options)
     with claimed(plan, options) as (ours, others):
         status = _run_claimed(
-            ours, options, (estimator, model), shown, command=command, began=began, started=started
+            ours,
+            options,
+            (estimator, model),
+            shown,
+            others,
+            command=command,
+            began=began,
+            started=started,
         )
-        for error in others:
-            LOG.error("%s", error)
     return int(bool(others)) or status
 
 
@@ -132,6 +139,7 @@ def _run_claimed(
     options: AppOptions,
     estimator: tuple[str, tuple[str, str]],
     shown: Progress,
+    others: Sequence[LockedError],
     *,
     command: list[str],
     began: float,
@@ -182,6 +190,8 @@ def _run_claimed(
         write_json(folder / "run.json", report)
         if options.run_report:
             write_json(options.run_report, report)
+        for error in others:
+            LOG.error("%s", error)
         return _conclude(options, records, time.perf_counter() - began)
 
 
