@@ -114,6 +114,7 @@ def explain(error: Mapping[str, Any], output_dir: Path) -> Explained:
 
 
 _STEPS: Final = {
+    "search": "looking for ASL runs",
     "input": "reading the input",
     "grouping": "putting runs together",
     "motion": "head-motion correction",

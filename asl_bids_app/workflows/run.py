@@ -24,7 +24,7 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.workflows.claim import claimed
 from asl_bids_app.workflows.lock import LockedError
 from asl_bids_app.workflows.options import AppOptions
-from asl_bids_app.workflows.plan import Failure, ParticipantPlan, Plan, describe, make_plan
+from asl_bids_app.workflows.plan import NO_ASL, Failure, ParticipantPlan, Plan, describe, make_plan
 from asl_bids_app.workflows.progress import Progress
 
 LOG = logging.getLogger("asl-app")
@@ -283,7 +283,7 @@ def _run(
 def _status(units: list[dict[str, Any]], failures: list[Failure]) -> str:
     if units:
         return "partial" if failures else "complete"
-    return "failed" if failures else "no ASL"
+    return "failed" if any(f.step != NO_ASL for f in failures) else "no ASL"
 
 
 def _conclude(options: AppOptions, records: list[dict[str, Any]], seconds: float) -> int:
