@@ -184,7 +184,7 @@ def _pipeline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--dataset", type=Path, help="folder of phantoms (RUN/dataset)")
     parser.add_argument("--train-only", action="store_true", help="the phantoms are there already")
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="processes at a time (number of CPU cores)"
+        "--jobs", type=int, metavar="N", help="processes at a time (the processors of the job)"
     )
     parser.add_argument("--max-hours", type=float, default=float("inf"), metavar="H")
     parser.add_argument("--no-onnx", dest="onnx", action="store_false", help="no ONNX files")

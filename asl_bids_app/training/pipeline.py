@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asl_bids_app.allocation import processors
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.training.files import sha256
 from asl_bids_app.training.launch import INTERRUPTED, run_together
@@ -84,7 +84,7 @@ def run_pipeline(config: RunConfig, arguments: argparse.Namespace) -> int:
     """
     folder = RunFolder(arguments.output_dir)
     check_same_config(folder, config)
-    jobs = arguments.jobs or os.cpu_count() or 1
+    jobs = arguments.jobs or processors()
     arguments.dataset = arguments.dataset or folder.root / "dataset"
     # Members read what was resolved once; the overrides are in it.
     arguments.config, arguments.changes = folder.config, []

@@ -8,9 +8,11 @@ import multiprocessing
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asl_bids_app.allocation import allocation
 from asl_bids_app.errors import InputError
 from asl_bids_app.processes import end_children, remembered
 from asl_bids_app.workflows.options import AppOptions
@@ -60,6 +62,10 @@ def read_plugin(path: Path | None, options: AppOptions) -> tuple[str, dict[str, 
     arguments: dict[str, Any] = {"n_procs": options.nprocs, "mp_context": "forkserver"}
     if options.mem_gb:
         arguments["memory_gb"] = options.mem_gb
+    elif memory := allocation().memory_gb:
+        # What a step will need is a guess: where nobody gave a limit, a step that seems too
+        # large for this one runs alone.
+        arguments |= {"memory_gb": 0.9 * memory, "raise_insufficient": False}
     return "MultiProc", arguments
 
 
@@ -250,6 +256,6 @@ def machine() -> Mapping[str, Any]:
         "machine": {
             "platform": platform.platform(),
             "processor": platform.processor() or platform.machine(),
-            "processors": os.cpu_count(),
+            **asdict(allocation()),
         },
     }
