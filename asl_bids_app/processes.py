@@ -60,8 +60,8 @@ def stoppable(grace_s: float = GRACE_S) -> Iterator[None]:
     exception for a fault of their own. So a thread is told of the signal too: if the program
     still runs after `grace_s`, the thread says the sentence and ends it with its workers.
 
-    Outside the main thread, where there are no handlers, this does nothing. A signal that is
-    ignored (as by ``nohup``) stays ignored.
+    Outside the main thread, where there are no handlers, this does nothing. SIGHUP stays ignored
+    where it is (``nohup``); SIGINT doesn't, for shells ignore it for whatever runs behind them.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -88,7 +88,11 @@ def stoppable(grace_s: float = GRACE_S) -> Iterator[None]:
             end_children()
             os._exit(128 + told[0])
 
-    used = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+    used = [
+        number
+        for number in SIGNALS
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+    ]
     source, target = os.pipe()
     os.set_blocking(target, False)
     before = {number: signal.signal(number, meet) for number in used}

@@ -215,7 +215,21 @@ def test_code_that_never_comes_back_is_ended_after_the_grace():
     assert stop_message(signal.SIGTERM) in done.stderr
 
 
-def test_an_ignored_signal_stays_ignored():
+def test_an_interrupt_ends_a_run_that_a_shell_has_started_behind_itself():
+    done = run("""
+        import os, signal
+        from asl_bids_app.processes import Stopped, stoppable
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            with stoppable():
+                os.kill(os.getpid(), signal.SIGINT)
+        except Stopped as stop:
+            print(stop.number)
+    """)
+    assert done.stdout.strip() == "2"
+
+
+def test_a_hangup_that_is_ignored_stays_ignored():
     done = run("""
         import os, signal
         from asl_bids_app.processes import stoppable
