@@ -92,6 +92,7 @@ class Progress:
         self._at_work: dict[str, tuple[_Step, float]] = {}
         self._done = 0
         self._hold = 0.0
+        self._painted = False
         self._painter: threading.Thread | None = None
 
     def __enter__(self) -> Self:
@@ -107,7 +108,7 @@ class Progress:
         if self._painter is not None:
             self._painter.join()
             LOG.removeFilter(self._make_room)
-            self._write(_CLEAR)
+            self._clear()
 
     @contextmanager
     def stage(self, words: str) -> Iterator[None]:
@@ -117,6 +118,8 @@ class Progress:
             yield
         finally:
             self._stage = ""
+            with self._lock:
+                self._clear()
 
     def expect(self, nodes: Iterable[Any]) -> None:
         """Take the nodes of the workflow that is about to run."""
@@ -154,29 +157,36 @@ class Progress:
         )
 
     def line(self) -> str:
-        """Return what is shown now."""
+        """Return what is shown now; empty if nothing is at work."""
         passed = _clock(time.monotonic() - self._began)
         with self._lock:
             steps = [step.now() for step, _ in self._at_work.values()]
             count = f"{self._done} of {len(self._steps)} steps done, " if self._at_work else ""
         work = "; ".join(steps) or self._stage
-        return f"[{count}{passed}] {work}"
+        return f"[{count}{passed}] {work}" if work else ""
 
     def _paint(self) -> None:
         while not self._ended.wait(PAINT_S):
             with self._lock:
-                if time.monotonic() >= self._hold:
+                text = self.line()
+                if text and time.monotonic() >= self._hold:
                     width = shutil.get_terminal_size().columns - 1
-                    text = self.line()
                     text = text if len(text) <= width else text[: width - 1] + "…"
                     self._write(_CLEAR + text)
+                    self._painted = True
 
     def _make_room(self, _: logging.LogRecord) -> bool:
         """Take the line away before a line of the log comes; it comes again after that."""
         with self._lock:
             self._hold = time.monotonic() + PAINT_S
-            self._write(_CLEAR)
+            self._clear()
         return True
+
+    def _clear(self) -> None:
+        """Take the line away; whatever else stands there stays."""
+        if self._painted:
+            self._write(_CLEAR)
+            self._painted = False
 
     def _write(self, text: str) -> None:
         try:
