@@ -42,7 +42,7 @@ class Allocation:
         At least 1. Of 1.5 processors' time one is used.
     processors_from : str
     memory_gb : float or None
-        10^9 bytes; None if nothing tells.
+        10^9 bytes, to the nearest million; None if nothing tells.
     memory_from : str
     """
 
@@ -68,6 +68,7 @@ def allocation(environment: Mapping[str, str] | None = None, proc: Path = _PROC)
     memory = [*_machine_memory(), *_cgroup_memory(proc)]
     memory += _job_memory(environment, processors)
     memory_gb, memory_from = min(memory, key=lambda found: found[0], default=(None, ""))
+    memory_gb = None if memory_gb is None else round(memory_gb, 3)
     return Allocation(max(1, int(processors)), processors_from, memory_gb, memory_from)
 
 
