@@ -29,8 +29,8 @@ class Terminal(io.StringIO):
         return True
 
 
-def node(record, name="asl_app.sub_01.a"):
-    return SimpleNamespace(fullname=name, inputs=SimpleNamespace(record=str(record)))
+def node(record):
+    return SimpleNamespace(inputs=SimpleNamespace(record=str(record)))
 
 
 @pytest.fixture
@@ -55,8 +55,10 @@ def test_a_step_tells_how_far_it_is_in_words(tmp_path, monkeypatch):
     with shown.stage("reading the dataset"):
         assert re.fullmatch(r"\[0:\d\d\] reading the dataset", shown.line())
     assert shown.line() == ""
-    step, other = node(record), node(tmp_path / "sub-02.fit.json", "b")
-    shown.expect([step, other, SimpleNamespace(fullname="merge", inputs=object())])
+    step, other = node(record), node(tmp_path / "sub-02.fit.json")
+    merge = SimpleNamespace(inputs=object())
+    shown.expect([step, other, merge])
+    shown.told(merge, "start")
     shown.told(step, "start")
     words = f"sub-01_acq-a+b: {step_words('motion')}"
     assert re.fullmatch(rf"\[0 of 2 steps done, 0:\d\d\] {re.escape(words)}", shown.line())
@@ -84,7 +86,7 @@ def test_finished_steps_are_lines_where_there_is_no_terminal(
     new, old, bad = (tmp_path / f"sub-01.{name}.json" for name in ("fit", "motion0", "write"))
     old.touch()
     shown = Progress(stream=Terminal() if terminal else io.StringIO())
-    nodes = [node(path, path.name) for path in (new, old, bad)]
+    nodes = [node(path) for path in (new, old, bad)]
     shown.expect(nodes)
     shown.told(nodes[0], "start")
     new.touch()
@@ -162,6 +164,36 @@ def test_estimators_count_slices_or_voxels(estimator):
     assert told == expected
 
 
+@pytest.mark.parametrize("nprocs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_run_without_a_terminal_tells_each_step_once(tmp_path, nprocs):
+    dataset = FakeDataset(tmp_path / "bids")
+    dataset.add("01", noise=1e-4)
+    command = [sys.executable, "-m", "asl_bids_app.cli.app", dataset.root, tmp_path / "out"]
+    options = ["participant", "-w", tmp_path / "w", "--nprocs", str(nprocs), "--no-tissue"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+    def lines():
+        done = subprocess.run(
+            [*command, *options, "--no-hmc", "--estimator", "least-squares"],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=True,
+        )
+        assert "\x1b" not in done.stderr
+        return re.findall(r"^sub-01: (.*) \((\d) of (\d)\)$", done.stderr, re.MULTILINE)
+
+    names = [step_words(n) for n in ("motion", "prepare", "assemble", "fit", "write")]
+    first = lines()
+    assert [re.sub(r": done \(\d+\.\d s\)", "", text) for text, *_ in first] == names
+    assert [tuple(map(int, counts)) for _, *counts in first] == [(n, 5) for n in range(1, 6)]
+    if nprocs == 1:
+        # The last step always writes; the others are there.
+        told = [text.partition(": ")[2] for text, *_ in lines()]
+        assert told[:4] == ["taken from an earlier run"] * 4
+        assert told[4].startswith("done")
+
+
 def test_a_run_in_a_terminal_shows_steps_and_report(tmp_path):
     """A real terminal: the line is there, names the steps, and is gone at the end."""
     dataset = FakeDataset(tmp_path / "bids")
@@ -193,6 +225,8 @@ def test_a_run_in_a_terminal_shows_steps_and_report(tmp_path):
     assert process.wait() == 0
     shown = text.decode()
     assert "reading the dataset" in shown
+    # Some are too quick to be seen: estimation isn't, it imports torch.
+    assert re.search(r"\[\d of 5 steps done, \d:\d\d\] sub-01: estimation", shown)
     assert "sub-01: writing the report (1 of 1)" in shown
     assert shown.count("\x1b[K") > 4
     # The line is gone at the end; what follows is the log.

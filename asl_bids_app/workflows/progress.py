@@ -70,6 +70,10 @@ class _Step:
         return f"{self.words}, {part}" if part else self.words
 
 
+def _record_of(node: Any) -> str:
+    return getattr(getattr(node, "inputs", None), "record", None) or ""
+
+
 class Progress:
     """Shows the progress of a run while it is entered.
 
@@ -123,16 +127,16 @@ class Progress:
 
     def expect(self, nodes: Iterable[Any]) -> None:
         """Take the nodes of the workflow that is about to run."""
-        found = {node.fullname: getattr(node.inputs, "record", None) for node in nodes}
-        self._steps = {name: _Step(record) for name, record in found.items() if record}
+        records = [record for node in nodes if (record := _record_of(node))]
+        self._steps = {record: _Step(record) for record in records}
         self._done = 0
 
     def told(self, node: Any, status: str) -> None:
         """Take nipype's word of a node: ``start``, ``end`` or ``exception``."""
-        name = getattr(node, "fullname", str(node))
+        # Nipype runs copies of the nodes, under longer names: the record is what they share.
+        name = _record_of(node)
         step = self._steps.get(name)
         if step is None:
-            LOG.debug("%s: %s", name, status)
             return
         with self._lock:
             if status == "start":
