@@ -5,15 +5,17 @@ Only the standard library is imported here.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 LOG = logging.getLogger("asl-app")
 
@@ -40,9 +42,13 @@ class Stopped(KeyboardInterrupt):
         return stop_message(self.number)
 
 
+STOPPED: Final = 128
+"""Exit codes above this one are those of signals, as shells tell them."""
+
+
 def exit_code(stop: KeyboardInterrupt) -> int:
-    """Return the exit code of a stopped program: 128 and the signal's number, as shells do."""
-    return 128 + getattr(stop, "number", signal.SIGINT)
+    """Return the exit code of a stopped program."""
+    return STOPPED + getattr(stop, "number", signal.SIGINT)
 
 
 def stop_message(number: int) -> str:
@@ -86,7 +92,7 @@ def stoppable(grace_s: float = GRACE_S) -> Iterator[None]:
             # The sentence may not come out if what hangs is the log.
             LOG.error("%s", stop_message(told[0]))
             end_children()
-            os._exit(128 + told[0])
+            os._exit(STOPPED + told[0])
 
     used = [
         number
@@ -171,6 +177,19 @@ def end_children(spared: frozenset[int] = frozenset(), wait_s: float = 1.0) -> N
     deadline = time.monotonic() + wait_s
     for child in children:
         child.join(max(0.0, deadline - time.monotonic()))
+
+
+def end_now(code: int) -> NoReturn:
+    """End the process without the seconds that Python takes to take its modules apart.
+
+    What was registered for the end is done, so that no temporary file or semaphore is left.
+    """
+    atexit._run_exitfuncs()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def begin_worker() -> None:

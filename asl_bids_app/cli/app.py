@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from asl_bids_app.cli.parser import parse
 from asl_bids_app.errors import AslAppError
-from asl_bids_app.processes import exit_code, stoppable
+from asl_bids_app.processes import STOPPED, end_now, exit_code, stoppable
 from asl_bids_app.workflows.options import AppOptions
 
 LOG = logging.getLogger("asl-app")
@@ -85,5 +85,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         LOG.removeHandler(handler)
 
 
+def command() -> None:
+    """Run `asl-app` as a process of its own, and end it."""
+    code = main()
+    if code > STOPPED:
+        end_now(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()
