@@ -257,6 +257,9 @@ def test_a_participant_without_asl_fails_only_if_asked_for(healthy, tmp_path, ca
     (bids / "sub-anat" / "anat" / "sub-anat_T1w.json").write_text("{}")
     assert go(bids, tmp_path / "out", "--participant-label", "anat") == 1
     assert "no ASL run" in capsys.readouterr().err
+    record = json.loads(next((tmp_path / "out").glob("logs/*/sub-anat.json")).read_text())
+    # docs/hpc/participant.sh looks for this, for it is no failure of a whole cohort.
+    assert record["status"] == "no ASL"
     assert go(bids, tmp_path / "all") == 0
     assert "sub-anat" in capsys.readouterr().err
     record = json.loads(next((tmp_path / "all").glob("logs/*/sub-anat.json")).read_text())

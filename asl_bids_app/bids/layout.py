@@ -105,6 +105,9 @@ def find_runs(
     if sessions:
         here = {_folder(path, root, "ses-") for path in asl}
         present = {f.name[4:] for label in asked for f in root.glob(f"sub-{label}/ses-*")}
+        if not present.issuperset(sessions):
+            # A session that others have is no typing mistake: these participants lack it.
+            present = {f.name[4:] for f in root.glob("sub-*/ses-*")}
         chosen = _choose(sorted(present), sessions, "ses-", "--session-label")
         asl = [path for path in asl if _folder(path, root, "ses-") in chosen]
         warnings += [

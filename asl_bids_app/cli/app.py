@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from asl_bids_app.cli.parser import parse
 from asl_bids_app.errors import AslAppError
+from asl_bids_app.processes import STOPPED, end_now, exit_code, stoppable
 from asl_bids_app.workflows.options import AppOptions
 
 LOG = logging.getLogger("asl-app")
@@ -64,23 +65,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0 if everything succeeded, 1 if something failed, 2 if the command was wrong (raised
-        as SystemExit by the parser), 130 if it was interrupted.
+        as SystemExit by the parser), 130 if it was interrupted (Ctrl-C), 143 if it was told to
+        end (SIGTERM, as schedulers send it), 129 if its terminal was closed.
     """
     options = parse(argv)
     handler = _start_log(options)
     arguments = list(argv) if argv is not None else sys.argv[1:]
     try:
-        return _run(options, ["asl-app", *arguments])
+        with stoppable():
+            return _run(options, ["asl-app", *arguments])
     except AslAppError as error:
         LOG.error("%s", error)
         LOG.debug("%s", shlex.join(arguments), exc_info=True)
         return 1
-    except KeyboardInterrupt:
-        LOG.error("interrupted; the same command with the same work folder resumes")
-        return 130
+    except KeyboardInterrupt as stop:
+        LOG.error("%s", stop)
+        return exit_code(stop)
     finally:
         LOG.removeHandler(handler)
 
 
+def command() -> None:
+    """Run `asl-app` as a process of its own, and end it."""
+    code = main()
+    if code > STOPPED:
+        end_now(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
 from asl_bids_app import __version__
+from asl_bids_app.allocation import processors
 from asl_bids_app.cli.checks import apply_config, check_places
 from asl_bids_app.cli.types import (
     between,
@@ -258,7 +258,7 @@ def _add_resources(parser: _Parser) -> None:
         "--n-cpus",
         "--nprocs",
         type=count,
-        default=len(os.sched_getaffinity(0)),
+        default=processors(),
         metavar="N",
         help="processors to use in all",
     )

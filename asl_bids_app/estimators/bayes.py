@@ -19,6 +19,7 @@ from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation, observe
 from asl_bids_app.series import Series
+from asl_bids_app.tell import Tell, nobody
 
 _OPEN = 0.75
 """Part of the prior's sd that is left of ATT's from which the data don't determine it.
@@ -75,12 +76,15 @@ class Bayes:
     ----------
     grid
         Priors and the grid over ATT; by default the prior of the series' labelling scheme.
+    tell
+        Takes how many slices are done.
     """
 
     name = "bayes"
 
-    def __init__(self, grid: PosteriorGrid | None = None) -> None:
+    def __init__(self, grid: PosteriorGrid | None = None, tell: Tell = nobody) -> None:
         self.grid = grid
+        self.tell = tell
 
     @torch.no_grad()
     def fit(self, series: Series) -> ParameterMaps:
@@ -88,7 +92,7 @@ class Bayes:
         observation, failed = observe_usable(series)
         schemes = series.protocol.schemes
         grid = self.grid or PosteriorGrid().for_schemes(schemes)
-        posterior = voxel_posterior(observation, grid)
+        posterior = voxel_posterior(observation, grid, self.tell)
         cbf = posterior.cbf.masked_fill(failed, 0.0)
         reach = grid.spacing(grid.att[[0, -1]]).to(cbf)
         at_bound = (posterior.att < grid.att_min + reach[0]) | (

@@ -34,6 +34,7 @@ from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation
 from asl_bids_app.series import Series
+from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,6 +82,8 @@ class Ensemble:
     error_bars
         What the standard deviations hold: a word of
         `asl_bids_app.estimators.uncertainty.ERROR_BARS`.
+    tell
+        Takes how many slices are done.
 
     Raises
     ------
@@ -97,6 +100,7 @@ class Ensemble:
         device: str = "auto",
         batch_size: int = 8,
         error_bars: str = "total",
+        tell: Tell = nobody,
     ) -> None:
         if batch_size < 1:
             raise InputError("command line", "--batch-size", str(batch_size), "1 or more")
@@ -105,6 +109,7 @@ class Ensemble:
         self.device = find_device(device)
         self.batch_size = batch_size
         self.error_bars = error_bars
+        self.tell = tell
         self.grid: PosteriorGrid = getattr(model.members[0], "grid", PosteriorGrid())
 
     @torch.no_grad()
@@ -206,6 +211,7 @@ class Ensemble:
         start = 0
         members = self._members(device)
         while start < len(places):
+            self.tell("slice", start, len(places))
             try:
                 chosen = places[start : start + size]
                 part = self._estimate(observation, chosen, members, device, *other)

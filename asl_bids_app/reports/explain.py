@@ -100,7 +100,7 @@ def explain(error: Mapping[str, Any], output_dir: Path) -> Explained:
     """
     message = str(error.get("message") or "no message")
     step = str(error.get("step") or "")
-    where = ", ".join(part for part in (str(error.get("unit") or ""), _step(step)) if part)
+    where = ", ".join(part for part in (str(error.get("unit") or ""), step_words(step)) if part)
     crash, traceback = _crash(error.get("crash_file"), output_dir)
     kind = next((k for k in _KINDS if re.search(k.pattern, message, re.IGNORECASE)), None)
     told = re.fullmatch(r"(.*?): found (.*?), expected (.*?)\.(?: Cure: (.*)\.)?", message, re.S)
@@ -114,6 +114,7 @@ def explain(error: Mapping[str, Any], output_dir: Path) -> Explained:
 
 
 _STEPS: Final = {
+    "search": "looking for ASL runs",
     "input": "reading the input",
     "grouping": "putting runs together",
     "motion": "head-motion correction",
@@ -128,7 +129,8 @@ _STEPS: Final = {
 }
 
 
-def _step(name: str) -> str:
+def step_words(name: str) -> str:
+    """Return the words for a step of the workflow, from its name (``motion0``)."""
     return _STEPS.get(name.rstrip("0123456789"), name)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from asl_bids_app.estimators.base import Estimator, Flag, ParameterMaps
+from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
     from asl_bids_app.observation import Observation
@@ -53,6 +54,7 @@ def estimate(
     batch_size: int = 8,
     threads: int = 1,
     seed: int = 0,
+    tell: Tell = nobody,
 ) -> Estimated:
     """Run an estimator on an assembled series.
 
@@ -70,6 +72,8 @@ def estimate(
         Of the processor.
     seed
         Of whatever an estimator draws.
+    tell
+        Takes how far the estimator has come.
 
     Raises
     ------
@@ -95,7 +99,7 @@ def estimate(
     torch.manual_seed(seed)
     start = time.perf_counter()
     if name != "ensemble":
-        maps = _simple(name).fit(series)
+        maps = _simple(name, tell).fit(series)
         seconds = time.perf_counter() - start
         maps, told = judged(maps)
         return Estimated(maps, seconds, warnings=told)
@@ -105,7 +109,7 @@ def estimate(
     from asl_bids_app.models.store import load_model
 
     loaded = load_model(model)
-    ensemble = Ensemble(loaded, tta, device, batch_size, error_bars)
+    ensemble = Ensemble(loaded, tta, device, batch_size, error_bars, tell)
     start = time.perf_counter()
     maps = ensemble.fit(series)
     seconds = time.perf_counter() - start
@@ -126,12 +130,12 @@ def _without(observation: Observation, series: Series, crushed: frozenset[Scheme
     return replace(observation, noise_sd=noise)
 
 
-def _simple(name: str) -> Estimator:
+def _simple(name: str, tell: Tell) -> Estimator:
     """Return an estimator that needs no model."""
     if name == "least-squares":
         from asl_bids_app.estimators.least_squares import LeastSquares
 
-        return LeastSquares()
+        return LeastSquares(tell=tell)
     from asl_bids_app.estimators.bayes import Bayes
 
-    return Bayes()
+    return Bayes(tell=tell)

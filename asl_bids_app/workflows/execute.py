@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import shutil
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asl_bids_app.allocation import allocation
 from asl_bids_app.errors import InputError
+from asl_bids_app.processes import end_children, remembered
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.participant import record_folder, safe
 from asl_bids_app.workflows.plan import Failure, ParticipantPlan
+from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.store import load
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ def read_plugin(path: Path | None, options: AppOptions) -> tuple[str, dict[str, 
     arguments: dict[str, Any] = {"n_procs": options.nprocs, "mp_context": "forkserver"}
     if options.mem_gb:
         arguments["memory_gb"] = options.mem_gb
+    elif memory := allocation().memory_gb:
+        # What a step will need is a guess: where nobody gave a limit, a step that seems too
+        # large for this one runs alone.
+        arguments |= {"memory_gb": 0.9 * memory, "raise_insufficient": False}
     return "MultiProc", arguments
 
 
@@ -95,29 +100,19 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
         os.environ[QUIET] = "1"
 
 
-def progress(total: int, options: AppOptions) -> tuple[Callable[[Any, str], None], Callable]:
-    """Return a callback for nipype and a function that ends the progress display."""
-    from tqdm import tqdm
-
-    silent = options.quiet or not sys.stderr.isatty()
-    bar = tqdm(total=total, unit="step", disable=silent, leave=False)
-
-    def told(node: Any, status: str) -> None:
-        name = getattr(node, "name", str(node)).replace("__", ": ")
-        if status == "start":
-            bar.set_postfix_str(name)
-            LOG.debug("begin %s", name)
-        elif status in {"end", "exception"}:
-            bar.update()
-            LOG.debug("%s %s", "done" if status == "end" else "failed", name)
-
-    return told, bar.close
-
-
-def run_workflow(flow: Workflow, options: AppOptions) -> None:
+def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = None) -> None:
     """Run a workflow to its end, whatever fails in it.
 
     `configure` comes before the workflow is built: it keeps the settings of that moment.
+
+    Parameters
+    ----------
+    flow
+        The workflow.
+    options
+        Of the run.
+    shown
+        Where its progress is shown.
 
     Raises
     ------
@@ -131,47 +126,25 @@ def run_workflow(flow: Workflow, options: AppOptions) -> None:
             flow.write_graph(graph2use="colored", format="svg", simple_form=True)
         except OSError as error:
             LOG.warning("--write-graph: no drawing (%s)", error)
-    told, close = progress(len(flow.list_node_names()), options)
-    with _interruptible() as interrupted:
+    shown = shown or Progress(options.quiet)
+    shown.expect(flow.get_node(name) for name in flow.list_node_names())
+    others = frozenset(child.pid for child in multiprocessing.active_children() if child.pid)
+    with remembered() as again:
 
         def tell(node: Any, status: str) -> None:
-            told(node, status)
-            if interrupted():
-                raise KeyboardInterrupt
+            shown.told(node, status)
+            again()
 
         arguments.setdefault("status_callback", tell)
-        _run_flow(flow, options, plugin, arguments, close)
+        try:
+            _run_flow(flow, options, plugin, arguments)
+            again()
+        except KeyboardInterrupt:
+            end_children(spared=others)
+            raise
 
 
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Remember an interrupt (Ctrl-C), which nipype takes for the failure of the step it met.
-
-    Yields a function that tells whether there was one.
-    """
-    met: list[int] = []
-
-    def meet(number: int, _: Any) -> None:
-        met.append(number)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGINT, meet)
-    try:
-        yield lambda: bool(met)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _run_flow(
-    flow: Workflow,
-    options: AppOptions,
-    plugin: str,
-    arguments: dict[str, Any],
-    close: Callable[[], None],
-) -> None:
+def _run_flow(flow: Workflow, options: AppOptions, plugin: str, arguments: dict[str, Any]) -> None:
     from asl_bids_app.workflows.plugin import NAME, WorkersPlugin
 
     # Every step's worker may use as many threads as its step was given, not more.
@@ -184,8 +157,6 @@ def _run_flow(
             raise _too_little(flow, options) from error
         # Failed steps have left records; whatever left none is found by its missing output.
         LOG.debug("workflow: %s", error)
-    finally:
-        close()
 
 
 def _too_little(flow: Workflow, options: AppOptions) -> InputError:
@@ -285,6 +256,6 @@ def machine() -> Mapping[str, Any]:
         "machine": {
             "platform": platform.platform(),
             "processor": platform.processor() or platform.machine(),
-            "processors": os.cpu_count(),
+            **asdict(allocation()),
         },
     }

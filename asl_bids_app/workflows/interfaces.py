@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +24,8 @@ from nipype.interfaces.base import (
 
 from asl_bids_app.bids.derivatives import write_json
 from asl_bids_app.errors import AslAppError
+from asl_bids_app.tell import Tell, TellFile, nobody
+from asl_bids_app.workflows.progress import progress_path
 from asl_bids_app.workflows.store import load, save
 
 QUIET = "ASL_APP_QUIET_NIPYPE"
@@ -40,6 +43,7 @@ class StepInput(BaseInterfaceInputSpec):
     plan = File(exists=True, mandatory=True, desc="the planned unit")
     record = traits.Str(mandatory=True, nohash=True, desc="where the step's record goes")
     threads = traits.Int(1, usedefault=True, nohash=True)
+    watched = traits.Bool(False, usedefault=True, nohash=True, desc="somebody looks at progress")
 
 
 class FileOutput(TraitedSpec):
@@ -53,6 +57,7 @@ class Step(SimpleInterface):
 
     input_spec = StepInput
     output_spec = FileOutput
+    tell: Tell = staticmethod(nobody)
 
     def work(self) -> Any:
         """Do the step and return what is to be kept."""
@@ -62,7 +67,10 @@ class Step(SimpleInterface):
         start, used = time.perf_counter(), time.process_time()
         record = Path(self.inputs.record)
         try:
-            value = self.work()
+            with ExitStack() as stack:
+                if self.inputs.watched:
+                    self.tell = stack.enter_context(TellFile(progress_path(record)))
+                value = self.work()
             self._results["out_file"] = str(
                 save(value, Path(runtime.cwd) / "result.pkl").absolute()
             )
@@ -97,7 +105,9 @@ class CorrectMotion(Step):
         from asl_bids_app.workflows.prepare import correct_motion
 
         run = load(self.inputs.plan).runs[self.inputs.index]
-        return correct_motion(run.acquisition, hmc=self.inputs.hmc, threads=self.inputs.threads)
+        return correct_motion(
+            run.acquisition, hmc=self.inputs.hmc, threads=self.inputs.threads, tell=self.tell
+        )
 
 
 class PrepareInput(StepInput):
@@ -204,6 +214,7 @@ class Fit(Step):
             batch_size=values.batch_size,
             threads=values.threads,
             seed=values.seed,
+            tell=self.tell,
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from asl_bids_app import __version__
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import ParticipantPlan, PlannedUnit
+from asl_bids_app.workflows.progress import wanted
 from asl_bids_app.workflows.store import save
 from asl_bids_app.workflows.tissue import given_mask, given_tissue
 
@@ -78,6 +79,7 @@ class _UnitBuilder:
             plan=self.plan,
             record=str(self.records / f"{self.unit.title}.{name}.json"),
             threads=threads,
+            watched=wanted(self.options.quiet),
             **{key: value for key, value in inputs.items() if value is not None},
         )
         node = Node(

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from asl_bids_app.calibration import Calibration, CalibrationOptions, resolve
 from asl_bids_app.errors import AslAppError, InputError
 from asl_bids_app.protocol import Scheme
 from asl_bids_app.workflows.options import AppOptions
+
+NO_ASL: Final = "search"
+"""The step of a `Failure` that says that a participant has no ASL run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +157,7 @@ def _plan_participant(
     failures, planned = [], {}
     if not runs and participant in options.participant_label:
         message = f"sub-{participant}: found no ASL run, expected sub-{participant}/**/perf/*_asl"
-        failures.append(Failure(f"sub-{participant}", "input", f"{message}.nii[.gz]."))
+        failures.append(Failure(f"sub-{participant}", NO_ASL, f"{message}.nii[.gz]."))
     for run in runs:
         try:
             planned[run.path] = _plan_run(run, options)

@@ -12,6 +12,7 @@ import numpy as np
 from asl_bids_app.bids.acquisition import Acquisition, M0Kind
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.m0 import calibrate, finish_m0
+from asl_bids_app.tell import Tell, nobody
 from asl_bids_app.workflows.decode import decode_run
 from asl_bids_app.workflows.find_m0 import find_m0
 from asl_bids_app.workflows.plan import PlannedRun
@@ -82,7 +83,9 @@ class PreparedRun:
     head: np.ndarray | None = None
 
 
-def correct_motion(acquisition: Acquisition, *, hmc: bool, threads: int) -> MovedRun:
+def correct_motion(
+    acquisition: Acquisition, *, hmc: bool, threads: int, tell: Tell = nobody
+) -> MovedRun:
     """Load a run and correct its head motion.
 
     Raises
@@ -128,8 +131,9 @@ def correct_motion(acquisition: Acquisition, *, hmc: bool, threads: int) -> Move
         acquisition.post_labeling_delay,
         acquisition.label_duration,
         n_procs=threads,
+        tell=tell,
     )
-    moved = apply_motion(image.data, image.affine, motion, n_procs=threads)
+    moved = apply_motion(image.data, image.affine, motion, n_procs=threads, tell=tell)
     name = acquisition.path.name
     return MovedRun(
         moved,

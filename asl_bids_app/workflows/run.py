@@ -6,6 +6,7 @@ import logging
 import os
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -20,8 +21,11 @@ from asl_bids_app.bids.derivatives import (
     write_json,
 )
 from asl_bids_app.errors import InputError
+from asl_bids_app.workflows.claim import claimed
+from asl_bids_app.workflows.lock import LockedError
 from asl_bids_app.workflows.options import AppOptions
-from asl_bids_app.workflows.plan import Failure, ParticipantPlan, Plan, describe, make_plan
+from asl_bids_app.workflows.plan import NO_ASL, Failure, ParticipantPlan, Plan, describe, make_plan
+from asl_bids_app.workflows.progress import Progress
 
 LOG = logging.getLogger("asl-app")
 
@@ -97,12 +101,15 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
     AslAppError
         If nothing can be done at all.
     """
-    from asl_bids_app.workflows.execute import machine
-    from asl_bids_app.workflows.reporting import write_reports
+    with Progress(options.quiet) as shown:
+        return _run_participants(options, command, shown)
 
+
+def _run_participants(options: AppOptions, command: list[str], shown: Progress) -> int:
     began = time.perf_counter()
     started = datetime.now().astimezone().isoformat(timespec="seconds")
-    plan = make_plan(options)
+    with shown.stage("reading the dataset"):
+        plan = make_plan(options)
     if options.dry_run:
         print(describe(plan))  # noqa: T201 - the answer that was asked for
         return int(any(p.failures for p in plan.participants))
@@ -113,6 +120,35 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
     if options.run_report:
         check_writable(options.run_report.parent, "--run-report")
     estimator, model = choose_estimator(options)
+    with claimed(plan, options) as (ours, others):
+        status = _run_claimed(
+            ours,
+            options,
+            (estimator, model),
+            shown,
+            others,
+            command=command,
+            began=began,
+            started=started,
+        )
+    return int(bool(others)) or status
+
+
+def _run_claimed(
+    plan: Plan,
+    options: AppOptions,
+    estimator: tuple[str, tuple[str, str]],
+    shown: Progress,
+    others: Sequence[LockedError],
+    *,
+    command: list[str],
+    began: float,
+    started: str,
+) -> int:
+    """Process the participants of a plan, leave records and reports, and return the exit code."""
+    from asl_bids_app.workflows.execute import machine
+    from asl_bids_app.workflows.reporting import write_reports
+
     run_id = new_run_id()
     folder = options.output_dir / "logs" / run_id
     with _LogFile(folder / "asl-app.log"):
@@ -126,7 +162,7 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
             {"command": command, "options": options.to_json(), "participants": labels},
         )
         planned = time.perf_counter()
-        records = _process(plan, options, estimator, model, folder)
+        records = _process(plan, options, estimator, shown, folder)
         shared = {
             "run_id": run_id,
             "version": __version__,
@@ -140,7 +176,7 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
             record.update(shared)
             write_json(folder / f"sub-{record['participant']}.json", record)
         computed = time.perf_counter()
-        write_reports(options, records, folder)
+        write_reports(options, records, folder, shown)
         report = {
             **shared,
             "seconds": {
@@ -154,11 +190,17 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
         write_json(folder / "run.json", report)
         if options.run_report:
             write_json(options.run_report, report)
+        for error in others:
+            LOG.error("%s", error)
         return _conclude(options, records, time.perf_counter() - began)
 
 
 def _process(
-    plan: Plan, options: AppOptions, estimator: str, model: tuple[str, str], folder: Path
+    plan: Plan,
+    options: AppOptions,
+    estimator: tuple[str, tuple[str, str]],
+    shown: Progress,
+    folder: Path,
 ) -> list[dict[str, Any]]:
     """Run the workflow over all participants and return their records."""
     for participant in plan.participants:
@@ -168,7 +210,7 @@ def _process(
     finished: dict[str, tuple[list[dict[str, Any]], list[Failure]]] = {}
     stop = options.stop_on_first_crash and any(p.failures for p in plan.participants)
     if useful and not stop:
-        finished = _run(useful, options, estimator, model, folder)
+        finished = _run(useful, options, estimator, shown, folder)
     records = []
     for participant in plan.participants:
         units, failures = finished.get(participant.participant, ([], []))
@@ -189,8 +231,8 @@ def _process(
 def _run(
     participants: list[ParticipantPlan],
     options: AppOptions,
-    estimator: str,
-    model: tuple[str, str],
+    estimator: tuple[str, tuple[str, str]],
+    shown: Progress,
     folder: Path,
 ) -> dict[str, tuple[list[dict[str, Any]], list[Failure]]]:
     from nipype.pipeline.engine import Workflow
@@ -214,8 +256,14 @@ def _run(
             # Not elsewhere: another session of the participant may be in work.
             remove_partial(perf_folder(options.output_dir, unit.entities))
         prepare_records(options, participant)
-        whole.add_nodes([participant_workflow(participant, options, estimator, model)])
-    run_workflow(whole, options)
+        whole.add_nodes([participant_workflow(participant, options, *estimator)])
+    try:
+        run_workflow(whole, options, shown)
+    except KeyboardInterrupt:
+        # Workers that were ended in the midst of writing could not take it away themselves.
+        for unit in (unit for participant in participants for unit in participant.units):
+            remove_partial(perf_folder(options.output_dir, unit.entities))
+        raise
     finished = {}
     for participant in participants:
         name = f"asl_app/sub_{safe(participant.participant)}"
@@ -235,7 +283,7 @@ def _run(
 def _status(units: list[dict[str, Any]], failures: list[Failure]) -> str:
     if units:
         return "partial" if failures else "complete"
-    return "failed" if failures else "no ASL"
+    return "failed" if any(f.step != NO_ASL for f in failures) else "no ASL"
 
 
 def _conclude(options: AppOptions, records: list[dict[str, Any]], seconds: float) -> int:
@@ -270,6 +318,10 @@ class _LogFile:
         LOG.addHandler(self.handler)
         LOG.debug("process %d", os.getpid())
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        if error is not None:
+            # The console is told when the run has ended, and this file is closed then.
+            told = (LOG.name, logging.ERROR, __file__, 0, "run ended: %s", (error,), None)
+            self.handler.handle(LOG.makeRecord(*told))
         LOG.removeHandler(self.handler)
         self.handler.close()
