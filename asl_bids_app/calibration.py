@@ -8,7 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
-from asl_bids_app.errors import InputError
+from asl_bids_app.errors import Faults, InputError
 from asl_bids_app.protocol import SCHEMES, Scheme
 
 
@@ -213,6 +213,28 @@ def _suppression(
     return Quantity(each ** float(pulses), "", origin, note), warnings
 
 
+def _measured_efficiency(metadata: Mapping[str, Any], path: str) -> float | None:
+    measured = metadata.get("LabelingEfficiency")
+    if measured is None:
+        return None
+    if isinstance(measured, bool) or not isinstance(measured, int | float):
+        raise InputError(path, "LabelingEfficiency", repr(measured), "one number in (0, 1]")
+    return float(measured)
+
+
+def _check_all(metadata: Mapping[str, Any], options: CalibrationOptions, path: str) -> None:
+    """Tell every key at fault at once."""
+    faults = Faults()
+    with faults.collect():
+        if options.t1_blood is None:
+            _by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")
+    with faults.collect():
+        _suppression(metadata, options, path)
+    with faults.collect():
+        _measured_efficiency(metadata, path)
+    faults.check()
+
+
 def resolve(
     scheme: Scheme,
     metadata: Mapping[str, Any],
@@ -242,6 +264,7 @@ def resolve(
     InputError
         If a value is out of range, or the field strength has no default.
     """
+    _check_all(metadata, options, path)
     t1_blood = _given(options.t1_blood, "--t1-blood", "s")
     if t1_blood is None:
         tesla, (value, reference) = _by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")
@@ -266,11 +289,9 @@ def resolve(
     efficiency = _given(
         options.labeling_efficiency.get(scheme), f"--labeling-efficiency {scheme.value}", ""
     )
-    measured = metadata.get("LabelingEfficiency")
+    measured = _measured_efficiency(metadata, path)
     if efficiency is None and measured is not None:
-        if isinstance(measured, bool) or not isinstance(measured, int | float):
-            raise InputError(path, "LabelingEfficiency", repr(measured), "one number in (0, 1]")
-        efficiency = Quantity(float(measured), "", Source.SIDECAR, "LabelingEfficiency")
+        efficiency = Quantity(measured, "", Source.SIDECAR, "LabelingEfficiency")
         if options.bs_efficiency is None:
             suppression = Quantity(
                 1.0, "", Source.SIDECAR, "contained in the LabelingEfficiency of the sidecar"

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from asl_bids_app.bids import context, labelling, m0scan, timing
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.fields import Fields, Notes, show
@@ -55,37 +57,69 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     Raises
     ------
     InputError
-        At the first thing that forbids a trustworthy quantification.
+        If anything forbids a trustworthy quantification. Of several faults all are told
+        (`InputErrors`), so that one round is enough.
     """
     options = options or InputOptions()
-    if run.problems:
-        raise run.problems[0]
     notes = Notes()
+    faults = notes.faults
+    for problem in run.problems:
+        faults.add(problem)
+    header, kinds, n_volumes = _volumes(run, notes)
+    if not run.readable:
+        faults.check()
     fields = Fields(run, notes, options.lenient)
-    header = _header(run, notes)
-    kinds = context.read(run, header.n_volumes)
-    _check_dimensions(header, kinds, notes)
-    context.check_rows(kinds, run, header.n_volumes)
-    kinds = context.settle(kinds, run, notes.warnings)
+    if not run.sidecars:
+        faults.add(fields.missing(labelling.KEY, "how the run was measured"))
+        faults.check()
+    types = timing.stand_in(fields, n_volumes) if kinds is None else kinds
 
-    scheme = labelling.decide(fields)
-    if fields.flag_or("LookLocker", default=False):
-        expected = "one readout after each label: Look-Locker readouts are not modelled"
-        raise fields.fault("LookLocker", "true", expected)
-    fields.flag("BackgroundSuppression")
-    delay = timing.delays(fields, scheme, kinds)
-    duration = timing.durations(fields, scheme, kinds, delay, options.bolus_duration)
-    table, cited = context.name_of(run), run.cite("PostLabelingDelay")
-    context.check_pairs(kinds, delay, duration, table, cited)
-    slice_time, slice_axis = timing.slice_times(fields, header.shape[:3])
-    m0 = m0scan.read(fields, kinds, run, header)
+    scheme = delay = duration = slice_time = repetition = m0 = None
+    slice_axis = 2
+    with faults.collect():
+        scheme = labelling.decide(fields)
+    likely = scheme or labelling.scheme_of(run)
+    with faults.collect():
+        if fields.flag_or("LookLocker", default=False):
+            expected = "one readout after each label: Look-Locker readouts are not modelled"
+            raise fields.fault("LookLocker", "true", expected)
+    with faults.collect():
+        fields.flag("BackgroundSuppression")
+    with faults.collect():
+        delay = timing.delays(fields, likely, types)
+    with faults.collect():
+        if likely is None:
+            labelling.demand_duration(fields)
+        else:
+            known = np.full(len(types), np.nan) if delay is None else delay
+            duration = timing.durations(fields, likely, types, known, options.bolus_duration)
+    with faults.collect():
+        unknown = np.zeros(len(types))
+        context.check_pairs(
+            types,
+            unknown if delay is None else delay,
+            unknown if duration is None else duration,
+            context.name_of(run),
+            run.cite("PostLabelingDelay"),
+        )
+    with faults.collect():
+        shape = header.shape[:3] if header else None
+        slice_time, slice_axis = timing.slice_times(fields, shape)
+    with faults.collect():
+        m0 = m0scan.read(fields, kinds, run, header)
     for key, expected in UNUSED:
-        fields.demand(key, expected)
-    _check_one_contrast(fields, kinds)
+        with faults.collect():
+            fields.demand(key, expected)
+    with faults.collect():
+        _check_one_contrast(fields, types)
     if "RepetitionTimePreparation" in fields:
-        repetition = timing.repetition_times(fields, kinds)
+        with faults.collect():
+            repetition = timing.repetition_times(fields, types)
+    with faults.collect():
+        _check_number_of_pairs(fields, types)
+    faults.check()
+    if repetition is not None:
         timing.check_fit(fields, scheme, delay, duration, slice_time, repetition)
-    _check_number_of_pairs(fields, kinds)
     _check_entities(run, notes)
     return Acquisition(
         path=run.path,
@@ -102,6 +136,25 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
         warnings=tuple(dict.fromkeys(notes.warnings)),
         inferred=dict(notes.inferred),
     )
+
+
+def _volumes(run: RunFiles, notes: Notes) -> tuple[Header | None, tuple[str, ...] | None, int]:
+    """Return header and volume types as far as they can be read, and the number of volumes.
+
+    Faults go to the notes.
+    """
+    header = kinds = None
+    with notes.faults.collect():
+        header = _header(run, notes)
+    with notes.faults.collect():
+        rows = context.read(run, header.n_volumes if header else None)
+        if header:
+            _check_dimensions(header, rows, notes)
+            context.check_rows(rows, run, header.n_volumes)
+        kinds = context.settle(rows, run, notes.warnings)
+    values = run.metadata.get("PostLabelingDelay")
+    likely = len(kinds) if kinds else len(values) if isinstance(values, list) and values else 1
+    return header, kinds, header.n_volumes if header else likely
 
 
 def _header(run: RunFiles, notes: Notes) -> Header:

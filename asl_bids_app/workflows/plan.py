@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from asl_bids_app.bids.acquisition import Acquisition
+from asl_bids_app.bids.labelling import scheme_of
 from asl_bids_app.bids.layout import Dataset, RunFiles, find_runs
 from asl_bids_app.bids.sessions import group
 from asl_bids_app.bids.sidecar import InputOptions, understand
 from asl_bids_app.calibration import Calibration, CalibrationOptions, resolve
-from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.errors import AslAppError, Faults, InputError, faults_of
 from asl_bids_app.protocol import Scheme
 from asl_bids_app.workflows.options import AppOptions
 
@@ -130,16 +131,22 @@ def read_filters(path: Path | None) -> dict[str, Any] | None:
 
 
 def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
-    acquisition = understand(
-        run,
-        InputOptions(bolus_duration=options.bolus_duration, lenient=options.skip_bids_validation),
-    )
-    calibration, warnings = resolve(
-        acquisition.scheme,
-        acquisition.metadata,
-        calibration_options(options),
-        acquisition.sidecar,
-    )
+    faults = Faults()
+    with faults.collect():
+        acquisition = understand(
+            run,
+            InputOptions(
+                bolus_duration=options.bolus_duration, lenient=options.skip_bids_validation
+            ),
+        )
+    scheme = acquisition.scheme if not faults else scheme_of(run) if run.readable else None
+    # Where the run itself has faults, those of its constants are told in the same round.
+    if scheme is not None and run.sidecars:
+        with faults.collect():
+            calibration, warnings = resolve(
+                scheme, run.metadata, calibration_options(options), run.sidecar
+            )
+    faults.check()
     return PlannedRun(acquisition, calibration, (*acquisition.warnings, *warnings))
 
 
@@ -154,7 +161,8 @@ def _plan_participant(
         try:
             planned[run.path] = _plan_run(run, options)
         except AslAppError as error:
-            failures.append(Failure(run.path.name.partition(".")[0], "input", str(error)))
+            name = run.path.name.partition(".")[0]
+            failures += [Failure(name, "input", str(fault)) for fault in faults_of(error)]
     units = ()
     try:
         units = tuple(
