@@ -48,7 +48,7 @@ class InputError(AslAppError, ValueError):
         return f"{place}: found {self.found}, expected {self.expected}.{cure}"
 
 
-class InputErrors(InputError):
+class SeveralInputsError(InputError):
     """Several faults of one run. Its fields are those of the first.
 
     Parameters
@@ -63,7 +63,7 @@ class InputErrors(InputError):
         super().__init__(first.file, first.field, first.found, first.expected, first.cure)
 
     def __reduce__(self) -> tuple[type, tuple[tuple[InputError, ...]]]:
-        return InputErrors, (self.faults,)
+        return SeveralInputsError, (self.faults,)
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.faults))
@@ -71,7 +71,7 @@ class InputErrors(InputError):
 
 def faults_of(error: AslAppError) -> tuple[AslAppError, ...]:
     """Return the faults of which an error tells, each of one line."""
-    return error.faults if isinstance(error, InputErrors) else (error,)
+    return error.faults if isinstance(error, SeveralInputsError) else (error,)
 
 
 class Faults:
@@ -97,7 +97,7 @@ class Faults:
 
     def add(self, error: InputError) -> None:
         """Take a fault; what is found at one place a second time is told once."""
-        for fault in error.faults if isinstance(error, InputErrors) else (error,):
+        for fault in error.faults if isinstance(error, SeveralInputsError) else (error,):
             self._found.setdefault((fault.file, fault.field, fault.found), fault)
 
     @contextmanager
@@ -114,10 +114,10 @@ class Faults:
         Raises
         ------
         InputError
-            The one fault, or `InputErrors`.
+            The one fault, or `SeveralInputsError`.
         """
         found = tuple(self)
         if len(found) == 1:
             raise found[0]
         if found:
-            raise InputErrors(found)
+            raise SeveralInputsError(found)

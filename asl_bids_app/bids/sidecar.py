@@ -14,6 +14,7 @@ from asl_bids_app.bids.fields import Fields, Notes, show
 from asl_bids_app.bids.images import Header, read_header
 from asl_bids_app.bids.layout import RAW_ENTITIES, RunFiles
 from asl_bids_app.errors import InputError
+from asl_bids_app.protocol import Scheme
 
 UNUSED: Final = (
     ("EchoTime", "the echo time in seconds"),
@@ -58,7 +59,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     ------
     InputError
         If anything forbids a trustworthy quantification. Of several faults all are told
-        (`InputErrors`), so that one round is enough.
+        (`SeveralInputsError`), so that one round is enough.
     """
     options = options or InputOptions()
     notes = Notes()
@@ -74,25 +75,13 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
         faults.check()
     types = timing.stand_in(fields, n_volumes) if kinds is None else kinds
 
-    scheme = delay = duration = slice_time = repetition = m0 = None
+    scheme = slice_time = repetition = m0 = None
     slice_axis = 2
     with faults.collect():
         scheme = labelling.decide(fields)
     likely = scheme or labelling.scheme_of(run)
-    with faults.collect():
-        if fields.flag_or("LookLocker", default=False):
-            expected = "one readout after each label: Look-Locker readouts are not modelled"
-            raise fields.fault("LookLocker", "true", expected)
-    with faults.collect():
-        fields.flag("BackgroundSuppression")
-    with faults.collect():
-        delay = timing.delays(fields, likely, types)
-    with faults.collect():
-        if likely is None:
-            labelling.demand_duration(fields)
-        else:
-            known = np.full(len(types), np.nan) if delay is None else delay
-            duration = timing.durations(fields, likely, types, known, options.bolus_duration)
+    _check_flags(fields)
+    delay, duration = _times(fields, likely, types, options)
     with faults.collect():
         unknown = np.zeros(len(types))
         context.check_pairs(
@@ -136,6 +125,31 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
         warnings=tuple(dict.fromkeys(notes.warnings)),
         inferred=dict(notes.inferred),
     )
+
+
+'def _check_flags(fields: Fields) -> None:
+    with fields.collect():
+        if fields.flag_or("LookLocker", default=False):
+            expected = "one readout after each label: Look-Locker readouts are not modelled"
+            raise fields.fault("LookLocker", "true", expected)
+    with fields.collect():
+        fields.flag("BackgroundSuppression")
+
+
+def _times(
+    fields: Fields, scheme: Scheme | None, kinds: tuple[str, ...], options: InputOptions
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return delays and durations as far as they can be read; faults go to the notes."""
+    delay = duration = None
+    with fields.collect():
+        delay = timing.delays(fields, scheme, kinds)
+    with fields.collect():
+        if scheme is None:
+            labelling.demand_duration(fields)
+        else:
+            known = np.full(len(kinds), np.nan) if delay is None else delay
+            duration = timing.durations(fields, scheme, kinds, known, options.bolus_duration)
+    return delay, duration
 
 
 def _volumes(run: RunFiles, notes: Notes) -> tuple[Header | None, tuple[str, ...] | None, int]:
