@@ -127,7 +127,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     )
 
 
-'def _check_flags(fields: Fields) -> None:
+def _check_flags(fields: Fields) -> None:
     with fields.collect():
         if fields.flag_or("LookLocker", default=False):
             expected = "one readout after each label: Look-Locker readouts are not modelled"
