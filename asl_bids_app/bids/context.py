@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from asl_bids_app.bids import marks
 from asl_bids_app.bids.fields import did_you_mean
 from asl_bids_app.bids.files import shown
 from asl_bids_app.bids.layout import RunFiles
@@ -48,10 +49,15 @@ def read(run: RunFiles, n_volumes: int | None) -> tuple[str, ...]:
     name = shown(run.aslcontext, run.root)
     rows = _rows(run.aslcontext, name)
     faults = Faults()
+    if _marked(run.aslcontext):
+        cure = f"check each row, then remove the column {marks.COLUMN}"
+        faults.add(
+            InputError(name, marks.COLUMN, marks.found(["volume_type"]), marks.EXPECTED, cure)
+        )
     for kind, number in Counter(rows).items():
         if kind not in VOLUME_TYPES:
-            nickname = NICKNAMES.get(kind.strip().casefold())
-            cure = f"write {nickname}" if nickname else did_you_mean(kind, VOLUME_TYPES)
+            word = meant(kind)
+            cure = f"write {word}" if word else ""
             row = rows.index(kind) + 1
             found = f"{kind!r} in row {row}" if kind else f"an empty row {row}"
             found += f" and {number - 1} more" if number > 1 else ""
@@ -59,6 +65,31 @@ def read(run: RunFiles, n_volumes: int | None) -> tuple[str, ...]:
             faults.add(InputError(name, "volume_type", found, expected, cure))
     faults.check()
     return tuple(rows)
+
+
+def meant(kind: str) -> str:
+    """Return the volume type that a word most likely stands for; empty if unclear."""
+    nickname = NICKNAMES.get(kind.strip().casefold())
+    return nickname or did_you_mean(kind, VOLUME_TYPES).removeprefix("write ")
+
+
+def words(run: RunFiles) -> list[str]:
+    """Return the rows of the table as they are; an empty list if it can't be read."""
+    try:
+        return _rows(run.aslcontext, name_of(run)) if run.aslcontext else []
+    except InputError:
+        return []
+
+
+def _marked(path: Path) -> bool:
+    """Tell whether a table is a proposal that nobody has reviewed."""
+    header, _, rest = path.read_text(encoding="utf-8-sig").partition("\n")
+    cells = header.rstrip("\r").split("\t")
+    if marks.COLUMN not in cells:
+        return False
+    column = cells.index(marks.COLUMN)
+    rows = [line.rstrip("\r").split("\t") for line in rest.split("\n")]
+    return any(column < len(row) and row[column].strip() for row in rows)
 
 
 def check_rows(kinds: Sequence[str], run: RunFiles, n_volumes: int) -> None:

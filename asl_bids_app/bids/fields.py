@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from asl_bids_app.bids import marks
 from asl_bids_app.bids.files import DataFile
 from asl_bids_app.errors import Faults, InputError
 
@@ -96,6 +97,18 @@ class Fields:
         self.notes.warnings.append(
             f"{self.file.cite(key)}: {key}: found {found}, expected {expected}; {outcome}"
         )
+
+    def check_reviewed(self) -> None:
+        """Refuse proposed values that nobody has reviewed.
+
+        Raises
+        ------
+        InputError
+        """
+        left = marks.marked(self.file.metadata)
+        if left:
+            cure = f"check each against the protocol, then remove {marks.KEY}"
+            raise self.fault(marks.KEY, marks.found(list(left)), marks.EXPECTED, cure)
 
     def missing(self, key: str, expected: str, cure: str = "") -> InputError:
         """Return the error that a key is missing, with a likely cause."""

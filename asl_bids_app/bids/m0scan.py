@@ -137,6 +137,8 @@ def _separate(fields: Fields, run: RunFiles, header: Header | None) -> M0Input |
     own = Fields(scan, fields.notes, fields.lenient)
     times = None
     with own.collect():
+        own.check_reviewed()
+    with own.collect():
         times = repetition_times(own, ["m0scan"] * (m0_header.n_volumes if m0_header else 1))
     with own.collect():
         if own.flag_or("LookLocker", default=False):

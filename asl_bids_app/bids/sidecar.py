@@ -73,6 +73,8 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     if not run.sidecars:
         faults.add(fields.missing(labelling.KEY, "how the run was measured"))
         faults.check()
+    with faults.collect():
+        fields.check_reviewed()
     types = timing.stand_in(fields, n_volumes) if kinds is None else kinds
 
     scheme = slice_time = repetition = m0 = None
@@ -158,17 +160,27 @@ def _volumes(run: RunFiles, notes: Notes) -> tuple[Header | None, tuple[str, ...
     Faults go to the notes.
     """
     header = kinds = None
+    n_volumes = 0
     with notes.faults.collect():
         header = _header(run, notes)
+        n_volumes = header.n_volumes
     with notes.faults.collect():
-        rows = context.read(run, header.n_volumes if header else None)
+        rows = context.read(run, n_volumes or None)
+        whole = True
         if header:
-            _check_dimensions(header, rows, notes)
-            context.check_rows(rows, run, header.n_volumes)
+            with notes.faults.collect():
+                whole = False
+                _check_dimensions(header, rows, notes)
+                whole = True
+        if not whole:
+            # An image of one volume says nothing of how many there were.
+            n_volumes = len(rows)
+        elif header:
+            context.check_rows(rows, run, n_volumes)
         kinds = context.settle(rows, run, notes.warnings)
+        n_volumes = len(kinds)
     values = run.metadata.get("PostLabelingDelay")
-    likely = len(kinds) if kinds else len(values) if isinstance(values, list) and values else 1
-    return header, kinds, header.n_volumes if header else likely
+    return header, kinds, n_volumes or (len(values) if isinstance(values, list) else 0) or 1
 
 
 def _header(run: RunFiles, notes: Notes) -> Header:

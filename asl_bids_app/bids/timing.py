@@ -138,6 +138,18 @@ def _pasl_bolus(
             fields.warn("BolusCutOffDelayTime", said, "no --bolus-duration beside it", outcome)
         fields.notes.inferred["label_duration"] = f"{bolus:g} s by --bolus-duration"
         return np.full(n, bolus)
+    if flag not in fields:
+        with fields.collect():
+            if "BolusCutOffTechnique" in fields:
+                fields.choice("BolusCutOffTechnique", CUT_OFFS)
+        with fields.collect():
+            if "BolusCutOffDelayTime" in fields:
+                _cut_off(fields, kinds, str(fields.get("BolusCutOffTechnique")))
+        absent = [
+            key for key in ("BolusCutOffTechnique", "BolusCutOffDelayTime") if key not in fields
+        ]
+        cure = f"with true also {' and '.join(absent)}" if absent else ""
+        raise fields.missing(flag, "true or false", cure)
     if not fields.flag(flag):
         raise fields.fault(
             flag,

@@ -312,6 +312,15 @@ def _add_running(parser: _Parser) -> None:
     )
     parser.add_option(group, "--dry-run", action="store_true", help="show what would be done")
     parser.add_option(
+        group,
+        "--propose-sidecars",
+        type=path,
+        metavar="DIR",
+        help="for runs whose sidecar or aslcontext.tsv has faults, write completed ones to this "
+        "folder, for review: guessed values are marked, and no run uses them before the marks "
+        "are removed and the files copied into the dataset",
+    )
+    parser.add_option(
         group, "--reports-only", action="store_true", help="rebuild the reports from the maps"
     )
     parser.add_option(

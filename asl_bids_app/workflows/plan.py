@@ -85,6 +85,7 @@ class ParticipantPlan:
     participant: str
     units: tuple[PlannedUnit, ...]
     failures: tuple[Failure, ...]
+    not_understood: tuple[RunFiles, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +151,19 @@ def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
     return PlannedRun(acquisition, calibration, (*acquisition.warnings, *warnings))
 
 
+def faults_of_run(run: RunFiles, options: AppOptions) -> tuple[AslAppError, ...]:
+    """Return everything that forbids to plan a run."""
+    try:
+        _plan_run(run, options)
+    except AslAppError as error:
+        return faults_of(error)
+    return ()
+
+
 def _plan_participant(
     participant: str, runs: tuple[RunFiles, ...], options: AppOptions
 ) -> ParticipantPlan:
-    failures, planned = [], {}
+    failures, planned, faulty = [], {}, []
     if not runs and participant in options.participant_label:
         message = f"sub-{participant}: found no ASL run, expected sub-{participant}/**/perf/*_asl"
         failures.append(Failure(f"sub-{participant}", "input", f"{message}.nii[.gz]."))
@@ -163,6 +173,7 @@ def _plan_participant(
         except AslAppError as error:
             name = run.path.name.partition(".")[0]
             failures += [Failure(name, "input", str(fault)) for fault in faults_of(error)]
+            faulty.append(run)
     units = ()
     try:
         units = tuple(
@@ -176,7 +187,7 @@ def _plan_participant(
         )
     except AslAppError as error:
         failures.append(Failure(f"sub-{participant}", "grouping", str(error)))
-    return ParticipantPlan(participant, units, tuple(failures))
+    return ParticipantPlan(participant, units, tuple(failures), tuple(faulty))
 
 
 def make_plan(options: AppOptions) -> Plan:

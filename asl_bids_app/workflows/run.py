@@ -22,6 +22,8 @@ from asl_bids_app.bids.derivatives import (
 from asl_bids_app.errors import InputError
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import Failure, ParticipantPlan, Plan, describe, make_plan
+from asl_bids_app.workflows.proposals import write_proposals
+from asl_bids_app.workflows.settings import describe_settings
 
 LOG = logging.getLogger("asl-app")
 
@@ -104,7 +106,11 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     plan = make_plan(options)
     if options.dry_run:
-        print(describe(plan))  # noqa: T201 - the answer that was asked for
+        print("\n".join([describe(plan), *describe_settings(plan, options)]))  # noqa: T201
+    if options.propose_sidecars:
+        for line in write_proposals(plan, options.propose_sidecars, options):
+            LOG.warning("%s", line)
+    if options.dry_run:
         return int(any(p.failures for p in plan.participants))
     for warning in plan.dataset.warnings:
         LOG.warning("%s", warning)
