@@ -14,8 +14,8 @@ COLUMN: Final = "proposal_to_review"
 
 EXPECTED: Final = "values that somebody has checked"
 INSTRUCTION: Final = (
-    "Compare every key below with the protocol and correct it above; give those that are null "
-    f"a value, or remove them. Then remove {KEY}: no run uses a sidecar that has it."
+    "Compare the value of every key that is listed here with the protocol and correct it; "
+    f"give those that are null a value. Then remove {KEY}: no run uses a sidecar that has it."
 )
 
 

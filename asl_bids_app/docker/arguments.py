@@ -14,7 +14,9 @@ from asl_bids_app.cli.types import pair, path
 from asl_bids_app.errors import InputError
 from asl_bids_app.workflows.options import AppOptions
 
-WRITTEN: Final = frozenset({"output_dir", "work_dir", "bids_database_dir", "run_report"})
+WRITTEN: Final = frozenset(
+    {"output_dir", "work_dir", "bids_database_dir", "run_report", "propose_sidecars"}
+)
 """Options whose paths the app writes to; it only reads the others."""
 
 POSITIONAL: Final = ("bids_dir", "output_dir", "level")

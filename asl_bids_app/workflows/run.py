@@ -110,6 +110,8 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
     if options.propose_sidecars:
         for line in write_proposals(plan, options.propose_sidecars, options):
             LOG.warning("%s", line)
+    elif any(p.not_understood for p in plan.participants):
+        LOG.info("--propose-sidecars DIR writes completed sidecars for review")
     if options.dry_run:
         return int(any(p.failures for p in plan.participants))
     for warning in plan.dataset.warnings:

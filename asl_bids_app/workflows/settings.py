@@ -108,13 +108,10 @@ def _tissue(options: AppOptions, units: list[PlannedUnit]) -> str:
     if not options.tissue:
         return "none (--no-tissue): no metrics by tissue"
     given = sum(bool(given_tissue(options.derivatives, unit.entities)) for unit in units)
-    parts = [
-        f"{given} of {len(units)} series by --derivatives" if given else "",
-        "the bundled atlas (MNI152), moved onto each head"
-        if given < len(units) or not given
-        else "",
-    ]
-    return "; ".join(part for part in parts if part)
+    parts = [f"maps of --derivatives for {given} of {len(units)} series"] if given else []
+    if given < len(units) or not given:
+        parts.append("the bundled atlas (MNI152), moved onto each head")
+    return "; ".join(parts)
 
 
 def _outputs(unit: PlannedUnit, options: AppOptions, estimator: str) -> str:
