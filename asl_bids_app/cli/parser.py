@@ -11,6 +11,7 @@ from typing import Any
 
 from asl_bids_app import __version__
 from asl_bids_app.cli.checks import apply_config, check_places
+from asl_bids_app.cli.spelling import ELSEWHERE, OneLineParser
 from asl_bids_app.cli.types import (
     between,
     count,
@@ -29,8 +30,22 @@ log, the sidecars and the report say which. --dry-run shows what would be done.
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells defaults, but not of switches: that of ``--no-hmc`` would read as its opposite."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = action.default
+        if isinstance(action, argparse.BooleanOptionalAction):
+            return f"{action.help} (default: {'yes' if default else 'no'})"
+        if action.nargs == 0 or default in (None, []):
+            return action.help
+        return super()._get_help_string(action)
+
+
+class _Parser(OneLineParser):
     """Accepts underscores for hyphens in option names, as BIDS apps do."""
+
+    elsewhere = ELSEWHERE
 
     def add_option(self, group: Any, *names: str, **settings: Any) -> None:
         """Add an option under its hyphen and underscore spellings."""
@@ -49,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="CBF and ATT maps with error bars from multi-delay ASL in BIDS "
         "(PCASL, CASL, PASL, velocity-selective ASL, alone or jointly).",
         epilog=EPILOG,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     parser.add_argument("bids_dir", type=path, help="root of the BIDS dataset")
     parser.add_argument("output_dir", type=path, help="folder for the derivatives")

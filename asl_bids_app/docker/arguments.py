@@ -147,6 +147,9 @@ def _mounts(name: str, place: Path, options: AppOptions) -> list[Mount]:
         return []
     if name == "run_report":
         return _writable_folder(place.parent, options)
+    if name == "propose_sidecars":
+        # Written by a dry run too.
+        return [Mount(place, writable=True)]
     if name in WRITTEN:
         return _writable_folder(place, options)
     return [Mount(place)]

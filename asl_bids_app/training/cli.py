@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from asl_bids_app.cli.spelling import OneLineParser
 from asl_bids_app.errors import AslAppError
 
 DESCRIPTION = "Train the networks of asl-app from physics alone: phantoms, simulation, ensembles."
@@ -15,7 +16,7 @@ DESCRIPTION = "Train the networks of asl-app from physics alone: phantoms, simul
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
-    parser = argparse.ArgumentParser(prog="asl-train", description=DESCRIPTION)
+    parser = OneLineParser(prog="asl-train", description=DESCRIPTION)
     parser.add_argument("-v", "--verbose", action="store_true", help="tell more, show tracebacks")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_generate, _preview, _fit, _validate, _export, _pipeline, _benchmark, _show):
