@@ -222,8 +222,19 @@ def _measured_efficiency(metadata: Mapping[str, Any], path: str) -> float | None
     return float(measured)
 
 
-def _check_all(metadata: Mapping[str, Any], options: CalibrationOptions, path: str) -> None:
-    """Tell every key at fault at once."""
+def check_keys(metadata: Mapping[str, Any], options: CalibrationOptions, path: str) -> None:
+    """Check the keys that constants come from, whatever the scheme.
+
+    Parameters
+    ----------
+    metadata, options, path
+        As for `resolve`.
+
+    Raises
+    ------
+    InputError
+        All faults at once.
+    """
     faults = Faults()
     with faults.collect():
         if options.t1_blood is None:
@@ -264,7 +275,7 @@ def resolve(
     InputError
         If a value is out of range, or the field strength has no default.
     """
-    _check_all(metadata, options, path)
+    check_keys(metadata, options, path)
     t1_blood = _given(options.t1_blood, "--t1-blood", "s")
     if t1_blood is None:
         tesla, (value, reference) = _by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")

@@ -149,6 +149,8 @@ def _separate(fields: Fields, run: RunFiles, header: Header | None) -> M0Input |
             own.warn("BackgroundSuppression", "true", "false in an M0", outcome)
     with own.collect():
         own.demand("EchoTime", "the echo time in seconds")
+        if "EchoTime" in own:
+            own.numbers("EchoTime", "the echo time in seconds")
     with own.collect():
         _compare(own, fields, "EchoTime", "s", ECHO_TOLERANCE, "differ in T2* weighting")
     with own.collect():

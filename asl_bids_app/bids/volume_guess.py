@@ -36,6 +36,9 @@ SMALL: Final = 0.002
 LARGE: Final = 0.3
 """More than labelled blood takes away, unless the background is nulled."""
 
+DRIFT: Final = (0.5, 2.0)
+"""Mean step from pair to pair over that within them, where neither is of labelled blood."""
+
 DIFFERENCES: Final = re.compile(r"perfusion.?weighted|pwi|subtract|delta.?m|\bdiff")
 QUANTIFIED: Final = re.compile(r"cbf|blood.?flow")
 
@@ -149,6 +152,11 @@ def _pairs(signal: np.ndarray) -> list[Guess]:
             # A drift does the same: the step must be larger than all others.
             steps = np.abs(np.diff(signal))
             sure = steps[count - 1] > 2 * np.delete(steps, count - 1).max(initial=0.0)
+        if how == "in turns" and count > 1:
+            # A drift goes on from pair to pair as it does within one; turns go back.
+            step = float((pairs[:-1, 1] - pairs[1:, 0]).mean())
+            between = step / (float(difference.mean()) or np.inf)
+            sure = sure and not DRIFT[0] < between < DRIFT[1]
         if not sure or abs(size) > LARGE:
             continue
         order = ("control", "label") if difference.mean() > 0 else ("label", "control")

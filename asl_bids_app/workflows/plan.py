@@ -19,7 +19,7 @@ from asl_bids_app.bids.labelling import scheme_of
 from asl_bids_app.bids.layout import Dataset, RunFiles, find_runs
 from asl_bids_app.bids.sessions import group
 from asl_bids_app.bids.sidecar import InputOptions, understand
-from asl_bids_app.calibration import Calibration, CalibrationOptions, resolve
+from asl_bids_app.calibration import Calibration, CalibrationOptions, check_keys, resolve
 from asl_bids_app.errors import AslAppError, Faults, InputError, faults_of
 from asl_bids_app.protocol import Scheme
 from asl_bids_app.workflows.options import AppOptions
@@ -140,13 +140,15 @@ def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
                 bolus_duration=options.bolus_duration, lenient=options.skip_bids_validation
             ),
         )
-    scheme = acquisition.scheme if not faults else scheme_of(run) if run.readable else None
     # Where the run itself has faults, those of its constants are told in the same round.
-    if scheme is not None and run.sidecars:
+    scheme = scheme_of(run) if faults else acquisition.scheme
+    if run.readable and run.sidecars:
+        told = calibration_options(options), run.sidecar
         with faults.collect():
-            calibration, warnings = resolve(
-                scheme, run.metadata, calibration_options(options), run.sidecar
-            )
+            if scheme is None:
+                check_keys(run.metadata, *told)
+            else:
+                calibration, warnings = resolve(scheme, run.metadata, *told)
     faults.check()
     return PlannedRun(acquisition, calibration, (*acquisition.warnings, *warnings))
 
