@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from asl_bids_app.cli.elsewhere import ELSEWHERE
 from asl_bids_app.cli.parser import build_parser, parse
-from asl_bids_app.cli.spelling import ELSEWHERE
 
 
 @pytest.fixture

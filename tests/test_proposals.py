@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 from fake_bids import CBF, FakeDataset, runs_of
 
+from asl_bids_app.bids.fields import COUSINS
+from asl_bids_app.bids.guessers import GUESSERS, Evidence
 from asl_bids_app.bids.marks import COLUMN, HOW, KEY
+from asl_bids_app.bids.propose import complete
 from asl_bids_app.bids.sidecar import understand
 from asl_bids_app.bids.volume_guess import UNKNOWN, guess_kinds
+from asl_bids_app.bids.words import NAMED_IN, guess_scheme
 from asl_bids_app.cli.app import main
 from asl_bids_app.errors import InputError, SeveralInputsError
 
@@ -379,3 +383,29 @@ def test_nothing_is_guessed_where_nothing_tells(seed):
     for options in ({"noise": 5.0}, {"noise": 0.2, "drift": 4.0 * rng.choice([-1, 1])}):
         got = {g.value for g in guess_kinds(volumes(alike, seed=seed, **options), {})}
         assert got == {UNKNOWN}
+
+
+# Whatever a converter writes
+
+
+ODD = [None, True, "", "abc", "NaN", -1, 0, 1e300, 10**400, float("nan"), [], [[1]], ["1.8", None]]
+ODD += [{"a": 1}, [1e9], "1800"]
+
+
+@pytest.mark.parametrize("value", ODD, ids=str)
+def test_odd_values_are_never_an_accident(value):
+    keys = set(GUESSERS) | {key for others in COUSINS.values() for key in others} | set(NAMED_IN)
+    keys |= {"NumRFBlocks", "SaturationStopTime", "NumberOfExcitations", "ImagingFrequency"}
+    keys |= {"Manufacturer", "TagDuration", "BackgroundSuppressionNumberPulses"}
+    metadata = dict.fromkeys(keys, value)
+    faults = [InputError("a.json", key, "x", "y") for key in GUESSERS]
+    for types in ((), ("control", "label"), ("m0scan", "deltam")):
+        guess = guess_scheme(metadata)
+        evidence = Evidence(metadata, guess and guess.value, types, "m0", 0.3)
+        notes = complete(evidence, faults)[1]
+        assert notes.keys() == set(GUESSERS)
+        for key, note in notes.items():
+            assert note.why
+            # What is guessed is a value that a run would take.
+            if note.value is not None and isinstance(note.value, float):
+                assert 0 <= note.value <= 100, key

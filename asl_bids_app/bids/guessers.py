@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 from asl_bids_app.bids.acquisition import M0Kind
-from asl_bids_app.bids.fields import COUSINS, LONGEST, did_you_mean
+from asl_bids_app.bids.fields import COUSINS, Fields, Notes, did_you_mean
+from asl_bids_app.bids.files import DataFile
 from asl_bids_app.bids.labelling import BIDS_TYPES
 from asl_bids_app.bids.timing import CUT_OFFS
 from asl_bids_app.bids.words import Guess, guess_scheme
+from asl_bids_app.errors import InputError
 from asl_bids_app.protocol import Scheme
 
 BLOCK: Final = 0.0185
@@ -24,6 +27,8 @@ SUPPRESSED: Final = 0.5
 """A control below this fraction of the M0 was measured with background suppression ..."""
 RECOVERED: Final = 0.8
 """... and above this one without."""
+HUGE: Final = 1e12
+"""No number of a sidecar is larger; NaN isn't smaller either."""
 UNITS: Final = ((1.0, ""), (1e-3, "divided by 1000: "), (1e-6, "divided by a million: "))
 
 
@@ -68,14 +73,14 @@ def _number(value: Any) -> bool:
 def _numeric(value: Any) -> Any:
     """Return numbers that are written in quotes as numbers; None if there are none."""
     if isinstance(value, list):
-        read = [_numeric(each) for each in value]
+        read = [None if isinstance(each, list) else _numeric(each) for each in value]
         return read if read and None not in read else None
     if isinstance(value, str):
         try:
-            return float(value)
+            value = float(value)
         except ValueError:
             return None
-    return value if _number(value) else None
+    return value if _number(value) and abs(value) < HUGE else None
 
 
 def _seconds(key: str, value: Any, said: str) -> Guess | None:
@@ -85,10 +90,23 @@ def _seconds(key: str, value: Any, said: str) -> Guess | None:
         return None
     values = value if isinstance(value, list) else [value]
     for factor, how in UNITS:
-        if min(values) >= 0 and max(values) * factor <= LONGEST.get(key, 10.0):
-            scaled = [round(each * factor, 9) for each in values]
+        scaled = [round(each * factor, 9) for each in values]
+        if _readable(key, scaled):
             return Guess(scaled if isinstance(value, list) else scaled[0], f"{how}{said}")
     return None
+
+
+def _readable(key: str, values: list[float]) -> bool:
+    """Tell whether a run would take numbers for the value of a key."""
+    here = Path("sidecar.json")
+    file = DataFile(
+        root=Path(), path=here, entities={}, sidecars=(here,), metadata={key: values}, origin={}
+    )
+    try:
+        Fields(file, Notes()).numbers(key, "")
+    except InputError:
+        return False
+    return True
 
 
 def _spread(guess: Guess, evidence: Evidence) -> Guess:
@@ -164,7 +182,7 @@ def _duration(evidence: Evidence) -> Guess | None:
     others = ("TagDuration", "GELabelingDuration", "LabelDuration", "BolusDuration")
     guess = _time("LabelingDuration", *others)(evidence)
     blocks = evidence.metadata.get("NumRFBlocks")
-    if guess is None and _number(blocks) and blocks > 0:
+    if guess is None and _number(blocks) and 0 < blocks < 1000:
         why = f"NumRFBlocks = {blocks:g}, {1000 * BLOCK:g} ms each in ep2d_pcasl"
         return Guess(round(blocks * BLOCK, 4), why)
     return guess
@@ -185,7 +203,7 @@ def _cut_off_time(evidence: Evidence) -> Guess | None:
     stop = evidence.metadata.get("SaturationStopTime")
     if guess and stop is not None and not isinstance(guess.value, list):
         last = _seconds("BolusCutOffDelayTime", stop, "")
-        if last and last.value > guess.value:
+        if last and _number(last.value) and last.value > guess.value:
             why = f"{guess.why} and SaturationStopTime = {stop}"
             return Guess([guess.value, last.value], why)
     return guess
@@ -247,7 +265,7 @@ def _pairs(evidence: Evidence) -> Guess | None:
         return None
     for key in ("NumberOfExcitations", "NumberOfAverages"):
         value = evidence.metadata.get(key)
-        if _number(value) and value >= 1:
+        if _number(value) and 1 <= value < HUGE:
             return Guess(value * evidence.kinds.count("deltam"), f"{key} = {value:g}")
     return Guess(evidence.kinds.count("deltam"), "the deltam volumes of the image, or more")
 
@@ -273,7 +291,7 @@ def _field_strength(evidence: Evidence) -> Guess | None:
     if _number(value) and 0.1 <= value <= 20:
         return Guess(value, "written in quotes")
     frequency = evidence.metadata.get("ImagingFrequency")
-    if _number(frequency) and frequency > 5:
+    if _number(frequency) and 5 < frequency < 1000:
         # Protons, 42.577 MHz/T.
         return Guess(round(2 * frequency / 42.577) / 2, f"ImagingFrequency = {frequency:g} MHz")
     return None

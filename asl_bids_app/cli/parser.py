@@ -11,7 +11,7 @@ from typing import Any
 
 from asl_bids_app import __version__
 from asl_bids_app.cli.checks import apply_config, check_places
-from asl_bids_app.cli.spelling import ELSEWHERE, OneLineParser
+from asl_bids_app.cli.elsewhere import ELSEWHERE
 from asl_bids_app.cli.types import (
     between,
     count,
@@ -22,6 +22,7 @@ from asl_bids_app.cli.types import (
     pair,
     path,
 )
+from asl_bids_app.usage import OneLineParser
 from asl_bids_app.workflows.options import ERROR_BARS, ESTIMATORS, JOINT_MODES, LEVELS, AppOptions
 
 EPILOG = """\

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from asl_bids_app.cli.spelling import OneLineParser
 from asl_bids_app.errors import AslAppError
+from asl_bids_app.usage import OneLineParser
 
 DESCRIPTION = "Train the networks of asl-app from physics alone: phantoms, simulation, ensembles."
 

@@ -41,7 +41,12 @@ def write_proposals(plan: Plan, folder: Path, options: AppOptions) -> list[str]:
     lines, written = [], 0
     for participant in plan.participants:
         for run in participant.not_understood:
-            proposals = propose(run, lambda trial: faults_of_run(trial, options))
+            try:
+                proposals = propose(run, lambda trial: faults_of_run(trial, options))
+            except Exception as error:
+                # A guess that fails must not cost the others theirs.
+                lines.append(f"{OPTION}: nothing to propose for {run.name} ({error})")
+                continue
             if not proposals:
                 lines.append(f"{OPTION}: nothing to propose for {run.name}: see its errors")
             for proposal in proposals:

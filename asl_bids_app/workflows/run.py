@@ -106,14 +106,15 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     plan = make_plan(options)
     if options.dry_run:
-        print("\n".join([describe(plan), *describe_settings(plan, options)]))  # noqa: T201
+        settings, could_start = describe_settings(plan, options)
+        print("\n".join([describe(plan), *settings]))  # noqa: T201 - what was asked for
     if options.propose_sidecars:
         for line in write_proposals(plan, options.propose_sidecars, options):
             LOG.warning("%s", line)
     elif any(p.not_understood for p in plan.participants):
         LOG.info("--propose-sidecars DIR writes completed sidecars for review")
     if options.dry_run:
-        return int(any(p.failures for p in plan.participants))
+        return int(not could_start or any(p.failures for p in plan.participants))
     for warning in plan.dataset.warnings:
         LOG.warning("%s", warning)
     check_writable(options.output_dir, "output_dir")

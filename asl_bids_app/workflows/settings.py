@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from asl_bids_app.bids.outputs import OUTPUTS
@@ -11,7 +10,7 @@ from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import Plan, PlannedUnit
 
 
-def describe_settings(plan: Plan, options: AppOptions) -> list[str]:
+def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]:
     """Tell estimator, error bars, motion, tissue, device, work folder and outputs.
 
     What would end the run before it starts (a model or device that isn't there) is told as an
@@ -19,15 +18,19 @@ def describe_settings(plan: Plan, options: AppOptions) -> list[str]:
 
     Returns
     -------
-    list of str
-        Lines.
+    list of str, bool
+        Lines, and whether a run could start.
     """
     units = [unit for participant in plan.participants for unit in participant.units]
-    estimator = ""
+    estimator, could_start = "", True
     try:
         estimator, told = _estimator(options)
     except AslAppError as error:
-        told = f"error: {error}"
+        told, could_start = f"error: {error}", False
+    try:
+        device = _device(options)
+    except AslAppError as error:
+        device, could_start = f"error: {error}", False
     lines = ["what the run would do", f"  estimator: {told}"]
     if estimator == "ensemble":
         bars = {
@@ -42,7 +45,7 @@ def describe_settings(plan: Plan, options: AppOptions) -> list[str]:
         "  motion: " + ("rigid correction of every volume" if options.hmc else "none (--no-hmc)"),
         f"  brain mask: {_mask(options, units)}",
         f"  tissue: {_tissue(options, units)}",
-        f"  device: {_or_error(lambda: _device(options))}",
+        f"  device: {device}",
         f"  processors: {options.nprocs}; memory: "
         + (f"{options.mem_gb:g} GB" if options.mem_gb else "what the machine has"),
         f"  work folder: {options.work_dir}"
@@ -53,19 +56,12 @@ def describe_settings(plan: Plan, options: AppOptions) -> list[str]:
         lines.append(f"  outputs of {unit.title}: {_outputs(unit, options, estimator)}")
     if units:
         lines.append("  reports: " + ", ".join(f"sub-{p}.html" for p in _labels(plan)))
-    return lines
+    return lines, could_start
 
 
 def _labels(plan: Plan) -> list[str]:
     labels = [p.participant for p in plan.participants if p.units]
     return labels if len(labels) < 12 else [*labels[:10], "..."]
-
-
-def _or_error(tell: Callable[[], str]) -> str:
-    try:
-        return tell()
-    except AslAppError as error:
-        return f"error: {error}"
 
 
 def _estimator(options: AppOptions) -> tuple[str, str]:
