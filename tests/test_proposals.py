@@ -316,6 +316,28 @@ def test_only_runs_with_faults_and_no_file_twice(tmp_path, capsys):
     assert "is there already and is left as it is" in capsys.readouterr().err
 
 
+def test_an_m0_that_serves_two_runs_is_proposed_once(tmp_path, capsys):
+    dataset = FakeDataset(tmp_path / "bids")
+    run = dataset.add("01", run="1", **SMALL)
+    dataset.add("01", run="2", m0="Absent", **SMALL).edit(M0Type="Separate", EchoTime=None)
+    for path in (run.m0scan, run.m0_sidecar):
+        path.rename(path.with_name(path.name.replace("_run-1", "")))
+    m0 = run.m0_sidecar.with_name("sub-01_m0scan.json")
+    content = json.loads(m0.read_text())
+    content["RepetitionTime"] = content.pop("RepetitionTimePreparation")
+    del content["IntendedFor"]
+    m0.write_text(json.dumps(content))
+    folder = propose(dataset.root)
+    content, notes = proposal(folder, "sub-01_m0scan.json")
+    assert content["RepetitionTimePreparation"] == 10
+    assert "IntendedFor" not in notes
+    assert sorted(path.name for path in folder.rglob("*.*")) == [
+        "sub-01_m0scan.json",
+        "sub-01_run-2_asl.json",
+    ]
+    assert "is there already" not in capsys.readouterr().err
+
+
 def test_what_is_no_matter_of_a_sidecar_gets_no_proposal(tmp_path, capsys):
     dataset = FakeDataset(tmp_path / "bids")
     run = dataset.add("01", **SMALL)

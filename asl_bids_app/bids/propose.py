@@ -189,7 +189,8 @@ def _sidecar(
 
 def _m0_sidecar(scan: DataFile, run: RunFiles, faults: Sequence[InputError]) -> Proposal:
     content, notes = complete(Evidence(scan.metadata), faults)
-    if "IntendedFor" not in scan.metadata:
+    # A scan of another name may serve several runs.
+    if "IntendedFor" not in scan.metadata and scan.entities == run.entities:
         content["IntendedFor"] = f"bids::{run.name}"
         notes["IntendedFor"] = Guess(content["IntendedFor"], "guessed: the M0 of this run")
     path = scan.path.with_name(f"{scan.path.name.partition('.')[0]}.json")

@@ -38,7 +38,8 @@ def write_proposals(plan: Plan, folder: Path, options: AppOptions) -> list[str]:
     InputError
         If the folder can't be written.
     """
-    lines, written = [], 0
+    lines: list[str] = []
+    written: set[Path] = set()
     for participant in plan.participants:
         for run in participant.not_understood:
             try:
@@ -51,11 +52,13 @@ def write_proposals(plan: Plan, folder: Path, options: AppOptions) -> list[str]:
                 lines.append(f"{OPTION}: nothing to propose for {run.name}: see its errors")
             for proposal in proposals:
                 path = folder / proposal.path
+                if path in written:
+                    continue  # An M0 that serves several runs.
                 if path.exists():
                     lines.append(f"{OPTION}: {path} is there already and is left as it is")
                     continue
                 _write(proposal, path)
-                written += 1
+                written.add(path)
                 lines.append(f"{OPTION}: {path}: {_count(proposal)}")
     if written:
         lines.append(
