@@ -219,6 +219,9 @@ def _measured_efficiency(metadata: Mapping[str, Any], path: str) -> float | None
         return None
     if isinstance(measured, bool) or not isinstance(measured, int | float):
         raise InputError(path, "LabelingEfficiency", repr(measured), "one number in (0, 1]")
+    low, high = _LIMITS["labeling_efficiency"]
+    if not low <= measured <= high:
+        raise InputError(path, "LabelingEfficiency", f"{measured:g}", f"{low:g} to {high:g}")
     return float(measured)
 
 
@@ -241,8 +244,9 @@ def check_keys(metadata: Mapping[str, Any], options: CalibrationOptions, path: s
             _by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")
     with faults.collect():
         _suppression(metadata, options, path)
-    with faults.collect():
-        _measured_efficiency(metadata, path)
+    if not options.labeling_efficiency:
+        with faults.collect():
+            _measured_efficiency(metadata, path)
     faults.check()
 
 
@@ -300,7 +304,7 @@ def resolve(
     efficiency = _given(
         options.labeling_efficiency.get(scheme), f"--labeling-efficiency {scheme.value}", ""
     )
-    measured = _measured_efficiency(metadata, path)
+    measured = _measured_efficiency(metadata, path) if efficiency is None else None
     if efficiency is None and measured is not None:
         efficiency = Quantity(measured, "", Source.SIDECAR, "LabelingEfficiency")
         if options.bs_efficiency is None:

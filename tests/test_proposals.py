@@ -20,6 +20,8 @@ from asl_bids_app.bids.volume_guess import UNKNOWN, guess_kinds
 from asl_bids_app.bids.words import NAMED_IN, guess_scheme
 from asl_bids_app.cli.app import main
 from asl_bids_app.errors import InputError, SeveralInputsError
+from asl_bids_app.workflows.options import AppOptions
+from asl_bids_app.workflows.plan import faults_of_run
 
 SMALL = {"shape": (6, 6, 3), "zooms": (24.0, 24.0, 36.0)}
 ASL_KEYS = (
@@ -408,6 +410,32 @@ def test_nothing_is_guessed_where_nothing_tells(seed):
 
 
 # Whatever a converter writes
+
+
+WRONG = [True, "x", [], -1, 0, [0, 1], {"a": 1}, 1e9, "3", 2.5]
+
+
+@pytest.mark.parametrize("m0", ["Separate", "Included", "Absent", "Estimate"])
+@pytest.mark.parametrize("scheme", ["PCASL", "CASL", "PASL", "VSASL"])
+def test_several_faults_are_told_and_nothing_else_is_raised(tmp_path, scheme, m0):
+    run = FakeDataset(tmp_path).add("01", scheme=scheme, m0=m0, slice_step=0.04, **SMALL)
+    good = json.loads(run.sidecar.read_text())
+    rng = np.random.default_rng([len(scheme), len(m0)])
+    options = AppOptions(tmp_path, tmp_path / "out", tmp_path / "work")
+    for _ in range(12):
+        content = dict(good)
+        for key in rng.choice(list(good), 4, replace=False):
+            content.pop(key)
+            if rng.random() < 0.5:
+                content[key] = WRONG[rng.integers(len(WRONG))]
+        run.sidecar.write_text(json.dumps(content))
+        (files,) = runs_of(tmp_path)
+        faults = faults_of_run(files, options)
+        assert all(isinstance(fault, InputError) for fault in faults)
+        # Keys that every run needs are told in the first round, whatever else is wrong.
+        needed = {"PostLabelingDelay", "BackgroundSuppression", "MRAcquisitionType", "M0Type"}
+        absent = (needed | {"MagneticFieldStrength", "ArterialSpinLabelingType"}) - content.keys()
+        assert absent <= {fault.field for fault in faults}
 
 
 ODD = [None, True, "", "abc", "NaN", -1, 0, 1e300, 10**400, float("nan"), [], [[1]], ["1.8", None]]

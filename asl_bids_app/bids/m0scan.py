@@ -20,6 +20,7 @@ ECHO_TOLERANCE: Final = 2e-4
 """Seconds by which echo times may differ without a warning."""
 FLIP_TOLERANCE: Final = 1.0
 """Degrees."""
+GIVE_M0: Final = "give an M0 scan (Separate, Included) or the M0 of blood (Estimate, M0Estimate)"
 COVERED: Final = 0.9
 """An M0 that covers less of the ASL image than this is worth a warning."""
 
@@ -58,6 +59,8 @@ def read(
     meant = [scan for scan in scans if _intended(scan, run)]
     if kind is None:
         # What is wrong with the M0 that there is can be told in the same round.
+        if "M0Estimate" in fields:
+            fields.number("M0Estimate", "the M0 of blood, one number above 0")
         if meant or (scans and not rows):
             _separate(fields, run, header)
         return None
@@ -68,6 +71,8 @@ def read(
     if kind is M0Kind.ESTIMATE:
         value = fields.number("M0Estimate", "the M0 of blood, one number above 0")
         return M0Input(kind, None, (), value)
+    if kind is M0Kind.ABSENT:
+        _check_suppression(fields)
     if kinds is None:
         return None
     if kind is M0Kind.ABSENT:
@@ -103,14 +108,17 @@ def _check_kind(
         )
 
 
-def _check_absent(fields: Fields, kinds: Sequence[str], run: RunFiles) -> None:
-    key = "M0Type"
-    cure = "give an M0 scan (Separate, Included) or the M0 of blood (Estimate, M0Estimate)"
+def _check_suppression(fields: Fields) -> None:
     if fields.get("BackgroundSuppression") is True:
         found = "Absent with BackgroundSuppression true"
-        raise fields.fault(key, found, "an M0, for suppressed controls can't stand in", cure)
+        expected = "an M0, for suppressed controls can't stand in"
+        raise fields.fault("M0Type", found, expected, GIVE_M0)
+
+
+def _check_absent(fields: Fields, kinds: Sequence[str], run: RunFiles) -> None:
+    key = "M0Type"
     if "control" not in kinds:
-        raise fields.fault(key, "Absent without control volumes", "an M0", cure)
+        raise fields.fault(key, "Absent without control volumes", "an M0", GIVE_M0)
     fields.notes.inferred["m0"] = "the mean control volume stands in for the M0"
     fields.warn(key, "Absent", "an M0 scan", "the mean control volume stands in")
     for scan in run.m0scans:

@@ -10,7 +10,7 @@ import numpy as np
 
 from asl_bids_app.bids.context import PERFUSION
 from asl_bids_app.bids.fields import Fields, show
-from asl_bids_app.bids.labelling import is_velocity_selective
+from asl_bids_app.bids.labelling import ALIASES, is_velocity_selective
 from asl_bids_app.protocol import Scheme
 
 CUT_OFFS: Final = ("Q2TIPS", "QUIPSS", "QUIPSSII")
@@ -182,7 +182,7 @@ def _pasl_bolus(
 def _vsasl_bolus(fields: Fields, kinds: Sequence[str]) -> np.ndarray:
     n = len(kinds)
     flag, key = "BolusCutOffFlag", "BolusCutOffDelayTime"
-    alias = fields["ArterialSpinLabelingType"] != "PASL"
+    alias = fields.get("ArterialSpinLabelingType") in ALIASES
     if flag not in fields and alias:
         # No standard asks for the flag in this form; what it would say is in the delay time.
         cut = key in fields
@@ -256,6 +256,10 @@ def slice_times(fields: Fields, shape: Sequence[int] | None) -> tuple[np.ndarray
     """
     readout = ""
     with fields.collect():
+        if "MRAcquisitionType" not in fields and "SliceTiming" not in fields:
+            raise fields.missing(
+                "MRAcquisitionType", "one of 2D, 3D", "with 2D also the SliceTiming"
+            )
         readout = fields.choice("MRAcquisitionType", ("2D", "3D"))
     axis, reverse = 2, False
     key = "SliceEncodingDirection"

@@ -18,6 +18,7 @@ NAMED_IN: Final = (
     "ASLLabelingTechnique",
     "LabelingType",
     "ASLType",
+    "PASLType",
     "PulseSequenceName",
     "PulseSequenceDetails",
     "SequenceName",
@@ -38,8 +39,11 @@ WORDS: Final = (
 OWN_KEYS: Final = (
     (Scheme.PCASL, ("NumRFBlocks", "RFGap", "MeanGzx10", "TagRFFlipAngle", "MeanTagGradient")),
     (Scheme.PASL, ("SaturationStopTime", "PostInversionDelay")),
+    (Scheme.PASL, ("PASLType", "BolusCutOffFlag", "BolusCutOffTechnique")),
+    (Scheme.CASL, ("CASLType",)),
+    (Scheme.PCASL, ("PCASLType", "LabelingDuration")),
 )
-"""Converters' keys that only one scheme has."""
+"""Keys that one scheme has only, or far more often than others; the first wins."""
 
 
 class Guess(NamedTuple):
@@ -77,5 +81,5 @@ def guess_scheme(metadata: Mapping[str, Any]) -> Guess | None:
     for scheme, keys in OWN_KEYS:
         for key in keys:
             if key in metadata:
-                return Guess(scheme, f"{key}, which only {scheme.value} sequences have")
+                return Guess(scheme, f"the sidecar has {key}, a key of {scheme.value}")
     return None
