@@ -160,5 +160,8 @@ def scheme_of(run: DataFile) -> Scheme | None:
     try:
         return decide(Fields(run, Notes()))
     except InputError:
+        if run.metadata.get(KEY) in (*BIDS_TYPES, *ALIASES):
+            # Keys that contradict each other: whichever is right, the other's faults are none.
+            return None
         guess = guess_scheme(run.metadata)
         return guess.value if guess else None
