@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.bids.labelling import label_module
-from asl_bids_app.errors import InputError
+from asl_bids_app.errors import Faults, InputError
 from asl_bids_app.protocol import SCHEMES, Scheme
 
 if TYPE_CHECKING:
@@ -261,6 +261,43 @@ def _default_efficiency(
     return Quantity(value, "", origin, f"{kind}; {source}"), [warning]
 
 
+def _measured_efficiency(metadata: Mapping[str, Any], path: str) -> float | None:
+    measured = metadata.get("LabelingEfficiency")
+    if measured is None:
+        return None
+    if isinstance(measured, bool) or not isinstance(measured, int | float):
+        raise InputError(path, "LabelingEfficiency", repr(measured), "one number in (0, 1]")
+    low, high = _LIMITS["labeling_efficiency"]
+    if not low <= measured <= high:
+        raise InputError(path, "LabelingEfficiency", f"{measured:g}", f"{low:g} to {high:g}")
+    return float(measured)
+
+
+def check_keys(metadata: Mapping[str, Any], options: CalibrationOptions, path: str) -> None:
+    """Check the keys that constants come from, whatever the scheme.
+
+    Parameters
+    ----------
+    metadata, options, path
+        As for `resolve`.
+
+    Raises
+    ------
+    InputError
+        All faults at once.
+    """
+    faults = Faults()
+    with faults.collect():
+        if options.t1_blood is None:
+            _by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")
+    with faults.collect():
+        _suppression(metadata, options, path)
+    if not options.labeling_efficiency:
+        with faults.collect():
+            _measured_efficiency(metadata, path)
+    faults.check()
+
+
 def resolve(
     scheme: Scheme,
     metadata: Mapping[str, Any],
@@ -293,6 +330,7 @@ def resolve(
     InputError
         If a value is out of range, or the field strength has no default.
     """
+    check_keys(metadata, options, path)
     t1_blood = _given(options.t1_blood, "--t1-blood", "s")
     if t1_blood is None:
         tesla, (value, reference) = _by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")
@@ -317,11 +355,9 @@ def resolve(
     efficiency = _given(
         options.labeling_efficiency.get(scheme), f"--labeling-efficiency {scheme.value}", ""
     )
-    measured = metadata.get("LabelingEfficiency")
+    measured = _measured_efficiency(metadata, path) if efficiency is None else None
     if efficiency is None and measured is not None:
-        if isinstance(measured, bool) or not isinstance(measured, int | float):
-            raise InputError(path, "LabelingEfficiency", repr(measured), "one number in (0, 1]")
-        efficiency = Quantity(float(measured), "", Source.SIDECAR, "LabelingEfficiency")
+        efficiency = Quantity(measured, "", Source.SIDECAR, "LabelingEfficiency")
         if options.bs_efficiency is None:
             lost = suppression
             suppression = Quantity(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -44,3 +46,78 @@ class InputError(AslAppError, ValueError):
         place = f"{self.file}: {self.field}" if self.field else self.file
         cure = f" Cure: {self.cure}." if self.cure else ""
         return f"{place}: found {self.found}, expected {self.expected}.{cure}"
+
+
+class SeveralInputsError(InputError):
+    """Several faults of one run. Its fields are those of the first.
+
+    Parameters
+    ----------
+    faults
+        Two or more, none of them of this class.
+    """
+
+    def __init__(self, faults: Sequence[InputError]) -> None:
+        self.faults = tuple(faults)
+        first = self.faults[0]
+        super().__init__(first.file, first.field, first.found, first.expected, first.cure)
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[InputError, ...]]]:
+        return SeveralInputsError, (self.faults,)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.faults))
+
+
+def faults_of(error: AslAppError) -> tuple[AslAppError, ...]:
+    """Return the faults of which an error tells, each of one line."""
+    return error.faults if isinstance(error, SeveralInputsError) else (error,)
+
+
+class Faults:
+    """Collects faults, so that one round tells them all.
+
+    Examples
+    --------
+    >>> faults = Faults()
+    >>> with faults.collect():
+    ...     raise InputError("sub-01_asl.json", "M0Type", "nothing", "a type")
+    >>> [fault.field for fault in faults]
+    ['M0Type']
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str, str], InputError] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def __iter__(self) -> Iterator[InputError]:
+        return iter(self._found.values())
+
+    def add(self, error: InputError) -> None:
+        """Take a fault; what is found at one place a second time is told once."""
+        for fault in error.faults if isinstance(error, SeveralInputsError) else (error,):
+            self._found.setdefault((fault.file, fault.field, fault.found), fault)
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Go on after the block if a fault ends it."""
+        try:
+            yield
+        except InputError as error:
+            self.add(error)
+
+    def check(self) -> None:
+        """Raise what was collected.
+
+        Raises
+        ------
+        InputError
+            The one fault, or `SeveralInputsError`.
+        """
+        found = tuple(self)
+        if len(found) == 1:
+            raise found[0]
+        if found:
+            raise SeveralInputsError(found)

@@ -290,8 +290,23 @@ def test_stop_on_first_crash(healthy, tmp_path, capsys):
 
 
 def test_dry_run_tells_what_was_understood_and_writes_nothing(healthy, tmp_path, capsys):
-    assert go(healthy[0], tmp_path / "out", "--dry-run") == 0
+    assert go(healthy[0], tmp_path / "out", "--dry-run", "--device", "cpu") == 0
     told = capsys.readouterr().out
     for words in ("sub-good", "PCASL", "1/1.8 s (4)", "t1_blood = 1.65 s (default", "Separate"):
         assert words in told
+    # What the options of QUICK mean, and where everything goes.
+    for words in (
+        "estimator: least-squares (--estimator)",
+        "error bars: noise only",
+        "motion: none (--no-hmc)",
+        "tissue: none (--no-tissue)",
+        "brain mask: made from the M0",
+        "device: cpu (--device cpu)",
+        f"work folder: {tmp_path}",
+        f"output folder: {tmp_path / 'out'}",
+        "outputs of sub-good: sub-good/perf/: sub-good_cbf.nii.gz",
+    ):
+        assert words in told
+    assert "confounds" not in told
+    assert "lsq" not in told
     assert not (tmp_path / "out").exists()

@@ -6,14 +6,16 @@ import difflib
 import json
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
+from asl_bids_app.bids import marks
 from asl_bids_app.bids.files import DataFile
-from asl_bids_app.errors import InputError
+from asl_bids_app.errors import Faults, InputError
 
 COUSINS: Final = MappingProxyType(
     {
@@ -48,10 +50,11 @@ LONGEST: Final = MappingProxyType(
 
 @dataclass(frozen=True)
 class Notes:
-    """What was concluded and what is to be said while a run is understood."""
+    """What was concluded, what is to be said and what is wrong while a run is understood."""
 
     warnings: list[str] = field(default_factory=list)
     inferred: dict[str, str] = field(default_factory=dict)
+    faults: Faults = field(default_factory=Faults)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,10 @@ class Fields:
     file: DataFile
     notes: Notes
     lenient: bool = False
+
+    def collect(self) -> AbstractContextManager[None]:
+        """Go on after a fault: it is told with the others of the run."""
+        return self.notes.faults.collect()
 
     def __contains__(self, key: str) -> bool:
         return key in self.file.metadata
@@ -90,6 +97,18 @@ class Fields:
         self.notes.warnings.append(
             f"{self.file.cite(key)}: {key}: found {found}, expected {expected}; {outcome}"
         )
+
+    def check_reviewed(self) -> None:
+        """Refuse proposed values that nobody has reviewed.
+
+        Raises
+        ------
+        InputError
+        """
+        left = marks.marked(self.file.metadata)
+        if left:
+            cure = f"check each against the protocol, then remove {marks.KEY}"
+            raise self.fault(marks.KEY, marks.found(list(left)), marks.EXPECTED, cure)
 
     def missing(self, key: str, expected: str, cure: str = "") -> InputError:
         """Return the error that a key is missing, with a likely cause."""

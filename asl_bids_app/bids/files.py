@@ -146,6 +146,12 @@ class DataFile:
         nearest = self.sidecars[-1] if self.sidecars else self.path.with_name(f"{stem}.json")
         return shown(nearest, self.root)
 
+    @property
+    def readable(self) -> bool:
+        """Whether all sidecars could be read; of what is missing nothing is known otherwise."""
+        names = {shown(path, self.root) for path in self.sidecars}
+        return not any(problem.file in names for problem in self.problems)
+
     def cite(self, key: str) -> str:
         """Return the file that holds a key, or the nearest sidecar if none does."""
         return shown(self.origin[key], self.root) if key in self.origin else self.sidecar

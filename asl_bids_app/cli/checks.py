@@ -73,7 +73,12 @@ def check_places(parser: argparse.ArgumentParser, values: dict[str, Any]) -> Non
     if report and report.is_dir():
         parser.error(f"--run-report: found the folder {report}, expected the name of a file")
     if values["level"] == "participant":
-        for place, option in ((output, "output_dir"), (work, "--work-dir")):
+        places = [(output, "output_dir"), (work, "--work-dir")]
+        if proposals := values.get("propose_sidecars"):
+            places.append((Path(os.path.realpath(proposals)), "--propose-sidecars"))
+            if proposals.exists() and not proposals.is_dir():
+                parser.error(f"--propose-sidecars: found the file {proposals}, expected a folder")
+        for place, option in places:
             inside = place == source or (
                 source in place.parents and place.relative_to(source).parts[0] != "derivatives"
             )

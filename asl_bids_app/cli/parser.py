@@ -11,6 +11,7 @@ from typing import Any
 from asl_bids_app import __version__
 from asl_bids_app.allocation import processors
 from asl_bids_app.cli.checks import apply_config, check_places
+from asl_bids_app.cli.elsewhere import ELSEWHERE
 from asl_bids_app.cli.types import (
     between,
     count,
@@ -21,6 +22,7 @@ from asl_bids_app.cli.types import (
     pair,
     path,
 )
+from asl_bids_app.usage import OneLineParser
 from asl_bids_app.workflows.options import ERROR_BARS, ESTIMATORS, JOINT_MODES, LEVELS, AppOptions
 
 EPILOG = """\
@@ -29,8 +31,22 @@ log, the sidecars and the report say which. --dry-run shows what would be done.
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells defaults, but not of switches: that of ``--no-hmc`` would read as its opposite."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = action.default
+        if isinstance(action, argparse.BooleanOptionalAction):
+            return f"{action.help} (default: {'yes' if default else 'no'})"
+        if action.nargs == 0 or default in (None, []):
+            return action.help
+        return super()._get_help_string(action)
+
+
+class _Parser(OneLineParser):
     """Accepts underscores for hyphens in option names, as BIDS apps do."""
+
+    elsewhere = ELSEWHERE
 
     def add_option(self, group: Any, *names: str, **settings: Any) -> None:
         """Add an option under its hyphen and underscore spellings."""
@@ -49,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="CBF and ATT maps with error bars from multi-delay ASL in BIDS "
         "(PCASL, CASL, PASL, velocity-selective ASL, alone or jointly).",
         epilog=EPILOG,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     parser.add_argument("bids_dir", type=path, help="root of the BIDS dataset")
     parser.add_argument("output_dir", type=path, help="folder for the derivatives")
@@ -312,6 +328,15 @@ def _add_running(parser: _Parser) -> None:
         help="YAML with options, e.g. 't1-blood: 1.6'; the command line outranks it",
     )
     parser.add_option(group, "--dry-run", action="store_true", help="show what would be done")
+    parser.add_option(
+        group,
+        "--propose-sidecars",
+        type=path,
+        metavar="DIR",
+        help="for runs whose sidecar or aslcontext.tsv has faults, write completed ones to this "
+        "folder, for review: guessed values are marked, and no run uses them before the marks "
+        "are removed and the files copied into the dataset",
+    )
     parser.add_option(
         group, "--reports-only", action="store_true", help="rebuild the reports from the maps"
     )

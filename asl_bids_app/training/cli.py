@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from asl_bids_app.errors import AslAppError
+from asl_bids_app.usage import OneLineParser
 
 DESCRIPTION = "Train the networks of asl-app from physics alone: phantoms, simulation, ensembles."
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
-    parser = argparse.ArgumentParser(prog="asl-train", description=DESCRIPTION)
+    parser = OneLineParser(prog="asl-train", description=DESCRIPTION)
     parser.add_argument("-v", "--verbose", action="store_true", help="tell more, show tracebacks")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (

@@ -15,11 +15,12 @@ from typing import Any, Final
 import numpy as np
 
 from asl_bids_app.bids.acquisition import Acquisition
+from asl_bids_app.bids.labelling import scheme_of
 from asl_bids_app.bids.layout import Dataset, RunFiles, find_runs
 from asl_bids_app.bids.sessions import group
 from asl_bids_app.bids.sidecar import InputOptions, understand
-from asl_bids_app.calibration import Calibration, CalibrationOptions, resolve
-from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.calibration import Calibration, CalibrationOptions, check_keys, resolve
+from asl_bids_app.errors import AslAppError, Faults, InputError, faults_of
 from asl_bids_app.protocol import Scheme
 from asl_bids_app.workflows.options import AppOptions
 
@@ -87,6 +88,7 @@ class ParticipantPlan:
     participant: str
     units: tuple[PlannedUnit, ...]
     failures: tuple[Failure, ...]
+    not_understood: tuple[RunFiles, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,28 +135,43 @@ def read_filters(path: Path | None) -> dict[str, Any] | None:
 
 
 def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
-    acquisition = understand(
-        run,
-        InputOptions(
-            bolus_duration=options.bolus_duration,
-            lenient=options.skip_bids_validation,
-            m0_scale=options.m0_scale,
-        ),
-    )
-    calibration, warnings = resolve(
-        acquisition.scheme,
-        acquisition.metadata,
-        calibration_options(options),
-        acquisition.sidecar,
-        acquisition.m0.factor,
-    )
+    faults = Faults()
+    with faults.collect():
+        acquisition = understand(
+            run,
+            InputOptions(
+                bolus_duration=options.bolus_duration,
+                lenient=options.skip_bids_validation,
+                m0_scale=options.m0_scale,
+            ),
+        )
+    # Where the run itself has faults, those of its constants are told in the same round.
+    scheme = scheme_of(run) if faults else acquisition.scheme
+    factor = None if faults else acquisition.m0.factor
+    if run.readable and run.sidecars:
+        told = calibration_options(options), run.sidecar
+        with faults.collect():
+            if scheme is None:
+                check_keys(run.metadata, *told)
+            else:
+                calibration, warnings = resolve(scheme, run.metadata, *told, factor)
+    faults.check()
     return PlannedRun(acquisition, calibration, (*acquisition.warnings, *warnings))
+
+
+def faults_of_run(run: RunFiles, options: AppOptions) -> tuple[AslAppError, ...]:
+    """Return everything that forbids to plan a run."""
+    try:
+        _plan_run(run, options)
+    except AslAppError as error:
+        return faults_of(error)
+    return ()
 
 
 def _plan_participant(
     participant: str, runs: tuple[RunFiles, ...], options: AppOptions
 ) -> ParticipantPlan:
-    failures, planned = [], {}
+    failures, planned, faulty = [], {}, []
     if not runs and participant in options.participant_label:
         message = f"sub-{participant}: found no ASL run, expected sub-{participant}/**/perf/*_asl"
         failures.append(Failure(f"sub-{participant}", NO_ASL, f"{message}.nii[.gz]."))
@@ -162,7 +179,9 @@ def _plan_participant(
         try:
             planned[run.path] = _plan_run(run, options)
         except AslAppError as error:
-            failures.append(Failure(run.path.name.partition(".")[0], "input", str(error)))
+            name = run.path.name.partition(".")[0]
+            failures += [Failure(name, "input", str(fault)) for fault in faults_of(error)]
+            faulty.append(run)
     units = ()
     try:
         units = tuple(
@@ -176,7 +195,7 @@ def _plan_participant(
         )
     except AslAppError as error:
         failures.append(Failure(f"sub-{participant}", "grouping", str(error)))
-    return ParticipantPlan(participant, units, tuple(failures))
+    return ParticipantPlan(participant, units, tuple(failures), tuple(faulty))
 
 
 def make_plan(options: AppOptions) -> Plan:

@@ -26,6 +26,8 @@ from asl_bids_app.workflows.lock import LockedError
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import NO_ASL, Failure, ParticipantPlan, Plan, describe, make_plan
 from asl_bids_app.workflows.progress import Progress
+from asl_bids_app.workflows.proposals import write_proposals
+from asl_bids_app.workflows.settings import describe_settings
 
 LOG = logging.getLogger("asl-app")
 
@@ -111,8 +113,15 @@ def _run_participants(options: AppOptions, command: list[str], shown: Progress) 
     with shown.stage("reading the dataset"):
         plan = make_plan(options)
     if options.dry_run:
-        print(describe(plan))  # noqa: T201 - the answer that was asked for
-        return int(any(p.failures for p in plan.participants))
+        settings, could_start = describe_settings(plan, options)
+        print("\n".join([describe(plan), *settings]))  # noqa: T201 - what was asked for
+    if options.propose_sidecars:
+        for line in write_proposals(plan, options.propose_sidecars, options):
+            LOG.warning("%s", line)
+    elif any(p.not_understood for p in plan.participants):
+        LOG.info("--propose-sidecars DIR writes completed sidecars for review")
+    if options.dry_run:
+        return int(not could_start or any(p.failures for p in plan.participants))
     for warning in plan.dataset.warnings:
         LOG.warning("%s", warning)
     check_writable(options.output_dir, "output_dir")
