@@ -347,8 +347,11 @@ def clean():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "name",
-    "cbf att cbf_sd att_sd residual noise delta_m gm wm csf m0 tsnr lsq_cbf lsq_att lsq_cbf_sd "
-    "lsq_att_sd cbf_spread att_spread".split(),
+    [
+        *("cbf", "att", "cbf_sd", "att_sd", "lsq_cbf", "lsq_att", "lsq_cbf_sd", "lsq_att_sd"),
+        *("residual", "noise", "delta_m", "m0", "tsnr", "cbf_spread", "att_spread"),
+        *("gm", "wm", "csf"),
+    ],
 )
 def test_impossible_voxels_move_no_metric(name, clean):
     data, expected = clean

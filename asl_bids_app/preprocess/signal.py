@@ -37,12 +37,8 @@ def has_signal(data: np.ndarray, kinds: Sequence[str]) -> np.ndarray:
     empty = ~np.any(data[..., chosen] != 0, axis=3)
     if magnitudes.any() or not empty.any():
         return ~empty
-    # Beyond the image nothing was measured either; thin images have no room for a block.
-    size = [min(_BLOCK, n) for n in empty.shape]
-    padded = np.pad(empty, _BLOCK, constant_values=True)
-    core = ndimage.binary_erosion(padded, np.ones(size), border_value=1)
-    region = ndimage.binary_dilation(core, np.ones(size))
-    # Its corners, which no block reaches into.
-    region = ndimage.binary_dilation(region, mask=padded) & padded
-    inner = (slice(_BLOCK, -_BLOCK),) * 3
-    return ~region[inner]
+    # Thin images have no room for a whole block, and at the border a part of one will do.
+    block = np.ones([min(_BLOCK, n) for n in empty.shape])
+    region = ndimage.binary_dilation(ndimage.binary_erosion(empty, block, border_value=1), block)
+    # And the corners of a region, which no block reaches into.
+    return ~(region | ndimage.binary_dilation(region, mask=empty))

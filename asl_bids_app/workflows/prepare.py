@@ -266,5 +266,6 @@ def _temporal_snr(
         return None
     deviation = np.sqrt(squares / freedom)
     ratio = np.zeros(mask.shape, np.float32)
-    ratio[mask] = values.mean(axis=1) / np.maximum(deviation, np.finfo(np.float32).tiny)
+    # Without any spread there is no ratio.
+    ratio[mask] = values.mean(axis=1) / np.where(deviation > 0, deviation, np.nan)
     return ratio
