@@ -1,4 +1,4 @@
-"""From volumes to ΔM/M0: M0 of each kind, the mask, zeros, and the temporal signal-to-noise ratio."""
+"""From volumes to ΔM/M0: M0 of each kind, the mask, zeros, and temporal signal-to-noise."""
 
 import nibabel as nib
 import numpy as np
@@ -261,7 +261,7 @@ def test_nothing_but_blanked_voxels_is_refused(tmp_path):
 @pytest.mark.parametrize("hmc", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_voxel_of_1e38_leaves_the_mask_and_nothing_else_changes(tmp_path, hmc):
     rng = np.random.default_rng(2)
-    volumes, kinds = pairs_of(np.full(SHAPE, 5.0), 2)
+    volumes, kinds = pairs_of(np.full(SHAPE, 5.0), 3)
     volumes = (volumes * lumps(SHAPE, AFFINE)[..., None] + rng.normal(0, 1, volumes.shape)).astype(
         np.float32
     )
