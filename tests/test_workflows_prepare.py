@@ -127,7 +127,7 @@ def test_an_m0_of_equal_matrix_without_orientation_on_one_side(tmp_path, lost):
     assert any("M0 taken voxel by voxel" in text for text in warnings)
 
 
-@pytest.mark.parametrize(("from_mm", "refused"), [(-15, False), (15, True)])
+@pytest.mark.parametrize(("from_mm", "refused"), [(-6, False), (6, True)])
 def test_an_m0_with_less_than_half_of_the_brain_is_refused(tmp_path, from_mm, refused):
     """Its field of view holds all of the run's, its head lies elsewhere."""
     shape = (24, 26, 18)
@@ -152,8 +152,10 @@ def test_how_much_of_a_brain_an_m0_shows():
     assert brain_covered(1000.0 * half, np.ones(SHAPE), AFFINE) is None
     # Dark tissue far from the coils is signal, a background of 2 % is none.
     shaded = np.where(BRAIN, 100.0, 20.0)
-    shaded[10:12, 10:12, 6:8] = 1000
+    shaded[7:15, 8:16, 4:10] = 1000
     assert brain_covered(shaded, static, AFFINE) == pytest.approx(1, abs=0.06)
+    empty_half = np.where(half, 1000.0, 20.0)
+    assert brain_covered(empty_half, static, AFFINE) == pytest.approx(0.5, abs=0.04)
 
 
 def test_displacement_of_a_head_of_50_mm():
