@@ -397,3 +397,68 @@ def test_what_is_not_available_says_why():
     assert entries["lsq_qei"]["NotAvailable"] == "the atlas doesn't fit"
     assert "NotAvailable" not in entries["cbf_mean_brain"]
     assert "NotAvailable" not in dictionary(compute(example()), "no")["cbf_mean_gm"]
+
+
+def test_numbers_of_grey_matter_are_not_those_of_the_brain():
+    """Another value in each tissue, for each array: 1 in grey, 2 in white matter, 3 in fluid."""
+    data = example()
+    step = 1.0 * data.gm + 2.0 * data.wm + 3.0 * data.csf
+    rng = np.random.default_rng(11)
+    found = compute(
+        example(
+            cbf_sd=3 * step,
+            att_sd=0.1 * step,
+            cbf_spread=0.7 * step,
+            att_spread=0.05 * step,
+            residual=data.residual * step[..., None],
+            lsq_cbf=data.cbf + 6 * step * rng.choice([-1, 1], SHAPE),
+            lsq_att=data.att + 0.2 * step * rng.choice([-1, 1], SHAPE),
+            lsq_cbf_sd=4 * step,
+            lsq_att_sd=0.3 * step,
+            lsq_flags=data.flags,
+            outside_domain=0.125,
+            m0=np.where(data.mask, 1000.0 + 500 * (np.indices(SHAPE).sum(0) % 2), 0),
+        )
+    )
+    expected = {
+        "cbf_sd_gm": 3,
+        "att_sd_gm": 0.1,
+        "ensemble_spread_cbf_gm": 0.7,
+        "ensemble_spread_att_gm": 0.05,
+        "disagreement_cbf_gm": 6,
+        "disagreement_att_gm": 0.2,
+        # 6 is more than twice 5 nowhere, and 6 > hypot(3, 4).
+        "disagreement_beyond_sd": 0,
+        "lsq_cbf_sd_gm": 4,
+        "lsq_att_sd_gm": 0.3,
+        "outside_domain_fraction": 0.125,
+        "m0_cov": 250 / 1250,
+        "att_mean_brain": data.att[data.mask].mean(),
+        "cbf_mean_brain": data.cbf[data.mask].mean(),
+        # Of ΔM over noise 5 to 10 by measurement, the strongest.
+        "snr_delta_m_gm": 10,
+    }
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, rel=2e-3, abs=1e-9), key
+    assert found["residual_to_noise_gm"] == pytest.approx(1, rel=0.05)
+    assert math.isnan(compute(example())["outside_domain_fraction"])
+
+
+def test_tissue_by_fluid_and_the_middle_of_the_temporal_snr():
+    data = example()
+    tsnr = np.where(data.gm > 0, 50.0, 400.0)  # two thirds of the ball are grey matter
+    found = compute(example(tsnr=tsnr))
+    assert found["tsnr_brain"] == 50
+    agreement = compute(example(csf=np.zeros(SHAPE)))["mask_tissue_agreement"]
+    assert agreement == pytest.approx(1 - data.csf.sum() / data.mask.sum())
+
+
+def test_a_ratio_to_nothing_is_none_and_few_voxels_say_nothing():
+    data = example()
+    assert math.isnan(compute(example(cbf=-data.cbf))["cbf_ratio_gm_wm"])
+    assert math.isnan(compute(example(cbf=-data.cbf))["cbf_scov_gm"])
+    few = np.zeros(SHAPE)
+    few[tuple(np.argwhere(data.gm > 0)[:19].T)] = 1
+    assert math.isnan(compute(example(gm=few))["cbf_mean_gm"])
+    few[tuple(np.argwhere(data.gm > 0)[19:20].T)] = 1
+    assert compute(example(gm=few))["cbf_mean_gm"] == pytest.approx(60)
