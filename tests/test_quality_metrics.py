@@ -404,17 +404,19 @@ def test_numbers_of_grey_matter_are_not_those_of_the_brain():
     data = example()
     step = 1.0 * data.gm + 2.0 * data.wm + 3.0 * data.csf
     rng = np.random.default_rng(11)
+    # Each tissue's values scatter, so that the brain's median isn't that of grey matter.
+    uneven = step * (1 + 0.1 * rng.standard_normal(SHAPE))
     found = compute(
         example(
-            cbf_sd=3 * step,
-            att_sd=0.1 * step,
-            cbf_spread=0.7 * step,
-            att_spread=0.05 * step,
+            cbf_sd=3 * uneven,
+            att_sd=0.1 * uneven,
+            cbf_spread=0.7 * uneven,
+            att_spread=0.05 * uneven,
             residual=data.residual * step[..., None],
-            lsq_cbf=data.cbf + 6 * step * rng.choice([-1, 1], SHAPE),
-            lsq_att=data.att + 0.2 * step * rng.choice([-1, 1], SHAPE),
-            lsq_cbf_sd=4 * step,
-            lsq_att_sd=0.3 * step,
+            lsq_cbf=data.cbf + 6 * uneven * rng.choice([-1, 1], SHAPE),
+            lsq_att=data.att + 0.2 * uneven * rng.choice([-1, 1], SHAPE),
+            lsq_cbf_sd=4 * uneven,
+            lsq_att_sd=0.3 * uneven,
             lsq_flags=data.flags,
             outside_domain=0.125,
             m0=np.where(data.mask, 1000.0 + 500 * (np.indices(SHAPE).sum(0) % 2), 0),
@@ -427,7 +429,7 @@ def test_numbers_of_grey_matter_are_not_those_of_the_brain():
         "ensemble_spread_att_gm": 0.05,
         "disagreement_cbf_gm": 6,
         "disagreement_att_gm": 0.2,
-        # 6 is more than twice 5 nowhere, and 6 > hypot(3, 4).
+        # 6 is above hypot(3, 4), and not above twice that.
         "disagreement_beyond_sd": 0,
         "lsq_cbf_sd_gm": 4,
         "lsq_att_sd_gm": 0.3,
@@ -439,7 +441,7 @@ def test_numbers_of_grey_matter_are_not_those_of_the_brain():
         "snr_delta_m_gm": 10,
     }
     for key, value in expected.items():
-        assert found[key] == pytest.approx(value, rel=2e-3, abs=1e-9), key
+        assert found[key] == pytest.approx(value, rel=5e-3, abs=1e-9), key
     assert found["residual_to_noise_gm"] == pytest.approx(1, rel=0.05)
     assert math.isnan(compute(example())["outside_domain_fraction"])
 
