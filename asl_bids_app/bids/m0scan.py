@@ -139,7 +139,7 @@ def _separate(fields: Fields, run: RunFiles, header: Header | None) -> M0Input |
         if header is not None:
             grid = check_grid(m0_header, header)
             fields.notes.inferred["m0_grid"] = grid.statement
-            if grid.overlap < COVERED:
+            if grid.overlap < COVERED or grid.guessed:
                 fields.notes.warnings.append(f"{scan.name}: {grid.statement}")
     if not scan.readable:
         return None

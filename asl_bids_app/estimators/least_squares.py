@@ -147,6 +147,7 @@ def _search_grid(
         # nearest to the slice's prior; far too small to move a fit that the data decide.
         prior = voxels.prior[chosen][:1]
         tie = 1e-5 * ((grid - prior) / (options.att_max - options.att_min)) ** 2
+        energy = energy + (energy == 0)  # Without signal the prior decides.
         best = (gain - tie * energy).argmax(1, keepdim=True)
         near = gain >= gain.gather(1, best) - 4
 
@@ -289,7 +290,8 @@ def _fit_voxels(
         + at_cbf_bound.to(torch.uint8) * int(Flag.CBF_AT_BOUND)
         + at_att_bound.to(torch.uint8) * int(Flag.ATT_AT_BOUND)
     )
-    failed = ((voxels.weight * voxels.signal**2).sum(1) == 0) | ~torch.isfinite(cbf + cbf_sd)
+    # A signal of 0 is a measurement; only where no weight is left there is none.
+    failed = (voxels.weight.sum(1) == 0) | ~torch.isfinite(cbf + cbf_sd)
     failed |= few & unseen
     zero = torch.zeros_like(cbf)
     return _Fit(

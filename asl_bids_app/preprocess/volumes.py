@@ -223,7 +223,7 @@ def _average(values: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndar
         return values[:, 0], np.full(len(values), np.nan, np.float32)
     center = values.mean(axis=1)
     if repeats < FEWEST:
-        return center, values.std(axis=1, ddof=1) / np.sqrt(repeats)
+        return center, values.std(axis=1, ddof=1, dtype=np.float64) / np.sqrt(repeats)
     limit = (HUBER * np.maximum(scale, np.finfo(np.float32).tiny))[:, None]
     center = np.median(values, axis=1)
     for _ in range(4):
@@ -232,5 +232,7 @@ def _average(values: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndar
     drawn = np.clip(deviation, -limit, limit)
     # Over the whole brain: of a few repeats this share is itself too noisy to divide by.
     inside = max(float((np.abs(deviation) < limit).mean()), 0.5)
-    variance = (drawn**2).sum(axis=1) / (repeats - 1) / inside**2 / repeats
+    # In double precision: squares of images in large units leave the range of single.
+    squares = np.square(drawn, dtype=np.float64).sum(axis=1)
+    variance = squares / (repeats - 1) / inside**2 / repeats
     return center, np.sqrt(variance)
