@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from asl_bids_app.bids.files import DataFile, Name, Tree, parse_name, read_json, shown
+from asl_bids_app.bids.files import DataFile, Name, Tree, parse_name, shown
 from asl_bids_app.bids.index import QUERIES, Index, build_queries
+from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.errors import InputError
 
 RAW_ENTITIES: Final = frozenset({"sub", "ses", "acq", "rec", "dir", "run", "echo", "part", "mod"})

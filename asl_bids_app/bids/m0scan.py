@@ -98,6 +98,7 @@ def _separate(fields: Fields, run: RunFiles, header: Header) -> M0Input:
     scan = find(run, fields)
     if scan.problems:
         raise scan.problems[0]
+    fields.notes.warnings.extend(scan.remarks)
     m0_header = read_header(scan.path, scan.name)
     fields.notes.warnings.extend(m0_header.warnings)
     grid = check_grid(m0_header, header)

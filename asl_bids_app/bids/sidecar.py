@@ -61,6 +61,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     if run.problems:
         raise run.problems[0]
     notes = Notes()
+    notes.warnings.extend(run.remarks)
     fields = Fields(run, notes, options.lenient)
     header = _header(run, notes)
     kinds = context.read(run, header.n_volumes)
