@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from asl_bids_app.errors import InputError
+from asl_bids_app.remarks import collected
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
@@ -24,6 +25,8 @@ POINTERS: Final = {
     b"version https://git-lfs": ("a Git LFS pointer", "run git lfs pull"),
     b"/annex/objects": ("a git-annex pointer", "run datalad get or git annex get"),
 }
+_UNITS: Final = {1: "meter", 3: "micron"}
+"""Codes of NIfTI for spatial units other than mm."""
 BROKEN: Final = (OSError, EOFError, zlib.error, ValueError)
 
 
@@ -89,10 +92,13 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
     expected = "a NIfTI image"
     cure = "copy or convert it again"
     try:
-        image = nib.load(path)
-        shape = tuple(int(n) for n in image.shape)
-        affine = np.asarray(image.affine, dtype=float)
-    except (*BROKEN, nib.filebasedimages.ImageFileError, KeyError) as error:
+        with collected() as remarks:
+            image = nib.load(path)
+            shape = tuple(int(n) for n in image.shape)
+            affine = np.asarray(image.affine, dtype=float)
+    except MemoryError:
+        raise
+    except Exception as error:  # of a damaged header the library raises whatever it meets
         raise InputError(
             name, "", f"no readable header ({short(error)})", expected, cure
         ) from error
@@ -107,7 +113,8 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
     if len(shape) not in (3, 4) or min(shape) < 1:
         found = f"{len(shape)}D ({' x '.join(map(str, shape))})"
         raise InputError(name, "dimensions", found, "3D or 4D", "convert the series again")
-    header = Header(path, name, shape, affine, (0.0, 0.0, 0.0))
+    told = tuple(f"{name}: header: {text}" for text in remarks)
+    header = Header(path, name, shape, affine, (0.0, 0.0, 0.0), told)
     return image, _check_geometry(header, image.header)
 
 
@@ -157,11 +164,11 @@ def _check_geometry(header: Header, raw: Any) -> Header:
     zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     low, high = VOXEL_MM
     if zooms.min() < low or zooms.max() > high:
-        units = raw.get_xyzt_units()[0]
+        units = _UNITS.get(int(raw["xyzt_units"]) % 8, "")
         cure = f"the header says {units}: convert it to mm" if units in {"meter", "micron"} else ""
         found = " x ".join(f"{zoom:.3g}" for zoom in zooms) + " mm"
         raise InputError(name, "voxel size", found, f"{low:g} to {high:g} mm", cure)
-    warnings = []
+    warnings = list(header.warnings)
     if int(raw["qform_code"]) == 0 and int(raw["sform_code"]) == 0:
         warnings.append(
             f"{name}: affine: found neither qform nor sform, expected an orientation; the "

@@ -16,6 +16,7 @@ import numpy as np
 
 from asl_bids_app.bids.headers import BROKEN, Header, open_image, read_header, short
 from asl_bids_app.errors import InputError
+from asl_bids_app.remarks import collected
 
 __all__ = ["Grid", "Header", "Image", "check_grid", "load", "read_header"]
 
@@ -96,7 +97,8 @@ def load(
     try:
         if header.path.name.endswith(".gz"):
             # Read to the end, where the checksum stands; the library stops before it.
-            image = type(image).from_bytes(gzip.decompress(header.path.read_bytes()))
+            with collected():  # what the header is remarked for has been told
+                image = type(image).from_bytes(gzip.decompress(header.path.read_bytes()))
         data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
         data = data.reshape(header.shape)
     except BROKEN as error:

@@ -20,6 +20,7 @@ from asl_bids_app.cli.types import (
     megabytes,
     pair,
     path,
+    seed,
 )
 from asl_bids_app.workflows.options import ERROR_BARS, ESTIMATORS, JOINT_MODES, LEVELS, AppOptions
 
@@ -330,7 +331,7 @@ def _add_running(parser: _Parser) -> None:
         group, "--run-report", type=path, metavar="FILE", help="JSON record of the whole run"
     )
     parser.add_option(
-        group, "--random-seed", type=int, default=0, metavar="N", help="seed of what is drawn"
+        group, "--random-seed", type=seed, default=0, metavar="N", help="seed of what is drawn"
     )
     parser.add_option(group, "--write-graph", action="store_true", help="draw the workflow")
     parser.add_option(
