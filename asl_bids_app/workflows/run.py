@@ -90,7 +90,8 @@ def check_machine(options: AppOptions, model: str) -> None:
     from asl_bids_app.estimators.devices import find_device
 
     find_device(options.device)
-    if model:
+    # The bundled one came with the program, and is looked at where it is used.
+    if model and options.model:
         from asl_bids_app.models.store import load_model
 
         load_model(model)
