@@ -65,7 +65,7 @@ class Span:
 SPANS: Final = MappingProxyType(
     {
         # 0 stands at m0scan volumes, and a delay of 0 is a real one of long labels.
-        "PostLabelingDelay": Span(1e-3, 10.0, "s", zero=True),
+        "PostLabelingDelay": Span(1e-2, 10.0, "s", zero=True),
         "LabelingDuration": Span(1e-2, 10.0, "s", zero=True),
         "BolusCutOffDelayTime": Span(1e-2, 10.0, "s", zero=True),
         "SliceTiming": Span(0.0, 10.0, "s"),
