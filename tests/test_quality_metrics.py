@@ -309,3 +309,91 @@ def test_values_are_not_changed_in_place():
     for name, value in before.items():
         if value.dtype != object:
             np.testing.assert_array_equal(value, getattr(data, name))
+
+
+def noisy(**changes):
+    """Every array that metrics are made of, in single precision as maps are, with noise."""
+    rng = np.random.default_rng(8)
+    data = example()
+    arrays = {
+        "cbf": data.cbf + rng.normal(0, 6, SHAPE),
+        "att": data.att + rng.normal(0, 0.1, SHAPE),
+        "cbf_sd": rng.gamma(9, 0.5, SHAPE),
+        "att_sd": rng.gamma(9, 0.01, SHAPE),
+        "residual": data.residual,
+        "noise": np.broadcast_to(rng.gamma(50, 8e-6, (*SHAPE, 1)), (*SHAPE, N)).copy(),
+        "delta_m": data.delta_m + rng.normal(0, 4e-4, (*SHAPE, N)),
+        "gm": data.gm,
+        "wm": data.wm,
+        "csf": data.csf,
+        "m0": data.m0 * rng.uniform(0.8, 1.2, SHAPE),
+        "tsnr": rng.gamma(50, 2, SHAPE),
+        "lsq_cbf": data.cbf + rng.normal(0, 9, SHAPE),
+        "lsq_att": data.att + rng.normal(0, 0.2, SHAPE),
+        "lsq_cbf_sd": rng.gamma(9, 1, SHAPE),
+        "lsq_att_sd": rng.gamma(9, 0.02, SHAPE),
+        "cbf_spread": rng.gamma(9, 0.2, SHAPE),
+        "att_spread": rng.gamma(9, 0.005, SHAPE),
+    }
+    single = {key: np.asarray(value, np.float32) for key, value in arrays.items()}
+    return example(**(single | {"lsq_flags": data.flags} | changes))
+
+
+@pytest.fixture(scope="module")
+def clean():
+    return noisy(), compute(noisy())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("cbf", "att", "cbf_sd", "att_sd", "lsq_cbf", "lsq_att", "lsq_cbf_sd", "lsq_att_sd"),
+        *("residual", "noise", "delta_m", "m0", "tsnr", "cbf_spread", "att_spread"),
+        *("gm", "wm", "csf"),
+    ],
+)
+def test_impossible_voxels_move_no_metric(name, clean):
+    data, expected = clean
+    values = getattr(data, name).copy()
+    grey = np.argwhere(data.gm > 0.7)
+    for place, fault in zip(grey[40::60], (1e38, -1e38, 1e6, np.inf, np.nan), strict=False):
+        values[tuple(place)] = fault
+    values[tuple(np.argwhere(data.wm > 0.7)[40])] = 1e38
+    values[tuple(np.argwhere(data.csf > 0.7)[40])] = 1e38
+    found = compute(noisy(**{name: values}))
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        # Seven voxels of 14,500, in shares and in the smoothed map of the QEI.
+        assert found[key] == pytest.approx(value, rel=0.01, abs=1e-3, nan_ok=True), key
+
+
+def test_an_impossible_value_in_a_map_of_zeros_is_no_mean():
+    cbf = np.zeros(SHAPE, np.float32)
+    cbf[tuple(np.argwhere(example().gm > 0.7)[40])] = 1e38
+    assert compute(example(cbf=cbf))["cbf_mean_gm"] == 0
+
+
+def test_zeros_are_measurements_and_blanked_voxels_lower_the_coverage():
+    data = example()
+    delta_m = data.delta_m.copy()
+    delta_m[data.mask, 0] *= np.random.default_rng(1).random(data.mask.sum()) > 0.2
+    assert compute(example(delta_m=delta_m))["mask_coverage"] == 1
+    smaller = data.mask.copy()
+    smaller[:20] = False
+    found = compute(example(mask=smaller, whole_brain=data.mask))
+    assert found["mask_coverage"] == pytest.approx(smaller.sum() / data.mask.sum())
+
+
+def test_what_is_not_available_says_why():
+    values = compute(example(gm=None, wm=None, csf=None))
+    entries = dictionary(values, "the atlas doesn't fit")
+    for key, entry in entries.items():
+        metric, _ = lookup(key)
+        assert ("NotAvailable" in entry) == (
+            metric.by_tissue and math.isnan(values.get(key, math.nan))
+        )
+    assert entries["cbf_mean_gm"]["NotAvailable"] == "the atlas doesn't fit"
+    assert entries["lsq_qei"]["NotAvailable"] == "the atlas doesn't fit"
+    assert "NotAvailable" not in entries["cbf_mean_brain"]
+    assert "NotAvailable" not in dictionary(compute(example()), "no")["cbf_mean_gm"]

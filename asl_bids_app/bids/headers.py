@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from asl_bids_app.bids.file_length import check_file_length, check_offset, needed_bytes
 from asl_bids_app.errors import InputError
 from asl_bids_app.remarks import collected
 
@@ -20,6 +21,8 @@ HEADER_BYTES: Final = 348
 GZIP_MAGIC: Final = b"\x1f\x8b"
 VOXEL_MM: Final = (0.2, 50.0)
 """Voxel sizes outside this range are a fault of the header."""
+FORMS_MM: Final = 0.5
+"""Places that differ by more between qform and sform are told."""
 
 POINTERS: Final = {
     b"version https://git-lfs": ("a Git LFS pointer", "run git lfs pull"),
@@ -46,6 +49,8 @@ class Header:
     zooms : tuple of 3 float
         Voxel size, mm.
     warnings : tuple of str
+    oriented : bool
+        Whether it tells where the voxels lie; else `affine` is a guess.
     """
 
     path: Path
@@ -54,6 +59,7 @@ class Header:
     affine: np.ndarray
     zooms: tuple[float, float, float]
     warnings: tuple[str, ...] = ()
+    oriented: bool = True
 
     @property
     def n_volumes(self) -> int:
@@ -78,8 +84,8 @@ def read_header(path: Path | str, name: str | None = None) -> Header:
     Raises
     ------
     InputError
-        If the file is missing, empty, truncated, no NIfTI, of more than 4 dimensions, or its
-        affine or voxel size is impossible.
+        If the file is missing, empty, truncated, no NIfTI, of more than 4 dimensions, its affine
+        or voxel size is impossible, or its length or `vox_offset` doesn't fit the header.
     """
     return open_image(Path(path), name or str(path))[1]
 
@@ -115,7 +121,9 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
         raise InputError(name, "dimensions", found, "3D or 4D", "convert the series again")
     told = tuple(f"{name}: header: {text}" for text in remarks)
     header = Header(path, name, shape, affine, (0.0, 0.0, 0.0), told)
-    return image, _check_geometry(header, image.header)
+    header = _check_geometry(header, image.header)
+    check_file_length(path, header, needed_bytes(image))
+    return image, header
 
 
 def _check_file(path: Path, name: str) -> None:
@@ -151,10 +159,11 @@ def _check_file(path: Path, name: str) -> None:
     if zipped:
         try:
             with gzip.open(path) as stream:
-                stream.read(HEADER_BYTES)
+                start = stream.read(HEADER_BYTES)
         except BROKEN as error:
             found = f"damaged gzip data ({short(error)})"
             raise InputError(name, "", found, expected, "copy or convert it again") from error
+    check_offset(start, name)
 
 
 def _check_geometry(header: Header, raw: Any) -> Header:
@@ -169,11 +178,14 @@ def _check_geometry(header: Header, raw: Any) -> Header:
         found = " x ".join(f"{zoom:.3g}" for zoom in zooms) + " mm"
         raise InputError(name, "voxel size", found, f"{low:g} to {high:g} mm", cure)
     warnings = list(header.warnings)
-    if int(raw["qform_code"]) == 0 and int(raw["sform_code"]) == 0:
+    codes = int(raw["qform_code"]), int(raw["sform_code"])
+    if not any(codes):
         warnings.append(
             f"{name}: affine: found neither qform nor sform, expected an orientation; the "
-            "axes are taken as right, anterior, superior"
+            "axes are taken as left, anterior, superior around the middle of the image"
         )
+    elif all(codes):
+        warnings += _disagreement(header, raw)
     pixdim = np.asarray(raw.get_zooms()[:3], dtype=float)
     if not np.allclose(pixdim, zooms, rtol=0.02):
         found = " x ".join(f"{zoom:.3g}" for zoom in pixdim)
@@ -181,7 +193,33 @@ def _check_geometry(header: Header, raw: Any) -> Header:
         warnings.append(
             f"{name}: pixdim: found {found} mm, expected {used} mm as in the affine, which is used"
         )
-    return replace(header, zooms=tuple(float(zoom) for zoom in zooms), warnings=tuple(warnings))
+    return replace(
+        header,
+        zooms=tuple(float(zoom) for zoom in zooms),
+        warnings=tuple(warnings),
+        oriented=any(codes),
+    )
+
+
+def _disagreement(header: Header, raw: Any) -> list[str]:
+    """Tell if qform and sform send a corner of the image to different places."""
+    import nibabel as nib
+
+    expected = "one place; the sform is used"
+    try:
+        other = np.asarray(raw.get_qform(), dtype=float)
+    except (nib.spatialimages.HeaderDataError, ValueError):
+        return [f"{header.name}: qform: found no rotation, expected one as in the sform, used"]
+    ends = [(0, n - 1) for n in header.shape[:3]]
+    corners = np.stack([a.ravel() for a in np.meshgrid(*ends, indexing="ij")])
+    between = header.affine - other
+    apart = np.linalg.norm(between[:3, :3] @ corners + between[:3, 3:], axis=0).max()
+    if not apart > FORMS_MM:
+        return []
+    return [
+        f"{header.name}: affine: found qform and sform that differ by up to {apart:.1f} mm, "
+        f"expected {expected}"
+    ]
 
 
 def short(error: BaseException) -> str:

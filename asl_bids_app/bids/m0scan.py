@@ -103,7 +103,7 @@ def _separate(fields: Fields, run: RunFiles, header: Header) -> M0Input:
     fields.notes.warnings.extend(m0_header.warnings)
     grid = check_grid(m0_header, header)
     fields.notes.inferred["m0_grid"] = grid.statement
-    if grid.overlap < COVERED:
+    if grid.overlap < COVERED or grid.guessed:
         fields.notes.warnings.append(f"{scan.name}: {grid.statement}")
     own = Fields(scan, fields.notes, fields.lenient)
     times = repetition_times(own, ["m0scan"] * m0_header.n_volumes)

@@ -27,7 +27,7 @@ One delay leaves 0.76 and more at any noise: it tells at most that blood has arr
 
 
 def observe_usable(series: Series, calibration_doubt: float = 1.0) -> tuple[Observation, Tensor]:
-    """Observe a series; voxels without signal carry no information.
+    """Observe a series, and find the voxels of which it tells nothing.
 
     Parameters
     ----------
@@ -40,11 +40,12 @@ def observe_usable(series: Series, calibration_doubt: float = 1.0) -> tuple[Obse
     -------
     observation : Observation
     failed : Tensor of bool, shape (n_slices, H, W)
-        Voxels of the mask whose signal is 0 in every measurement.
+        Voxels of the mask whose noise is no number in every measurement. A signal of 0 is a
+        measurement like any other; what the scanner blanked isn't in the mask.
     """
     observation = observe(series, noise_level(series), calibration_doubt)
-    failed = (observation.delta_m == 0).all(1) & observation.mask
-    noise = observation.noise_sd.masked_fill(failed.unsqueeze(1), torch.inf)
+    noise = observation.noise_sd.nan_to_num(torch.inf, torch.inf)
+    failed = torch.isinf(noise).all(1) & observation.mask
     return replace(observation, noise_sd=noise), failed
 
 

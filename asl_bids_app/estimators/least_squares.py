@@ -138,6 +138,7 @@ def _search_grid(
         signal = voxels.signal[chosen]
         cbf, gain = _best_cbf((weight * signal) @ curve, weight @ curve**2, options.cbf_max)
         energy = (weight * signal**2).sum(1, keepdim=True)
+        energy = energy + (energy == 0)  # Without signal the prior decides.
         best = (gain - tie * energy).argmax(1, keepdim=True)
         near = gain >= gain.gather(1, best) - 4
 
@@ -261,7 +262,8 @@ def _fit_voxels(
         + at_cbf_bound.to(torch.uint8) * int(Flag.CBF_AT_BOUND)
         + at_att_bound.to(torch.uint8) * int(Flag.ATT_AT_BOUND)
     )
-    failed = ((voxels.weight * voxels.signal**2).sum(1) == 0) | ~torch.isfinite(cbf + cbf_sd)
+    # A signal of 0 is a measurement; only where no weight is left there is none.
+    failed = (voxels.weight.sum(1) == 0) | ~torch.isfinite(cbf + cbf_sd)
     zero = torch.zeros_like(cbf)
     return _Fit(
         torch.where(failed, zero, cbf),
