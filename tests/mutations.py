@@ -225,6 +225,8 @@ def mutate_header(raw, rng):
         place, bit = rng.randrange(348), rng.randrange(8)
         raw[place] ^= 1 << bit
         names = {n for n, (o, f) in FIELDS.items() if o <= place < o + struct.calcsize(f)}
+        # Rotations, offsets and rows of the matrix, which say where the voxels lie.
+        names = names if not 256 <= place < 328 else {"place"}
         return bytes(raw), f"bit {bit} of byte {place}", (names or {"bytes"}).pop()
     if kind == 8:
         place = rng.randrange(len(raw))
@@ -239,9 +241,9 @@ def legal_header(raw, field):
 
     Legal are another scaling by finite numbers, and another place and shape of the voxels.
     """
-    values = {
-        name: struct.unpack_from(form, raw, offset)[0] for name, (offset, form) in FIELDS.items()
-    }
+    values = {name: struct.unpack_from(f, raw, place)[0] for name, (place, f) in FIELDS.items()}
+    if field == "place":
+        return all(abs(value) < 1e6 for value in struct.unpack_from("<18f", raw, 256))
     if field in {"scl_slope", "scl_inter"}:
         return all(abs(values[name]) < 1e30 for name in ("scl_slope", "scl_inter"))
     if field in {"qform_code", "sform_code"}:

@@ -21,6 +21,8 @@ HEADER_BYTES: Final = 348
 GZIP_MAGIC: Final = b"\x1f\x8b"
 VOXEL_MM: Final = (0.2, 50.0)
 """Voxel sizes outside this range are a fault of the header."""
+LARGEST_SCALING: Final = 1e15
+"""Factors and offsets of image values beyond this are a fault of the header."""
 FORMS_MM: Final = 0.5
 """Places that differ by more between qform and sform are told."""
 
@@ -121,7 +123,9 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
         raise InputError(name, "dimensions", found, "3D or 4D", "convert the series again")
     told = tuple(f"{name}: header: {text}" for text in remarks)
     header = Header(path, name, shape, affine, (0.0, 0.0, 0.0), told)
-    header = _check_geometry(header, image.header)
+    _check_scaling(image.dataobj, name)
+    with collected():  # of arithmetic with odd numbers, which are told of here
+        header = _check_geometry(header, image.header)
     check_file_length(path, header, needed_bytes(image))
     return image, header
 
@@ -199,6 +203,15 @@ def _check_geometry(header: Header, raw: Any) -> Header:
         warnings=tuple(warnings),
         oriented=any(codes),
     )
+
+
+def _check_scaling(data: Any, name: str) -> None:
+    """Refuse factors with which no measurement can have been written."""
+    for key, number in (("scl_slope", data.slope), ("scl_inter", data.inter)):
+        value = abs(float(number))
+        if np.isfinite(value) and value > LARGEST_SCALING:
+            expected = f"a number up to {LARGEST_SCALING:g}"
+            raise InputError(name, key, f"{value:g}", expected, "convert the image again")
 
 
 def _disagreement(header: Header, raw: Any) -> list[str]:

@@ -11,6 +11,7 @@ from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.fields import Fields, Notes, show
 from asl_bids_app.bids.images import Header, read_header
 from asl_bids_app.bids.layout import RAW_ENTITIES, RunFiles
+from asl_bids_app.bids.misspelt import check_names
 from asl_bids_app.errors import InputError
 
 UNUSED: Final = (
@@ -88,6 +89,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
         timing.check_fit(fields, scheme, delay, duration, slice_time, repetition)
     _check_number_of_pairs(fields, kinds)
     _check_entities(run, notes)
+    check_names(fields)
     return Acquisition(
         path=run.path,
         sidecar=run.sidecar,
