@@ -298,7 +298,11 @@ def _add_resources(parser: _Parser) -> None:
         help="intermediate results; a second run with the same folder resumes",
     )
     parser.add_option(
-        group, "--clean-workdir", action="store_true", help="empty the work folder first"
+        group,
+        "--clean-workdir",
+        action="store_true",
+        help="first remove what earlier runs left of these participants in the work folder; "
+        "refused while another run works on one of them there",
     )
 
 
