@@ -8,6 +8,11 @@ from asl_bids_app.cli.parser import parse
 from asl_bids_app.docker.cli import build_parser
 
 
+def places(folder):
+    (folder / "bids").mkdir()
+    return [str(folder / "bids"), str(folder / "out")]
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -21,9 +26,11 @@ def test_an_odd_file_of_options_is_one_line(content, tmp_path, capsys):
     file = tmp_path / "options.yaml"
     file.write_bytes(content)
     with pytest.raises(SystemExit) as ended:
-        parse([str(tmp_path), str(tmp_path / "out"), "participant", "--config-file", str(file)])
+        parse([*places(tmp_path), "participant", "--config-file", str(file)])
     assert ended.value.code == 2
-    (line,) = [text for text in capsys.readouterr().err.splitlines() if "error" in text]
+    (line,) = [
+        text for text in capsys.readouterr().err.splitlines() if text.startswith("asl-app: error")
+    ]
     assert str(file) in line
 
 
@@ -34,15 +41,16 @@ def test_an_odd_file_of_options_is_one_line(content, tmp_path, capsys):
         *("--mem-gb 0", "--mem 100", "--nprocs 0", "--nprocs 999999999", "--device tpu"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_at_the_start(words, tmp_path):
+def test_a_value_that_cannot_be_is_refused_at_the_start(words, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        parse([str(tmp_path), str(tmp_path / "out"), "participant", *words.split()])
+        parse([*places(tmp_path), "participant", *words.split()])
     assert ended.value.code == 2
+    assert f"found '{words.split()[1]}'" in capsys.readouterr().err
 
 
 def test_ends_of_ranges_are_taken(tmp_path):
     words = ["--random-seed", "4294967295", "--mem-gb", "0.5", "--nprocs", "4096"]
-    options = parse([str(tmp_path), str(tmp_path / "out"), "participant", *words])
+    options = parse([*places(tmp_path), "participant", *words])
     assert (options.random_seed, options.mem_gb, options.nprocs) == (4294967295, 0.5, 4096)
 
 
