@@ -267,7 +267,7 @@ def test_a_participant_without_asl_fails_only_if_asked_for(healthy, tmp_path, ca
 
 
 def test_an_unknown_participant_is_told_with_the_known_ones(healthy, tmp_path, capsys):
-    assert go(healthy[0], tmp_path / "out", "--participant-label", "goood") == 1
+    assert go(healthy[0], tmp_path / "out", "--participant-label", "goood") == 2
     line = capsys.readouterr().err
     assert "goood" in line
     assert "good" in line

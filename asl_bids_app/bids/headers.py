@@ -12,6 +12,7 @@ import numpy as np
 
 from asl_bids_app.bids.file_length import check_file_length, check_offset, needed_bytes
 from asl_bids_app.errors import InputError
+from asl_bids_app.remarks import collected
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
@@ -20,6 +21,8 @@ HEADER_BYTES: Final = 348
 GZIP_MAGIC: Final = b"\x1f\x8b"
 VOXEL_MM: Final = (0.2, 50.0)
 """Voxel sizes outside this range are a fault of the header."""
+LARGEST_SCALING: Final = 1e15
+"""Factors and offsets of image values beyond this are a fault of the header."""
 FORMS_MM: Final = 0.5
 """Places that differ by more between qform and sform are told."""
 
@@ -27,6 +30,8 @@ POINTERS: Final = {
     b"version https://git-lfs": ("a Git LFS pointer", "run git lfs pull"),
     b"/annex/objects": ("a git-annex pointer", "run datalad get or git annex get"),
 }
+_UNITS: Final = {1: "meter", 3: "micron"}
+"""Codes of NIfTI for spatial units other than mm."""
 BROKEN: Final = (OSError, EOFError, zlib.error, ValueError)
 
 
@@ -95,10 +100,13 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
     expected = "a NIfTI image"
     cure = "copy or convert it again"
     try:
-        image = nib.load(path)
-        shape = tuple(int(n) for n in image.shape)
-        affine = np.asarray(image.affine, dtype=float)
-    except (*BROKEN, nib.filebasedimages.ImageFileError, KeyError) as error:
+        with collected() as remarks:
+            image = nib.load(path)
+            shape = tuple(int(n) for n in image.shape)
+            affine = np.asarray(image.affine, dtype=float)
+    except MemoryError:
+        raise
+    except Exception as error:  # of a damaged header the library raises whatever it meets
         raise InputError(
             name, "", f"no readable header ({short(error)})", expected, cure
         ) from error
@@ -113,8 +121,11 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
     if len(shape) not in (3, 4) or min(shape) < 1:
         found = f"{len(shape)}D ({' x '.join(map(str, shape))})"
         raise InputError(name, "dimensions", found, "3D or 4D", "convert the series again")
-    header = Header(path, name, shape, affine, (0.0, 0.0, 0.0))
-    header = _check_geometry(header, image.header)
+    told = tuple(f"{name}: header: {text}" for text in remarks)
+    header = Header(path, name, shape, affine, (0.0, 0.0, 0.0), told)
+    _check_scaling(image.dataobj, name)
+    with collected():  # of arithmetic with odd numbers, which are told of here
+        header = _check_geometry(header, image.header)
     check_file_length(path, header, needed_bytes(image))
     return image, header
 
@@ -166,11 +177,11 @@ def _check_geometry(header: Header, raw: Any) -> Header:
     zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     low, high = VOXEL_MM
     if zooms.min() < low or zooms.max() > high:
-        units = raw.get_xyzt_units()[0]
+        units = _UNITS.get(int(raw["xyzt_units"]) % 8, "")
         cure = f"the header says {units}: convert it to mm" if units in {"meter", "micron"} else ""
         found = " x ".join(f"{zoom:.3g}" for zoom in zooms) + " mm"
         raise InputError(name, "voxel size", found, f"{low:g} to {high:g} mm", cure)
-    warnings = []
+    warnings = list(header.warnings)
     codes = int(raw["qform_code"]), int(raw["sform_code"])
     if not any(codes):
         warnings.append(
@@ -192,6 +203,15 @@ def _check_geometry(header: Header, raw: Any) -> Header:
         warnings=tuple(warnings),
         oriented=any(codes),
     )
+
+
+def _check_scaling(data: Any, name: str) -> None:
+    """Refuse factors with which no measurement can have been written."""
+    for key, number in (("scl_slope", data.slope), ("scl_inter", data.inter)):
+        value = abs(float(number))
+        if np.isfinite(value) and value > LARGEST_SCALING:
+            expected = f"a number up to {LARGEST_SCALING:g}"
+            raise InputError(name, key, f"{value:g}", expected, "convert the image again")
 
 
 def _disagreement(header: Header, raw: Any) -> list[str]:

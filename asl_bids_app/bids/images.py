@@ -20,6 +20,7 @@ import numpy as np
 from asl_bids_app.bids.file_length import check_length, needed_bytes
 from asl_bids_app.bids.headers import BROKEN, Header, open_image, read_header, short
 from asl_bids_app.errors import InputError
+from asl_bids_app.remarks import collected, numeric
 
 SPIKE: Final = 1000.0
 """A value this many times the 99th percentile of the image is no measurement: arteries, fat and
@@ -123,8 +124,10 @@ def load(
             # Read to the end, where the checksum stands; the library stops before it.
             content = gzip.decompress(header.path.read_bytes())
             check_length(header, len(content), needed_bytes(image))
-            image = type(image).from_bytes(content)
-        data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+            with collected():  # what the header is remarked for has been told
+                image = type(image).from_bytes(content)
+        with collected() as remarks:
+            data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
         data = data.reshape(header.shape)
     except InputError:
         raise
@@ -165,6 +168,11 @@ def load(
     used = [i for i in range(volumes.shape[3]) if i not in {*empty, *may_be_empty}]
     finite = valid.reshape(volumes.shape)[..., used].all(axis=3)
     warnings = list(header.warnings)
+    warnings += [
+        f"{name}: found values that can't be held as numbers ({text}), expected "
+        "signal of a usual size"
+        for text in numeric(remarks)
+    ]
     if not finite.all():
         count = finite.size - int(np.count_nonzero(finite))
         if count == finite.size:

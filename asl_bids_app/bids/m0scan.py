@@ -132,6 +132,7 @@ def _separate(fields: Fields, run: RunFiles, header: Header | None) -> M0Input |
     scan = find(run, fields)
     for problem in scan.problems:
         fields.notes.faults.add(problem)
+    fields.notes.warnings.extend(scan.remarks)
     m0_header = None
     with fields.collect():
         m0_header = read_header(scan.path, scan.name)

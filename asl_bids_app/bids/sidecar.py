@@ -13,6 +13,7 @@ from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.fields import Fields, Notes, show
 from asl_bids_app.bids.images import Header, read_header
 from asl_bids_app.bids.layout import RAW_ENTITIES, RunFiles
+from asl_bids_app.bids.misspelt import check_names
 from asl_bids_app.errors import InputError
 from asl_bids_app.protocol import Scheme
 
@@ -66,6 +67,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     """
     options = options or InputOptions()
     notes = Notes()
+    notes.warnings.extend(run.remarks)
     faults = notes.faults
     for problem in run.problems:
         faults.add(problem)
@@ -109,6 +111,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     if repetition is not None:
         timing.check_fit(fields, scheme, delay, duration, slice_time, repetition)
     _check_entities(run, notes)
+    check_names(fields)
     return Acquisition(
         path=run.path,
         sidecar=run.sidecar,

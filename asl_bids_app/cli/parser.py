@@ -21,6 +21,7 @@ from asl_bids_app.cli.types import (
     megabytes,
     pair,
     path,
+    seed,
 )
 from asl_bids_app.usage import OneLineParser
 from asl_bids_app.workflows.options import ERROR_BARS, ESTIMATORS, JOINT_MODES, LEVELS, AppOptions
@@ -314,7 +315,11 @@ def _add_resources(parser: _Parser) -> None:
         help="intermediate results; a second run with the same folder resumes",
     )
     parser.add_option(
-        group, "--clean-workdir", action="store_true", help="empty the work folder first"
+        group,
+        "--clean-workdir",
+        action="store_true",
+        help="first remove what earlier runs left of these participants in the work folder; "
+        "refused while another run works on one of them there",
     )
 
 
@@ -356,7 +361,7 @@ def _add_running(parser: _Parser) -> None:
         group, "--run-report", type=path, metavar="FILE", help="JSON record of the whole run"
     )
     parser.add_option(
-        group, "--random-seed", type=int, default=0, metavar="N", help="seed of what is drawn"
+        group, "--random-seed", type=seed, default=0, metavar="N", help="seed of what is drawn"
     )
     parser.add_option(group, "--write-graph", action="store_true", help="draw the workflow")
     parser.add_option(

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import multiprocessing
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asl_bids_app.allocation import allocation
-from asl_bids_app.errors import InputError
+from asl_bids_app.errors import InputError, disk_full
 from asl_bids_app.processes import end_children, remembered
+from asl_bids_app.remarks import numeric
+from asl_bids_app.workflows.full import FULL, why_silent
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.participant import record_folder, safe
-from asl_bids_app.workflows.plan import Failure, ParticipantPlan
+from asl_bids_app.workflows.plan import Failure, ParticipantPlan, PlannedUnit
 from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.store import load
 
@@ -100,7 +103,7 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
         os.environ[QUIET] = "1"
 
 
-def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = None) -> None:
+def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = None) -> str:
     """Run a workflow to its end, whatever fails in it.
 
     `configure` comes before the workflow is built: it keeps the settings of that moment.
@@ -113,6 +116,11 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
         Of the run.
     shown
         Where its progress is shown.
+
+    Returns
+    -------
+    str
+        Why it ended before its end; empty if it didn't, or nobody knows.
 
     Raises
     ------
@@ -137,14 +145,15 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
 
         arguments.setdefault("status_callback", tell)
         try:
-            _run_flow(flow, options, plugin, arguments)
+            ended = _run_flow(flow, options, plugin, arguments)
             again()
         except KeyboardInterrupt:
             end_children(spared=others)
             raise
+    return ended
 
 
-def _run_flow(flow: Workflow, options: AppOptions, plugin: str, arguments: dict[str, Any]) -> None:
+def _run_flow(flow: Workflow, options: AppOptions, plugin: str, arguments: dict[str, Any]) -> str:
     from asl_bids_app.workflows.plugin import NAME, WorkersPlugin
 
     # Every step's worker may use as many threads as its step was given, not more.
@@ -157,6 +166,8 @@ def _run_flow(flow: Workflow, options: AppOptions, plugin: str, arguments: dict[
             raise _too_little(flow, options) from error
         # Failed steps have left records; whatever left none is found by its missing output.
         LOG.debug("workflow: %s", error)
+        return FULL.format(disk_full(error)) if disk_full(error) else ""
+    return ""
 
 
 def _too_little(flow: Workflow, options: AppOptions) -> InputError:
@@ -183,14 +194,40 @@ def prepare_records(options: AppOptions, plan: ParticipantPlan) -> None:
     folder = record_folder(options, plan.participant)
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.json"):
-        if "failure" in json.loads(path.read_text(encoding="utf-8")):
+        record = read_record(path)
+        if not record or "failure" in record:
             path.unlink()
+    remove_empty(options.work_dir / f"asl_app/sub_{safe(plan.participant)}")
     for unit in plan.units:
         (folder / f"{unit.title}.write.json").unlink(missing_ok=True)
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Read the record of a step; one that a full disk or a killed run left empty is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def remove_empty(flow_folder: Path) -> None:
+    """Remove the steps of an earlier run that left a file without content, so that they run anew.
+
+    A disk that was full, or a machine that stopped, leaves files of 0 bytes.
+    """
+    for folder in flow_folder.glob("*"):
+        kept = (p for p in folder.glob("*") if p.suffix in {".pkl", ".pklz", ".json"})
+        if any(path.stat().st_size == 0 for path in kept if path.is_file()):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def collect(
-    flow_name: str, options: AppOptions, plan: ParticipantPlan, crash_folder: Path
+    flow_name: str,
+    options: AppOptions,
+    plan: ParticipantPlan,
+    crash_folder: Path,
+    ended: str = "",
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
     """Return the facts of the finished units of a participant, and the failures.
 
@@ -202,13 +239,16 @@ def collect(
         Of the run.
     crash_folder
         Where nipype left its crash files.
+    ended
+        Why the workflow as a whole ended early; empty if it didn't.
     """
     units, failures = [], []
     folder = record_folder(options, plan.participant)
     for unit in plan.units:
         records = {
-            path.name.removesuffix(".json").split(".")[-1]: json.loads(path.read_text("utf-8"))
-            for path in sorted(folder.glob(f"{unit.title}.*.json"))
+            path.name.removesuffix(".json").split(".")[-1]: record
+            for path in sorted(folder.glob(f"{glob.escape(unit.title)}.*.json"))
+            if (record := read_record(path))
         }
         failed = {step: record for step, record in records.items() if "failure" in record}
         for step, record in failed.items():
@@ -217,15 +257,30 @@ def collect(
         result = options.work_dir / flow_name / f"{safe(unit.title)}__write" / "result.pkl"
         if not failed and result.exists() and "write" in records:
             facts = dict(load(result))
+            facts["warnings"] = [*facts["warnings"], *_remarks(unit, records)]
             for key, name in (("timing", "seconds"), ("processor_timing", "processor_seconds")):
                 facts[key] = {step: r[name] for step, r in records.items() if name in r}
             units.append(facts)
         elif not failed:
-            message = "the step ended without a word (killed, or out of memory?)"
-            failures.append(
-                Failure(unit.title, "workflow", message, _crash_file(crash_folder, unit.title, ""))
-            )
+            crash = _crash_file(crash_folder, unit.title, "")
+            message = ended or why_silent(crash, options.work_dir, options.output_dir)
+            failures.append(Failure(unit.title, "workflow", message, crash))
     return units, failures
+
+
+def _remarks(unit: PlannedUnit, records: Mapping[str, Any]) -> list[str]:
+    """Tell of the numbers that went wrong in a step, by the images that it worked on."""
+    told = []
+    for step, record in records.items():
+        for text in numeric([str(text) for text in record.get("remarks") or []]):
+            names = ", ".join(run.acquisition.path.name for run in unit.runs)
+            told.append(
+                f"{names}: step {step}: found numbers that can't be computed with ({text}), "
+                "expected signal of a usual size; look at the maps for holes and extreme values"
+            )
+        for text in record.get("remarks") or []:
+            LOG.debug("%s: %s: %s", unit.title, step, text)
+    return told
 
 
 def _crash_file(folder: Path, title: str, step: str) -> str:
@@ -233,11 +288,20 @@ def _crash_file(folder: Path, title: str, step: str) -> str:
     return str(found[-1]) if found else ""
 
 
-def clean(options: AppOptions) -> None:
-    """Remove the work folder's content of earlier runs."""
-    for path in options.work_dir.glob("*"):
-        if path.name == "records" or path.name.startswith("asl_app"):
-            shutil.rmtree(path, ignore_errors=True)
+def clean(options: AppOptions, participants: Sequence[str]) -> None:
+    """Remove what earlier runs left of some participants in the work folder.
+
+    Raises
+    ------
+    LockedError
+        If another run works on one of them there.
+    """
+    from asl_bids_app.workflows.lock import check_free
+
+    check_free(options.work_dir, participants)
+    for label in participants:
+        shutil.rmtree(record_folder(options, label), ignore_errors=True)
+        shutil.rmtree(options.work_dir / f"asl_app/sub_{safe(label)}", ignore_errors=True)
 
 
 def machine() -> Mapping[str, Any]:

@@ -23,8 +23,10 @@ from nipype.interfaces.base import (
 )
 
 from asl_bids_app.bids.derivatives import write_json
-from asl_bids_app.errors import AslAppError
+from asl_bids_app.errors import AslAppError, disk_full
+from asl_bids_app.remarks import collected, redirect
 from asl_bids_app.tell import Tell, TellFile, nobody
+from asl_bids_app.workflows.full import FULL
 from asl_bids_app.workflows.progress import progress_path
 from asl_bids_app.workflows.store import load, save
 
@@ -35,6 +37,9 @@ if os.environ.get(QUIET):
     # A worker's nipype starts with its own logging; the run's is not handed on to it.
     for name in ("nipype.workflow", "nipype.interface", "nipype.utils"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+redirect()
 
 
 class StepInput(BaseInterfaceInputSpec):
@@ -66,8 +71,10 @@ class Step(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         start, used = time.perf_counter(), time.process_time()
         record = Path(self.inputs.record)
+        told: list[str] = []
         try:
             with ExitStack() as stack:
+                told = stack.enter_context(collected())
                 if self.inputs.watched:
                     self.tell = stack.enter_context(TellFile(progress_path(record)))
                 value = self.work()
@@ -75,15 +82,17 @@ class Step(SimpleInterface):
                 save(value, Path(runtime.cwd) / "result.pkl").absolute()
             )
         except Exception as error:
-            told = isinstance(error, AslAppError)
-            message = str(error) if told else f"{type(error).__name__}: {error}"
+            foreseen = isinstance(error, AslAppError)
+            message = str(error) if foreseen else f"{type(error).__name__}: {error}"
             if isinstance(error, MemoryError):
                 message = "not enough memory for this step; give the job more, or lower --nprocs"
-            write_json(record, {"failure": message, "input": told})
+            if words := disk_full(error):
+                message, foreseen = FULL.format(words), True
+            write_json(record, {"failure": message, "input": foreseen})
             raise
         seconds = round(time.perf_counter() - start, 3)
         processor = round(time.process_time() - used, 3)
-        write_json(record, {"seconds": seconds, "processor_seconds": processor})
+        write_json(record, {"seconds": seconds, "processor_seconds": processor, "remarks": told})
         return runtime
 
 

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from asl_bids_app.bids.derivatives import unwritable
 from asl_bids_app.errors import AslAppError, InputError
 
 LOG = logging.getLogger("asl-app")
@@ -209,6 +210,20 @@ def live_holders(work_dir: Path) -> dict[str, Holder]:
     return found
 
 
+def check_free(work_dir: Path, participants: Sequence[str]) -> None:
+    """Refuse if another process works on one of some participants.
+
+    Raises
+    ------
+    LockedError
+    """
+    holders = live_holders(work_dir)
+    for label in participants:
+        holder = holders.get(label)
+        if holder is not None and (holder.machine, holder.pid) != (_machine(), os.getpid()):
+            raise LockedError(label, holder, work_dir / FOLDER / f"sub-{label}.json")
+
+
 def read_holder(path: Path) -> Holder | None:
     """Return who holds a lock; None if there is no such file."""
     try:
@@ -339,10 +354,4 @@ def _work(path: Path) -> Path:
 
 
 def _no_lock(path: Path, error: OSError) -> InputError:
-    return InputError(
-        path,
-        "--work-dir",
-        f"no way to write there ({error.strerror or error})",
-        "a writable folder with room",
-        "mount it writable, make room, or give another",
-    )
+    return unwritable(path, error, "a writable folder", "--work-dir")

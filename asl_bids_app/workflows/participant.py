@@ -14,7 +14,7 @@ from asl_bids_app import __version__
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import ParticipantPlan, PlannedUnit
 from asl_bids_app.workflows.progress import wanted
-from asl_bids_app.workflows.store import save
+from asl_bids_app.workflows.store import readable, save
 from asl_bids_app.workflows.tissue import given_mask, given_tissue
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _fingerprint(unit: PlannedUnit) -> str:
 def _store_plan(unit: PlannedUnit, folder: Path) -> Path:
     path = folder / f"plan-{unit.title}-{_fingerprint(unit)}.pkl"
     # A plan that is already there keeps its time stamp, by which nipype knows it.
-    return path if path.exists() else save(unit, path)
+    return path if readable(path) else save(unit, path)
 
 
 def safe(name: str) -> str:

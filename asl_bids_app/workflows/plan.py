@@ -5,22 +5,22 @@ Every fault that the metadata show is found here, so a dry run tells all of it.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from asl_bids_app.bids.acquisition import Acquisition
+from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.bids.labelling import scheme_of
 from asl_bids_app.bids.layout import Dataset, RunFiles, find_runs
 from asl_bids_app.bids.sessions import group
 from asl_bids_app.bids.sidecar import InputOptions, understand
 from asl_bids_app.calibration import Calibration, CalibrationOptions, check_keys, resolve
-from asl_bids_app.errors import AslAppError, Faults, InputError, faults_of
+from asl_bids_app.errors import COMMAND_LINE, AslAppError, Faults, InputError, faults_of
 from asl_bids_app.protocol import Scheme
 from asl_bids_app.workflows.options import AppOptions
 
@@ -73,12 +73,19 @@ class Failure:
         One line.
     crash_file : str
         Where the traceback is; empty if the fault is the data's.
+    traceback : str
+        The traceback itself, until it has been written to the crash file.
     """
 
     unit: str
     step: str
     message: str
     crash_file: str = ""
+    traceback: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return the failure for a record."""
+        return {key: value for key, value in asdict(self).items() if key != "traceback"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,12 +133,15 @@ def read_filters(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, "", f"no JSON ({error})", "pybids filters") from error
-    if not isinstance(content, dict):
-        raise InputError(path, "", type(content).__name__, "an object such as {'asl': {...}}")
-    return content
+        return read_json(path, str(path))
+    except InputError as error:
+        place = f" at {error.field}" if error.field else ""
+        raise InputError(
+            COMMAND_LINE,
+            "--bids-filter-file",
+            f"{error.found}{place} in {path}",
+            "an object such as {'asl': {...}}",
+        ) from error
 
 
 def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
@@ -171,6 +181,8 @@ def faults_of_run(run: RunFiles, options: AppOptions) -> tuple[AslAppError, ...]
 def _plan_participant(
     participant: str, runs: tuple[RunFiles, ...], options: AppOptions
 ) -> ParticipantPlan:
+    from asl_bids_app.workflows.crash import failure_of
+
     failures, planned, faulty = [], {}, []
     if not runs and participant in options.participant_label:
         message = f"sub-{participant}: found no ASL run, expected sub-{participant}/**/perf/*_asl"
@@ -182,6 +194,9 @@ def _plan_participant(
             name = run.path.name.partition(".")[0]
             failures += [Failure(name, "input", str(fault)) for fault in faults_of(error)]
             faulty.append(run)
+        except Exception as error:
+            # Whatever it is, it is this run's and no other's.
+            failures.append(failure_of(run.path.name.partition(".")[0], "input", error))
     units = ()
     try:
         units = tuple(
@@ -193,8 +208,8 @@ def _plan_participant(
             )
             for unit in group([run.acquisition for run in planned.values()], options.joint)
         )
-    except AslAppError as error:
-        failures.append(Failure(f"sub-{participant}", "grouping", str(error)))
+    except Exception as error:
+        failures.append(failure_of(f"sub-{participant}", "grouping", error))
     return ParticipantPlan(participant, units, tuple(failures), tuple(faulty))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def write_reports(
             LOG.error("sub-%s: no report: %s", record["participant"], error)
             LOG.debug("report", exc_info=True)
             failure = Failure(f"sub-{record['participant']}", "report", str(error))
-            record["errors"].append(asdict(failure))
+            record["errors"].append(failure.to_json())
 
 
 def rebuild_reports(options: AppOptions) -> int:

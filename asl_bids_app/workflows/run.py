@@ -7,7 +7,6 @@ import os
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,12 @@ from asl_bids_app.bids.derivatives import (
     describe_dataset,
     perf_folder,
     remove_partial,
+    unwritable,
     write_json,
 )
 from asl_bids_app.errors import InputError
 from asl_bids_app.workflows.claim import claimed
+from asl_bids_app.workflows.crash import failure_of, write_crash
 from asl_bids_app.workflows.lock import LockedError
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import NO_ASL, Failure, ParticipantPlan, Plan, describe, make_plan
@@ -46,13 +47,7 @@ def check_writable(folder: Path, name: str) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(
-            folder,
-            name,
-            f"no way to write there ({error.strerror})",
-            "a writable folder",
-            "mount it writable, or give another",
-        ) from error
+        raise unwritable(folder, error, "a writable folder", name) from error
 
 
 def new_run_id() -> str:
@@ -81,6 +76,31 @@ def choose_estimator(options: AppOptions) -> tuple[str, tuple[str, str]]:
     from asl_bids_app.models.store import model_hash
 
     return "ensemble", (name, model_hash(name))
+
+
+def check_machine(options: AppOptions, model: str) -> None:
+    """Check that device and model can be used, before hours are spent on what comes before them.
+
+    Parameters
+    ----------
+    options
+        Of the run.
+    model
+        Name or folder of the ensemble's model; empty for none.
+
+    Raises
+    ------
+    InputError
+        If this machine has no such device, or the model is damaged or of another network.
+    """
+    from asl_bids_app.estimators.devices import find_device
+
+    find_device(options.device)
+    # The bundled one came with the program, and is looked at where it is used.
+    if model and options.model:
+        from asl_bids_app.models.store import load_model
+
+        load_model(model)
 
 
 def run_participants(options: AppOptions, command: list[str]) -> int:
@@ -124,11 +144,12 @@ def _run_participants(options: AppOptions, command: list[str], shown: Progress) 
         return int(not could_start or any(p.failures for p in plan.participants))
     for warning in plan.dataset.warnings:
         LOG.warning("%s", warning)
+    estimator, model = choose_estimator(options)
+    check_machine(options, model[0])
     check_writable(options.output_dir, "output_dir")
     check_writable(options.work_dir, "--work-dir")
     if options.run_report:
         check_writable(options.run_report.parent, "--run-report")
-    estimator, model = choose_estimator(options)
     with claimed(plan, options) as (ours, others):
         status = _run_claimed(
             ours,
@@ -212,8 +233,12 @@ def _process(
     folder: Path,
 ) -> list[dict[str, Any]]:
     """Run the workflow over all participants and return their records."""
+    told = {
+        participant.participant: [write_crash(f, folder / "crash") for f in participant.failures]
+        for participant in plan.participants
+    }
     for participant in plan.participants:
-        for failure in participant.failures:
+        for failure in told[participant.participant]:
             LOG.error("%s", failure.message)
     useful = [p for p in plan.participants if p.units]
     finished: dict[str, tuple[list[dict[str, Any]], list[Failure]]] = {}
@@ -223,12 +248,12 @@ def _process(
     records = []
     for participant in plan.participants:
         units, failures = finished.get(participant.participant, ([], []))
-        failures = [*participant.failures, *failures]
+        failures = [*told[participant.participant], *failures]
         records.append(
             {
                 "participant": participant.participant,
                 "status": _status(units, failures),
-                "errors": [asdict(failure) for failure in failures],
+                "errors": [failure.to_json() for failure in failures],
                 "warnings": list(dict.fromkeys(w for unit in units for w in unit["warnings"])),
                 "plausibility": [text for unit in units for text in unit["plausibility"]],
                 "units": units,
@@ -256,27 +281,35 @@ def _run(
     from asl_bids_app.workflows.participant import participant_workflow, safe
 
     if options.clean_workdir:
-        clean(options)
+        clean(options, [participant.participant for participant in participants])
     crash_folder = folder / "crash"
     configure(options, crash_folder)
     whole = Workflow(name="asl_app")
+    finished: dict[str, tuple[list[dict[str, Any]], list[Failure]]] = {}
     for participant in participants:
-        for unit in participant.units:
-            # Not elsewhere: another session of the participant may be in work.
-            remove_partial(perf_folder(options.output_dir, unit.entities))
-        prepare_records(options, participant)
-        whole.add_nodes([participant_workflow(participant, options, *estimator)])
+        label = participant.participant
+        try:
+            for unit in participant.units:
+                # Not elsewhere: another session of the participant may be in work.
+                remove_partial(perf_folder(options.output_dir, unit.entities))
+            prepare_records(options, participant)
+            whole.add_nodes([participant_workflow(participant, options, *estimator)])
+        except Exception as error:
+            # A file that went away since it was planned, most often: this participant's alone.
+            failure = write_crash(failure_of(f"sub-{label}", "workflow", error), crash_folder)
+            LOG.error("%s", failure.message)
+            finished[label] = ([], [failure])
+    participants = [p for p in participants if p.participant not in finished]
     try:
-        run_workflow(whole, options, shown)
+        ended = run_workflow(whole, options, shown) if participants else ""
     except KeyboardInterrupt:
         # Workers that were ended in the midst of writing could not take it away themselves.
         for unit in (unit for participant in participants for unit in participant.units):
             remove_partial(perf_folder(options.output_dir, unit.entities))
         raise
-    finished = {}
     for participant in participants:
         name = f"asl_app/sub_{safe(participant.participant)}"
-        units, failures = collect(name, options, participant, crash_folder)
+        units, failures = collect(name, options, participant, crash_folder, ended)
         # Those of the plan have been told with it.
         told = {text for unit in participant.units for text in unit.warnings}
         told |= {text for unit in participant.units for run in unit.runs for text in run.warnings}
@@ -315,12 +348,19 @@ def _conclude(options: AppOptions, records: list[dict[str, Any]], seconds: float
     return int(bool(bad) or (options.fail_on_implausible and bool(implausible)))
 
 
+class _Quiet(logging.FileHandler):
+    """A log file that can't be written to, for want of room most often, ends no run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Leave the line out: the terminal has it."""
+
+
 class _LogFile:
     """Copies the log into a file for the length of a run."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.handler = logging.FileHandler(path, encoding="utf-8")
+        self.handler = _Quiet(path, encoding="utf-8", errors="backslashreplace")
         self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
     def __enter__(self) -> None:
