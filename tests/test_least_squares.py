@@ -169,24 +169,31 @@ def test_a_single_delay_takes_att_from_the_prior_and_says_so():
     assert torch.allclose(maps.att_sd, torch.tensor(0.8))
     # After arrival, with T1t = T1b, the signal doesn't depend on ATT: CBF is right all the same.
     assert maps.cbf.numpy() == pytest.approx(60.0, rel=0.02)
-    # But the error bar holds the chance of a later arrival (1.3 + 0.8 s is after 1.8 s).
+    # But the error bar holds a later arrival (1.3 + 0.8 s is after 1.8 s), in full: an earlier
+    # one changes nothing, and half of the difference would be a bar that misses it.
     late = integrated("PCASL", 1.8, 1.8, np.array(2.1)) / integrated("PCASL", 1.8, 1.8, 1.3)
-    assert maps.cbf_sd.median().item() == pytest.approx(60 * (1 / late - 1) / 2, rel=0.1)
+    assert maps.cbf_sd.median().item() == pytest.approx(60 * (1 / late - 1), rel=0.1)
 
 
 def test_flags_of_bounds_and_failures():
-    cbf = np.array([[[60.0, 0.0, 60.0, 500.0]]])
-    att = np.array([[[1.2, 1.2, 1.2, 1.2]]])
+    cbf = np.array([[[60.0, 60.0, 60.0, 500.0, 0.0]]])
+    att = np.full((1, 1, 5), 1.2)
     series = simulate(PCASL, cbf, att, 0.0)
-    series.delta_m[0, :, 0, 1] *= 0
     series.delta_m[0, :, 0, 2] *= -1
-    observation = observe(series, torch.full((1, 6, 1, 1), 1e-4))
+    series.delta_m[0, :, 0, 4] *= 0
+    noise = torch.full((1, 6, 1, 5), 1e-4)
+    noise[..., 1] = torch.inf  # nothing is known of it
+    observation = observe(series, noise)
     cbf, att, cbf_sd, att_sd, flags = least_squares(observation)
     assert flags[0, 0, 0] == 0
     assert flags[0, 0, 1] == int(Flag.FAILED)
     assert flags[0, 0, 2] & int(Flag.CBF_AT_BOUND)
     assert flags[0, 0, 3] & int(Flag.CBF_AT_BOUND)
-    assert cbf[0, 0].tolist() == pytest.approx([60, 0, 0, 300], abs=0.1)
+    assert cbf[0, 0].tolist() == pytest.approx([60, 0, 0, 300, 0], abs=0.1)
+    # A signal of 0 is a measurement: no flow, and an ATT that nobody can tell.
+    assert flags[0, 0, 4] == int(Flag.CBF_AT_BOUND | Flag.ATT_UNIDENTIFIABLE)
+    assert att[0, 0, 4].item() == pytest.approx(1.3, abs=0.03)
+    assert 0 < cbf_sd[0, 0, 4] < 20
     for values in (cbf, att, cbf_sd, att_sd):
         assert torch.isfinite(values).all()
 

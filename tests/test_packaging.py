@@ -208,12 +208,13 @@ MAY_IMPORT = {
     "reports": CORE | {"bids", "quality", "estimators", "atlas"},
     "workflows": CORE
     | {"atlas", "bids", "preprocess", "estimators", "models", "quality", "reports", "networks"},
-    "cli": CORE | {"workflows", "bids", "models"},
+    "cli": CORE | {"workflows", "bids", "models", "usage"},
     "demo": {"atlas", "bids"},
     "docker": {"cli", "workflows"},
-    "training": CORE | {"atlas", "networks", "estimators", "models", "bids"},
+    "training": CORE | {"atlas", "networks", "estimators", "models", "bids", "usage"},
     "errors": set(),
     "wording": set(),
+    "usage": set(),
 }
 
 

@@ -358,6 +358,45 @@ def test_the_group_page_filters_sorts_and_links(driver, derivatives):
     chromium.wait_for(driver, "return location.pathname.endsWith('sub-01.html')")
 
 
+def test_medians_of_even_numbers_and_bands_without_an_end(driver, tmp_path):
+    """Of four the median is the mean of the middle two; a range to infinity goes on."""
+    for i, (flow, snr) in enumerate([(70, 4), (52, 9), (60, 5.5), (50, 7)]):
+        place = tmp_path / f"sub-{i}" / "perf"
+        place.mkdir(parents=True)
+        cells = f"cbf_mean_gm\tsnr_delta_m_gm\n{flow}\t{snr}\n"
+        (place / f"sub-{i}_desc-qualitycontrol_cbf.tsv").write_text(cells)
+    write_group(tmp_path)
+    ready = "return document.getElementById('charts').dataset.ready"
+    open_page(driver, tmp_path / "group.html", ready)
+    found = driver.execute_script(
+        """
+        window.dispatchEvent(new Event('beforeprint'));
+        const found = {};
+        for (const card of document.querySelectorAll('.metric')) {
+          const plot = card.querySelector('.plot');
+          found[card.dataset.key] = {
+            caption: card.querySelector('figcaption').textContent,
+            label: plot.getAttribute('aria-label'),
+            box: plot.data[0].median[0],
+            range: plot.layout.xaxis.range,
+            bands: plot.layout.shapes.map((s) => [s.x0, s.x1]),
+          };
+        }
+        return found;
+        """
+    )
+    for key, median in (("cbf_mean_gm", 56), ("snr_delta_m_gm", 6.25)):
+        assert found[key]["box"] == median
+        assert f"median {median}" in found[key]["caption"]
+        assert f"median {median} " in found[key]["label"]
+    low, high = found["snr_delta_m_gm"]["range"]
+    for (start, end), expected in zip(found["snr_delta_m_gm"]["bands"], (1.5, 3.0), strict=True):
+        assert start == expected
+        assert end > high + 10 * (high - low)
+    assert found["cbf_mean_gm"]["bands"] == [[10, 150], [40, 100]]
+    assert chromium.console_errors(driver) == []
+
+
 def test_the_data_of_the_page_are_json(derivatives):
     text = (derivatives / "group.html").read_text()
     start = text.index('id="group-data">') + len('id="group-data">')

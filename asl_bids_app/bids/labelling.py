@@ -8,16 +8,25 @@ velocity-selective) and the plain one (`ArterialSpinLabelingType` VSASL, VSI or 
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from asl_bids_app.bids.fields import Fields, did_you_mean, show
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.bids.fields import Fields, Notes, did_you_mean, show
+from asl_bids_app.bids.files import DataFile
+from asl_bids_app.bids.words import guess_scheme
+from asl_bids_app.errors import InputError
+from asl_bids_app.protocol import Module, Scheme
 
+KEY: Final = "ArterialSpinLabelingType"
 BIDS_TYPES: Final = ("PCASL", "CASL", "PASL")
 ALIASES: Final = ("VSASL", "VSI", "VSS")
 SLAB_TYPES: Final = frozenset({"FAIR", "EPISTAR", "PICORE", "PULSAR", "STAR", "TILT", "UNFAIR"})
 MODULES: Final = frozenset({"DRHS", "DRHT", "BIR8", "SBIR8", "FTVSI", "FTVSS"})
 """Names of velocity-selective pulse trains that don't contain the token VS."""
+SATURATING: Final = MODULES - {"FTVSI"}
+"""Those of them that saturate (Qin 2022, doi:10.1002/mrm.29371)."""
+_NAMING: Final = ("VelocitySelectiveType", "PASLType", "ArterialSpinLabelingType", "PCASLType")
+"""Keys that may name the label module, the most specific one first."""
 
 EVIDENCE: Final = (
     "VelocitySelectiveLabeling",
@@ -43,6 +52,47 @@ def is_velocity_selective(name: object) -> bool:
     return by_name or "VELOCITYSELECTIVE" in "".join(tokens)
 
 
+def label_module(metadata: Mapping[str, Any]) -> tuple[Module, str, bool] | None:
+    """Tell whether a velocity-selective label inverts or saturates flowing blood.
+
+    Parameters
+    ----------
+    metadata
+        Sidecar of a velocity-selective run. The second module, which cuts the bolus, is named
+        elsewhere and isn't looked at.
+
+    Returns
+    -------
+    module : Module
+    found : str
+        Key and value that tell it.
+    stated : bool
+        Whether the value says so itself; else it is concluded from the name of a pulse train.
+
+        None if nothing tells.
+
+    Examples
+    --------
+    >>> label_module({"PASLType": "BIR8-VSS"})
+    (<Module.SATURATION: 'saturation'>, 'PASLType BIR8-VSS', True)
+    >>> label_module({"PASLType": "DRHS"})[2]
+    False
+    """
+    for key in _NAMING:
+        name = metadata.get(key)
+        if not isinstance(name, str):
+            continue
+        tokens = [token for token in re.split(r"[^A-Z0-9]+", name.upper()) if token]
+        joined, found = "".join(tokens), f"{key} {name}"
+        if any(token.startswith(("VSS", "FTVSS")) for token in tokens) or "SATUR" in joined:
+            return Module.SATURATION, found, True
+        if any(token.startswith(("VSI", "FTVSI")) for token in tokens) or "INVERSION" in joined:
+            return Module.INVERSION, found, True
+        if any(token in SATURATING for token in tokens):
+            return Module.SATURATION, found, False
+    return None
+
+
 def decide(fields: Fields) -> Scheme:
     """Settle the labelling scheme of a run.
 
@@ -53,7 +103,9 @@ def decide(fields: Fields) -> Scheme:
     """
     key = "ArterialSpinLabelingType"
     if key not in fields:
-        raise fields.missing(key, "one of " + ", ".join(BIDS_TYPES))
+        guess = guess_scheme(fields.file.metadata)
+        cure = f"{guess.why}: see whether the labelling is {guess.value.value}" if guess else ""
+        raise fields.missing(key, "one of " + ", ".join(BIDS_TYPES), cure)
     value = fields[key]
     kind = fields.get("PASLType")
     if kind is not None and not isinstance(kind, str):
@@ -132,3 +184,30 @@ def _alias(fields: Fields, value: str, kind: str | None, claimed: bool | None) -
         "read as velocity-selective; the BIDS validator reports JSON_SCHEMA_VALIDATION_ERROR "
         f"(ArterialSpinLabelingType) for it, which the line {pattern} in .bidsignore silences",
     )
+
+
+def demand_duration(fields: Fields) -> None:
+    """Require what tells the duration of the label where the scheme is not known.
+
+    Raises
+    ------
+    InputError
+    """
+    if "LabelingDuration" not in fields and "BolusCutOffFlag" not in fields:
+        expected = "the label duration in seconds (PCASL, CASL), or BolusCutOffFlag (PASL)"
+        raise fields.missing("LabelingDuration", expected)
+
+
+def scheme_of(run: DataFile) -> Scheme | None:
+    """Return the scheme of a run, guessed from names where its keys don't tell; None if unclear.
+
+    For going on with a run that has faults; `decide` is for one that is used.
+    """
+    try:
+        return decide(Fields(run, Notes()))
+    except InputError:
+        if run.metadata.get(KEY) in (*BIDS_TYPES, *ALIASES):
+            # Keys that contradict each other: whichever is right, the other's faults are none.
+            return None
+        guess = guess_scheme(run.metadata)
+        return guess.value if guess else None

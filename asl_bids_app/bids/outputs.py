@@ -39,7 +39,19 @@ FLAGS: Final = (
     FlagRow(
         8,
         "ATT not identifiable",
-        "The data don't determine ATT here; the map holds the stated prior.",
+        "The data don't determine ATT here; the map holds the scheme's prior (`TransitTimePrior` "
+        "in the sidecar).",
+    ),
+    FlagRow(
+        16,
+        "CBF that flow can't have",
+        "CBF is what flow can't be, or can't be given its error bar.",
+    ),
+    FlagRow(
+        32,
+        "looks like an artery",
+        "The signal looks like that of an artery beside the tissue: ATT is too early and CBF too "
+        "high.",
     ),
 )
 """Bits of `asl_bids_app.estimators.base.Flag` in words; sidecars, report and docs read them."""
@@ -151,6 +163,20 @@ _ROWS: Final = (
         _FLAG_UNITS,
         "Flags of each voxel of the least-squares fit.",
         baseline=True,
+    ),
+    Output(
+        "consensus_cbf",
+        "desc-consensus",
+        "cbf",
+        UNITS_CBF,
+        "Cerebral blood flow of a single delay by the consensus formula: signed, no prior.",
+    ),
+    Output(
+        "consensus_cbf_sd",
+        "desc-consensusstd",
+        "cbf",
+        UNITS_CBF,
+        "Standard error of the consensus CBF by noise.",
     ),
     Output(
         "delta_m",

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from asl_bids_app.estimators.bars import without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.least_squares import residual
 from asl_bids_app.estimators.noise import noise_level
@@ -18,6 +19,7 @@ from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation, observe
 from asl_bids_app.series import Series
+from asl_bids_app.tell import Tell, nobody
 
 _OPEN = 0.75
 """Part of the prior's sd that is left of ATT's from which the data don't determine it.
@@ -27,7 +29,7 @@ One delay leaves 0.76 and more at any noise: it tells at most that blood has arr
 
 
 def observe_usable(series: Series, calibration_doubt: float = 1.0) -> tuple[Observation, Tensor]:
-    """Observe a series; voxels without signal carry no information.
+    """Observe a series, and find the voxels of which it tells nothing.
 
     Parameters
     ----------
@@ -40,11 +42,12 @@ def observe_usable(series: Series, calibration_doubt: float = 1.0) -> tuple[Obse
     -------
     observation : Observation
     failed : Tensor of bool, shape (n_slices, H, W)
-        Voxels of the mask whose signal is 0 in every measurement.
+        Voxels of the mask whose noise is no number in every measurement. A signal of 0 is a
+        measurement like any other; what the scanner blanked isn't in the mask.
     """
     observation = observe(series, noise_level(series), calibration_doubt)
-    failed = (observation.delta_m == 0).all(1) & observation.mask
-    noise = observation.noise_sd.masked_fill(failed.unsqueeze(1), torch.inf)
+    noise = observation.noise_sd.nan_to_num(torch.inf, torch.inf)
+    failed = torch.isinf(noise).all(1) & observation.mask
     return replace(observation, noise_sd=noise), failed
 
 
@@ -61,40 +64,53 @@ def open_att(posterior: VoxelPosterior, mask: Tensor, grid: PosteriorGrid) -> Te
     return mask & (posterior.att_sd > _OPEN * prior_att_sd(grid))
 
 
+def too_few(observation: Observation) -> Tensor:
+    """Find the voxels with one measurement: two unknowns, so that ATT is the prior's."""
+    there = observation.noise_sd.isfinite().expand_as(observation.delta_m)
+    return observation.mask & (there.sum(1) < 2)
+
+
 class Bayes:
     """The voxelwise posterior as an estimator.
 
     Parameters
     ----------
     grid
-        Priors and the grid over ATT.
+        Priors and the grid over ATT; by default the prior of the series' labelling scheme.
+    tell
+        Takes how many slices are done.
     """
 
     name = "bayes"
 
-    def __init__(self, grid: PosteriorGrid | None = None) -> None:
-        self.grid = grid or PosteriorGrid()
+    def __init__(self, grid: PosteriorGrid | None = None, tell: Tell = nobody) -> None:
+        self.grid = grid
+        self.tell = tell
 
     @torch.no_grad()
     def fit(self, series: Series) -> ParameterMaps:
         """Estimate CBF and ATT inside the mask of a series."""
         observation, failed = observe_usable(series)
-        posterior = voxel_posterior(observation, self.grid)
+        schemes = series.protocol.schemes
+        grid = self.grid or PosteriorGrid().for_schemes(schemes)
+        posterior = voxel_posterior(observation, grid, self.tell)
         cbf = posterior.cbf.masked_fill(failed, 0.0)
-        reach = self.grid.spacing(self.grid.att[[0, -1]]).to(cbf)
-        at_bound = (posterior.att < self.grid.att_min + reach[0]) | (
-            posterior.att > self.grid.att_max - reach[1]
+        reach = grid.spacing(grid.att[[0, -1]]).to(cbf)
+        at_bound = (posterior.att < grid.att_min + reach[0]) | (
+            posterior.att > grid.att_max - reach[1]
         )
         flags = flag_bits(
             {
                 Flag.ATT_AT_BOUND: at_bound & observation.mask & ~failed,
                 Flag.FAILED: failed,
-                Flag.ATT_UNIDENTIFIABLE: open_att(posterior, observation.mask, self.grid)
+                Flag.ATT_UNIDENTIFIABLE: (
+                    open_att(posterior, observation.mask, grid) | too_few(observation)
+                )
                 & ~failed,
             }
         )
         left_over = residual(observation, cbf, posterior.att)
-        return ParameterMaps(
+        maps = ParameterMaps(
             cbf,
             posterior.att,
             posterior.cbf_sd,
@@ -102,7 +118,9 @@ class Bayes:
             left_over,
             flags,
             self.name,
+            att_prior=grid.prior(schemes),
         )
+        return without_nonsense(maps, series.mask)
 
 
 def flag_bits(flags: dict[Flag, Tensor]) -> Tensor:

@@ -25,6 +25,7 @@ from torch import Tensor
 from asl_bids_app.networks.grid import PosteriorGrid, too_narrow, zoom
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
+from asl_bids_app.tell import Tell, nobody
 
 _DOUBLE_FROM = 2e4
 """Sum of squared signal-to-noise ratios from which the exponent needs double precision."""
@@ -88,7 +89,9 @@ def precision_of(noise_sd: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def voxel_posterior(observation: Observation, grid: PosteriorGrid | None = None) -> VoxelPosterior:
+def voxel_posterior(
+    observation: Observation, grid: PosteriorGrid | None = None, tell: Tell = nobody
+) -> VoxelPosterior:
     """Compute the voxelwise posterior in the mask of a batch of slices.
 
     Parameters
@@ -97,6 +100,8 @@ def voxel_posterior(observation: Observation, grid: PosteriorGrid | None = None)
         Slices. A measurement with infinite noise is as if it weren't there.
     grid
         Priors and grid.
+    tell
+        Takes how many slices are done.
 
     Returns
     -------
@@ -115,6 +120,7 @@ def voxel_posterior(observation: Observation, grid: PosteriorGrid | None = None)
     # voxels outside the mask cost it nothing.
     if like.device.type == "cpu":
         for index in range(shape[0]):
+            tell("slice", index, shape[0])
             inside = observation.mask[index].flatten().nonzero().squeeze(1)
             if not len(inside):
                 continue

@@ -122,6 +122,7 @@ def average_measurements(
     post_labeling_delay: np.ndarray,
     label_duration: np.ndarray,
     mask: np.ndarray,
+    names: Sequence[str] | None = None,
 ) -> Averaged:
     """Subtract and average the volumes of a run.
 
@@ -136,6 +137,8 @@ def average_measurements(
         Of the N volumes; seconds.
     mask : array of bool, shape (X, Y, Z)
         Where averages are computed; zero elsewhere.
+    names
+        What messages call the volumes; by default their numbers.
 
     Returns
     -------
@@ -149,7 +152,7 @@ def average_measurements(
     measurements = find_measurements(volume_types, post_labeling_delay, label_duration)
     voxels = data[mask].astype(np.float32)
     sets = [differences(voxels, m) for m in measurements]
-    kept, rejected = _reject(sets, measurements)
+    kept, rejected = _reject(sets, measurements, names)
     left_out = [
         volume
         for measurement, keep in zip(measurements, kept, strict=True)
@@ -175,7 +178,9 @@ def average_measurements(
 
 
 def _reject(
-    sets: list[np.ndarray], measurements: tuple[Measurement, ...]
+    sets: list[np.ndarray],
+    measurements: tuple[Measurement, ...],
+    names: Sequence[str] | None = None,
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Find pairs whose whole image is unlike that of their fellows."""
     kept = [np.ones(values.shape[1], bool) for values in sets]
@@ -200,7 +205,9 @@ def _reject(
             continue
         keep[bad] = False
         for index in np.flatnonzero(bad):
-            volumes = " and ".join(str(v) for v in measurement.pairs[index] if v is not None)
+            volumes = " and ".join(
+                names[v] if names else str(v) for v in measurement.pairs[index] if v is not None
+            )
             told.append(
                 f"delay {measurement.post_labeling_delay:g} s: volumes {volumes} (counted from 0) "
                 f"left out, {ratios[index]:.1f} times the usual deviation"
@@ -229,7 +236,7 @@ def _average(values: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndar
         return values[:, 0], np.full(len(values), np.nan, np.float32)
     center = values.mean(axis=1)
     if repeats < FEWEST:
-        return center, values.std(axis=1, ddof=1) / np.sqrt(repeats)
+        return center, values.std(axis=1, ddof=1, dtype=np.float64) / np.sqrt(repeats)
     limit = (HUBER * np.maximum(scale, np.finfo(np.float32).tiny))[:, None]
     center = np.median(values, axis=1)
     for _ in range(4):
@@ -238,5 +245,7 @@ def _average(values: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndar
     drawn = np.clip(deviation, -limit, limit)
     # Over the whole brain: of a few repeats this share is itself too noisy to divide by.
     inside = max(float((np.abs(deviation) < limit).mean()), 0.5)
-    variance = (drawn**2).sum(axis=1) / (repeats - 1) / inside**2 / repeats
+    # In double precision: squares of images in large units leave the range of single.
+    squares = np.square(drawn, dtype=np.float64).sum(axis=1)
+    variance = squares / (repeats - 1) / inside**2 / repeats
     return center, np.sqrt(variance)

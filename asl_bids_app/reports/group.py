@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from asl_bids_app.quality.definitions import BASELINE_PREFIX, GROUPS, METRICS, d
 from asl_bids_app.quality.metric import Metric
 from asl_bids_app.reports.cohort import OUTLIER_Z, Cohort, read_cohort
 from asl_bids_app.reports.page import render
+
+LOG = logging.getLogger("asl-app")
 
 SHOWN: Final = (
     "cbf_mean_gm",
@@ -56,6 +59,9 @@ def write_group(output_dir: Path) -> tuple[Path, Path]:
             "those of the participant level",
             "run the participant level first",
         )
+    for label, faults in sorted(cohort.damage.items()):
+        for fault in faults:
+            LOG.warning("sub-%s: damaged: %s", label, fault)
     table = output_dir / "group_cbf.tsv"
     columns = _columns(cohort)
     write_json(table.with_suffix(".json"), _dictionary(columns))
@@ -110,7 +116,8 @@ def _dictionary(columns: Mapping[str, Any]) -> dict[str, Any]:
         "session_id": "Session.",
         "status": "What became of the participant in the newest run, of sessions that were run "
         "apart in the newest of each: complete, partial (some "
-        "series failed), failed, no ASL, or missing (neither record nor maps).",
+        "series failed), failed, no ASL, missing (neither record nor maps), or damaged (a "
+        "table, sidecar or record can't be used).",
         "estimator": "What made the main maps.",
         "schemes": "Labelling schemes of the series.",
         "implausible": "Number of loud sentences about the maps; 0 for maps that can be believed.",

@@ -13,8 +13,8 @@ import numpy as np
 
 from asl_bids_app.bids.derivatives import sidecar_path
 from asl_bids_app.bids.outputs import OUTPUTS, estimates
+from asl_bids_app.reports.damage import SIDECAR, read_object
 from asl_bids_app.reports.estimates import Estimate, find_estimates
-from asl_bids_app.reports.records import read_json
 
 
 @dataclass(frozen=True)
@@ -169,11 +169,12 @@ def load_series(folder: Path, entities: Mapping[str, str]) -> SeriesData:
             problems.append(f"{path.name}: shape {data.shape}, expected {shape}")
             continue
         images[key] = nib.apply_orientation(data, to_canonical)
-    sidecars = {
-        keys["cbf"]: read_json(sidecar_path(folder / OUTPUTS[keys["cbf"]].name(entities)))
-        for keys in estimates().values()
-        if "cbf" in keys
-    }
+    sidecars = {}
+    for keys in estimates().values():
+        if "cbf" in keys:
+            path = sidecar_path(folder / OUTPUTS[keys["cbf"]].name(entities))
+            sidecars[keys["cbf"]], faults = read_object(path, SIDECAR, folder)
+            problems += faults
     sidecar = sidecars["cbf"]
     measurements = _measurements(sidecar, folder, entities)
     times = []
@@ -202,9 +203,8 @@ def _measurements(
 ) -> tuple[Measurement, ...]:
     rows = sidecar.get("Measurements")
     if not rows:
-        rows = read_json(sidecar_path(folder / OUTPUTS["delta_m"].name(entities))).get(
-            "Measurements"
-        )
+        path = sidecar_path(folder / OUTPUTS["delta_m"].name(entities))
+        rows = read_object(path, SIDECAR, folder)[0].get("Measurements")
     found = []
     for row in rows or []:
         duration = row.get("LabelingDuration")
@@ -241,9 +241,10 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """Read a BIDS table as rows; empty if there is none."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream, delimiter="\t"))
-    except OSError:
+            rows = list(csv.DictReader(stream, delimiter="\t", restkey="", restval=""))
+    except (OSError, UnicodeDecodeError, csv.Error):
         return []
+    return [{key: cell for key, cell in row.items() if key} for row in rows]
 
 
 def number(text: str | None) -> float:

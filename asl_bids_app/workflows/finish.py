@@ -42,7 +42,9 @@ def finish_unit(
     metrics = compute(_quality_input(assembled, fit, baseline, maps, confounds))
     loud = tuple(plausibility(metrics))
     told = (*fit.warnings, *(tissue.warnings if tissue else ()))
-    facts = dict(tissue.facts) if tissue else {"source": "none (--no-tissue)"}
+    facts = (
+        dict(tissue.facts) if tissue else {"source": "none (--no-tissue)", "reason": "--no-tissue"}
+    )
     paths = write_unit(
         output_dir,
         unit,
@@ -52,7 +54,7 @@ def finish_unit(
         maps,
         confounds,
         joined_tables(assembled.carpets),
-        (metrics, dictionary()),
+        (metrics, dictionary(metrics, facts.get("reason", ""))),
         fit.model,
         {"tissue": facts},
         (*told, *loud),
@@ -179,5 +181,6 @@ def _quality_input(
         cbf_spread=None if maps.cbf_spread is None else volume(maps.cbf_spread),
         att_spread=None if maps.att_spread is None else volume(maps.att_spread),
         outside_domain=fit.outside_domain,
+        whole_brain=assembled.prepared.brain,
         **lsq,
     )

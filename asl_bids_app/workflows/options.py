@@ -73,6 +73,7 @@ class AppOptions:
     write_graph: bool = False
     debug: bool = False
     dry_run: bool = False
+    propose_sidecars: Path | None = None
     reports_only: bool = False
     boilerplate_only: bool = False
     run_report: Path | None = None

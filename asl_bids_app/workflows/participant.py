@@ -13,7 +13,8 @@ import numpy as np
 from asl_bids_app import __version__
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import ParticipantPlan, PlannedUnit
-from asl_bids_app.workflows.store import save
+from asl_bids_app.workflows.progress import wanted
+from asl_bids_app.workflows.store import readable, save
 from asl_bids_app.workflows.tissue import given_mask, given_tissue
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _fingerprint(unit: PlannedUnit) -> str:
 def _store_plan(unit: PlannedUnit, folder: Path) -> Path:
     path = folder / f"plan-{unit.title}-{_fingerprint(unit)}.pkl"
     # A plan that is already there keeps its time stamp, by which nipype knows it.
-    return path if path.exists() else save(unit, path)
+    return path if readable(path) else save(unit, path)
 
 
 def safe(name: str) -> str:
@@ -78,6 +79,7 @@ class _UnitBuilder:
             plan=self.plan,
             record=str(self.records / f"{self.unit.title}.{name}.json"),
             threads=threads,
+            watched=wanted(self.options.quiet),
             **{key: value for key, value in inputs.items() if value is not None},
         )
         node = Node(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,36 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.workflows.execute import machine
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import Failure, make_plan
+from asl_bids_app.workflows.progress import Progress
 
 LOG = logging.getLogger("asl-app")
 
 
-def write_reports(options: AppOptions, records: list[dict[str, Any]], folder: Path) -> None:
+def write_reports(
+    options: AppOptions,
+    records: list[dict[str, Any]],
+    folder: Path,
+    shown: Progress | None = None,
+) -> None:
     """Write citation texts and reports; a report that fails is told and counts as an error."""
+    from asl_bids_app.reports.explain import step_words
     from asl_bids_app.reports.participant import write_participant_report
 
     described = next((record for record in records if record["units"]), None)
     if described:
         write_citation(described, folder)
-    for record in records:
+    shown = shown or Progress(quiet=True)
+    for number, record in enumerate(records, 1):
+        words = f"sub-{record['participant']}: {step_words('report')}"
         try:
-            path = write_participant_report(options.output_dir, record["participant"])
+            with shown.stage(f"{words} ({number} of {len(records)})"):
+                path = write_participant_report(options.output_dir, record["participant"])
             LOG.info("report: %s", path)
         except Exception as error:
             LOG.error("sub-%s: no report: %s", record["participant"], error)
             LOG.debug("report", exc_info=True)
             failure = Failure(f"sub-{record['participant']}", "report", str(error))
-            record["errors"].append(asdict(failure))
+            record["errors"].append(failure.to_json())
 
 
 def write_citation(record: Mapping[str, Any], folder: Path) -> Path:
