@@ -15,6 +15,7 @@ from asl_bids_app.bids.fields import did_you_mean
 from asl_bids_app.bids.files import shown
 from asl_bids_app.bids.layout import RunFiles
 from asl_bids_app.errors import Faults, InputError
+from asl_bids_app.wording import seconds
 
 VOLUME_TYPES: Final = ("control", "label", "deltam", "m0scan", "cbf", "noRF", "n/a")
 PERFUSION: Final = frozenset({"control", "label", "deltam"})
@@ -201,7 +202,7 @@ def check_pairs(
                 sidecar,
                 "PostLabelingDelay",
                 f"{n['control']} control and {n['label']} label volumes with a delay of {pld:g} s "
-                f"and a duration of {length:g} s",
+                f"and a duration of {seconds(length)}",
                 "as many of both",
                 "give the two volumes of a pair the same times; check the order of the volumes",
             )

@@ -20,6 +20,7 @@ from asl_bids_app.preprocess.registration import (
     smooth,
 )
 from asl_bids_app.tell import Tell, nobody
+from asl_bids_app.wording import seconds
 
 LIMIT_MM: Final = 30.0
 """A larger movement of the head in the coil is a failure of the registration."""
@@ -43,7 +44,7 @@ def contrast_groups(
     for index, kind in enumerate(kinds):
         if kind in {"control", "label"}:
             parts = [
-                f"{word} {float(values[index]):g} s"
+                f"{word} {seconds(float(values[index]))}"
                 for word, values in (("delay", delay), ("duration", duration))
                 if values is not None
             ]

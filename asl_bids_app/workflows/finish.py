@@ -53,6 +53,7 @@ def finish_unit(
         baseline.maps if baseline else None,
         maps,
         confounds,
+        joined_tables(assembled.carpets),
         (metrics, dictionary(metrics, facts.get("reason", ""))),
         fit.model,
         {"tissue": facts},
@@ -82,14 +83,14 @@ def finish_unit(
     }
 
 
-def joined_confounds(
+def joined_tables(
     tables: Sequence[Mapping[str, np.ndarray] | None],
 ) -> dict[str, np.ndarray] | None:
-    """Put the confounds of the runs of a unit one below the other; None if there are none.
+    """Put tables of the runs of a unit one below the other; None if one is missing.
 
     Of several runs a column says to which each volume belongs.
     """
-    if any(table is None for table in tables):
+    if not tables or any(table is None for table in tables):
         return None
     if len(tables) == 1:
         return dict(tables[0])
@@ -139,6 +140,7 @@ def _run_facts(run: PlannedRun, facts: Mapping[str, Any]) -> dict[str, Any]:
             "estimate": m0.estimate,
             **facts.get("m0", {}),
         },
+        "field_strength": acquisition.metadata.get("MagneticFieldStrength"),
     }
 
 

@@ -246,7 +246,7 @@ class WriteUnit(Step):
 
     def work(self) -> Any:
         """Return the facts for the participant's record."""
-        from asl_bids_app.workflows.finish import finish_unit, joined_confounds
+        from asl_bids_app.workflows.finish import finish_unit, joined_tables
 
         values = self.inputs
 
@@ -260,5 +260,5 @@ class WriteUnit(Step):
             load(values.fit),
             baseline=maybe(values.baseline),
             tissue=maybe(values.tissue),
-            confounds=joined_confounds([load(path).confounds for path in values.moved]),
+            confounds=joined_tables([load(path).confounds for path in values.moved]),
         )

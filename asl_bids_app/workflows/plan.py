@@ -22,6 +22,7 @@ from asl_bids_app.bids.sidecar import InputOptions, understand
 from asl_bids_app.calibration import Calibration, CalibrationOptions, check_keys, resolve
 from asl_bids_app.errors import COMMAND_LINE, AslAppError, Faults, InputError, faults_of
 from asl_bids_app.protocol import Scheme
+from asl_bids_app.wording import seconds
 from asl_bids_app.workflows.options import AppOptions
 
 NO_ASL: Final = "search"
@@ -262,7 +263,7 @@ def _describe_run(run: PlannedRun) -> list[str]:
     counts = Counter(acquisition.volume_types)
     volumes = ", ".join(f"{number} {kind}" for kind, number in counts.items())
     measurements = ", ".join(
-        f"{delay:g}/{duration:g} s ({number})"
+        f"{delay:g}/{seconds(duration)} ({number})"
         for delay, duration, number in distinct_measurements(acquisition)
     )
     last = float(np.max(acquisition.slice_time))

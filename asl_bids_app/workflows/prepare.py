@@ -74,6 +74,8 @@ class PreparedRun:
     warnings : tuple of str
     head : array, shape (X, Y, Z) or None
         The M0 with what lies around the brain as it was measured, to judge the mask by.
+    carpet : mapping of str to array, or None
+        Columns of the carpet table.
     oriented : bool
         Whether the file tells `affine`; else it is a guess.
     brain : array of bool, shape (X, Y, Z), or None
@@ -94,6 +96,7 @@ class PreparedRun:
     head: np.ndarray | None = None
     oriented: bool = True
     brain: np.ndarray | None = None
+    carpet: Mapping[str, np.ndarray] | None = None
 
 
 def correct_motion(
@@ -193,7 +196,8 @@ def prepare_run(
     InputError
         If M0 or volumes can't be used.
     """
-    from asl_bids_app.preprocess.volumes import average_measurements
+    from asl_bids_app.preprocess.carpet import carpet_table
+    from asl_bids_app.preprocess.volumes import average_measurements, find_measurements
 
     acquisition, calibration = run.acquisition, run.calibration
     kinds = np.array(acquisition.volume_types)
@@ -235,6 +239,21 @@ def prepare_run(
         warnings += source.warnings
         decoding = {"decoding": dict(source.facts)}
     facts |= {"filled_voxels": filled, "smoothing_fwhm_mm": m0_smooth_fwhm}
+    carpet = None
+    if source is acquisition:  # volumes that are to be decoded have no pairs to show
+        carpet = carpet_table(
+            moved.data,
+            mask,
+            m0,
+            acquisition.slice_axis,
+            acquisition.volume_types,
+            find_measurements(
+                acquisition.volume_types,
+                acquisition.post_labeling_delay,
+                acquisition.label_duration,
+            ),
+            averaged.left_out,
+        )
     return PreparedRun(
         calibrate(averaged.delta_m, m0, mask),
         calibrate(averaged.standard_error, m0, mask),
@@ -249,6 +268,7 @@ def prepare_run(
             "motion": moved.motion,
             "m0": facts,
             "mask": mask_facts,
+            "voxel_size_mm": [round(float(zoom), 3) for zoom in zooms],
             "repeats": averaged.repeats.tolist(),
             "rejected": list(averaged.rejected),
             **decoding,
@@ -257,6 +277,7 @@ def prepare_run(
         np.where(mask, m0, np.nan_to_num(scaled, posinf=0, neginf=0)).astype(np.float32),
         moved.oriented,
         brain,
+        carpet,
     )
 
 

@@ -20,7 +20,9 @@
 
   function format(value) {
     if (value === null || value === undefined) return "–";
-    return String(Number(value.toPrecision(3)));
+    if (value === 0) return "0";
+    // Zeros at the end tell how precise a number is: 1.00, not 1.
+    return Math.abs(value) >= 1000 ? value.toFixed(0) : value.toPrecision(3);
   }
 
   // A select for each thing in which the series differ.
@@ -180,6 +182,7 @@
     const heads = [["title", "Series"],
       ...data.shown.map((key) => { const m = data.metrics[column.get(key)]; return [key, m.name + (m.unit ? ` (${m.unit})` : "")]; }),
       ["outliers", "Outlier in"]];
+    const names = new Map(heads);
     const head = element("tr");
     for (const [key, name] of heads) {
       const button = element("button", { type: "button", class: "sort" }, name, order.key === key ? (order.up ? " ▲" : " ▼") : "");
@@ -201,11 +204,12 @@
       const line = element("tr", {}, element("th", { scope: "row" }, title, row.implausible ? element("span", { class: "light poor" }, " implausible") : ""));
       for (const key of data.shown) {
         const out = row.outliers.includes(key);
-        line.append(element("td", { class: out ? "number out" : "number" }, format(cell(row, key))));
+        line.append(element("td", { class: out ? "number out" : "number", "data-name": names.get(key) }, format(cell(row, key))));
       }
-      const names = row.outliers.map((key) => data.metrics[column.get(key)]).filter(Boolean)
+      const outliers = row.outliers.map((key) => data.metrics[column.get(key)]).filter(Boolean)
         .map((m) => m.name + (m.lsq ? " (least squares)" : ""));
-      line.append(element("td", { class: "soft" }, names.length > 3 ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more` : names.join(", ")));
+      const told = outliers.length > 3 ? `${outliers.slice(0, 3).join(", ")} and ${outliers.length - 3} more` : outliers.join(", ");
+      line.append(element("td", outliers.length ? { class: "soft", "data-name": "Outlier in" } : {}, told));
       body.append(line);
     }
     table.replaceChildren(element("thead", {}, head), body);
