@@ -1,0 +1,262 @@
+r"""Data consistency by tissue: means of regions come back to what the data say.
+
+A spatial estimate leans on neighbours, and neighbours are often another tissue: grey matter
+comes out too low and white matter too high, the more so the noisier a scan. A voxel's residual
+is lost in noise, but the residuals of all the grey matter around are not. With the fractions of
+a voxel in *p*, its response *R* at the estimated ATT and its residual *r*, weighted least
+squares in a Gaussian window finds one number per tissue,
+
+.. math::
+
+    \min_\delta \sum_v k_v \sum_i \big(r_{vi} - R_{vi}\, p_v^T \delta\big)^2 / \sigma_{vi}^2,
+
+and :math:`p^T \delta` is added to CBF, again and again until nothing moves. It is linear and in
+closed form, and it never asks what the estimate was made by. Beside grey matter, white matter
+and fluid, *p* holds by how much the two tissues' fractions stand out from those around: this is
+what a smooth estimate loses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from asl_bids_app.networks.analytic import precision_of
+from asl_bids_app.observation import Observation
+
+WINDOW_MM: Final = 25.0
+"""Full width at half maximum of the window in which a tissue's correction is one number."""
+DETAIL_MM: Final = 8.0
+"""The same of the average from which a voxel's fractions stand out."""
+RIDGE: Final = 10.0
+"""mL/100 g/min: prior standard deviation of a correction; it decides where a window holds
+nothing of a tissue."""
+MOST_STEPS: Final = 6
+LEAST_MOVE: Final = 0.05
+"""mL/100 g/min: smaller steps end the iteration (mean over the mask)."""
+OUTLIER: Final = 4.0
+"""Residual in standard deviations at which a voxel counts half."""
+UNLIKE: Final = 0.35
+"""Distance of the CBF around from what its tissue has in the window, as a fraction of the latter,
+at which a voxel counts half, as in a lesion."""
+UNLIKE_LEAST: Final = 4.0
+"""mL/100 g/min: the same distance at least."""
+FIT: Final = (0.35, 0.55)
+"""Share of the variance of CBF that fractions explain: below the first they are not used, above
+the second wholly."""
+LOST: Final = (0.1, 1.0)
+"""Without fractions a correction counts half where it is this share of CBF, plus this many
+mL/100 g/min."""
+
+
+@dataclass(frozen=True)
+class Consistent:
+    """Maps after the correction.
+
+    Attributes
+    ----------
+    cbf, cbf_sd : Tensor, shape (n_slices, H, W)
+        mL/100 g/min, zero outside the mask.
+    facts : dict
+        For sidecars: the share of the correction that tissues have (``TissueWeight``, 0 to 1), the
+        share of the variance of CBF that fractions explain (``ExplainedVariance``, None without
+        fractions), the window (mm), the number of steps, and the mean of what was added in grey
+        and in white matter (mL/100 g/min).
+    """
+
+    cbf: Tensor
+    cbf_sd: Tensor
+    facts: dict[str, Any]
+
+
+def window(size: int, voxel_mm: float, fwhm_mm: float, like: Tensor) -> Tensor:
+    """Return a Gaussian window along one axis as a matrix (size, size); its peak is 1."""
+    place = torch.arange(size).to(like)
+    sigma = fwhm_mm / math.sqrt(8 * math.log(2)) / voxel_mm
+    return torch.exp(-0.5 * ((place[:, None] - place) / sigma).square())
+
+
+def around(maps: Tensor, windows: Sequence[Tensor]) -> Tensor:
+    """Sum maps (K, S, H, W) over the window around each voxel."""
+    slices, rows, columns = windows
+    summed = torch.einsum("st,kthw->kshw", slices, maps)
+    return rows @ summed @ columns
+
+
+def _mean_around(maps: Tensor, inside: Tensor, windows: Sequence[Tensor]) -> Tensor:
+    total = around(torch.cat([maps * inside, inside[None]]), windows)
+    return total[:-1] / total[-1].clamp(min=1e-6) * inside
+
+
+def explained(cbf: Tensor, fractions: Tensor, mask: Tensor) -> float:
+    """Return the share of the variance of CBF inside a mask that tissue fractions explain.
+
+    Parameters
+    ----------
+    cbf : Tensor, shape (S, H, W)
+    fractions : Tensor, shape (K, S, H, W)
+    mask : Tensor of bool, shape (S, H, W)
+    """
+    y = cbf[mask].double()
+    x = torch.cat([fractions[:, mask], torch.ones_like(cbf[mask])[None]]).T.double()
+    off = y - y.mean() if y.numel() else y
+    if y.numel() <= x.shape[1] or not bool(off.square().sum() > 0):
+        return 0.0
+    normal = x.T @ x + 1e-9 * len(x) * torch.eye(x.shape[1]).to(x)
+    left = y - x @ torch.linalg.solve(normal, x.T @ y)
+    return float(1 - left.square().sum() / off.square().sum())
+
+
+def be_consistent(
+    observation: Observation,
+    cbf: Tensor,
+    att: Tensor,
+    cbf_sd: Tensor,
+    voxel_mm: Sequence[float],
+    fractions: Tensor | None = None,
+) -> Consistent:
+    """Correct a CBF map so that each tissue's residuals around a voxel vanish in the mean.
+
+    Parameters
+    ----------
+    observation
+        The slices of one series in order, with their noise.
+    cbf, att, cbf_sd : Tensor, shape (S, H, W)
+        Finished maps, mL/100 g/min and s, and the standard deviation of CBF.
+    voxel_mm
+        Distance of slices, rows and columns.
+    fractions : Tensor, shape (2, S, H, W), optional
+        Of grey and white matter in each voxel, 0 to 1. Where they don't explain CBF, or there are
+        none, all voxels around count as one tissue, and only a mean that is far off is corrected.
+
+    Returns
+    -------
+    Consistent
+
+    Raises
+    ------
+    ValueError
+        If a voxel size isn't positive, or shapes differ.
+    """
+    if len(voxel_mm) != 3 or not all(size > 0 for size in voxel_mm):
+        raise ValueError(f"voxel_mm: {voxel_mm}, expected three sizes > 0")
+    if fractions is not None and fractions.shape != (2, *cbf.shape):
+        raise ValueError(f"fractions: {tuple(fractions.shape)}, expected {(2, *cbf.shape)}")
+    wide, fine = (
+        [window(n, v, f, cbf) for n, v in zip(cbf.shape, voxel_mm, strict=True)]
+        for f in (WINDOW_MM, DETAIL_MM)
+    )
+    inside = observation.mask.to(cbf)
+    score, weight = _scores(observation, cbf, att)
+    shares, fit, tissue_weight = None, None, 0.0
+    if fractions is not None:
+        shares = torch.nan_to_num(fractions.to(cbf)).clamp(0, 1) * inside
+        shares = shares / shares.sum(0).clamp(min=1)
+        shares = torch.cat([shares, inside[None] - shares.sum(0)[None]])
+        fit = explained(cbf, shares[:2], observation.mask)
+        tissue_weight = min(max((fit - FIT[0]) / (FIT[1] - FIT[0]), 0.0), 1.0)
+    added, variance, steps = torch.zeros_like(cbf), torch.zeros_like(cbf), 0
+    if tissue_weight < 1:
+        moved, spread, steps = _solve(score, weight, inside[None], wide, inside)
+        level = _mean_around((cbf + moved)[None], inside, wide)[0].abs()
+        doubt = LOST[0] * level + LOST[1]
+        part = (1 - tissue_weight) * moved.square() / (moved.square() + doubt.square())
+        added, variance = part * moved, part.square() * spread
+    if shares is not None and tissue_weight > 0:
+        detail = shares[:2] - _mean_around(shares[:2], inside, fine)
+        alike = _alike(cbf, weight, shares, inside, wide, fine)
+        moved, spread, steps = _solve(score, weight, torch.cat([shares, detail]), wide, alike)
+        added = added + tissue_weight * moved
+        variance = variance + tissue_weight**2 * spread
+    facts: dict[str, Any] = {
+        "WindowFWHM": WINDOW_MM,
+        "TissueWeight": round(tissue_weight, 3),
+        "ExplainedVariance": None if fit is None else round(fit, 3),
+        "Steps": steps,
+        "MeanChange": _mean(added, inside),
+    }
+    if shares is not None:
+        facts["MeanChangeGM"] = _mean(added, shares[0])
+        facts["MeanChangeWM"] = _mean(added, shares[1])
+    return Consistent(
+        (cbf + added) * inside, (cbf_sd.square() + variance).sqrt() * inside, facts
+    )
+
+
+def _mean(values: Tensor, weight: Tensor) -> float:
+    return round(float((values * weight).sum() / weight.sum().clamp(min=1e-6)), 3)
+
+
+def _scores(observation: Observation, cbf: Tensor, att: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Σ R r/σ² and Σ R²/σ² of each voxel, outliers weighed down."""
+    response = observation.response(att)
+    precision = precision_of(observation.noise_sd) * observation.mask.unsqueeze(1)
+    residual = observation.delta_m - response * cbf.unsqueeze(1)
+    score = (response * residual * precision).sum(1)
+    weight = (response.square() * precision).sum(1)
+    square = score.square() / weight.clamp(min=1e-30)
+    trust = 1 / (1 + square / OUTLIER**2)
+    return score * trust, weight * trust
+
+
+def _alike(
+    cbf: Tensor,
+    weight: Tensor,
+    shares: Tensor,
+    inside: Tensor,
+    wide: Sequence[Tensor],
+    fine: Sequence[Tensor],
+) -> Tensor:
+    """Return how far a voxel's surroundings have the flow of its tissues, 0 to 1.
+
+    A lesion hasn't: its residuals are not its tissue's, and what its tissue lacks elsewhere is
+    nothing to it.
+    """
+    expected, _, _ = _solve(weight * cbf, weight, shares, wide, inside, ridge=1e3, most=1)
+    there, usual = _mean_around(torch.stack([cbf, expected]), inside, fine)
+    far = (there - usual) / (UNLIKE * usual.abs()).clamp(min=UNLIKE_LEAST)
+    return inside / (1 + far.square().square())
+
+
+def _solve(
+    score: Tensor,
+    weight: Tensor,
+    basis: Tensor,
+    windows: Sequence[Tensor],
+    trust: Tensor,
+    ridge: float = RIDGE,
+    most: int = MOST_STEPS,
+) -> tuple[Tensor, Tensor, int]:
+    """Return what is added to CBF, its variance, and the number of steps.
+
+    `score` and `weight` (S, H, W), `basis` (K, S, H, W), `trust` (S, H, W).
+    """
+    count = len(basis)
+    score, weight = score * trust, weight * trust
+    rows, columns = torch.triu_indices(count, count)
+    sums = around(weight * basis[rows] * basis[columns], windows).movedim(0, -1)
+    normal = sums.new_zeros(*weight.shape, count, count)
+    normal[..., rows, columns] = sums
+    normal[..., columns, rows] = sums
+    eye = torch.eye(count).to(normal)
+    # Double: precisions are of the order of 1e6 / R² apart from the ridge where noise is low.
+    inverse = torch.linalg.inv(normal.double() + eye / ridge**2).to(normal)
+    applied = (basis * trust).movedim(0, -1)
+    added, steps = torch.zeros_like(weight), 0
+    inside = (trust > 0).sum().clamp(min=1)
+    for _ in range(most):
+        wanted = around(score * basis, windows).movedim(0, -1).unsqueeze(-1)
+        move = (applied * (inverse @ wanted).squeeze(-1)).sum(-1)
+        added, score = added + move, score - weight * move
+        steps += 1
+        if float(move.abs().sum() / inside) < LEAST_MOVE:
+            break
+    # Of independent noise; a squared Gaussian window has 2^(-1/2) of the sum along each axis.
+    axes = sum(size > 1 for size in weight.shape)
+    spread = (applied.unsqueeze(-2) @ inverse @ applied.unsqueeze(-1)).squeeze(-1).squeeze(-1)
+    return added, spread * 2 ** (-axes / 2), steps
