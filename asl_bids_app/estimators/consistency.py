@@ -41,12 +41,12 @@ LEAST_MOVE: Final = 0.05
 """mL/100 g/min: smaller steps end the iteration (mean over the mask)."""
 OUTLIER: Final = 4.0
 """Residual in standard deviations at which a voxel counts half."""
-UNLIKE: Final = 0.35
+UNLIKE: Final = 0.25
 """Distance of the CBF around from what its tissue has in the window, as a fraction of the latter,
 at which a voxel counts half, as in a lesion."""
 UNLIKE_LEAST: Final = 4.0
 """mL/100 g/min: the same distance at least."""
-FIT: Final = (0.35, 0.55)
+FIT: Final = (0.12, 0.3)
 """Share of the variance of CBF that fractions explain: below the first they are not used, above
 the second wholly."""
 LOST: Final = (0.1, 1.0)
@@ -183,9 +183,7 @@ def be_consistent(
     if shares is not None:
         facts["MeanChangeGM"] = _mean(added, shares[0])
         facts["MeanChangeWM"] = _mean(added, shares[1])
-    return Consistent(
-        (cbf + added) * inside, (cbf_sd.square() + variance).sqrt() * inside, facts
-    )
+    return Consistent((cbf + added) * inside, (cbf_sd.square() + variance).sqrt() * inside, facts)
 
 
 def _mean(values: Tensor, weight: Tensor) -> float:

@@ -46,7 +46,7 @@ LEAST_LIKENESS: Final = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Fractions:
-    """Tissue in each voxel, zero outside the mask; less than 1 in all where a voxel is partly empty.
+    """Tissue in each voxel, zero outside the mask; the sum is below 1 where it is partly empty.
 
     Attributes
     ----------
@@ -163,7 +163,7 @@ def _field_basis(mask: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
 
 
 def _states(parts: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return pure voxels and mixtures: fractions (K, 3), log weights (K,), which are of the rim."""
+    """Return pure and mixed voxels: fractions (K, 3), log weights (K,), which are of the rim."""
     grey, white, fluid = np.eye(3)
     edges = {"wg": (white, grey, parts), "gc": (grey, fluid, parts), "wc": (white, fluid, 4)}
     groups = {"w": [white], "g": [grey], "c": [fluid]}

@@ -12,6 +12,8 @@ import torch
 from asl_bids_app.estimators.base import Estimator, ParameterMaps
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from asl_bids_app.workflows.unit import Assembled
 
 
@@ -30,6 +32,8 @@ class Estimated:
         Such as data outside the training domain.
     outside_domain : float or None
         Share of the voxels outside it.
+    consistency : mapping or None
+        What was corrected by tissue, see `asl_bids_app.estimators.consistency.Consistent`.
     """
 
     maps: ParameterMaps
@@ -37,6 +41,7 @@ class Estimated:
     model: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
     outside_domain: float | None = None
+    consistency: Mapping[str, Any] | None = None
 
 
 def estimate(
@@ -50,6 +55,8 @@ def estimate(
     batch_size: int = 8,
     threads: int = 1,
     seed: int = 0,
+    tissue: Mapping[str, np.ndarray] | None = None,
+    consistent: bool = True,
 ) -> Estimated:
     """Run an estimator on an assembled series.
 
@@ -67,6 +74,10 @@ def estimate(
         Of the processor.
     seed
         Of whatever an estimator draws.
+    tissue
+        Fractions of ``gm`` and ``wm`` in each voxel, (X, Y, Z), if there are any.
+    consistent
+        Bring the ensemble's means of tissues back to what the data say.
 
     Raises
     ------
@@ -87,13 +98,32 @@ def estimate(
     loaded = load_model(model)
     ensemble = Ensemble(loaded, tta, device, batch_size, error_bars)
     start = time.perf_counter()
-    maps = ensemble.fit(assembled.series)
+    maps = ensemble.fit(assembled.series).to("cpu")
+    corrected: Mapping[str, Any] | None = None
+    if consistent:
+        maps, corrected = _correct(maps, assembled, tissue)
     return Estimated(
-        maps.to("cpu"),
+        maps,
         time.perf_counter() - start,
         {**loaded.facts(), "Flips": tta, "ErrorBars": error_bars},
         domain_warnings(loaded.spec, assembled.series),
         share_outside(loaded.spec, assembled.series),
+        corrected,
+    )
+
+
+def _correct(
+    maps: ParameterMaps, assembled: Assembled, tissue: Mapping[str, np.ndarray] | None
+) -> tuple[ParameterMaps, Mapping[str, Any]]:
+    from asl_bids_app.estimators.regional import correct_means, fractions_of, slice_sizes
+
+    axis = assembled.slice_axis
+    return correct_means(
+        maps,
+        assembled.series,
+        assembled.noise.noise_sd,
+        slice_sizes(assembled.affine, axis),
+        fractions_of(tissue, axis),
     )
 
 

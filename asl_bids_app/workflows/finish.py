@@ -53,7 +53,7 @@ def finish_unit(
         confounds,
         (metrics, dictionary()),
         fit.model,
-        {"tissue": facts},
+        {"tissue": facts, "tissue_consistency": dict(fit.consistency or {}) or None},
         (*told, *loud),
     )
     series = assembled.series
@@ -72,6 +72,7 @@ def finish_unit(
         "noise_method": assembled.noise.method,
         "metrics": metrics,
         "tissue": facts,
+        "tissue_consistency": dict(fit.consistency or {}) or None,
         "warnings": [*assembled.warnings, *told],
         "plausibility": list(loud),
         "outputs": [path.relative_to(output_dir).as_posix() for path in paths],

@@ -164,10 +164,12 @@ class Tissue(Step):
 
     def work(self) -> Any:
         """Return `TissueMaps`."""
+        from asl_bids_app.workflows.fractions import sharpen
         from asl_bids_app.workflows.tissue import find_tissue
 
         given = {key: Path(path) for key, path in (self.inputs.given or {}).items()}
-        return find_tissue(load(self.inputs.prepared), given)
+        prepared = load(self.inputs.prepared)
+        return sharpen(prepared, find_tissue(prepared, given), given=bool(given))
 
 
 class FitInput(StepInput):
@@ -182,6 +184,8 @@ class FitInput(StepInput):
     device = traits.Str("auto", usedefault=True, nohash=True)
     batch_size = traits.Int(8, usedefault=True, nohash=True)
     seed = traits.Int(0, usedefault=True)
+    tissue = File(exists=True, desc="tissue fractions, by which means are corrected")
+    consistent = traits.Bool(True, usedefault=True)
 
 
 class Fit(Step):
@@ -194,6 +198,7 @@ class Fit(Step):
         from asl_bids_app.workflows.estimation import estimate
 
         values = self.inputs
+        tissue = load(values.tissue).maps if isinstance(values.tissue, str) else None
         return estimate(
             load(values.assembled),
             values.estimator,
@@ -204,6 +209,8 @@ class Fit(Step):
             batch_size=values.batch_size,
             threads=values.threads,
             seed=values.seed,
+            tissue=tissue,
+            consistent=values.consistent,
         )
 
 
