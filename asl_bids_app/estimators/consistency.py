@@ -37,8 +37,14 @@ RIDGE: Final = 10.0
 """mL/100 g/min: prior standard deviation of a correction; it decides where a window holds
 nothing of a tissue."""
 MOST_STEPS: Final = 6
-LEAST_MOVE: Final = 0.05
-"""mL/100 g/min: smaller steps end the iteration (mean over the mask)."""
+LEAST_MOVE: Final = 0.005
+"""Smaller steps end the iteration (mean over the mask), as a part of the ridge."""
+ATT_RIDGE: Final = 0.05
+"""s: the same of ATT."""
+ATT_STEP: Final = 0.05
+"""s: half the distance of the points by which dS/dATT is found."""
+LEAST_ATT: Final = 0.1
+"""s: no correction makes ATT earlier."""
 OUTLIER: Final = 4.0
 """Residual in standard deviations at which a voxel counts half."""
 UNLIKE: Final = 0.25
@@ -62,15 +68,19 @@ class Consistent:
     ----------
     cbf, cbf_sd : Tensor, shape (n_slices, H, W)
         mL/100 g/min, zero outside the mask.
+    att, att_sd : Tensor, shape (n_slices, H, W)
+        s, zero outside the mask.
     facts : dict
         For sidecars: the share of the correction that tissues have (``TissueWeight``, 0 to 1), the
         share of the variance of CBF that fractions explain (``ExplainedVariance``, None without
-        fractions), the window (mm), the number of steps, and the mean of what was added in grey
-        and in white matter (mL/100 g/min).
+        fractions), the window (mm), and the mean of what was added to CBF, in grey and in white
+        matter too (mL/100 g/min), and to ATT (s).
     """
 
     cbf: Tensor
     cbf_sd: Tensor
+    att: Tensor
+    att_sd: Tensor
     facts: dict[str, Any]
 
 
@@ -117,17 +127,18 @@ def be_consistent(
     cbf: Tensor,
     att: Tensor,
     cbf_sd: Tensor,
+    att_sd: Tensor,
     voxel_mm: Sequence[float],
     fractions: Tensor | None = None,
 ) -> Consistent:
-    """Correct a CBF map so that each tissue's residuals around a voxel vanish in the mean.
+    """Correct maps so that each tissue's residuals around a voxel vanish in the mean.
 
     Parameters
     ----------
     observation
         The slices of one series in order, with their noise.
-    cbf, att, cbf_sd : Tensor, shape (S, H, W)
-        Finished maps, mL/100 g/min and s, and the standard deviation of CBF.
+    cbf, att, cbf_sd, att_sd : Tensor, shape (S, H, W)
+        Finished maps, mL/100 g/min and s, and their standard deviations.
     voxel_mm
         Distance of slices, rows and columns.
     fractions : Tensor, shape (2, S, H, W), optional
@@ -147,12 +158,8 @@ def be_consistent(
         raise ValueError(f"voxel_mm: {voxel_mm}, expected three sizes > 0")
     if fractions is not None and fractions.shape != (2, *cbf.shape):
         raise ValueError(f"fractions: {tuple(fractions.shape)}, expected {(2, *cbf.shape)}")
-    wide, fine = (
-        [window(n, v, f, cbf) for n, v in zip(cbf.shape, voxel_mm, strict=True)]
-        for f in (WINDOW_MM, DETAIL_MM)
-    )
+    wide = [window(n, v, WINDOW_MM, cbf) for n, v in zip(cbf.shape, voxel_mm, strict=True)]
     inside = observation.mask.to(cbf)
-    score, weight = _scores(observation, cbf, att)
     shares, fit, tissue_weight = None, None, 0.0
     if fractions is not None:
         shares = torch.nan_to_num(fractions.to(cbf)).clamp(0, 1) * inside
@@ -160,30 +167,62 @@ def be_consistent(
         shares = torch.cat([shares, inside[None] - shares.sum(0)[None]])
         fit = explained(cbf, shares[:2], observation.mask)
         tissue_weight = min(max((fit - FIT[0]) / (FIT[1] - FIT[0]), 0.0), 1.0)
-    added, variance, steps = torch.zeros_like(cbf), torch.zeros_like(cbf), 0
+    zero = torch.zeros_like(cbf)
+    added, variance, later, att_variance = zero, zero, zero, zero
     if tissue_weight < 1:
-        moved, spread, steps = _solve(score, weight, inside[None], wide, inside)
+        moved, spread = _solve(*_scores(observation, cbf, att), inside[None], wide, inside)
         level = _mean_around((cbf + moved)[None], inside, wide)[0].abs()
         doubt = LOST[0] * level + LOST[1]
         part = (1 - tissue_weight) * moved.square() / (moved.square() + doubt.square())
         added, variance = part * moved, part.square() * spread
     if shares is not None and tissue_weight > 0:
-        detail = shares[:2] - _mean_around(shares[:2], inside, fine)
-        alike = _alike(cbf, weight, shares, inside, wide, fine)
-        moved, spread, steps = _solve(score, weight, torch.cat([shares, detail]), wide, alike)
-        added = added + tissue_weight * moved
-        variance = variance + tissue_weight**2 * spread
+        fine = [window(n, v, DETAIL_MM, cbf) for n, v in zip(cbf.shape, voxel_mm, strict=True)]
+        found = _by_tissue(observation, cbf, att, shares, wide, fine)
+        added = added + tissue_weight * found[0]
+        variance = variance + tissue_weight**2 * found[1]
+        later, att_variance = tissue_weight * found[2], tissue_weight**2 * found[3]
     facts: dict[str, Any] = {
         "WindowFWHM": WINDOW_MM,
         "TissueWeight": round(tissue_weight, 3),
         "ExplainedVariance": None if fit is None else round(fit, 3),
-        "Steps": steps,
         "MeanChange": _mean(added, inside),
+        "MeanChangeATT": _mean(later, inside),
     }
     if shares is not None:
         facts["MeanChangeGM"] = _mean(added, shares[0])
         facts["MeanChangeWM"] = _mean(added, shares[1])
-    return Consistent((cbf + added) * inside, (cbf_sd.square() + variance).sqrt() * inside, facts)
+    return Consistent(
+        (cbf + added) * inside,
+        (cbf_sd.square() + variance).sqrt() * inside,
+        (att + later) * inside,
+        (att_sd.square() + att_variance).sqrt() * inside,
+        facts,
+    )
+
+
+def _by_tissue(
+    observation: Observation,
+    cbf: Tensor,
+    att: Tensor,
+    shares: Tensor,
+    wide: Sequence[Tensor],
+    fine: Sequence[Tensor],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what is added to CBF, its variance, what is added to ATT, its variance."""
+    inside = observation.mask.to(cbf)
+    detail = shares[:2] - _mean_around(shares[:2], inside, fine)
+    basis = torch.cat([shares, detail])
+    score, weight = _scores(observation, cbf, att)
+    alike = _alike(cbf, weight, shares, inside, wide, fine)
+    moved, spread = _solve(score, weight, basis, wide, alike)
+    if observation.delta_m.shape[1] < 2:
+        return moved, spread, torch.zeros_like(cbf), torch.zeros_like(cbf)
+    later, att_spread = _solve(
+        *_att_scores(observation, cbf + moved, att), shares, wide, alike, ridge=ATT_RIDGE, most=1
+    )
+    later = torch.maximum(later, LEAST_ATT - att) * inside
+    moved, spread = _solve(*_scores(observation, cbf, att + later), basis, wide, alike)
+    return moved, spread, later, att_spread
 
 
 def _mean(values: Tensor, weight: Tensor) -> float:
@@ -195,8 +234,25 @@ def _scores(observation: Observation, cbf: Tensor, att: Tensor) -> tuple[Tensor,
     response = observation.response(att)
     precision = precision_of(observation.noise_sd) * observation.mask.unsqueeze(1)
     residual = observation.delta_m - response * cbf.unsqueeze(1)
-    score = (response * residual * precision).sum(1)
-    weight = (response.square() * precision).sum(1)
+    return _trusted(response, residual, precision)
+
+
+def _att_scores(observation: Observation, cbf: Tensor, att: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the same for ATT: of the part of dS/dATT that no change of CBF could make."""
+    response = observation.response(att)
+    precision = precision_of(observation.noise_sd) * observation.mask.unsqueeze(1)
+    ends = observation.response(att + ATT_STEP), observation.response(att - ATT_STEP)
+    slope = cbf.clamp(min=0).unsqueeze(1) * (ends[0] - ends[1]) / (2 * ATT_STEP)
+    along = (response * slope * precision).sum(1)
+    norm = (response.square() * precision).sum(1).clamp(min=1e-30)
+    slope = slope - response * (along / norm).unsqueeze(1)
+    residual = observation.delta_m - response * cbf.unsqueeze(1)
+    return _trusted(slope, residual, precision)
+
+
+def _trusted(slope: Tensor, residual: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
+    score = (slope * residual * precision).sum(1)
+    weight = (slope.square() * precision).sum(1)
     square = score.square() / weight.clamp(min=1e-30)
     trust = 1 / (1 + square / OUTLIER**2)
     return score * trust, weight * trust
@@ -215,7 +271,7 @@ def _alike(
     A lesion hasn't: its residuals are not its tissue's, and what its tissue lacks elsewhere is
     nothing to it.
     """
-    expected, _, _ = _solve(weight * cbf, weight, shares, wide, inside, ridge=1e3, most=1)
+    expected, _ = _solve(weight * cbf, weight, shares, wide, inside, ridge=1e3, most=1)
     there, usual = _mean_around(torch.stack([cbf, expected]), inside, fine)
     far = (there - usual) / (UNLIKE * usual.abs()).clamp(min=UNLIKE_LEAST)
     return inside / (1 + far.square().square())
@@ -229,8 +285,8 @@ def _solve(
     trust: Tensor,
     ridge: float = RIDGE,
     most: int = MOST_STEPS,
-) -> tuple[Tensor, Tensor, int]:
-    """Return what is added to CBF, its variance, and the number of steps.
+) -> tuple[Tensor, Tensor]:
+    """Return what is added to a map, and its variance.
 
     `score` and `weight` (S, H, W), `basis` (K, S, H, W), `trust` (S, H, W).
     """
@@ -245,16 +301,15 @@ def _solve(
     # Double: precisions are of the order of 1e6 / R² apart from the ridge where noise is low.
     inverse = torch.linalg.inv(normal.double() + eye / ridge**2).to(normal)
     applied = (basis * trust).movedim(0, -1)
-    added, steps = torch.zeros_like(weight), 0
+    added = torch.zeros_like(weight)
     inside = (trust > 0).sum().clamp(min=1)
     for _ in range(most):
         wanted = around(score * basis, windows).movedim(0, -1).unsqueeze(-1)
         move = (applied * (inverse @ wanted).squeeze(-1)).sum(-1)
         added, score = added + move, score - weight * move
-        steps += 1
-        if float(move.abs().sum() / inside) < LEAST_MOVE:
+        if float(move.abs().sum() / inside) < LEAST_MOVE * ridge:
             break
     # Of independent noise; a squared Gaussian window has 2^(-1/2) of the sum along each axis.
     axes = sum(size > 1 for size in weight.shape)
     spread = (applied.unsqueeze(-2) @ inverse @ applied.unsqueeze(-1)).squeeze(-1).squeeze(-1)
-    return added, spread * 2 ** (-axes / 2), steps
+    return added, spread * 2 ** (-axes / 2)

@@ -57,7 +57,8 @@ def correct_means(
     Returns
     -------
     maps : ParameterMaps
-        CBF, its standard deviation and the residual are new; voxels that failed stay as they are.
+        CBF, ATT, their standard deviations and the residual are new; voxels that failed stay as
+        they are.
     facts : dict
         Of `asl_bids_app.estimators.consistency.Consistent`.
     """
@@ -65,13 +66,16 @@ def correct_means(
     failed = (maps.flags & int(Flag.FAILED)) > 0
     blind = observation.noise_sd.masked_fill(failed.unsqueeze(1), torch.inf)
     found = be_consistent(
-        replace(observation, noise_sd=blind), maps.cbf, maps.att, maps.cbf_sd, voxel_mm, fractions
+        replace(observation, noise_sd=blind),
+        maps.cbf,
+        maps.att,
+        maps.cbf_sd,
+        maps.att_sd,
+        voxel_mm,
+        fractions,
     )
-    cbf = torch.where(failed, maps.cbf, found.cbf)
-    changed = replace(
-        maps,
-        cbf=cbf,
-        cbf_sd=torch.where(failed, maps.cbf_sd, found.cbf_sd),
-        residual=residual(observation, cbf, maps.att),
-    )
+    names = ("cbf", "cbf_sd", "att", "att_sd")
+    new = {n: torch.where(failed, getattr(maps, n), getattr(found, n)) for n in names}
+    left = residual(observation, new["cbf"], new["att"])
+    changed = replace(maps, residual=left, **new)
     return changed, found.facts
