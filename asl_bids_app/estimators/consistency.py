@@ -214,14 +214,15 @@ def _by_tissue(
     basis = torch.cat([shares, detail])
     score, weight = _scores(observation, cbf, att)
     alike = _alike(cbf, weight, shares, inside, wide, fine)
+    later, att_spread = torch.zeros_like(cbf), torch.zeros_like(cbf)
+    # A single measurement says nothing of ATT.
+    if observation.delta_m.shape[1] > 1:
+        first, _ = _solve(score, weight, basis, wide, alike, most=2)
+        slopes = _att_scores(observation, cbf + first, att)
+        later, att_spread = _solve(*slopes, shares, wide, alike, ridge=ATT_RIDGE, most=1)
+        later = torch.maximum(later, LEAST_ATT - att) * inside
+        score, weight = _scores(observation, cbf, att + later)
     moved, spread = _solve(score, weight, basis, wide, alike)
-    if observation.delta_m.shape[1] < 2:
-        return moved, spread, torch.zeros_like(cbf), torch.zeros_like(cbf)
-    later, att_spread = _solve(
-        *_att_scores(observation, cbf + moved, att), shares, wide, alike, ridge=ATT_RIDGE, most=1
-    )
-    later = torch.maximum(later, LEAST_ATT - att) * inside
-    moved, spread = _solve(*_scores(observation, cbf, att + later), basis, wide, alike)
     return moved, spread, later, att_spread
 
 
@@ -271,10 +272,16 @@ def _alike(
     A lesion hasn't: its residuals are not its tissue's, and what its tissue lacks elsewhere is
     nothing to it.
     """
-    expected, _ = _solve(weight * cbf, weight, shares, wide, inside, ridge=1e3, most=1)
-    there, usual = _mean_around(torch.stack([cbf, expected]), inside, fine)
-    far = (there - usual) / (UNLIKE * usual.abs()).clamp(min=UNLIKE_LEAST)
-    return inside / (1 + far.square().square())
+    there = _mean_around(cbf[None], inside, fine)[0]
+    alike = inside
+    # Twice: what a lesion holds is at first part of what its tissue is expected to have.
+    for _ in range(2):
+        believed = weight * alike
+        expected, _ = _solve(believed * cbf, believed, shares, wide, inside, ridge=1e3, most=1)
+        usual = _mean_around(expected[None], inside, fine)[0]
+        far = (there - usual) / (UNLIKE * usual.abs()).clamp(min=UNLIKE_LEAST)
+        alike = inside / (1 + far.square().square())
+    return alike
 
 
 def _solve(
@@ -292,24 +299,28 @@ def _solve(
     """
     count = len(basis)
     score, weight = score * trust, weight * trust
+    # Equations are solved where there is a brain; sums run over the whole grid.
+    inside = trust > 0
     rows, columns = torch.triu_indices(count, count)
-    sums = around(weight * basis[rows] * basis[columns], windows).movedim(0, -1)
-    normal = sums.new_zeros(*weight.shape, count, count)
-    normal[..., rows, columns] = sums
-    normal[..., columns, rows] = sums
-    eye = torch.eye(count).to(normal)
-    # Double: precisions are of the order of 1e6 / R² apart from the ridge where noise is low.
-    inverse = torch.linalg.inv(normal.double() + eye / ridge**2).to(normal)
-    applied = (basis * trust).movedim(0, -1)
+    sums = around(weight * basis[rows] * basis[columns], windows)[:, inside].T.double()
+    normal = sums.new_zeros(len(sums), count, count)
+    normal[:, rows, columns] = sums
+    normal[:, columns, rows] = sums
+    # In double: the ridge is small beside the precision of good data.
+    normal.diagonal(dim1=1, dim2=2).add_(ridge**-2)
+    inverse = torch.linalg.inv(normal).to(weight)
+    applied = (basis * trust)[:, inside].T
     added = torch.zeros_like(weight)
-    inside = (trust > 0).sum().clamp(min=1)
     for _ in range(most):
-        wanted = around(score * basis, windows).movedim(0, -1).unsqueeze(-1)
-        move = (applied * (inverse @ wanted).squeeze(-1)).sum(-1)
+        wanted = around(score * basis, windows)[:, inside].T.unsqueeze(2)
+        step = (applied * (inverse @ wanted).squeeze(2)).sum(1)
+        move = torch.zeros_like(weight)
+        move[inside] = step
         added, score = added + move, score - weight * move
-        if float(move.abs().sum() / inside) < LEAST_MOVE * ridge:
+        if not step.numel() or float(step.abs().mean()) < LEAST_MOVE * ridge:
             break
     # Of independent noise; a squared Gaussian window has 2^(-1/2) of the sum along each axis.
     axes = sum(size > 1 for size in weight.shape)
-    spread = (applied.unsqueeze(-2) @ inverse @ applied.unsqueeze(-1)).squeeze(-1).squeeze(-1)
+    spread = torch.zeros_like(weight)
+    spread[inside] = ((applied.unsqueeze(1) @ inverse).squeeze(1) * applied).sum(1)
     return added, spread * 2 ** (-axes / 2)
