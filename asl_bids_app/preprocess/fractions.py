@@ -29,9 +29,9 @@ ORDER: Final = 3
 """Of the polynomials of the logarithm of the field."""
 RIM_MM: Final = 4.0
 """A voxel this near to the mask's edge, or next to it, may be partly empty."""
-WIDTHS: Final = (0.06, 0.02)
+WIDTHS: Final = (0.06, 0.015)
 """Standard deviation of the intensity of a tissue, as a fraction of grey matter's, at the
-first and at the last step."""
+first and at the last step; the image's noise comes on top of the last."""
 STEPS: Final = 10
 SAMPLES: Final = 40000
 """Voxels that intensities and field are found from."""
@@ -104,7 +104,8 @@ def tissue_fractions(
     if middle > 0 and inside.std() > 1e-3 * middle and len(inside) >= 500:
         rim = _rim(mask, voxel_mm)
         value = np.maximum(inside / middle, 1e-2)
-        found, contrast = _mixtures(value, prior, rim, _field_basis(mask, voxel_mm))
+        noise = _noise(m0, mask, prior[:, 1]) / middle
+        found, contrast = _mixtures(value, prior, rim, _field_basis(mask, voxel_mm), noise)
     likeness = 0.0
     if found is not None:
         likeness = _correlation(found[:, 0], prior[:, 0])
@@ -137,6 +138,20 @@ def _prior(laid: list[np.ndarray], mask: np.ndarray, voxel_mm: np.ndarray) -> np
     gm, wm = (blur(image) / norm for image in laid[:2])
     prior = np.stack([gm, wm, np.clip(1 - gm - wm, 0, 1)], 1) + np.float32(FLOOR)
     return prior / prior.sum(axis=1, keepdims=True)
+
+
+def _noise(m0: np.ndarray, mask: np.ndarray, white: np.ndarray) -> float:
+    """Return the noise of an image, from neighbours where white matter is likeliest."""
+    cross = ndimage.generate_binary_structure(3, 1).astype(np.float32)
+    cross[1, 1, 1] = 0
+    image = np.where(mask, np.nan_to_num(m0), 0).astype(np.float32)
+    count = ndimage.convolve(mask.astype(np.float32), cross, mode="constant")[mask]
+    around = ndimage.convolve(image, cross, mode="constant")[mask] / np.maximum(count, 1)
+    chosen = (count > 1) & (white >= np.quantile(white, 0.85))
+    if not chosen.any():
+        return 0.0
+    off = (image[mask] - around)[chosen] / np.sqrt(1 + 1 / count[chosen])
+    return float(1.4826 * np.median(np.abs(off)))
 
 
 def _rim(mask: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
@@ -187,7 +202,11 @@ def _weighted(design: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.
 
 
 def _mixtures(
-    value: np.ndarray, prior: np.ndarray, rim: np.ndarray, field_basis: np.ndarray
+    value: np.ndarray,
+    prior: np.ndarray,
+    rim: np.ndarray,
+    field_basis: np.ndarray,
+    noise: float,
 ) -> tuple[np.ndarray | None, float]:
     """Return the fractions (voxels, 3) and the contrast of grey and white matter.
 
@@ -203,8 +222,9 @@ def _mixtures(
     field = basis @ _first_field(logarithm, a, basis, trust)
     intensity = _weighted(a, x / np.exp(field), trust)
     coefficients = np.zeros(basis.shape[1], np.float32)
+    last = float(np.hypot(WIDTHS[1], noise))
     for index in range(STEPS):
-        width = max(WIDTHS[0] * (WIDTHS[1] / WIDTHS[0]) ** (index / (0.6 * STEPS)), WIDTHS[1])
+        width = max(WIDTHS[0] * (WIDTHS[1] / WIDTHS[0]) ** (index / (0.6 * STEPS)), last)
         if not np.isfinite(intensity).all() or intensity[0] <= 0:
             return None, 0.0
         level = x / np.exp(field)
@@ -225,7 +245,7 @@ def _mixtures(
     for start in range(0, len(value), SAMPLES):
         part = slice(start, start + SAMPLES)
         level = value[part] / np.exp(field_basis[part] @ coefficients)
-        share = _posterior(level, prior[part], rim[part], states, intensity, WIDTHS[1])
+        share = _posterior(level, prior[part], rim[part], states, intensity, last)
         found[part] = share @ fractions
     return found, float((intensity[0] - intensity[1]) / intensity[0])
 
