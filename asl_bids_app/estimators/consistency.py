@@ -52,10 +52,10 @@ UNLIKE: Final = 0.25
 at which a voxel counts half, as in a lesion."""
 UNLIKE_LEAST: Final = 4.0
 """mL/100 g/min: the same distance at least."""
-FIT: Final = (0.12, 0.3)
+FIT: Final = (0.08, 0.2)
 """Share of the variance of CBF that fractions explain: below the first they are not used, above
 the second wholly."""
-LOST: Final = (0.1, 1.0)
+LOST: Final = (0.1, 0.5)
 """Without fractions a correction counts half where it is this share of CBF, plus this many
 mL/100 g/min."""
 
@@ -170,7 +170,9 @@ def be_consistent(
     zero = torch.zeros_like(cbf)
     added, variance, later, att_variance = zero, zero, zero, zero
     if tissue_weight < 1:
-        moved, spread = _solve(*_scores(observation, cbf, att), inside[None], wide, inside)
+        # Of a noisy voxel ATT is what makes most of its noise; the mean of ATT around is not.
+        usual = _mean_around(att[None], inside, wide)[0]
+        moved, spread = _solve(*_scores(observation, cbf, usual), inside[None], wide, inside)
         level = _mean_around((cbf + moved)[None], inside, wide)[0].abs()
         doubt = LOST[0] * level + LOST[1]
         part = (1 - tissue_weight) * moved.square() / (moved.square() + doubt.square())
