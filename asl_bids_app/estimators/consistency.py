@@ -172,7 +172,7 @@ def be_consistent(
     if tissue_weight < 1:
         # Of a noisy voxel ATT is what makes most of its noise; the mean of ATT around is not.
         usual = _mean_around(att[None], inside, wide)[0]
-        moved, spread = _solve(*_scores(observation, cbf, usual), inside[None], wide, inside)
+        moved, spread = _solve(*_scores(observation, cbf, usual, wide), inside[None], wide, inside)
         level = _mean_around((cbf + moved)[None], inside, wide)[0].abs()
         doubt = LOST[0] * level + LOST[1]
         part = (1 - tissue_weight) * moved.square() / (moved.square() + doubt.square())
@@ -214,16 +214,16 @@ def _by_tissue(
     inside = observation.mask.to(cbf)
     detail = shares[:2] - _mean_around(shares[:2], inside, fine)
     basis = torch.cat([shares, detail])
-    score, weight = _scores(observation, cbf, att)
+    score, weight = _scores(observation, cbf, att, wide)
     alike = _alike(cbf, weight, shares, inside, wide, fine)
     later, att_spread = torch.zeros_like(cbf), torch.zeros_like(cbf)
     # A single measurement says nothing of ATT.
     if observation.delta_m.shape[1] > 1:
         first, _ = _solve(score, weight, basis, wide, alike, most=2)
-        slopes = _att_scores(observation, cbf + first, att)
+        slopes = _att_scores(observation, cbf + first, att, wide)
         later, att_spread = _solve(*slopes, shares, wide, alike, ridge=ATT_RIDGE, most=1)
         later = torch.maximum(later, LEAST_ATT - att) * inside
-        score, weight = _scores(observation, cbf, att + later)
+        score, weight = _scores(observation, cbf, att + later, wide)
     moved, spread = _solve(score, weight, basis, wide, alike)
     return moved, spread, later, att_spread
 
@@ -232,15 +232,19 @@ def _mean(values: Tensor, weight: Tensor) -> float:
     return round(float((values * weight).sum() / weight.sum().clamp(min=1e-6)), 3)
 
 
-def _scores(observation: Observation, cbf: Tensor, att: Tensor) -> tuple[Tensor, Tensor]:
+def _scores(
+    observation: Observation, cbf: Tensor, att: Tensor, windows: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
     """Return Σ R r/σ² and Σ R²/σ² of each voxel, outliers weighed down."""
     response = observation.response(att)
     precision = precision_of(observation.noise_sd) * observation.mask.unsqueeze(1)
     residual = observation.delta_m - response * cbf.unsqueeze(1)
-    return _trusted(response, residual, precision)
+    return _trusted(response, residual, precision, windows)
 
 
-def _att_scores(observation: Observation, cbf: Tensor, att: Tensor) -> tuple[Tensor, Tensor]:
+def _att_scores(
+    observation: Observation, cbf: Tensor, att: Tensor, windows: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
     """Return the same for ATT: of the part of dS/dATT that no change of CBF could make."""
     response = observation.response(att)
     precision = precision_of(observation.noise_sd) * observation.mask.unsqueeze(1)
@@ -250,14 +254,18 @@ def _att_scores(observation: Observation, cbf: Tensor, att: Tensor) -> tuple[Ten
     norm = (response.square() * precision).sum(1).clamp(min=1e-30)
     slope = slope - response * (along / norm).unsqueeze(1)
     residual = observation.delta_m - response * cbf.unsqueeze(1)
-    return _trusted(slope, residual, precision)
+    return _trusted(slope, residual, precision, windows)
 
 
-def _trusted(slope: Tensor, residual: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
+def _trusted(
+    slope: Tensor, residual: Tensor, precision: Tensor, windows: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
     score = (slope * residual * precision).sum(1)
     weight = (slope.square() * precision).sum(1)
-    square = score.square() / weight.clamp(min=1e-30)
-    trust = 1 / (1 + square / OUTLIER**2)
+    # In standard deviations, from what is usual around: a loss that all share is no outlier.
+    off = score * weight.clamp(min=1e-30).rsqrt()
+    usual = _mean_around(off.clamp(-10, 10)[None], (weight > 0).to(off), windows)[0]
+    trust = 1 / (1 + (off - usual).square() / OUTLIER**2)
     return score * trust, weight * trust
 
 
