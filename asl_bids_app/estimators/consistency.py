@@ -254,7 +254,13 @@ def _att_scores(
     norm = (response.square() * precision).sum(1).clamp(min=1e-30)
     slope = slope - response * (along / norm).unsqueeze(1)
     residual = observation.delta_m - response * cbf.unsqueeze(1)
-    return _trusted(slope, residual, precision, windows)
+    score, weight = _trusted(slope, residual, precision, windows)
+    # An artery beside the tissue makes its signal early, and unlike any of the tissue's.
+    left = (residual.square() * precision).sum(1)
+    freedom = ((precision > 0).sum(1) - 2).clamp(min=1)
+    unlike = (left / freedom - 1).clamp(min=0) * (freedom / 8).sqrt()
+    trust = 1 / (1 + unlike.square())
+    return score * trust, weight * trust
 
 
 def _trusted(

@@ -220,7 +220,8 @@ def _mixtures(
     logarithm = np.log(x)
     trust = np.where(edge, 0.02, 1.0).astype(np.float32)
     field = basis @ _first_field(logarithm, a, basis, trust)
-    intensity = _weighted(a, x / np.exp(field), trust)
+    # A tissue that the atlas hardly tells from another may come out negative at first.
+    intensity = np.maximum(_weighted(a, x / np.exp(field), trust), np.float32(0.1))
     coefficients = np.zeros(basis.shape[1], np.float32)
     last = float(np.hypot(WIDTHS[1], noise))
     for index in range(STEPS):
