@@ -7,7 +7,7 @@ of two that touch (white and grey, grey and fluid; white and fluid seldom), or, 
 the mask, tissue and nothing. Expectation maximisation finds the intensities and the field; the
 atlas says what is likely where. No order of the intensities is assumed.
 
-Mixtures: Santago 1995, doi:10.1109/42.414608. Field within the model: Van Leemput 1999,
+Mixtures: Santago 1995, doi:10.1109/83.469934. Field within the model: Van Leemput 1999,
 doi:10.1109/42.811268.
 """
 
