@@ -289,8 +289,8 @@ def _estimation(unit: Mapping[str, Any]) -> str:
         corrected = unit.get("tissue_consistency") or {}
         if corrected.get("TissueWeight"):
             text += (
-                " The maps were then corrected in closed form so that the residuals of grey and of "
-                "white matter vanish in the mean within a Gaussian window of "
+                " The maps were then corrected in closed form so that the residuals of grey and "
+                "of white matter vanish in the mean within a Gaussian window of "
                 f"{corrected['WindowFWHM']:g} mm."
             )
     elif name.startswith("bayes"):
