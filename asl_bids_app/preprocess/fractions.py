@@ -220,8 +220,7 @@ def _mixtures(
     logarithm = np.log(x)
     trust = np.where(edge, 0.02, 1.0).astype(np.float32)
     field = basis @ _first_field(logarithm, a, basis, trust)
-    # A tissue that the atlas hardly tells from another may come out negative at first.
-    intensity = np.maximum(_weighted(a, x / np.exp(field), trust), np.float32(0.1))
+    intensity = _first_intensities(x / np.exp(field), a, edge)
     coefficients = np.zeros(basis.shape[1], np.float32)
     last = float(np.hypot(WIDTHS[1], noise))
     for index in range(STEPS):
@@ -263,6 +262,15 @@ def _first_field(
         spread = max(1.4826 * float(np.median(np.abs(off))), 1e-6)
         weight = trust / (1 + (off / (2 * spread)) ** 2) ** 2
     return found[2:]
+
+
+def _first_intensities(level: np.ndarray, prior: np.ndarray, rim: np.ndarray) -> np.ndarray:
+    """Return the median intensity where each tissue is likeliest, away from the rim."""
+    inner = ~rim if (~rim).sum() >= len(level) // 20 else np.ones(len(level), bool)
+    level, prior = level[inner], prior[inner]
+    count = max(len(level) // 33, 10)
+    likeliest = np.argsort(prior, axis=0)[-count:]
+    return np.median(level[likeliest], axis=0).astype(np.float32)
 
 
 def _posterior(
