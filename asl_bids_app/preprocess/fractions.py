@@ -40,6 +40,10 @@ GROUPS: Final = {"w": 0.2, "wg": 0.25, "g": 0.1, "gc": 0.25, "c": 0.05, "wc": 0.
 LEAST_CONTRAST: Final = 0.04
 """Difference of the intensities of grey and white matter, as a fraction of the former, below which
 the atlas is all there is."""
+MOST_CONTRAST: Final = 0.28
+"""The same at most: water content and T1 differ by less. Above, fluid is taken for grey matter."""
+USUAL: Final = (1.0, 0.87, 1.25)
+"""Intensities of grey and white matter and fluid by water content, where the first try fails."""
 LEAST_LIKENESS: Final = 0.3
 """Correlation of the grey matter found with the atlas's: below, it is another thing."""
 
@@ -105,13 +109,14 @@ def tissue_fractions(
         rim = _rim(mask, voxel_mm)
         value = np.maximum(inside / middle, 1e-2)
         noise = _noise(m0, mask, prior[:, 1]) / middle
-        found, contrast = _mixtures(value, prior, rim, _field_basis(mask, voxel_mm), noise)
-    likeness = 0.0
-    if found is not None:
-        likeness = _correlation(found[:, 0], prior[:, 0])
-        if abs(contrast) < LEAST_CONTRAST or likeness < LEAST_LIKENESS:
-            found = None
-    if found is None:
+        basis = _field_basis(mask, voxel_mm)
+        for start in (None, np.array(USUAL, np.float32)):
+            found, contrast = _mixtures(value, prior, rim, basis, noise, start)
+            if found is not None and abs(contrast) <= MOST_CONTRAST:
+                break
+    likeness = 0.0 if found is None else _correlation(found[:, 0], prior[:, 0])
+    usable = LEAST_CONTRAST <= abs(contrast) <= MOST_CONTRAST and likeness >= LEAST_LIKENESS
+    if found is None or not usable:
         gm, wm, csf = laid
         return Fractions(gm, wm, csf, round(contrast, 3), round(likeness, 3), False)
     maps = np.zeros((3, *mask.shape), np.float32)
@@ -207,6 +212,7 @@ def _mixtures(
     rim: np.ndarray,
     field_basis: np.ndarray,
     noise: float,
+    start: np.ndarray | None,
 ) -> tuple[np.ndarray | None, float]:
     """Return the fractions (voxels, 3) and the contrast of grey and white matter.
 
@@ -221,6 +227,8 @@ def _mixtures(
     trust = np.where(edge, 0.02, 1.0).astype(np.float32)
     field = basis @ _first_field(logarithm, a, basis, trust)
     intensity = _first_intensities(x / np.exp(field), a, edge)
+    if start is not None:
+        intensity = start * float(np.median(x / np.exp(field)))
     coefficients = np.zeros(basis.shape[1], np.float32)
     last = float(np.hypot(WIDTHS[1], noise))
     for index in range(STEPS):
@@ -242,8 +250,8 @@ def _mixtures(
     if not np.isfinite(intensity).all() or intensity[0] <= 0:
         return None, 0.0
     found = np.empty((len(value), 3), np.float32)
-    for start in range(0, len(value), SAMPLES):
-        part = slice(start, start + SAMPLES)
+    for first in range(0, len(value), SAMPLES):
+        part = slice(first, first + SAMPLES)
         level = value[part] / np.exp(field_basis[part] @ coefficients)
         share = _posterior(level, prior[part], rim[part], states, intensity, last)
         found[part] = share @ fractions
