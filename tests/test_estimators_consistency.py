@@ -335,3 +335,40 @@ def test_a_usual_volume_takes_little_time_and_memory():
     # Processor time of any machine that could run the networks; half a second is usual.
     assert time.process_time() - start < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["with fractions", "without"])
+def test_the_fit_of_a_series_is_corrected_unless_told(given):
+    from types import SimpleNamespace
+
+    from slices import series_of
+
+    from asl_bids_app.estimators.noise import estimate_noise
+    from asl_bids_app.workflows.estimation import estimate
+
+    fractions, mask = ribbons((4, 24, 24))
+    cbf = (GREY * fractions[0] + WHITE * fractions[1]) * mask
+    series = series_of(PROTOCOLS["pcasl"], cbf, np.full(mask.shape, TRANSIT), mask, 4)
+    assembled = SimpleNamespace(
+        series=series,
+        noise=estimate_noise(series),
+        affine=np.diag([3.5, 3.5, 5.0, 1.0]),
+        slice_axis=2,
+    )
+    volumes = [np.moveaxis(part, 0, 2) for part in fractions]
+    tissue = dict(zip(("gm", "wm"), volumes, strict=True)) if given else None
+    settings = {"tta": False, "error_bars": "noise", "tissue": tissue}
+    alone = estimate(assembled, "ensemble", consistent=False, **settings)
+    found = estimate(assembled, "ensemble", **settings)
+    assert alone.consistency is None
+    grey = mask & (fractions[0] > 0.7)
+
+    def bias(estimated):
+        return abs(estimated.maps.cbf.numpy()[grey].mean() / cbf[grey].mean() - 1)
+
+    if given:
+        assert found.consistency["TissueWeight"] > 0
+        assert bias(found) < 0.6 * bias(alone)
+    else:
+        assert found.consistency["ExplainedVariance"] is None
+        assert bias(found) <= bias(alone) + 0.02
