@@ -32,6 +32,12 @@ REFERENCES: Final = {
         "spin-labeled perfusion MRI for clinical applications. Magn Reson Med 73:102-116, 2015.",
         "10.1002/mrm.25197",
     ),
+    "leemput": Reference(
+        "Van Leemput et al., 1999",
+        "Van Leemput K, Maes F, Vandermeulen D, Suetens P. Automated model-based bias field "
+        "correction of MR images of the brain. IEEE Trans Med Imaging 18:885-896, 1999.",
+        "10.1109/42.811268",
+    ),
     "buxton": Reference(
         "Buxton et al., 1998",
         "Buxton RB, Frank LR, Wong EC, et al. A general kinetic model for quantitative "
