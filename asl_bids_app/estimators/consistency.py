@@ -37,6 +37,8 @@ RIDGE: Final = 10.0
 """mL/100 g/min: prior standard deviation of a correction; it decides where a window holds
 nothing of a tissue."""
 MOST_STEPS: Final = 6
+WHOLE_RIDGE: Final = 50.0
+"""mL/100 g/min: the same of a correction of the whole brain."""
 LEAST_MOVE: Final = 0.005
 """Smaller steps end the iteration (mean over the mask), as a part of the ridge."""
 ATT_RIDGE: Final = 0.05
@@ -172,7 +174,11 @@ def be_consistent(
     if tissue_weight < 1:
         # Of a noisy voxel ATT is what makes most of its noise; the mean of ATT around is not.
         usual = _mean_around(att[None], inside, wide)[0]
-        moved, spread = _solve(*_scores(observation, cbf, usual, wide), inside[None], wide, inside)
+        score, weight = _scores(observation, cbf, usual, wide)
+        # Of the whole brain first: of a poor scan a window says little.
+        overall = score.sum() / (weight.sum() + WHOLE_RIDGE**-2)
+        moved, spread = _solve(score - weight * overall, weight, inside[None], wide, inside)
+        moved = moved + overall * inside
         level = _mean_around((cbf + moved)[None], inside, wide)[0].abs()
         doubt = LOST[0] * level + LOST[1]
         part = (1 - tissue_weight) * moved.square() / (moved.square() + doubt.square())
