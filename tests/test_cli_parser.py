@@ -227,3 +227,8 @@ def test_help_is_quick_and_imports_nothing_heavy(tmp_path):
         subprocess.run([command, "--help"], capture_output=True, check=True)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.5
+
+
+def test_the_correction_of_means_can_be_left_out(dataset):
+    assert read(dataset).tissue_consistency
+    assert not read(dataset, "--no-tissue-consistency").tissue_consistency

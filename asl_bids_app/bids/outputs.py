@@ -200,11 +200,13 @@ _ROWS: Final = (
         "M0 image that the signal was divided by, corrected for its repetition time.",
     ),
     Output("mask", "desc-brain", "mask", "1 inside the brain", "Brain mask."),
-    Output("gm", "label-GM", "probseg", "probability", "Grey matter, by an atlas or derivatives."),
     Output(
-        "wm", "label-WM", "probseg", "probability", "White matter, by an atlas or derivatives."
+        "gm", "label-GM", "probseg", "probability", "Grey matter, by derivatives or M0 and atlas."
     ),
-    Output("csf", "label-CSF", "probseg", "probability", "Fluid, by an atlas or derivatives."),
+    Output(
+        "wm", "label-WM", "probseg", "probability", "White matter, by derivatives or M0 and atlas."
+    ),
+    Output("csf", "label-CSF", "probseg", "probability", "Fluid, by derivatives or M0 and atlas."),
     Output(
         "confounds",
         "desc-confounds",

@@ -171,6 +171,14 @@ def _add_estimation(parser: _Parser) -> None:
     )
     parser.add_option(
         group,
+        "--no-tissue-consistency",
+        dest="tissue_consistency",
+        action="store_false",
+        help="leave the ensemble's CBF as it is: no correction by which the means of grey and of "
+        "white matter are those of the data",
+    )
+    parser.add_option(
+        group,
         "--error-bars",
         choices=ERROR_BARS,
         default="total",

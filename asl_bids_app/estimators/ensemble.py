@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, cycle, islice
 from typing import TYPE_CHECKING, Final
 
@@ -113,8 +113,19 @@ class Ensemble:
         self.grid: PosteriorGrid = getattr(model.members[0], "grid", PosteriorGrid())
 
     @torch.no_grad()
-    def fit(self, series: Series) -> ParameterMaps:
+    def fit(
+        self,
+        series: Series,
+        correct: Callable[[ParameterMaps], ParameterMaps] | None = None,
+    ) -> ParameterMaps:
         """Estimate CBF and ATT inside the mask of a series.
+
+        Parameters
+        ----------
+        series
+            Calibrated series.
+        correct
+            Changes the maps before their error bars are judged; None for nothing.
 
         Raises
         ------
@@ -159,6 +170,8 @@ class Ensemble:
             found["att_spread"],
             grid.prior(series.protocol.schemes),
         )
+        if correct is not None:
+            answer = correct(answer)
         answer = with_late_arrival(observation, answer, found["posterior_cbf_sd"])
         answer = with_offset(observation, answer)
         return without_nonsense(answer, observation.mask)

@@ -212,6 +212,13 @@ def _estimation(unit: Mapping[str, Any]) -> str:
             "each member's own uncertainty with the spread between members"
             f"{_ERROR_BARS.get(str(model.get('errorbars')), '')}."
         )
+        corrected = unit.get("tissue_consistency") or {}
+        if corrected.get("TissueWeight"):
+            text += (
+                " The maps were then corrected in closed form so that the residuals of grey and "
+                "of white matter vanish in the mean within a Gaussian window of "
+                f"{corrected['WindowFWHM']:g} mm."
+            )
     elif name.startswith("bayes"):
         text = (
             "The main estimates are mean and standard deviation of the voxelwise Bayesian "

@@ -137,6 +137,11 @@ def describe_preprocessing(
             " Priors of grey matter, white matter and fluid came from the ICBM 152 atlas [@fonov] "
             "registered affinely to the M0 image with SimpleITK."
         )
+        if (unit.get("tissue") or {}).get("fractions") == "M0":
+            text += (
+                " What each voxel holds of them was found from the M0 image itself by a mixture "
+                "model with a smooth field [@leemput], the atlas being the prior."
+            )
     return text
 
 

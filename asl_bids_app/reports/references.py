@@ -87,6 +87,17 @@ _ROWS: Final = (
         "10.1002/mrm.25197",
     ),
     Reference(
+        "leemput",
+        "Van Leemput et al., 1999",
+        "Van Leemput K, Maes F, Vandermeulen D, Suetens P",
+        "Automated model-based bias field correction of MR images of the brain",
+        "IEEE Trans Med Imaging",
+        "18",
+        "885-896",
+        1999,
+        "10.1109/42.811268",
+    ),
+    Reference(
         "buxton",
         "Buxton et al., 1998",
         "Buxton RB, Frank LR, Wong EC, et al",

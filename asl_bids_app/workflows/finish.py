@@ -56,7 +56,7 @@ def finish_unit(
         joined_tables(assembled.carpets),
         (metrics, dictionary(metrics, facts.get("reason", ""))),
         fit.model,
-        {"tissue": facts},
+        {"tissue": facts, "tissue_consistency": dict(fit.consistency or {}) or None},
         (*told, *loud),
     )
     series = assembled.series
@@ -75,6 +75,7 @@ def finish_unit(
         "noise_method": assembled.noise.method,
         "metrics": metrics,
         "tissue": facts,
+        "tissue_consistency": dict(fit.consistency or {}) or None,
         "warnings": [*assembled.warnings, *told],
         "plausibility": list(loud),
         "outputs": [path.relative_to(output_dir).as_posix() for path in paths],

@@ -183,10 +183,12 @@ class Tissue(Step):
 
     def work(self) -> Any:
         """Return `TissueMaps`."""
+        from asl_bids_app.workflows.fractions import sharpen
         from asl_bids_app.workflows.tissue import find_tissue
 
         given = {key: Path(path) for key, path in (self.inputs.given or {}).items()}
-        return find_tissue(load(self.inputs.prepared), given)
+        prepared = load(self.inputs.prepared)
+        return sharpen(prepared, find_tissue(prepared, given), given=bool(given))
 
 
 class FitInput(StepInput):
@@ -201,6 +203,8 @@ class FitInput(StepInput):
     device = traits.Str("auto", usedefault=True, nohash=True)
     batch_size = traits.Int(8, usedefault=True, nohash=True)
     seed = traits.Int(0, usedefault=True)
+    tissue = File(exists=True, desc="tissue fractions, by which means are corrected")
+    consistent = traits.Bool(True, usedefault=True)
 
 
 class Fit(Step):
@@ -213,6 +217,7 @@ class Fit(Step):
         from asl_bids_app.workflows.estimation import estimate
 
         values = self.inputs
+        tissue = load(values.tissue).maps if isinstance(values.tissue, str) else None
         return estimate(
             load(values.assembled),
             values.estimator,
@@ -224,6 +229,8 @@ class Fit(Step):
             threads=values.threads,
             seed=values.seed,
             tell=self.tell,
+            tissue=tissue,
+            consistent=values.consistent,
         )
 
 

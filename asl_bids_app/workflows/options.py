@@ -45,6 +45,7 @@ class AppOptions:
     baseline: bool = True
     tta: bool = True
     error_bars: str = "total"
+    tissue_consistency: bool = True
     device: str = "auto"
     batch_size: int = 8
     joint: str = "auto"
