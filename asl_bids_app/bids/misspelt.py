@@ -17,13 +17,15 @@ OPTIONAL: Final = (
     "SliceEncodingDirection",
 )
 """Keys that change the quantification and may be missing; of others the absence is told."""
+OTHERS: Final = frozenset({"CASLType", "PCASLType"})
+"""Keys of BIDS that look like one of those."""
 ALIKE: Final = 0.88
 """Share of letters from which a name counts as misspelt, as `difflib` counts it."""
 
 
 def check_names(fields: Fields) -> None:
     """Warn of keys that are most likely meant for an optional one that is missing."""
-    names = {key.casefold(): key for key in fields.file.metadata}
+    names = {key.casefold(): key for key in fields.file.metadata if key not in OTHERS}
     for key in OPTIONAL:
         if key in fields:
             continue
