@@ -29,14 +29,17 @@ def _each(shape: Shape, *keys: str) -> dict[str, Shape]:
 _RUN: Final = {
     **_each(str, "path", "scheme", "motion"),
     **_each(Mapping, "volumes", "inferred", "m0", "mask"),
-    **_each([(int, float)], "post_labeling_delay", "label_duration"),
+    **_each([(int, float)], "post_labeling_delay"),
+    # Null where nothing cuts the bolus.
+    "label_duration": [(int, float, type(None))],
     **_each([(int, float)], "volumes_per_measurement", "slice_time", "repeats"),
     **_each([str], "rejected", "warnings"),
 }
 _UNIT: Final = {
-    **_each(Mapping, "entities", "calibration", "metrics", "tissue", "model"),
+    **_each(Mapping, "entities", "calibration", "metrics", "tissue", "model", "noise_method"),
+    **_each(Mapping, "tissue_consistency"),
     **_each([str], "warnings", "plausibility", "outputs"),
-    **_each(str, "estimator", "folder", "noise_method"),
+    **_each(str, "estimator", "folder"),
     **_each(Mapping, "timing", "processor_timing"),
     "runs": [_RUN],
 }
@@ -118,7 +121,7 @@ def _fit(value: Any, shape: Shape, place: str, name: str, faults: list[str]) -> 
         faults.append(f"{where}: found {one_line(text)}, expected {_words(shape)}.")
         return None
     if isinstance(shape, list):
-        if None in value:
+        if None in value and type(None) not in _types(shape[0]):
             faults.append(f"{name}: {place}: found null in a list, expected {_words(shape[0])}.")
         fitted = [_fit(item, shape[0], place, name, faults) for item in value]
         return [item for item in fitted if item is not None]
