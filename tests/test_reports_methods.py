@@ -175,7 +175,7 @@ def test_bibtex_has_every_field_of_a_reference(work):
     assert fields["year"] == work.short[-4:]
     people = fields["author"].split(" and ")
     assert all(re.fullmatch(r"[^,]+, ([A-Z]\. ?)+|others", name) for name in people)
-    assert people[0].split(",")[0] == work.short.split()[0].rstrip(",")
+    assert people[0].split(",")[0] == re.split(r",| et al| and ", work.short)[0]
     assert fields["title"].strip("{}") in work.full
 
 

@@ -39,8 +39,8 @@ FLAGS: Final = (
     FlagRow(
         8,
         "ATT not identifiable",
-        "The data don't determine ATT here; the map holds the scheme's prior (`TransitTimePrior` "
-        "in the sidecar).",
+        "The data don't determine ATT here; the map rests on the scheme's prior "
+        "(`TransitTimePrior` in the sidecar), and that of least squares is the prior.",
     ),
     FlagRow(
         16,
