@@ -174,8 +174,8 @@ def _add_estimation(parser: _Parser) -> None:
         "--no-tissue-consistency",
         dest="tissue_consistency",
         action="store_false",
-        help="leave the ensemble's CBF and ATT as the networks give them: no correction by the mean "
-        "residuals of grey and of white matter",
+        help="leave the ensemble's CBF and ATT as the networks give them: no correction by the "
+        "mean residuals of grey and of white matter",
     )
     parser.add_option(
         group,
