@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -259,13 +260,18 @@ _JUDGED: Final = MappingProxyType(
 """Metrics that a text names, if they were computed."""
 
 
+def _computed(value: Any) -> bool:
+    # Without tissue a metric is NaN while the run lasts, and null in its record.
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _quality(units: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
     known = [unit["metrics"] for unit in units if isinstance(unit.get("metrics"), Mapping)]
     if known:
         told = [
             words
             for key, words in _JUDGED.items()
-            if any(isinstance(metrics.get(key), int | float) for metrics in known)
+            if any(_computed(metrics.get(key)) for metrics in known)
         ]
     else:  # before a run: all need tissue maps
         told = list(_JUDGED.values()) if options.get("tissue", True) else []
