@@ -45,7 +45,8 @@ FLAGS: Final = (
     FlagRow(
         16,
         "CBF that flow can't have",
-        "CBF is what flow can't be, or can't be given its error bar.",
+        "CBF is above 200 or below -50 mL/100 g/min, or so far outside 0 to 200 that its error "
+        "bar doesn't explain it.",
     ),
     FlagRow(
         32,
