@@ -21,8 +21,9 @@ from asl_bids_app.bids.derivatives import (
     write_json,
 )
 from asl_bids_app.errors import InputError
+from asl_bids_app.reports.explain import step_words
 from asl_bids_app.workflows.claim import claimed
-from asl_bids_app.workflows.crash import failure_of, write_crash
+from asl_bids_app.workflows.crash import failure_of, remove_interrupted, write_crash
 from asl_bids_app.workflows.lock import LockedError
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import NO_ASL, Failure, ParticipantPlan, Plan, describe, make_plan
@@ -306,6 +307,7 @@ def _run(
         # Workers that were ended in the midst of writing could not take it away themselves.
         for unit in (unit for participant in participants for unit in participant.units):
             remove_partial(perf_folder(options.output_dir, unit.entities))
+        remove_interrupted(crash_folder)
         raise
     for participant in participants:
         name = f"asl_app/sub_{safe(participant.participant)}"
@@ -317,7 +319,7 @@ def _run(
             if text not in told:
                 LOG.warning("sub-%s: %s", participant.participant, text)
         for failure in failures:
-            LOG.error("%s: %s: %s", failure.unit, failure.step, failure.message)
+            LOG.error("%s: %s: %s", failure.unit, step_words(failure.step), failure.message)
         finished[participant.participant] = (units, failures)
     return finished
 
