@@ -220,6 +220,16 @@ def test_a_phantom_without_flow(protocol):
     assert "hardly different from zero" in told(series, found)
 
 
+def test_swapped_volumes_are_called_so():
+    """Control and label swapped: the signal is that of a flow of -60."""
+    cbf, att, mask = flat(-60, 1.2, (4, 32, 32))
+    series = series_of(PROTOCOLS["pcasl"], cbf, att, mask, 3)
+    text = told(series, Bayes().fit(series))
+    assert "below zero" in text
+    assert "swapped" in text
+    assert "hardly" not in text
+
+
 def test_flow_is_not_called_none():
     cbf, att, mask = maps((4, 32, 32))
     series = series_of(PROTOCOLS["pcasl"], cbf, att, mask, 3)

@@ -194,7 +194,7 @@ def mean_flow(observation: Observation, att: float) -> tuple[float, float] | Non
 
 
 def nothing_flows(flow: tuple[float, float]) -> bool:
-    """Tell whether a mean flow and its standard error are hardly different from zero."""
+    """Tell whether a mean flow is hardly different from zero by its standard error, or below."""
     return flow[0] < max(NO_FLOW, 2 * flow[1])
 
 

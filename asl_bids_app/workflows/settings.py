@@ -7,7 +7,7 @@ from pathlib import Path
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.workflows.options import AppOptions
-from asl_bids_app.workflows.plan import Plan, PlannedUnit
+from asl_bids_app.workflows.plan import Plan, PlannedUnit, distinct_measurements
 
 
 def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]:
@@ -116,6 +116,9 @@ def _outputs(unit: PlannedUnit, options: AppOptions, estimator: str) -> str:
         without.add("confounds")
     if not options.tissue:
         without |= {"gm", "wm", "csf"}
+    if sum(len(distinct_measurements(run.acquisition)) for run in unit.runs) > 1:
+        # The consensus formula is for a single delay.
+        without |= {key for key in OUTPUTS if key.startswith("consensus_")}
     baseline = options.baseline and estimator != "least-squares"
     names = [
         output.name(unit.entities)
