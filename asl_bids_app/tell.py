@@ -36,6 +36,7 @@ class TellFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._new = path.with_name(path.name + "~")
         self._last = float("-inf")
 
     def __call__(self, what: str, done: int, total: int) -> None:
@@ -43,15 +44,18 @@ class TellFile:
         now = time.monotonic()
         if now - self._last >= EVERY_S:
             self._last = now
+            # Whole or not at all: whoever reads meanwhile would find an empty file.
             with suppress(OSError):
-                self.path.write_text(f"{what} {done} of {total}", encoding="utf-8")
+                self._new.write_text(f"{what} {done} of {total}", encoding="utf-8")
+                self._new.replace(self.path)
 
     def __enter__(self) -> TellFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self.path.unlink()
+        for path in (self._new, self.path):
+            with suppress(OSError):
+                path.unlink()
 
 
 def read(path: Path) -> str:

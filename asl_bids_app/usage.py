@@ -77,6 +77,7 @@ def _near(name: str, known: Sequence[str]) -> str:
     return spellings[found[0]].replace("_", "-") if found else ""
 
 
+SPELLINGS: Final = re.compile(r"^(?:-\w/)?(?P<name>--[\w-]+)(?:/[\w/-]+)*:")
 CHOICE: Final = re.compile(r"invalid choice: '(?P<value>[^']*)' \(choose from (?P<choices>.*)\)")
 
 
@@ -87,8 +88,15 @@ def one_line(message: str) -> str:
     --------
     >>> one_line("argument --joint: invalid choice: 'bth' (choose from auto, off, both)")
     "--joint: found 'bth', expected one of auto, off, both; did you mean both?"
+    >>> one_line("argument -w/--work-dir/--work_dir: expected one argument")
+    '--work-dir: expected one argument'
+    >>> one_line("the following arguments are required: output_dir, {participant,group}")
+    'found nothing for output_dir, the level (participant or group)'
     """
     text = " ".join(message.split()).removeprefix("argument ")
+    # One spelling of an option is enough, and braces are the usage's way to name an argument.
+    text = SPELLINGS.sub(r"\g<name>:", text)
+    text = re.sub(r"\{(\w+),(\w+)\}", r"the level (\1 or \2)", text)
     if found := CHOICE.search(text):
         choices = [each.strip(" '\"") for each in found["choices"].split(",")]
         near = difflib.get_close_matches(found["value"], choices, n=1, cutoff=0.5)

@@ -106,9 +106,12 @@ def _small(content: bytes) -> bytes:
     picture = Image.open(io.BytesIO(content)).convert("RGB")
     height = round(picture.height * WIDTH / picture.width)
     picture = picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
-    for colours in (128, 64, 32, 16):
+    # Not by the median cut: it gives up colours of few pixels, such as orange diamonds.
+    rare = Image.Quantize.MAXCOVERAGE
+    for colours in (256, 128, 64, 32, 16):
         stream = io.BytesIO()
-        picture.quantize(colours, dither=Image.Dither.NONE).save(stream, "png", optimize=True)
+        reduced = picture.quantize(colours, rare, dither=Image.Dither.NONE)
+        reduced.save(stream, "png", optimize=True)
         if stream.tell() < LARGEST:
             break
     return stream.getvalue()

@@ -304,9 +304,10 @@ def test_dry_run_tells_what_was_understood_and_writes_nothing(healthy, tmp_path,
         "device: cpu (--device cpu)",
         f"work folder: {tmp_path}",
         f"output folder: {tmp_path / 'out'}",
-        "outputs of sub-good: sub-good/perf/: sub-good_cbf.nii.gz",
+        "outputs of sub-good, in sub-good/perf/:\n    sub-good_cbf.nii.gz, ",
     ):
         assert words in told
+    assert "consensus" not in told  # written for a single delay only
     assert "confounds" not in told
     assert "lsq" not in told
     assert not (tmp_path / "out").exists()

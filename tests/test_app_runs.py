@@ -15,6 +15,7 @@ from fake_bids import ATT, CBF, FakeDataset
 
 from asl_bids_app.cli.app import main
 from asl_bids_app.reports.cohort import read_cohort
+from asl_bids_app.reports.damage import RECORD, read_object
 
 QUICK = ["--nprocs", "1", "--no-hmc", "--no-tissue", "--estimator", "least-squares", "-q"]
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
@@ -70,6 +71,12 @@ def test_a_joint_session_and_its_modes(tmp_path):
     sidecar = json.loads((tmp_path / "auto/sub-01/perf/sub-01_cbf.json").read_text())
     assert [m["Scheme"] for m in sidecar["Measurements"]] == ["PCASL"] * 3 + ["VSASL"] * 3
     assert len(sidecar["Sources"]) == 4
+    # What a sound run writes is not taken for damaged by the group level.
+    (record,) = (tmp_path / "auto" / "logs").glob("*/sub-01.json")
+    assert read_object(record, RECORD, tmp_path / "auto")[1] == []
+    assert main([str(dataset.root), str(tmp_path / "auto"), "group"]) == 0
+    table = (tmp_path / "auto" / "group_cbf.tsv").read_text().splitlines()
+    assert table[1].split("\t")[:2] == ["sub-01", "complete"]
     assert go(dataset.root, tmp_path / "both", "--joint", "both") == 0
     for name in ("sub-01", "sub-01_acq-pcasl", "sub-01_acq-vsasl"):
         check(tmp_path / "both", name, run)

@@ -165,6 +165,53 @@ def test_only_metrics_that_were_computed_are_named():
     assert "Dolui" not in text
 
 
+def test_a_metric_that_could_not_be_computed_is_not_named():
+    """It is NaN while the run lasts."""
+    told = record(run(), estimator="least-squares")
+    told["units"][0]["metrics"] = dict.fromkeys(
+        ("qei", "cbf_scov_gm", "residual_to_noise_gm"), float("nan")
+    )
+    assert "Quality was judged" not in methods_text(told)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"WindowFWHM": 25.0, "TissueWeight": 0.7}, "mean residuals of grey and of white matter"),
+        ({"WindowFWHM": 25.0, "TissueWeight": 0.0}, "mean residuals of the brain as a whole"),
+        ({}, ""),
+    ],
+)
+def test_the_correction_of_means_is_told_as_it_was_done(facts, words):
+    told = record(run(), estimator="ensemble")
+    told["units"][0]["tissue_consistency"] = facts
+    text = methods_text(told)
+    assert ("corrected in closed form" in text) == bool(facts)
+    assert words in text
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_the_consensus_formula_is_named_where_it_was_used(single):
+    told = record(run(), estimator="least-squares")
+    name = "consensus" if single else "std"
+    told["units"][0]["outputs"] = [f"sub-01/perf/sub-01_desc-{name}_cbf.nii.gz"]
+    assert ("formula of the consensus" in methods_text(told)) == single
+
+
+def test_participants_with_another_text_are_named(tmp_path):
+    from asl_bids_app.workflows.reporting import write_citation
+
+    first, same, other = (record(run(), estimator="least-squares") for _ in range(3))
+    for label, each in (("01", first), ("02", same), ("03", other)):
+        each["participant"] = label
+    other["units"][0]["estimator"] = "bayes"
+    text = write_citation(first, tmp_path, [same, other]).read_text()
+    assert "sub-01" in text
+    assert "sub-03" in text
+    assert "sub-02" not in text
+    assert "sub-" not in write_citation(first, tmp_path, [same]).read_text()
+
+
 @pytest.mark.parametrize("work", REFERENCES.values(), ids=REFERENCES)
 def test_bibtex_has_every_field_of_a_reference(work):
     entry = work.bibtex()
@@ -175,7 +222,7 @@ def test_bibtex_has_every_field_of_a_reference(work):
     assert fields["year"] == work.short[-4:]
     people = fields["author"].split(" and ")
     assert all(re.fullmatch(r"[^,]+, ([A-Z]\. ?)+|others", name) for name in people)
-    assert people[0].split(",")[0] == work.short.split()[0].rstrip(",")
+    assert people[0].split(",")[0] == re.split(r",| et al| and ", work.short)[0]
     assert fields["title"].strip("{}") in work.full
 
 

@@ -16,6 +16,7 @@ from asl_bids_app.preprocess.carpet import BANDS, carpet_table, describe_carpet
 from asl_bids_app.preprocess.volumes import average_measurements, find_measurements
 from asl_bids_app.reports import scales
 from asl_bids_app.reports.carpet import draw_time_course, time_course
+from asl_bids_app.reports.estimates import find_estimates
 from asl_bids_app.reports.load import load_series
 from asl_bids_app.reports.mosaics import Frame, categories, mosaic
 from asl_bids_app.reports.page import metric_text, value_text
@@ -278,9 +279,27 @@ def test_error_bars_are_named_by_what_they_hold(brain, tmp_path, kind, told):
     found = re.findall(r"CBF, one standard deviation \(([^)]*)\) – ", page)
     assert list(dict.fromkeys(found)) == list(dict.fromkeys(told))
     assert ("so they can be compared" in page) == (kind == "noise")
-    assert ("are of two kinds" in page) == (kind == "total")
+    assert ("don't all hold the same" in page) == (kind == "total")
     row = re.search(r"Uncertainty of CBF in grey matter.*?</tr>", page, re.S)[0]
     assert re.findall(r"<br><span class=\"soft\">([^<]*)<", row) == told
+
+
+def test_error_bars_of_a_single_delay_hold_att(brain, tmp_path):
+    """All but the consensus formula's, which takes all label as arrived."""
+    example.write_series(tmp_path, {"sub": "01"}, brain=brain, baseline=True)
+    folder = tmp_path / "sub-01" / "perf"
+    data = load_series(folder, {"sub": "01"})
+    row = {"Scheme": "PCASL", "PostLabelingDelay": 1.8, "LabelingDuration": 1.8}
+    sidecars = {
+        "cbf": {"EstimationMethod": "ensemble", "ErrorBars": "total", "Measurements": [row]},
+        "lsq_cbf": {"ErrorBars": "noise", "Measurements": [row]},
+        "consensus_cbf": {"ErrorBars": "noise", "Measurements": [row]},
+    }
+    images = {**data.images, "consensus_cbf": data.images["cbf"]}
+    found = {one.word: one.bars for one in find_estimates(images, sidecars)}
+    assert found[""] == "noise, calibration and ATT"
+    assert found["lsq"] == "noise and ATT"
+    assert found["consensus"] == "noise only"
 
 
 @pytest.mark.parametrize(

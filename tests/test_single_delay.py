@@ -92,3 +92,16 @@ def test_early_delays_are_told_unless_the_sidecar_says_that_arteries_were_crushe
     _, series = assembled(dataset.root)
     told = " ".join(estimate(series, "bayes").warnings)
     assert ("label still in arteries" in told) != crushed
+
+
+@pytest.mark.parametrize(("delays", "there"), [((1.8,), True), ((1.0, 1.8), False)])
+def test_the_dry_run_names_the_consensus_maps_of_one_delay_only(tmp_path, capsys, delays, there):
+    from asl_bids_app.cli.app import main
+
+    dataset = FakeDataset(tmp_path / "bids")
+    dataset.add(delays=delays, repeats=2)
+    assert main([str(dataset.root), str(tmp_path / "out"), "participant", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert ("sub-01_desc-consensus_cbf.nii.gz" in told) == there
+    assert "sub-01_desc-lsq_cbf.nii.gz" in told
+    assert "means of tissues: of grey and white matter" in told

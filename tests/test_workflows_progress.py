@@ -78,6 +78,23 @@ def test_a_step_tells_how_far_it_is_in_words(tmp_path, monkeypatch):
     assert "[1 of 2 steps done" in shown.line()
 
 
+def test_steps_of_several_runs_tell_which(tmp_path):
+    shown = Progress(stream=Terminal())
+    names = ("sub-01.motion0", "sub-01.motion1", "sub-02.motion0", "sub-01.fit")
+    nodes = [node(tmp_path / f"{name}.json") for name in names]
+    shown.expect(nodes)
+    for each in nodes:
+        shown.told(each, "start")
+    said = shown.line().split("] ")[1].split("; ")
+    motion = step_words("motion")
+    assert said == [
+        f"sub-01: {motion} (run 1 of 2)",
+        f"sub-01: {motion} (run 2 of 2)",
+        f"sub-02: {motion}",
+        f"sub-01: {step_words('fit')}",
+    ]
+
+
 @pytest.mark.parametrize(("terminal", "level"), [(True, "DEBUG"), (False, "INFO")])
 def test_finished_steps_are_lines_where_there_is_no_terminal(
     tmp_path, monkeypatch, log, terminal, level
@@ -148,7 +165,7 @@ def test_motion_counts_volumes():
     data[2:8, 2:8, 1:5] += 400
     kinds = ["control", "label"] * 2
     estimate_motion(data, np.diag([8.0, 8, 8, 1]), kinds, tell=lambda *words: told.append(words))
-    for word in ("volume", "finely, volume"):
+    for word in ("volume", "second pass, volume"):
         assert [(d, t) for what, d, t in told if what == word] == [(n, 4) for n in (1, 2, 3, 4)]
 
 

@@ -88,7 +88,7 @@ def check_length(header: Header, have: int, need: int) -> None:
         found = f"image data that end early or are damaged ({have} of {need} bytes)"
         raise InputError(header.name, "", found, str(header), _CURE)
     if have > need:
-        found = f"{have} bytes, {have - need} more than the header tells of"
+        found = f"{have} bytes, {have - need} more than the header says"
         expected = f"{need} bytes, for {header} from vox_offset on"
         raise InputError(header.name, "file length", found, expected, _CURE)
 

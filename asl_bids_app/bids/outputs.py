@@ -39,13 +39,14 @@ FLAGS: Final = (
     FlagRow(
         8,
         "ATT not identifiable",
-        "The data don't determine ATT here; the map holds the scheme's prior (`TransitTimePrior` "
-        "in the sidecar).",
+        "The data don't determine ATT here; the map rests on the scheme's prior "
+        "(`TransitTimePrior` in the sidecar), and that of least squares is the prior.",
     ),
     FlagRow(
         16,
         "CBF that flow can't have",
-        "CBF is what flow can't be, or can't be given its error bar.",
+        "CBF is above 200 or below -50 mL/100 g/min, or so far outside 0 to 200 that its error "
+        "bar doesn't explain it.",
     ),
     FlagRow(
         32,

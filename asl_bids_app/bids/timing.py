@@ -154,7 +154,7 @@ def _pasl_bolus(
         raise fields.fault(
             flag,
             "false",
-            "a bolus cut-off, for without one nobody knows the bolus duration of PASL",
+            "a bolus cut-off: without one the bolus duration of PASL is not known",
             "give the duration in seconds by --bolus-duration",
         )
     technique, times = "", None

@@ -174,8 +174,8 @@ def _add_estimation(parser: _Parser) -> None:
         "--no-tissue-consistency",
         dest="tissue_consistency",
         action="store_false",
-        help="leave the ensemble's CBF as it is: no correction by which the means of grey and of "
-        "white matter are those of the data",
+        help="leave the ensemble's CBF and ATT as the networks give them: no correction by the "
+        "mean residuals of grey and of white matter",
     )
     parser.add_option(
         group,
@@ -204,7 +204,8 @@ def _add_estimation(parser: _Parser) -> None:
         "--no-tissue",
         dest="tissue",
         action="store_false",
-        help="no tissue priors (and no metrics by tissue)",
+        help="no tissue maps: no metrics by tissue, and of the ensemble only the mean of the "
+        "brain is corrected",
     )
     parser.add_option(
         group,

@@ -89,9 +89,9 @@ def _transit(series: Series, maps: ParameterMaps, prior: TransitPrior) -> list[s
             f"where the data don't determine it (flag {int(Flag.ATT_UNIDENTIFIABLE)})"
         ]
     delay = float(protocol.delay.min())
-    text = f"ATT comes from a prior, {prior} for {scheme.value}, for there is a single delay"
+    text = f"ATT comes from a prior, {prior} for {scheme.value}, because there is a single delay"
     if int(protocol.arrival[0]) == Arrival.VELOCITY_SELECTIVE:
-        return [f"{text}; the ATT map tells nothing of this person"]
+        return [f"{text}; the ATT map says nothing about this person"]
     duration = float(protocol.label_duration[0])
     pulsed = int(protocol.arrival[0]) == Arrival.PULSED
     complete = delay - duration if pulsed else delay

@@ -76,7 +76,7 @@ class Aligner:
         several = [g for g in groups if len(g.volumes) > 1]
         # A median is a cleaner start than a mean while volumes may still be apart.
         targets = [np.median(self.data[..., list(g.volumes)], axis=3) for g in several]
-        for word, levels in (("volume", (COARSE, MIDDLE)), ("finely, volume", (FINE,))):
+        for word, levels in (("volume", (COARSE, MIDDLE)), ("second pass, volume", (FINE,))):
             jobs = [
                 (index, target, found[index], levels)
                 for group, target in zip(several, map(self._normal, targets), strict=True)

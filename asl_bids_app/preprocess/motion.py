@@ -149,7 +149,8 @@ def estimate_motion(
         parameters,
         centre,
         groups[main].name,
-        f"rigid, SimpleITK, {len(groups)} contrasts, onto the average of {groups[main].name}",
+        f"rigid, SimpleITK, {len(groups)} contrast{'s' * (len(groups) != 1)}, "
+        f"onto the average of {groups[main].name}",
         tuple(
             f"volume {index} (counted from 0): {why}; left where it was"
             for index, why in sorted(inside.failed.items())
@@ -191,7 +192,7 @@ def apply_motion(
 
     with ThreadPoolExecutor(max_workers=max(1, n_procs)) as pool:
         for done, _ in enumerate(pool.map(one, range(data.shape[3])), 1):
-            tell("moved volume", done, data.shape[3])
+            tell("moving volume", done, data.shape[3])
     return moved
 
 

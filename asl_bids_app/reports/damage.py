@@ -37,10 +37,11 @@ _RUN: Final = {
     **_each([str], "rejected", "warnings"),
 }
 _UNIT: Final = {
-    **_each(Mapping, "entities", "calibration", "metrics", "tissue", "model"),
+    **_each(Mapping, "entities", "calibration", "metrics", "tissue", "model", "noise_method"),
+    **_each(Mapping, "tissue_consistency"),
     **_each([str], "warnings", "plausibility", "outputs"),
     **_each(str, "estimator", "folder"),
-    **_each(Mapping, "noise_method", "timing", "processor_timing"),
+    **_each(Mapping, "timing", "processor_timing"),
     "runs": [_RUN],
 }
 RECORD: Final = MappingProxyType(

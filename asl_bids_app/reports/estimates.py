@@ -12,6 +12,10 @@ from asl_bids_app.reports.understood import estimator_name
 
 BARS: Final = MappingProxyType({"total": "noise and calibration", "noise": "noise only"})
 """What error bars hold, by the words of ``--error-bars`` and of the sidecars' `ErrorBars`."""
+_BARS_OF_ONE: Final = MappingProxyType(
+    {"total": "noise, calibration and ATT", "noise": "noise and ATT"}
+)
+"""The same of a single delay, where CBF and ATT rest on the prior of ATT and hold its doubt."""
 
 _NAMES: Final = MappingProxyType(
     {"lsq": "least squares", "consensus": "consensus formula (white paper)"}
@@ -55,6 +59,10 @@ class Estimate:
     keys: Mapping[str, str]
 
 
+def _count(rows: Any) -> int:
+    return len(rows) if isinstance(rows, list) else 0
+
+
 def find_estimates(
     images: Mapping[str, Any], sidecars: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Estimate, ...]:
@@ -75,7 +83,10 @@ def find_estimates(
         sidecar = sidecars.get(there["cbf"]) or {}
         name = _NAMES.get(word, word) if word else estimator_name(sidecar.get("EstimationMethod"))
         told = sidecar.get("ErrorBars") or (sidecar.get("Model") or {}).get("ErrorBars")
-        bars = BARS.get(str(told), "") if told or not word else BARS["noise"]
+        # The consensus formula takes all label as arrived: it has no ATT, and no doubt of it.
+        single = "att" in there and _count(sidecar.get("Measurements")) == 1
+        held = _BARS_OF_ONE if single else BARS
+        bars = held.get(str(told), "") if told or not word else held["noise"]
         found.append(Estimate(word, name, bars, there))
     return tuple(found)
 

@@ -110,6 +110,13 @@ class SeriesData:
         )
 
 
+def preprocessing_of(data: SeriesData, step: str) -> Mapping[str, Any]:
+    """Return what the main map's sidecar says of a step; empty if it says nothing usable."""
+    steps = data.sidecar.get("Preprocessing")
+    found = steps.get(step) if isinstance(steps, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
 def find_series(output_dir: Path, participant: str) -> list[tuple[Path, dict[str, str]]]:
     """Return folder and entities of each series of a participant that has a main CBF map."""
     suffix = f"_{OUTPUTS['cbf'].suffix}{OUTPUTS['cbf'].extension}"

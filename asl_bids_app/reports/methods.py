@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -194,6 +195,16 @@ _ERROR_BARS: Final = MappingProxyType(
 """By the words of the option ``--error-bars``."""
 
 
+def _formula(unit: Mapping[str, Any]) -> str:
+    """Tell of the consensus estimate, which a single delay has."""
+    if not any("_desc-consensus_cbf." in str(name) for name in unit.get("outputs") or []):
+        return ""
+    return (
+        " CBF was also computed by the formula of the consensus [@alsop], which takes all label "
+        "as arrived."
+    )
+
+
 def _estimation(unit: Mapping[str, Any]) -> str:
     name = str(unit.get("estimator") or "")
     model = {key.lower(): value for key, value in (unit.get("model") or {}).items()}
@@ -213,11 +224,16 @@ def _estimation(unit: Mapping[str, Any]) -> str:
             f"{_ERROR_BARS.get(str(model.get('errorbars')), '')}."
         )
         corrected = unit.get("tissue_consistency") or {}
-        if corrected.get("TissueWeight"):
+        if corrected.get("WindowFWHM"):
+            where = (
+                "of grey and of white matter"
+                if corrected.get("TissueWeight")
+                else "of the brain as a whole and"
+            )
             text += (
-                " The maps were then corrected in closed form so that the residuals of grey and "
-                "of white matter vanish in the mean within a Gaussian window of "
-                f"{corrected['WindowFWHM']:g} mm."
+                f" The maps were then corrected in closed form by the mean residuals {where} "
+                f"within a Gaussian window of {corrected['WindowFWHM']:g} mm (full width at half "
+                "maximum)."
             )
     elif name.startswith("bayes"):
         text = (
@@ -225,14 +241,13 @@ def _estimation(unit: Mapping[str, Any]) -> str:
             "posterior of CBF and ATT, computed on a grid."
         )
     elif name:
-        return f"The estimates come from {least}; standard errors are those of the fit." + _noise(
-            unit
-        )
+        text = f"The estimates come from {least}; standard errors are those of the fit."
+        return text + _formula(unit) + _noise(unit)
     else:
         return ""
     if unit.get("baseline"):
         text += f" For comparison, CBF and ATT were also estimated by {least}."
-    return text + _noise(unit)
+    return text + _formula(unit) + _noise(unit)
 
 
 _JUDGED: Final = MappingProxyType(
@@ -245,13 +260,18 @@ _JUDGED: Final = MappingProxyType(
 """Metrics that a text names, if they were computed."""
 
 
+def _computed(value: Any) -> bool:
+    # Without tissue a metric is NaN while the run lasts, and null in its record.
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _quality(units: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
     known = [unit["metrics"] for unit in units if isinstance(unit.get("metrics"), Mapping)]
     if known:
         told = [
             words
             for key, words in _JUDGED.items()
-            if any(isinstance(metrics.get(key), int | float) for metrics in known)
+            if any(_computed(metrics.get(key)) for metrics in known)
         ]
     else:  # before a run: all need tissue maps
         told = list(_JUDGED.values()) if options.get("tissue", True) else []

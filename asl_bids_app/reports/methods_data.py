@@ -99,7 +99,7 @@ def describe_preprocessing(
             "Head motion was corrected by rigid registration with SimpleITK [@simpleitk]"
             + (
                 " and summarised by the framewise displacement [@power]"
-                if decoding and not in_pairs
+                if not in_pairs
                 else ", apart from the alternation between control and label [@wang], and "
                 "summarised by the framewise displacement [@power]"
             )

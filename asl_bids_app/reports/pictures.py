@@ -11,7 +11,7 @@ import numpy as np
 from asl_bids_app.quality.definitions import TISSUE_THRESHOLD
 from asl_bids_app.reports import charts, mosaics, page, scales
 from asl_bids_app.reports.estimates import PLAIN, Estimate, flag_legend
-from asl_bids_app.reports.load import SeriesData
+from asl_bids_app.reports.load import SeriesData, preprocessing_of
 from asl_bids_app.reports.mosaics import Frame
 from asl_bids_app.reports.scales import Scale
 
@@ -38,6 +38,16 @@ def find_scales(data: SeriesData, mask: np.ndarray | None) -> dict[str, Scale]:
     return found
 
 
+_FRACTIONS: Final = MappingProxyType(
+    {
+        "M0": ", from M0 and atlas",
+        "atlas": ", as the atlas has it",
+        "derivatives": ", from derivatives",
+    }
+)
+"""By the sidecars' word for where the fractions of tissue come from."""
+
+
 def draw_m0(data: SeriesData, mask: np.ndarray) -> list[dict[str, str]]:
     """Draw the M0 with the outlines of the mask and of grey matter."""
     if "m0" not in data.images:
@@ -49,7 +59,8 @@ def draw_m0(data: SeriesData, mask: np.ndarray) -> list[dict[str, str]]:
     head = Frame(mask | (np.nan_to_num(m0) > 0.2 * high), data.affine, data.stored)
     outlines = [("the brain mask", mask.astype(float), "#ffb000")]
     if "gm" in data.images:
-        outlines.append(("grey matter, as the atlas has it", data.images["gm"], "#56b4e9"))
+        how = _FRACTIONS.get(str(preprocessing_of(data, "tissue").get("fractions")), "")
+        outlines.append((f"grey matter{how}", data.images["gm"], "#56b4e9"))
     return [
         {
             "title": f"M0 with the outline of {what}",

@@ -16,7 +16,7 @@ from asl_bids_app.quality.definitions import (
 from asl_bids_app.quality.plausibility import plausibility
 from asl_bids_app.reports import charts, pictures
 from asl_bids_app.reports.carpet import draw_time_course
-from asl_bids_app.reports.load import SeriesData
+from asl_bids_app.reports.load import SeriesData, preprocessing_of
 from asl_bids_app.reports.mosaics import Frame
 from asl_bids_app.reports.understood import constant_rows, estimator_name, run_facts
 from asl_bids_app.reports.viewer import pack
@@ -78,6 +78,7 @@ def section(data: SeriesData, unit: Mapping[str, Any], budget: int) -> dict[str,
         "estimator": estimator_name(data.sidecar.get("EstimationMethod") or unit.get("estimator")),
         "baseline": data.baseline,
         "estimates": data.estimates,
+        "corrected": dict(preprocessing_of(data, "tissue_consistency")),
         "unit": dict(unit),
         "joint": bool(unit.get("joint")),
         "seconds": dict(unit.get("timing") or {}),

@@ -150,7 +150,7 @@ def check_critical(config: RunConfig, file: str, allow_noncritical: bool) -> Non
             path,
             repr(value),
             f"{CRITICAL[path]!r}, the value known to work",
-            "put it back, or give --allow-noncritical; the model card will tell it",
+            "put it back, or give --allow-noncritical; the model card will say so",
         )
 
 

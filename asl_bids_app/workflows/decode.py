@@ -138,7 +138,7 @@ def _told(run: PlannedRun, evidence: Evidence | None) -> Evidence:
         run.acquisition.sidecar,
         MATRIX if run.acquisition.encoding.orders else SIZE,
         "time-encoded volumes that are not decoded, in an order that neither sidecar nor data "
-        f"tell ({why})",
+        f"show ({why})",
         "the encoding matrix",
         cure,
     )

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from asl_bids_app.bids.acquisition import Acquisition
+from asl_bids_app.bids.acquisition import Acquisition, M0Kind
 from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.bids.labelling import scheme_of
 from asl_bids_app.bids.layout import Dataset, RunFiles, find_runs
@@ -268,7 +268,8 @@ def _describe_run(run: PlannedRun) -> list[str]:
     )
     last = float(np.max(acquisition.slice_time))
     readout = f"2D, last slice after {last:g} s" if last else "3D or simultaneous"
-    source = acquisition.m0.path.name if acquisition.m0.path else "this series"
+    alone = "mean control volume" if acquisition.m0.kind is M0Kind.ABSENT else "this series"
+    source = acquisition.m0.path.name if acquisition.m0.path else alone
     times = ", ".join(f"{t:g}" for t in dict.fromkeys(acquisition.m0.repetition_time))
     m0 = f"{acquisition.m0.kind.value}, {source}" + (
         f", repetition time {times} s" if times else ""

@@ -13,6 +13,7 @@ import shutil
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,10 +49,12 @@ def _clock(seconds: float) -> str:
 class _Step:
     """A step of the workflow, as its record names it; nipype's own gatherers have none."""
 
-    def __init__(self, record: str) -> None:
+    def __init__(self, record: str, runs: int = 1) -> None:
         self.record = Path(record)
         title, step, _ = self.record.name.rsplit(".", 2)
-        self.words = f"{title}: {step_words(step)}"
+        index = step[len(step.rstrip("0123456789")) :]
+        which = f" (run {int(index) + 1} of {runs})" if index and runs > 1 else ""
+        self.words = f"{title}: {step_words(step)}{which}"
         self.before = self._stamp()
 
     def _stamp(self) -> int:
@@ -68,6 +71,11 @@ class _Step:
         """Tell the step and how far it has come."""
         part = read(progress_path(self.record))
         return f"{self.words}, {part}" if part else self.words
+
+
+def _all_runs(record: str) -> str:
+    """Return what the records of one step have in common for all runs of a series."""
+    return str(Path(record).with_suffix("")).rstrip("0123456789")
 
 
 def _record_of(node: Any) -> str:
@@ -128,7 +136,8 @@ class Progress:
     def expect(self, nodes: Iterable[Any]) -> None:
         """Take the nodes of the workflow that is about to run."""
         records = [record for node in nodes if (record := _record_of(node))]
-        self._steps = {record: _Step(record) for record in records}
+        runs = Counter(map(_all_runs, records))
+        self._steps = {record: _Step(record, runs[_all_runs(record)]) for record in records}
         self._done = 0
 
     def told(self, node: Any, status: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from asl_bids_app import __version__
 from asl_bids_app.bids.derivatives import write_text
@@ -28,9 +29,9 @@ def write_reports(
     from asl_bids_app.reports.explain import step_words
     from asl_bids_app.reports.participant import write_participant_report
 
-    described = next((record for record in records if record["units"]), None)
+    described = [record for record in records if record["units"]]
     if described:
-        write_citation(described, folder)
+        write_citation(described[0], folder, described[1:])
     shown = shown or Progress(quiet=True)
     for number, record in enumerate(records, 1):
         words = f"sub-{record['participant']}: {step_words('report')}"
@@ -45,11 +46,36 @@ def write_reports(
             record["errors"].append(failure.to_json())
 
 
-def write_citation(record: Mapping[str, Any], folder: Path) -> Path:
-    """Write the methods text of a record as Markdown, its references as BibTeX beside it."""
+NAMED: Final = 10
+"""Participants that a methods text names at most as having another one."""
+
+
+def write_citation(
+    record: Mapping[str, Any], folder: Path, others: Sequence[Mapping[str, Any]] = ()
+) -> Path:
+    """Write the methods text of a record as Markdown, its references as BibTeX beside it.
+
+    Parameters
+    ----------
+    record
+        Of the participant that is described.
+    folder
+        Where the files go.
+    others
+        Of the run's other participants; those with another text are named.
+    """
     from asl_bids_app.reports.methods import methods
 
     found = methods(record)
+    differ = [f"sub-{r['participant']}" for r in others if methods(r) != found]
+    if differ:
+        names = ", ".join(differ[:NAMED])
+        more = f" and {len(differ) - NAMED} more" if len(differ) > NAMED else ""
+        note = (
+            f"(Of sub-{record['participant']}. The text of these differs in part and is in their "
+            f"reports: {names}{more}.)"
+        )
+        found = replace(found, paragraphs=(note, *found.paragraphs))
     path = folder / "CITATION.md"
     write_text(path.with_suffix(".bib"), found.bibtex())
     write_text(path, found.markdown())

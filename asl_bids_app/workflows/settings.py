@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from asl_bids_app.bids.outputs import OUTPUTS
@@ -41,6 +42,8 @@ def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]
         bars = "noise only, as always with this estimator"
     if estimator:
         lines.append(f"  error bars: {bars}")
+    if estimator == "ensemble":
+        lines.append(f"  means of tissues: {_means(options)}")
     lines += [
         "  motion: " + ("rigid correction of every volume" if options.hmc else "none (--no-hmc)"),
         f"  brain mask: {_mask(options, units)}",
@@ -53,7 +56,7 @@ def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]
         f"  output folder: {options.output_dir}",
     ]
     for unit in units:
-        lines.append(f"  outputs of {unit.title}: {_outputs(unit, options, estimator)}")
+        lines += _outputs(unit, options, estimator)
     if units:
         lines.append("  reports: " + ", ".join(f"sub-{p}.html" for p in _labels(plan)))
     return lines, could_start
@@ -110,8 +113,21 @@ def _tissue(options: AppOptions, units: list[PlannedUnit]) -> str:
     return "; ".join(parts)
 
 
-def _outputs(unit: PlannedUnit, options: AppOptions, estimator: str) -> str:
+def _means(options: AppOptions) -> str:
+    if not options.tissue_consistency:
+        return "as the networks leave them (--no-tissue-consistency)"
+    if not options.tissue:
+        return "none without tissue (--no-tissue): only the mean of the brain is corrected"
+    return "of grey and white matter, corrected by the data"
+
+
+def _outputs(unit: PlannedUnit, options: AppOptions, estimator: str) -> list[str]:
     without = set()
+    runs = [run.acquisition for run in unit.runs]
+    if sum(len(distinct_measurements(run)) for run in runs) > 1:
+        without |= {"consensus_cbf", "consensus_cbf_sd"}
+    if all(run.encoding for run in runs):
+        without.add("carpet")
     if not options.hmc:
         without.add("confounds")
     if not options.tissue:
@@ -128,4 +144,6 @@ def _outputs(unit: PlannedUnit, options: AppOptions, estimator: str) -> str:
     folder = Path(f"sub-{unit.entities['sub']}")
     if "ses" in unit.entities:
         folder /= f"ses-{unit.entities['ses']}"
-    return f"{folder / 'perf'}/: {', '.join(names)}"
+    listed = textwrap.wrap(", ".join(names), 100, break_long_words=False, break_on_hyphens=False)
+    head = f"  outputs of {unit.title}, in {folder / 'perf'}/:"
+    return [head, *(f"    {line}" for line in listed)]
