@@ -17,17 +17,27 @@ number of measurements, any scheme or mix of schemes is in R.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Final
 
 import torch
 from torch import Tensor
 
+from asl_bids_app.networks.arterial import (
+    STRIDE,
+    ArterialBranch,
+    ArterialPrior,
+    arterial_branch,
+)
 from asl_bids_app.networks.grid import PosteriorGrid, too_narrow, zoom
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
 
 _DOUBLE_FROM = 2e4
 """Sum of squared signal-to-noise ratios from which the exponent needs double precision."""
+_HARDLY: Final = 0.02
+"""Probability of an artery below which it may be left out where the grid is refined."""
 _NOISE_FLOOR = 1e-7
 """ΔM/M0: noise below it is taken as it, so that its square never underflows."""
 
@@ -58,6 +68,15 @@ class VoxelPosterior:
     bin_att, bin_cbf : Tensor, shape (B, bins, H, W)
         Shares of the bins in the means of ATT and CBF before any refinement of the grid:
         their sums over the bins are the means.
+    artery : Tensor, shape (B, H, W)
+        Probability that the voxel holds an artery; 0 if none was looked for.
+    volume, volume_sd : Tensor, shape (B, H, W)
+        Mean and standard deviation of the arterial blood volume, mL/mL.
+    bin_volume : Tensor, shape (B, bins, H, W)
+        Shares of the bins in the mean of the volume.
+
+    Where an artery was looked for, the maps of bins are twice as many: first those without an
+    artery, then those with one; the probabilities of all sum to 1.
     """
 
     cbf: Tensor
@@ -71,6 +90,10 @@ class VoxelPosterior:
     misfit: Tensor
     bin_att: Tensor
     bin_cbf: Tensor
+    artery: Tensor
+    volume: Tensor
+    volume_sd: Tensor
+    bin_volume: Tensor
 
     def __getitem__(self, index: slice | Tensor) -> VoxelPosterior:
         """Return some of the slices."""
@@ -88,7 +111,11 @@ def precision_of(noise_sd: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def voxel_posterior(observation: Observation, grid: PosteriorGrid | None = None) -> VoxelPosterior:
+def voxel_posterior(
+    observation: Observation,
+    grid: PosteriorGrid | None = None,
+    arterial: ArterialPrior | None = None,
+) -> VoxelPosterior:
     """Compute the voxelwise posterior in the mask of a batch of slices.
 
     Parameters
@@ -97,6 +124,8 @@ def voxel_posterior(observation: Observation, grid: PosteriorGrid | None = None)
         Slices. A measurement with infinite noise is as if it weren't there.
     grid
         Priors and grid.
+    arterial
+        What is believed of arteries; None to look for none.
 
     Returns
     -------
@@ -107,7 +136,12 @@ def voxel_posterior(observation: Observation, grid: PosteriorGrid | None = None)
     shape = observation.mask.shape
     curves = observation.response(grid.att.to(observation.delta_m)[None])
     like = observation.delta_m
-    sizes = [6, grid.bins, len(Arrival), 1, grid.bins, grid.bins]
+    vessels = None
+    if arterial is not None:
+        vessels = observation.arterial_response(torch.tensor(arterial.arrivals).to(like))
+    states = 1 if vessels is None else 2
+    bins = states * grid.bins
+    sizes = [6, bins, len(Arrival), 1, bins, bins, 3, bins if vessels is not None else 0]
     flat = torch.zeros(shape[0], shape[1] * shape[2], sum(sizes)).to(like)
     precision = precision_of(observation.noise_sd)
     precision = precision.expand_as(like) if precision.shape[-2:] == shape[-2:] else precision
@@ -122,36 +156,74 @@ def voxel_posterior(observation: Observation, grid: PosteriorGrid | None = None)
             signal = like[index].flatten(1)[:, inside].T[None]
             weight = precision[index].flatten(1)
             weight = (weight[:, inside] if weight.shape[1] > 1 else weight).T[None]
-            moments = _solve(signal, weight, curves[index, None], observation, place, grid)
+            shown = None if vessels is None else vessels[index, None]
+            tables = Tables(grid, curves[index, None], arterial, shown)
+            moments = _solve(signal, weight, tables, observation, place)
             flat[index, inside] = moments[0]
     else:
         place = torch.arange(shape[0], device=like.device).repeat_interleave(flat.shape[1])
         signal = like.flatten(2).transpose(1, 2)
         weight = precision.flatten(2).transpose(1, 2)
-        flat = _solve(signal, weight, curves, observation, place, grid)
+        tables = Tables(grid, curves, arterial, vessels)
+        flat = _solve(signal, weight, tables, observation, place)
         flat = torch.where(observation.mask.flatten(1).unsqueeze(2), flat, 0.0)
     maps = flat.unflatten(1, shape[1:]).permute(0, 3, 1, 2)
-    moments, bins, residual, misfit, *shares = maps.split(sizes, 1)
-    return VoxelPosterior(*moments.unbind(1), bins, residual, misfit[:, 0], *shares)
+    moments, odds, residual, misfit, bin_att, bin_cbf, volume, bin_volume = maps.split(sizes, 1)
+    return VoxelPosterior(
+        *moments.unbind(1),
+        odds,
+        residual,
+        misfit[:, 0],
+        bin_att,
+        bin_cbf,
+        *volume.unbind(1),
+        bin_volume,
+    )
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What voxels are compared with.
+
+    Attributes
+    ----------
+    grid : PosteriorGrid
+    curves : Tensor, shape (S, n, points)
+        Response of tissue at the grid's points.
+    arterial : ArterialPrior or None
+    vessels : Tensor or None, shape (S, n, K)
+        Response of arteries.
+    """
+
+    grid: PosteriorGrid
+    curves: Tensor
+    arterial: ArterialPrior | None = None
+    vessels: Tensor | None = None
+
+    def to(self, like: Tensor) -> Tables:
+        """Return the tables in the dtype of a tensor."""
+        vessels = None if self.vessels is None else self.vessels.to(like)
+        return replace(self, curves=self.curves.to(like), vessels=vessels)
 
 
 def _solve(
     signal: Tensor,
     precision: Tensor,
-    curves: Tensor,
+    tables: Tables,
     observation: Observation,
     place: Tensor,
-    grid: PosteriorGrid,
 ) -> Tensor:
     """Return what makes a `VoxelPosterior` of V voxels of each of S slices, (S, V, columns).
 
-    `signal` (S, V, n), `precision` (S, V or 1, n), `curves` (S, n, points); `place` (S * V,)
-    is the slice of each voxel in the observation.
+    `signal` (S, V, n), `precision` (S, V or 1, n); `place` (S * V,) is the slice of each voxel
+    in the observation.
     """
     out_dtype = signal.dtype
     power = (signal.square() * precision).sum(2)
     if float(power.max()) > _DOUBLE_FROM:
-        signal, precision, curves = signal.double(), precision.double(), curves.double()
+        signal, precision = signal.double(), precision.double()
+        tables = tables.to(signal)
+    grid, curves = tables.grid, tables.curves
     att = grid.att.to(signal)
     weighted = signal * precision
     # In place where it can be: these arrays are what the time goes to.
@@ -162,34 +234,25 @@ def _solve(
     square = mean.square()
     prior = grid.log_prior(att) + grid.spacing(att).log()
     log_weight = torch.addcmul(prior, curvature, square, value=0.5)
-    weight = log_weight.sub_(curvature.log(), alpha=0.5).softmax(2)
+    log_weight = log_weight.sub_(curvature.log(), alpha=0.5)
+    with_artery = None
+    if tables.arterial is None or tables.vessels is None:
+        weight = log_weight.softmax(2)
+    else:
+        weight, with_artery = _with_artery(
+            tables, tables.arterial, weighted, precision, mean, curvature, log_weight
+        )
     by_noise = curvature.reciprocal_()
-    noise = torch.linalg.vecdot(weight, by_noise)
-    second = square.add_(by_noise).mul_(weight).sum(2)
-    weighted_mean = mean.mul_(weight)
+    found = _sums(grid, att, curves, weight, mean, by_noise, square)
+    narrow = too_narrow(weight)
+    if with_artery is not None:
+        also = with_artery.sums(grid, att, curves, by_noise)
+        # Where an artery may be, its doubt outweighs the width of a cell of the grid.
+        narrow &= also.artery < _HARDLY
+        found = found.joined(also)
+    moments, predicted = found.moments(), found.predicted
 
-    bins = torch.eye(grid.bins).repeat_interleave(grid.points // grid.bins, 0).to(signal)
-    columns = [att[:, None], att.square()[:, None], bins, att[:, None] * bins]
-    of_weight = weight @ torch.cat(columns, 1)
-    by_cbf = torch.cat([torch.ones_like(att)[None], att[None], bins.T])
-    by_cbf = by_cbf.expand(len(curves), -1, -1)
-    of_cbf = weighted_mean @ torch.cat([by_cbf, curves], 1).transpose(1, 2)
-    cbf, product, bin_cbf, predicted = of_cbf.tensor_split([1, 2, 2 + grid.bins], 2)
-    cbf, product = cbf.squeeze(2), product.squeeze(2)
-    att_mean = of_weight[..., 0]
-    moments = torch.stack(
-        [
-            cbf,
-            second - cbf.square(),
-            att_mean,
-            of_weight[..., 1] - att_mean.square(),
-            product - cbf * att_mean,
-            noise,
-        ],
-        2,
-    )
-
-    narrow = too_narrow(weight).flatten().nonzero().squeeze(1)
+    narrow = narrow.flatten().nonzero().squeeze(1)
     if len(narrow):
         best = weight.flatten(0, 1)[narrow].argmax(1)
         fine, seen = zoom(narrow, best, signal, precision, observation, place, grid)
@@ -202,8 +265,190 @@ def _solve(
     cbf_sd, att_sd = cbf_var.clamp(min=1e-12).sqrt(), att_var.clamp(min=1e-12).sqrt()
     correlation = (covariance / (cbf_sd * att_sd)).clamp(-1, 1)
     single = torch.stack([cbf, cbf_sd, att_mean, att_sd, correlation, noise.sqrt()], 2)
-    att_bins, bin_att = of_weight[..., 2:].split(grid.bins, 2)
-    return torch.cat([single, att_bins, residual, misfit, bin_att, bin_cbf], 2).to(out_dtype)
+    volume_sd = (found.volume_square - found.volume.square()).clamp(min=0).sqrt()
+    arteries = torch.stack([found.artery, found.volume, volume_sd], 2)
+    columns = [
+        single,
+        found.bins,
+        residual,
+        misfit,
+        found.bin_att,
+        found.bin_cbf,
+        arteries,
+        found.bin_volume,
+    ]
+    return torch.cat(columns, 2).to(out_dtype)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over the grid in one state, weights included; they add up over states.
+
+    `cbf`, `second` (of CBF squared), `att`, `att_second`, `product`, `noise`, `artery`, `volume`
+    and `volume_square` are (S, V); the others have columns.
+    """
+
+    cbf: Tensor
+    second: Tensor
+    att: Tensor
+    att_second: Tensor
+    product: Tensor
+    noise: Tensor
+    predicted: Tensor
+    bins: Tensor
+    bin_att: Tensor
+    bin_cbf: Tensor
+    artery: Tensor
+    volume: Tensor
+    volume_square: Tensor
+    bin_volume: Tensor
+
+    def joined(self, other: _Sums) -> _Sums:
+        """Add the sums of another state; its bins come behind."""
+        behind = {"bins", "bin_att", "bin_cbf", "bin_volume"}
+        mine = self if other.bin_volume.shape[2] == 0 else self._with_bins_of_volume()
+
+        def together(name: str) -> Tensor:
+            one, two = getattr(mine, name), getattr(other, name)
+            return torch.cat([one, two], 2) if name in behind else one + two
+
+        return _Sums(**{f.name: together(f.name) for f in fields(_Sums)})
+
+    def _with_bins_of_volume(self) -> _Sums:
+        return replace(self, bin_volume=torch.zeros_like(self.bins))
+
+    def moments(self) -> Tensor:
+        """Return mean and variance of CBF, of ATT, covariance and noise, (S, V, 6)."""
+        return torch.stack(
+            [
+                self.cbf,
+                self.second - self.cbf.square(),
+                self.att,
+                self.att_second - self.att.square(),
+                self.product - self.cbf * self.att,
+                self.noise,
+            ],
+            2,
+        )
+
+
+def _sums(
+    grid: PosteriorGrid,
+    att: Tensor,
+    curves: Tensor,
+    weight: Tensor,
+    mean: Tensor,
+    by_noise: Tensor,
+    square: Tensor,
+) -> _Sums:
+    """Sum over the grid without an artery; `mean` and `square` are used up."""
+    noise = torch.linalg.vecdot(weight, by_noise)
+    second = square.add_(by_noise).mul_(weight).sum(2)
+    weighted_mean = mean.mul_(weight)
+    none = torch.zeros_like(noise)
+    return _Sums(
+        second=second,
+        noise=noise,
+        artery=none,
+        volume=none,
+        volume_square=none,
+        bin_volume=none.unsqueeze(2)[..., :0],
+        **_projections(grid, att, curves, weight, weighted_mean),
+    )
+
+
+def _projections(
+    grid: PosteriorGrid, att: Tensor, curves: Tensor, weight: Tensor, weighted_mean: Tensor
+) -> dict[str, Tensor]:
+    """Sum weights, and CBF times weights, against ATT, bins and curves."""
+    each = torch.eye(grid.bins).repeat_interleave(len(att) // grid.bins, 0).to(weight)
+    columns = [att[:, None], att.square()[:, None], each, att[:, None] * each]
+    of_weight = weight @ torch.cat(columns, 1)
+    by_cbf = torch.cat([torch.ones_like(att)[None], att[None], each.T])
+    by_cbf = by_cbf.expand(len(curves), -1, -1)
+    of_cbf = weighted_mean @ torch.cat([by_cbf, curves], 1).transpose(1, 2)
+    cbf, product, bin_cbf, predicted = of_cbf.tensor_split([1, 2, 2 + grid.bins], 2)
+    bins, bin_att = of_weight[..., 2:].split(grid.bins, 2)
+    return {
+        "cbf": cbf.squeeze(2),
+        "product": product.squeeze(2),
+        "bin_cbf": bin_cbf,
+        "predicted": predicted,
+        "att": of_weight[..., 0],
+        "att_second": of_weight[..., 1],
+        "bins": bins,
+        "bin_att": bin_att,
+    }
+
+
+@dataclass(frozen=True)
+class _WithArtery:
+    """The state with an artery: weights (K, S, V, G) and what they weigh, at every STRIDE-th ATT.
+
+    `mean` is that of CBF without the artery, (S, V, G).
+    """
+
+    weight: Tensor
+    branch: ArterialBranch
+    mean: Tensor
+    vessels: Tensor
+
+    def sums(self, grid: PosteriorGrid, att: Tensor, curves: Tensor, by_noise: Tensor) -> _Sums:
+        """Sum over the grid."""
+        att, curves, by_noise = att[::STRIDE], curves[..., ::STRIDE], by_noise[..., ::STRIDE]
+        w, branch = self.weight, self.branch
+        total = w.sum(0)
+        cbf = self.mean - branch.shift
+        weighted_mean = (w * cbf).sum(0)
+        second = (w * (cbf.square() + branch.spread)).sum((0, 3))
+        noise = (total * by_noise).sum(2)
+        volume = w * branch.volume
+        by_arrival = volume.sum(3).movedim(0, 2)
+        own = _projections(grid, att, curves, total, weighted_mean)
+        own["predicted"] = own["predicted"] + by_arrival @ self.vessels.mT
+        each = torch.eye(grid.bins).repeat_interleave(len(att) // grid.bins, 0).to(w)
+        return _Sums(
+            second=second + noise,
+            noise=noise,
+            artery=total.sum(2),
+            volume=by_arrival.sum(2),
+            volume_square=(w * branch.volume_square).sum((0, 3)),
+            bin_volume=volume.sum(0) @ each,
+            **own,
+        )
+
+
+def _with_artery(
+    tables: Tables,
+    prior: ArterialPrior,
+    weighted: Tensor,
+    precision: Tensor,
+    mean: Tensor,
+    curvature: Tensor,
+    log_weight: Tensor,
+) -> tuple[Tensor, _WithArtery]:
+    """Share the weights of the grid out among no artery, (S, V, points), and one."""
+    grid, vessels = tables.grid, tables.vessels
+    assert vessels is not None
+    some = slice(None, None, STRIDE)
+    branch = arterial_branch(
+        prior,
+        weighted,
+        precision,
+        tables.curves[..., some],
+        vessels,
+        mean[..., some],
+        curvature[..., some],
+        grid.att.to(mean)[some],
+    )
+    # Fewer points, each for STRIDE of them.
+    there = branch.log_gain + (log_weight[..., some] + math.log(STRIDE))
+    scale = torch.maximum(log_weight.amax(2), there.amax((0, 3)))[..., None]
+    weight = (log_weight - scale).exp_()
+    there = (there - scale).exp_()
+    total = (weight.sum(2) + there.sum((0, 3)))[..., None]
+    means = mean[..., some].clone()
+    return weight.div_(total), _WithArtery(there.div_(total), branch, means, vessels)
 
 
 def _residuals(
