@@ -17,20 +17,15 @@ number of measurements, any scheme or mix of schemes is in R.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from asl_bids_app.networks.arterial import (
-    STRIDE,
-    ArterialBranch,
-    ArterialPrior,
-    arterial_branch,
-)
+from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid, too_narrow, zoom
+from asl_bids_app.networks.sums import Tables, sums_without, with_artery
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
 
@@ -181,31 +176,6 @@ def voxel_posterior(
     )
 
 
-@dataclass(frozen=True)
-class Tables:
-    """What voxels are compared with.
-
-    Attributes
-    ----------
-    grid : PosteriorGrid
-    curves : Tensor, shape (S, n, points)
-        Response of tissue at the grid's points.
-    arterial : ArterialPrior or None
-    vessels : Tensor or None, shape (S, n, K)
-        Response of arteries.
-    """
-
-    grid: PosteriorGrid
-    curves: Tensor
-    arterial: ArterialPrior | None = None
-    vessels: Tensor | None = None
-
-    def to(self, like: Tensor) -> Tables:
-        """Return the tables in the dtype of a tensor."""
-        vessels = None if self.vessels is None else self.vessels.to(like)
-        return replace(self, curves=self.curves.to(like), vessels=vessels)
-
-
 def _solve(
     signal: Tensor,
     precision: Tensor,
@@ -235,18 +205,16 @@ def _solve(
     prior = grid.log_prior(att) + grid.spacing(att).log()
     log_weight = torch.addcmul(prior, curvature, square, value=0.5)
     log_weight = log_weight.sub_(curvature.log(), alpha=0.5)
-    with_artery = None
+    arteries = None
     if tables.arterial is None or tables.vessels is None:
         weight = log_weight.softmax(2)
     else:
-        weight, with_artery = _with_artery(
-            tables, tables.arterial, weighted, precision, mean, curvature, log_weight
-        )
+        weight, arteries = with_artery(tables, tables.arterial, weighted, precision, log_weight)
     by_noise = curvature.reciprocal_()
-    found = _sums(grid, att, curves, weight, mean, by_noise, square)
+    found = sums_without(grid, att, curves, weight, mean, by_noise, square)
     narrow = too_narrow(weight)
-    if with_artery is not None:
-        also = with_artery.sums(grid, att, curves, by_noise)
+    if arteries is not None:
+        also = arteries.sums(grid)
         # Where an artery may be, its doubt outweighs the width of a cell of the grid.
         narrow &= also.artery < _HARDLY
         found = found.joined(also)
@@ -266,7 +234,7 @@ def _solve(
     correlation = (covariance / (cbf_sd * att_sd)).clamp(-1, 1)
     single = torch.stack([cbf, cbf_sd, att_mean, att_sd, correlation, noise.sqrt()], 2)
     volume_sd = (found.volume_square - found.volume.square()).clamp(min=0).sqrt()
-    arteries = torch.stack([found.artery, found.volume, volume_sd], 2)
+    volumes = torch.stack([found.artery, found.volume, volume_sd], 2)
     columns = [
         single,
         found.bins,
@@ -274,181 +242,10 @@ def _solve(
         misfit,
         found.bin_att,
         found.bin_cbf,
-        arteries,
+        volumes,
         found.bin_volume,
     ]
     return torch.cat(columns, 2).to(out_dtype)
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """Sums over the grid in one state, weights included; they add up over states.
-
-    `cbf`, `second` (of CBF squared), `att`, `att_second`, `product`, `noise`, `artery`, `volume`
-    and `volume_square` are (S, V); the others have columns.
-    """
-
-    cbf: Tensor
-    second: Tensor
-    att: Tensor
-    att_second: Tensor
-    product: Tensor
-    noise: Tensor
-    predicted: Tensor
-    bins: Tensor
-    bin_att: Tensor
-    bin_cbf: Tensor
-    artery: Tensor
-    volume: Tensor
-    volume_square: Tensor
-    bin_volume: Tensor
-
-    def joined(self, other: _Sums) -> _Sums:
-        """Add the sums of another state; its bins come behind."""
-        behind = {"bins", "bin_att", "bin_cbf", "bin_volume"}
-        mine = self if other.bin_volume.shape[2] == 0 else self._with_bins_of_volume()
-
-        def together(name: str) -> Tensor:
-            one, two = getattr(mine, name), getattr(other, name)
-            return torch.cat([one, two], 2) if name in behind else one + two
-
-        return _Sums(**{f.name: together(f.name) for f in fields(_Sums)})
-
-    def _with_bins_of_volume(self) -> _Sums:
-        return replace(self, bin_volume=torch.zeros_like(self.bins))
-
-    def moments(self) -> Tensor:
-        """Return mean and variance of CBF, of ATT, covariance and noise, (S, V, 6)."""
-        return torch.stack(
-            [
-                self.cbf,
-                self.second - self.cbf.square(),
-                self.att,
-                self.att_second - self.att.square(),
-                self.product - self.cbf * self.att,
-                self.noise,
-            ],
-            2,
-        )
-
-
-def _sums(
-    grid: PosteriorGrid,
-    att: Tensor,
-    curves: Tensor,
-    weight: Tensor,
-    mean: Tensor,
-    by_noise: Tensor,
-    square: Tensor,
-) -> _Sums:
-    """Sum over the grid without an artery; `mean` and `square` are used up."""
-    noise = torch.linalg.vecdot(weight, by_noise)
-    second = square.add_(by_noise).mul_(weight).sum(2)
-    weighted_mean = mean.mul_(weight)
-    none = torch.zeros_like(noise)
-    return _Sums(
-        second=second,
-        noise=noise,
-        artery=none,
-        volume=none,
-        volume_square=none,
-        bin_volume=none.unsqueeze(2)[..., :0],
-        **_projections(grid, att, curves, weight, weighted_mean),
-    )
-
-
-def _projections(
-    grid: PosteriorGrid, att: Tensor, curves: Tensor, weight: Tensor, weighted_mean: Tensor
-) -> dict[str, Tensor]:
-    """Sum weights, and CBF times weights, against ATT, bins and curves."""
-    each = torch.eye(grid.bins).repeat_interleave(len(att) // grid.bins, 0).to(weight)
-    columns = [att[:, None], att.square()[:, None], each, att[:, None] * each]
-    of_weight = weight @ torch.cat(columns, 1)
-    by_cbf = torch.cat([torch.ones_like(att)[None], att[None], each.T])
-    by_cbf = by_cbf.expand(len(curves), -1, -1)
-    of_cbf = weighted_mean @ torch.cat([by_cbf, curves], 1).transpose(1, 2)
-    cbf, product, bin_cbf, predicted = of_cbf.tensor_split([1, 2, 2 + grid.bins], 2)
-    bins, bin_att = of_weight[..., 2:].split(grid.bins, 2)
-    return {
-        "cbf": cbf.squeeze(2),
-        "product": product.squeeze(2),
-        "bin_cbf": bin_cbf,
-        "predicted": predicted,
-        "att": of_weight[..., 0],
-        "att_second": of_weight[..., 1],
-        "bins": bins,
-        "bin_att": bin_att,
-    }
-
-
-@dataclass(frozen=True)
-class _WithArtery:
-    """The state with an artery: weights (K, S, V, G) and what they weigh, at every STRIDE-th ATT.
-
-    `mean` is that of CBF without the artery, (S, V, G).
-    """
-
-    weight: Tensor
-    branch: ArterialBranch
-    mean: Tensor
-    vessels: Tensor
-
-    def sums(self, grid: PosteriorGrid, att: Tensor, curves: Tensor, by_noise: Tensor) -> _Sums:
-        """Sum over the grid."""
-        att, curves, by_noise = att[::STRIDE], curves[..., ::STRIDE], by_noise[..., ::STRIDE]
-        w, branch = self.weight, self.branch
-        total = w.sum(0)
-        cbf = self.mean - branch.shift
-        weighted_mean = (w * cbf).sum(0)
-        second = (w * (cbf.square() + branch.spread)).sum((0, 3))
-        noise = (total * by_noise).sum(2)
-        volume = w * branch.volume
-        by_arrival = volume.sum(3).movedim(0, 2)
-        own = _projections(grid, att, curves, total, weighted_mean)
-        own["predicted"] = own["predicted"] + by_arrival @ self.vessels.mT
-        each = torch.eye(grid.bins).repeat_interleave(len(att) // grid.bins, 0).to(w)
-        return _Sums(
-            second=second + noise,
-            noise=noise,
-            artery=total.sum(2),
-            volume=by_arrival.sum(2),
-            volume_square=(w * branch.volume_square).sum((0, 3)),
-            bin_volume=volume.sum(0) @ each,
-            **own,
-        )
-
-
-def _with_artery(
-    tables: Tables,
-    prior: ArterialPrior,
-    weighted: Tensor,
-    precision: Tensor,
-    mean: Tensor,
-    curvature: Tensor,
-    log_weight: Tensor,
-) -> tuple[Tensor, _WithArtery]:
-    """Share the weights of the grid out among no artery, (S, V, points), and one."""
-    grid, vessels = tables.grid, tables.vessels
-    assert vessels is not None
-    some = slice(None, None, STRIDE)
-    branch = arterial_branch(
-        prior,
-        weighted,
-        precision,
-        tables.curves[..., some],
-        vessels,
-        mean[..., some],
-        curvature[..., some],
-        grid.att.to(mean)[some],
-    )
-    # Fewer points, each for STRIDE of them.
-    there = branch.log_gain + (log_weight[..., some] + math.log(STRIDE))
-    scale = torch.maximum(log_weight.amax(2), there.amax((0, 3)))[..., None]
-    weight = (log_weight - scale).exp_()
-    there = (there - scale).exp_()
-    total = (weight.sum(2) + there.sum((0, 3)))[..., None]
-    means = mean[..., some].clone()
-    return weight.div_(total), _WithArtery(there.div_(total), branch, means, vessels)
 
 
 def _residuals(

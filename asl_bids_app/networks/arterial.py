@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 STRIDE: Final = 2
-"""Every so many points of the grid over ATT serve the artery: its share needs no finer ones."""
+"""Points of the grid over ATT that an artery's share is computed for together."""
 _ROOT_HALF: Final = math.sqrt(0.5)
 _LOWEST: Final = -12.0
 """z below which a volume is as good as 0; the tail has no digits beyond."""
