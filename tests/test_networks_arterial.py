@@ -72,7 +72,7 @@ def test_half_of_the_label_is_there_at_an_edge():
 
 @pytest.fixture(scope="module")
 def scene():
-    """Slices of which a fifth of the voxels hold an artery: observation, volume, CBF, ATT."""
+    """Slices of which a fifth of the voxels hold an artery: with, without, and the volume."""
     rng = np.random.default_rng(3)
     cbf, att, mask = maps((2, 24, 24))
     observation = measured(EARLY, cbf, att, mask, 8)
@@ -80,7 +80,7 @@ def scene():
     arrival = np.minimum(rng.uniform(0.3, 1.2, cbf.shape), att - 0.1)
     shown = observation.arterial_response(torch.tensor(arrival, dtype=torch.float32))
     signal = observation.delta_m + shown * torch.tensor(volume, dtype=torch.float32)[:, None]
-    return replace(observation, delta_m=signal), volume, cbf, att
+    return replace(observation, delta_m=signal), observation, volume
 
 
 def by_brute_force(observation, place, prior, grid):
@@ -118,7 +118,7 @@ def by_brute_force(observation, place, prior, grid):
 
 
 def test_posterior_is_that_of_brute_force(scene):
-    observation, volume, *_ = scene
+    observation, _, volume = scene
     prior, grid = ArterialPrior(), PosteriorGrid()
     found = voxel_posterior(observation, grid, prior)
     places = np.argwhere(volume > 0)[[3, 40, 77]].tolist()
@@ -133,19 +133,19 @@ def test_posterior_is_that_of_brute_force(scene):
 
 
 def test_arteries_do_not_pass_for_early_tissue(scene):
-    observation, volume, cbf, att = scene
+    observation, free, volume = scene
     there = torch.tensor(volume > 0.004)
-    truth, late = torch.tensor(cbf), torch.tensor(att)
+    ideal = voxel_posterior(free)
     without, within = voxel_posterior(observation), voxel_posterior(observation, None, PRIOR)
 
-    def error(found):
-        return (found.cbf - truth)[there].mean(), (found.att - late)[there].mean()
+    def off(found):
+        """By how much arteries move CBF and ATT on average."""
+        return (found.cbf - ideal.cbf)[there].mean(), (found.att - ideal.att)[there].mean()
 
-    before, after = error(without), error(within)
-    assert float(before[0]) > 10
-    assert abs(float(after[0])) < 0.3 * float(before[0])
+    before, after = off(without), off(within)
     assert float(before[1]) < -0.4
-    assert abs(float(after[1])) < 0.5 * abs(float(before[1]))
+    assert abs(float(after[0])) < 0.4 * abs(float(before[0]))
+    assert abs(float(after[1])) < 0.4 * abs(float(before[1]))
     alone = observation.mask & torch.tensor(volume == 0)
     assert float(within.artery[alone].mean()) < 0.15
     assert float(within.artery[there].mean()) > 0.75
