@@ -55,7 +55,7 @@ class ArterialPrior:
     """
 
     chance: float = 0.2
-    volume_sd: float = 0.015
+    volume_sd: float = 0.02
     arrivals: tuple[float, ...] = (0.28, 0.48, 0.72, 1.0, 1.4)
 
     def __post_init__(self) -> None:
