@@ -147,7 +147,7 @@ def test_arteries_do_not_pass_for_early_tissue(scene):
         return float((found.att - torch.tensor(att))[there].mean())
 
     assert max(covered(without)) < 0.6
-    assert min(covered(within)) > 0.8
+    assert min(covered(within)) > 0.75
     assert early(without) < -0.4
     assert abs(early(within)) < 0.4 * abs(early(without))
     alone = observation.mask & torch.tensor(volume == 0)

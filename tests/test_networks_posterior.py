@@ -57,9 +57,7 @@ def test_untrained_is_the_voxelwise_posterior(protocol, size):
 def test_order_of_measurements_does_not_matter():
     observation = inputs()
     order = np.random.default_rng(0).permutation(12).tolist()
-    fields = (
-        "delta_m", "noise_sd", "arrival", "delay", "label_duration", "efficiency", "vessels"
-    )
+    fields = ("delta_m", "noise_sd", "arrival", "delay", "label_duration", "efficiency", "vessels")
     other = replace(observation, **{f: getattr(observation, f)[:, order] for f in fields})
     network = a_network()
     assert same(network(observation), network(other))

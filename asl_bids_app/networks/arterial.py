@@ -32,7 +32,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-STRIDE: Final = 2
+STRIDE: Final = 4
 """Points of the grid over ATT that an artery's share is computed for together."""
 _ROOT_HALF: Final = math.sqrt(0.5)
 _LOWEST: Final = -12.0
@@ -51,12 +51,16 @@ class ArterialPrior:
     volume_sd : float
         mL of blood in a mL of the voxel: s of the half-normal prior.
     arrivals : tuple of float
-        Seconds: times at which an artery may fill.
+        Seconds: times at which an artery may fill. Closer than the delays are: at the edges of
+        the label a signal changes fast.
     """
 
     chance: float = 0.2
     volume_sd: float = 0.02
-    arrivals: tuple[float, ...] = (0.28, 0.48, 0.72, 1.0, 1.4)
+    arrivals: tuple[float, ...] = (
+        *(0.25, 0.31, 0.37, 0.43, 0.5, 0.57, 0.65),
+        *(0.73, 0.82, 0.91, 1.01, 1.12, 1.24, 1.4),
+    )
 
     def __post_init__(self) -> None:
         if not 0 < self.chance < 1:
