@@ -15,7 +15,7 @@ from asl_bids_app.networks.arterial import (
 )
 from asl_bids_app.networks.grid import PosteriorGrid
 
-_MOST_LOST = 1.0
+_MOST_LOST = 3.0
 """Logarithm of the most by which the coarser grid of the artery may err in its evidence."""
 
 
