@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from asl_bids_app.bids.labelling import label_module
 from asl_bids_app.errors import InputError
 from asl_bids_app.protocol import SCHEMES, Scheme
+
+if TYPE_CHECKING:
+    from asl_bids_app.bids.scaling import M0Factor
 
 
 class Source(StrEnum):
@@ -213,11 +217,56 @@ def _suppression(
     return Quantity(each ** float(pulses), "", origin, note), warnings
 
 
+def _doubt(metadata: Mapping[str, Any], measured: float, lost: Quantity, path: str) -> list[str]:
+    """Tell that an efficiency of a sidecar may or may not contain the loss by suppression."""
+    pulses = metadata.get("BackgroundSuppressionNumberPulses")
+    beside = "background suppression" if pulses is None else f"{pulses:g} suppression pulses"
+    each = PULSE_EFFICIENCY[0]
+    return [
+        f"{path}: LabelingEfficiency: found {measured:g} beside {beside}, expected it to contain "
+        f"their loss; taken so. If it was measured without them (by phase contrast, or "
+        f"simulated), give --bs-efficiency {each:g}: the efficiency is then "
+        f"{measured * lost.value:.4g} and CBF {1 / lost.value - 1:.0%} higher; --bs-efficiency 1 "
+        "confirms that it contains it"
+    ]
+
+
+def _m0_scale(options: CalibrationOptions, factor: M0Factor | None) -> Quantity:
+    given = _given(options.m0_scale, "--m0-scale", "")
+    if given or factor is None:
+        return given or Quantity(1.0, "", Source.DEFAULT)
+    return Quantity(factor.value, "", Source.INFERRED, factor.why)
+
+
+def _default_efficiency(
+    scheme: Scheme, metadata: Mapping[str, Any], path: str
+) -> tuple[Quantity, list[str]]:
+    """Return the default efficiency of a scheme, by its label module where there are several."""
+    info = SCHEMES[scheme]
+    value, source, origin, kind = info.labeling_efficiency, info.source, Source.DEFAULT, ""
+    if not info.modules:
+        return Quantity(value, "", origin, source), []
+    known = label_module(metadata)
+    if known:
+        module, by, stated = known
+        value, source = info.modules[module]
+        kind = f"{module.value}, by {by}"
+        origin = Source.DEFAULT if stated else Source.INFERRED
+    else:
+        kind = "as of inversion: nothing says inversion (VSI) or saturation (VSS)"
+    warning = (
+        f"{path}: LabelingEfficiency: found nothing, expected the measured efficiency of the "
+        f"{info.title} module; {value:g} assumed ({kind})"
+    )
+    return Quantity(value, "", origin, f"{kind}; {source}"), [warning]
+
+
 def resolve(
     scheme: Scheme,
     metadata: Mapping[str, Any],
     options: CalibrationOptions,
     path: str,
+    m0_factor: M0Factor | None = None,
 ) -> tuple[Calibration, list[str]]:
     """Settle every constant of one run, from command line, sidecar or default.
 
@@ -231,6 +280,8 @@ def resolve(
         What the command line says; it outranks the sidecar.
     path
         The sidecar's name, for messages.
+    m0_factor
+        What makes the M0 comparable with the ASL image, as their sidecars tell.
 
     Returns
     -------
@@ -272,18 +323,14 @@ def resolve(
             raise InputError(path, "LabelingEfficiency", repr(measured), "one number in (0, 1]")
         efficiency = Quantity(float(measured), "", Source.SIDECAR, "LabelingEfficiency")
         if options.bs_efficiency is None:
+            lost = suppression
             suppression = Quantity(
                 1.0, "", Source.SIDECAR, "contained in the LabelingEfficiency of the sidecar"
             )
-            warnings = []
+            warnings = _doubt(metadata, measured, lost, path) if lost.value < 1 else []
     if efficiency is None:
-        info = SCHEMES[scheme]
-        efficiency = Quantity(info.labeling_efficiency, "", Source.DEFAULT, info.source)
-        if scheme is Scheme.VSASL:
-            warnings.append(
-                f"{path}: LabelingEfficiency: found nothing, expected the measured efficiency of "
-                f"the velocity-selective module; {info.labeling_efficiency:g} assumed"
-            )
+        efficiency, told = _default_efficiency(scheme, metadata, path)
+        warnings += told
     calibration = Calibration(
         t1_blood,
         t1_tissue,
@@ -291,7 +338,7 @@ def resolve(
         {scheme: efficiency},
         {scheme: suppression},
         t1_tissue_m0,
-        _given(options.m0_scale, "--m0-scale", "") or Quantity(1.0, "", Source.DEFAULT),
+        _m0_scale(options, m0_factor),
     )
     _check_ranges(calibration, path)
     return calibration, warnings

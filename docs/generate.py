@@ -44,11 +44,23 @@ def schemes() -> str:
     """Table of the labelling schemes with their defaults."""
     from asl_bids_app.protocol import SCHEMES
 
-    rows = [
-        [scheme.value, info.title, f"{info.labeling_efficiency:g}", info.source]
-        for scheme, info in SCHEMES.items()
-    ]
-    return _table(("Scheme", "Labelling", "Default efficiency", "Source"), rows)
+    rows = []
+    for scheme, info in SCHEMES.items():
+        kinds = {"": (info.labeling_efficiency, info.source)}
+        if info.modules:
+            kinds = {f" {module.value}": found for module, found in info.modules.items()}
+        rows += [
+            [scheme.value, info.title + kind, f"{value:g}", source, str(info.transit)]
+            for kind, (value, source) in kinds.items()
+        ]
+    header = ("Scheme", "Labelling", "Default efficiency", "Source", "Prior of ATT")
+    sources = dict.fromkeys(info.transit.source for info in SCHEMES.values())
+    which = {
+        source: ", ".join(s.value for s, i in SCHEMES.items() if i.transit.source == source)
+        for source in sources
+    }
+    told = "; ".join(f"{names}: {source}" for source, names in which.items())
+    return _table(header, rows) + f"\nSources of the priors of ATT: {told}.\n"
 
 
 def constants() -> str:

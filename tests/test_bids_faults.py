@@ -324,7 +324,7 @@ def test_pairs_that_differ_in_delay(make, tmp_path):
 
 def test_only_cbf(make, tmp_path):
     make().context(["cbf"] * 12)
-    check(fault(tmp_path), CONTEXT, "volume_type", "only cbf volumes", "volumes to quantify")
+    check(fault(tmp_path), CONTEXT, "volume_type", "only a CBF map", "volumes to quantify")
 
 
 def test_nothing_to_quantify(make, tmp_path):

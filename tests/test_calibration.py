@@ -133,3 +133,34 @@ def test_record_has_value_unit_and_source_of_everything():
     assert pickle.loads(pickle.dumps(both)) == both
     with pytest.raises(ValueError, match="PCASL"):
         join(pcasl, pcasl)
+
+
+@pytest.mark.parametrize(
+    ("names", "alpha", "source"),
+    [
+        ({"PASLType": "VSI"}, 0.56, Source.DEFAULT),
+        ({"PASLType": "FT-VSI"}, 0.56, Source.DEFAULT),
+        ({"PASLType": "VSS"}, 0.5, Source.DEFAULT),
+        ({"PASLType": "BIR8-VSS"}, 0.5, Source.DEFAULT),
+        ({"ArterialSpinLabelingType": "VSS"}, 0.5, Source.DEFAULT),
+        ({"PASLType": "velocity-selective saturation"}, 0.5, Source.DEFAULT),
+        ({"PASLType": "VSASL", "VelocitySelectiveType": "VSS"}, 0.5, Source.DEFAULT),
+        ({"PASLType": "DRHS"}, 0.5, Source.INFERRED),
+        # The second module, which cuts the bolus, saturates: it isn't the label.
+        ({"PASLType": "VSI", "BolusCutOffTechnique": "VSS"}, 0.56, Source.DEFAULT),
+        ({"PASLType": "VSASL", "BolusCutOffTechnique": "VSS"}, 0.56, Source.DEFAULT),
+    ],
+)
+def test_velocity_selective_saturation_is_half_an_inversion(names, alpha, source):
+    calibration, warnings = settle(Scheme.VSASL, names)
+    found = calibration.labeling_efficiency[Scheme.VSASL]
+    assert found.value == alpha
+    assert found.source is source
+    assert f"{alpha:g} assumed" in " ".join(warnings)
+    assert ("saturation" in found.note) == (alpha == 0.5 or names["PASLType"] == "VSASL")
+
+
+def test_a_measured_efficiency_outranks_the_modules():
+    calibration, warnings = settle(Scheme.VSASL, {"PASLType": "VSS", "LabelingEfficiency": 0.45})
+    assert calibration.labeling_efficiency[Scheme.VSASL].value == 0.45
+    assert not warnings

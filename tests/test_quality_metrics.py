@@ -254,7 +254,7 @@ def test_shapes_must_agree():
     ("changes", "words"),
     [
         ({}, []),
-        ({"cbf": 0.0}, ["zero in the whole brain"]),
+        ({"cbf": 0.0}, ["zero in the whole brain", "part of the bolus, had arrived"]),
         ({"cbf": 6e13}, ["outside 10-150", "above 200"]),
         ({"cbf": 3.0}, ["outside 10-150"]),
         ({"cbf": -30.0}, ["outside 10-150", "negative"]),

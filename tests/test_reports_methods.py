@@ -145,6 +145,18 @@ def test_differences_from_the_scanner_were_not_subtracted():
     assert "subtracted pairwise" in methods_text(record(run()))
 
 
+def test_decoded_runs_were_not_subtracted_pairwise():
+    decoded = run(volumes={"control": 2, "label": 6}, decoding={"matrix": "Hadamard, size 4"})
+    text = methods_text(record(decoded))
+    assert "decoded (Hadamard, size 4)" in text
+    assert "pairwise" not in text
+    assert "alternation" not in text
+    assert "framewise displacement" in text
+    both = methods_text(record(decoded, run()))
+    assert "pairwise" in both
+    assert "alternation" in both
+
+
 def test_equal_sessions_are_told_once():
     one = record(run())
     two = record(run())

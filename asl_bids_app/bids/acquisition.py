@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from asl_bids_app.bids.encoding import Encoding
+from asl_bids_app.bids.scaling import M0Factor
 from asl_bids_app.protocol import Scheme
 
 
@@ -36,12 +38,15 @@ class M0Input:
         for `ESTIMATE`.
     estimate : float or None
         M0 of *blood* (`M0Estimate`), in the units of the image.
+    factor : M0Factor or None
+        What undoes a difference in scale that the sidecars tell.
     """
 
     kind: M0Kind
     path: Path | None
     repetition_time: tuple[float, ...]
     estimate: float | None = None
+    factor: M0Factor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +78,9 @@ class Acquisition:
         Whole lines for log, sidecar and report.
     inferred : mapping of str to str
         Field name to a sentence, for each thing that was not read but concluded.
+    encoding : Encoding or None
+        How the control and label volumes of a time-encoded run are decoded; their delay and
+        duration are those of the whole label then.
     """
 
     path: Path
@@ -88,6 +96,7 @@ class Acquisition:
     m0: M0Input
     warnings: tuple[str, ...] = ()
     inferred: Mapping[str, str] = field(default_factory=dict)
+    encoding: Encoding | None = None
 
     @property
     def participant(self) -> str:

@@ -112,9 +112,9 @@ def settle(kinds: tuple[str, ...], run: RunFiles, warnings: list[str]) -> tuple[
     present = set(kinds)
     if not present & PERFUSION:
         if "cbf" in present:
-            units = "" if "Units" in run.metadata else ", of unknown Units,"
-            found = f"only cbf volumes{units} made by another program"
-            cure = "give the control and label (or deltam) volumes that they were made from"
+            units = "" if "Units" in run.metadata else ", in unknown Units"
+            found = f"a run that holds only a CBF map made by another program{units}"
+            cure = "give the control and label (or deltam) volumes that it was made from"
         else:
             found, cure = "no control, label or deltam volume", ""
         raise InputError(name, "volume_type", found, "volumes to quantify", cure)

@@ -67,6 +67,7 @@ def load(
     ndim: int | None = None,
     name: str | None = None,
     may_be_empty: Collection[int] = (),
+    spare: Collection[int] = (),
 ) -> Image:
     """Read an image.
 
@@ -80,7 +81,10 @@ def load(
     name
         What messages call it; the path if None.
     may_be_empty
-        Volumes that need no signal.
+        Volumes that need no signal, and are not used.
+    spare
+        Volumes that are used if they have signal: one without, or with half as many numbers as
+        the best of them, is set to 0 and left to the caller.
 
     Raises
     ------
@@ -115,10 +119,14 @@ def load(
     if bad:
         data = np.where(valid, data, np.float32(0))
     volumes = data.reshape(*header.shape[:3], -1)
+    if bad and spare:
+        # Beside its fellows: NaN around the head, the same in all, is usual.
+        share = valid.reshape(volumes.shape).mean(axis=(0, 1, 2))
+        volumes[..., [i for i in spare if share[i] < 0.5 * share[list(spare)].max()]] = 0
     empty = [int(i) for i in np.flatnonzero(~volumes.any(axis=(0, 1, 2)))]
     if len(empty) == volumes.shape[3]:
         raise InputError(name, "", "only zeros" + (" and NaN" if bad else ""), "an image")
-    missing = [i for i in empty if i not in may_be_empty]
+    missing = [i for i in empty if i not in {*may_be_empty, *spare}]
     if missing:
         listed = ", ".join(map(str, missing[:12])) + (" …" if len(missing) > 12 else "")
         raise InputError(

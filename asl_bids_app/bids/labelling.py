@@ -8,16 +8,21 @@ velocity-selective) and the plain one (`ArterialSpinLabelingType` VSASL, VSI or 
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from asl_bids_app.bids.fields import Fields, did_you_mean, show
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.protocol import Module, Scheme
 
 BIDS_TYPES: Final = ("PCASL", "CASL", "PASL")
 ALIASES: Final = ("VSASL", "VSI", "VSS")
 SLAB_TYPES: Final = frozenset({"FAIR", "EPISTAR", "PICORE", "PULSAR", "STAR", "TILT", "UNFAIR"})
 MODULES: Final = frozenset({"DRHS", "DRHT", "BIR8", "SBIR8", "FTVSI", "FTVSS"})
 """Names of velocity-selective pulse trains that don't contain the token VS."""
+SATURATING: Final = MODULES - {"FTVSI"}
+"""Those of them that saturate (Qin 2022, doi:10.1002/mrm.29371)."""
+_NAMING: Final = ("VelocitySelectiveType", "PASLType", "ArterialSpinLabelingType", "PCASLType")
+"""Keys that may name the label module, the most specific one first."""
 
 EVIDENCE: Final = (
     "VelocitySelectiveLabeling",
@@ -41,6 +46,47 @@ def is_velocity_selective(name: object) -> bool:
     tokens = [token for token in re.split(r"[^A-Z0-9]+", name.upper()) if token]
     by_name = any(token.startswith("VS") or token in MODULES for token in tokens)
     return by_name or "VELOCITYSELECTIVE" in "".join(tokens)
+
+
+def label_module(metadata: Mapping[str, Any]) -> tuple[Module, str, bool] | None:
+    """Tell whether a velocity-selective label inverts or saturates flowing blood.
+
+    Parameters
+    ----------
+    metadata
+        Sidecar of a velocity-selective run. The second module, which cuts the bolus, is named
+        elsewhere and isn't looked at.
+
+    Returns
+    -------
+    module : Module
+    found : str
+        Key and value that tell it.
+    stated : bool
+        Whether the value says so itself; else it is concluded from the name of a pulse train.
+
+        None if nothing tells.
+
+    Examples
+    --------
+    >>> label_module({"PASLType": "BIR8-VSS"})
+    (<Module.SATURATION: 'saturation'>, 'PASLType BIR8-VSS', True)
+    >>> label_module({"PASLType": "DRHS"})[2]
+    False
+    """
+    for key in _NAMING:
+        name = metadata.get(key)
+        if not isinstance(name, str):
+            continue
+        tokens = [token for token in re.split(r"[^A-Z0-9]+", name.upper()) if token]
+        joined, found = "".join(tokens), f"{key} {name}"
+        if any(token.startswith(("VSS", "FTVSS")) for token in tokens) or "SATUR" in joined:
+            return Module.SATURATION, found, True
+        if any(token.startswith(("VSI", "FTVSI")) for token in tokens) or "INVERSION" in joined:
+            return Module.INVERSION, found, True
+        if any(token in SATURATING for token in tokens):
+            return Module.SATURATION, found, False
+    return None
 
 
 def decide(fields: Fields) -> Scheme:

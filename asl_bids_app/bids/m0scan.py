@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from asl_bids_app.bids import scaling
 from asl_bids_app.bids.acquisition import M0Input, M0Kind
 from asl_bids_app.bids.fields import Fields, Notes, show
 from asl_bids_app.bids.files import DataFile
@@ -114,7 +115,8 @@ def _separate(fields: Fields, run: RunFiles, header: Header) -> M0Input:
     own.demand("EchoTime", "the echo time in seconds")
     _compare(own, fields, "EchoTime", "s", ECHO_TOLERANCE, "differ in T2* weighting")
     _compare(own, fields, "FlipAngle", "degrees", FLIP_TOLERANCE, "differ in scale")
-    return M0Input(M0Kind.SEPARATE, scan.path, tuple(times.tolist()))
+    factor = scaling.compare(fields, own)
+    return M0Input(M0Kind.SEPARATE, scan.path, tuple(times.tolist()), factor=factor)
 
 
 def _compare(m0: Fields, asl: Fields, key: str, unit: str, tolerance: float, how: str) -> None:

@@ -11,6 +11,11 @@ from typing import Final
 
 UNITS_CBF: Final = "mL/100 g/min"
 UNITS_ATT: Final = "s"
+FLAGS: Final = (
+    "sum of 1 (CBF at a bound), 2 (ATT at a bound), 4 (no fit), 8 (ATT not identifiable), 16 (CBF "
+    "that flow can't have), 32 (looks like an artery)"
+)
+"""What the values of flag images mean; bits of `asl_bids_app.estimators.base.Flag`."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ _ROWS: Final = (
         "flags",
         "desc-flags",
         "cbf",
-        "sum of 1 (CBF at a bound), 2 (ATT at a bound), 4 (no fit), 8 (ATT not identifiable)",
+        FLAGS,
         "What is to be known of each voxel of the main estimate.",
     ),
     Output(
@@ -114,9 +119,23 @@ _ROWS: Final = (
         "lsq_flags",
         "desc-lsqflags",
         "cbf",
-        "sum of 1 (CBF at a bound), 2 (ATT at a bound), 4 (no fit), 8 (ATT not identifiable)",
+        FLAGS,
         "What is to be known of each voxel of the least-squares fit.",
         baseline=True,
+    ),
+    Output(
+        "consensus_cbf",
+        "desc-consensus",
+        "cbf",
+        UNITS_CBF,
+        "Cerebral blood flow of a single delay by the consensus formula: signed, no prior.",
+    ),
+    Output(
+        "consensus_cbf_sd",
+        "desc-consensusstd",
+        "cbf",
+        UNITS_CBF,
+        "Standard error of the consensus CBF by noise.",
     ),
     Output(
         "delta_m",

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from asl_bids_app.bids import context, labelling, m0scan, timing
+from asl_bids_app.bids import context, encoding, labelling, m0scan, scaling, timing
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.fields import Fields, Notes, show
 from asl_bids_app.bids.images import Header, read_header
@@ -32,10 +32,13 @@ class InputOptions:
     lenient : bool
         Go on without keys that BIDS requires but the quantification doesn't need
         (``--skip-bids-validation``); each is still a warning.
+    m0_scale : float or None
+        The factor that the user gives the M0.
     """
 
     bolus_duration: float | None = None
     lenient: bool = False
+    m0_scale: float | None = None
 
 
 def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisition:
@@ -73,19 +76,25 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
         expected = "one readout after each label: Look-Locker readouts are not modelled"
         raise fields.fault("LookLocker", "true", expected)
     fields.flag("BackgroundSuppression")
-    delay = timing.delays(fields, scheme, kinds)
-    duration = timing.durations(fields, scheme, kinds, delay, options.bolus_duration)
-    table, cited = context.name_of(run), run.cite("PostLabelingDelay")
-    context.check_pairs(kinds, delay, duration, table, cited)
+    encoded = encoding.read(fields, scheme, kinds)
+    if encoded:
+        delay, duration = encoded.of_volumes(len(kinds))
+    else:
+        delay = timing.delays(fields, scheme, kinds)
+        duration = timing.durations(fields, scheme, kinds, delay, options.bolus_duration)
+        table, cited = context.name_of(run), run.cite("PostLabelingDelay")
+        context.check_pairs(kinds, delay, duration, table, cited)
     slice_time, slice_axis = timing.slice_times(fields, header.shape[:3])
     m0 = m0scan.read(fields, kinds, run, header)
+    scaling.check_ge(fields, kinds, scale_given=options.m0_scale is not None)
     for key, expected in UNUSED:
         fields.demand(key, expected)
     _check_one_contrast(fields, kinds)
     if "RepetitionTimePreparation" in fields:
         repetition = timing.repetition_times(fields, kinds)
         timing.check_fit(fields, scheme, delay, duration, slice_time, repetition)
-    _check_number_of_pairs(fields, kinds)
+    if not encoded:
+        _check_number_of_pairs(fields, kinds)
     _check_entities(run, notes)
     return Acquisition(
         path=run.path,
@@ -101,6 +110,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
         m0=m0,
         warnings=tuple(dict.fromkeys(notes.warnings)),
         inferred=dict(notes.inferred),
+        encoding=encoded,
     )
 
 
@@ -114,6 +124,8 @@ def _check_dimensions(header: Header, kinds: tuple[str, ...], notes: Notes) -> N
     if len(header.shape) == 4:
         return
     size = " x ".join(map(str, header.shape))
+    if not set(kinds) & context.PERFUSION:
+        return  # Told as such: another conversion makes no more of a CBF map.
     if kinds != ("deltam",):
         cure = "convert the series again, keeping all volumes"
         raise InputError(header.name, "dimensions", f"3D ({size})", "4D", cure)

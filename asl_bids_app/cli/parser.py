@@ -216,7 +216,8 @@ def _add_calibration(parser: _Parser) -> None:
         "--bs-efficiency",
         type=between(0.5, 1.0),
         metavar="VALUE",
-        help="what one background-suppression pulse leaves of the label",
+        help="what one background-suppression pulse leaves of the label; given, a "
+        "LabelingEfficiency of the sidecar is taken not to contain it",
     )
     parser.add_option(
         group,

@@ -9,6 +9,7 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor
 
+from asl_bids_app.protocol import TransitPrior
 from asl_bids_app.series import Series
 
 
@@ -23,6 +24,10 @@ class Flag(IntFlag):
     """No estimate could be made (signal or noise not usable); the maps hold 0 and prior."""
     ATT_UNIDENTIFIABLE = 8
     """The data don't determine ATT here; it is that of the stated prior."""
+    CBF_IMPLAUSIBLE = 16
+    """CBF is outside what flow can be (`asl_bids_app.estimators.bars.CBF_RANGE`)."""
+    ARTERY = 32
+    """The signal looks like that of an artery beside the tissue, which the model lacks."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class ParameterMaps:
         Name of the estimator, for sidecars.
     cbf_spread, att_spread : Tensor or None, shape (n_slices, H, W)
         Standard deviation between the members of an ensemble; None without one.
+    att_prior : TransitPrior or None
+        Prior of ATT that was used.
     """
 
     cbf: Tensor
@@ -54,6 +61,7 @@ class ParameterMaps:
     estimator: str
     cbf_spread: Tensor | None = None
     att_spread: Tensor | None = None
+    att_prior: TransitPrior | None = None
 
     def to(self, device: torch.device | str) -> ParameterMaps:
         """Return the maps on a device."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from asl_bids_app.estimators.bars import without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.least_squares import residual
 from asl_bids_app.estimators.noise import noise_level
@@ -61,40 +62,50 @@ def open_att(posterior: VoxelPosterior, mask: Tensor, grid: PosteriorGrid) -> Te
     return mask & (posterior.att_sd > _OPEN * prior_att_sd(grid))
 
 
+def too_few(observation: Observation) -> Tensor:
+    """Find the voxels with one measurement: two unknowns, so that ATT is the prior's."""
+    there = observation.noise_sd.isfinite().expand_as(observation.delta_m)
+    return observation.mask & (there.sum(1) < 2)
+
+
 class Bayes:
     """The voxelwise posterior as an estimator.
 
     Parameters
     ----------
     grid
-        Priors and the grid over ATT.
+        Priors and the grid over ATT; by default the prior of the series' labelling scheme.
     """
 
     name = "bayes"
 
     def __init__(self, grid: PosteriorGrid | None = None) -> None:
-        self.grid = grid or PosteriorGrid()
+        self.grid = grid
 
     @torch.no_grad()
     def fit(self, series: Series) -> ParameterMaps:
         """Estimate CBF and ATT inside the mask of a series."""
         observation, failed = observe_usable(series)
-        posterior = voxel_posterior(observation, self.grid)
+        schemes = series.protocol.schemes
+        grid = self.grid or PosteriorGrid().for_schemes(schemes)
+        posterior = voxel_posterior(observation, grid)
         cbf = posterior.cbf.masked_fill(failed, 0.0)
-        reach = self.grid.spacing(self.grid.att[[0, -1]]).to(cbf)
-        at_bound = (posterior.att < self.grid.att_min + reach[0]) | (
-            posterior.att > self.grid.att_max - reach[1]
+        reach = grid.spacing(grid.att[[0, -1]]).to(cbf)
+        at_bound = (posterior.att < grid.att_min + reach[0]) | (
+            posterior.att > grid.att_max - reach[1]
         )
         flags = flag_bits(
             {
                 Flag.ATT_AT_BOUND: at_bound & observation.mask & ~failed,
                 Flag.FAILED: failed,
-                Flag.ATT_UNIDENTIFIABLE: open_att(posterior, observation.mask, self.grid)
+                Flag.ATT_UNIDENTIFIABLE: (
+                    open_att(posterior, observation.mask, grid) | too_few(observation)
+                )
                 & ~failed,
             }
         )
         left_over = residual(observation, cbf, posterior.att)
-        return ParameterMaps(
+        maps = ParameterMaps(
             cbf,
             posterior.att,
             posterior.cbf_sd,
@@ -102,7 +113,9 @@ class Bayes:
             left_over,
             flags,
             self.name,
+            att_prior=grid.prior(schemes),
         )
+        return without_nonsense(maps, series.mask)
 
 
 def flag_bits(flags: dict[Flag, Tensor]) -> Tensor:

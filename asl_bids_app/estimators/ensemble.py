@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from asl_bids_app.errors import InputError
+from asl_bids_app.estimators.bars import with_late_arrival, with_offset, without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
-from asl_bids_app.estimators.bayes import flag_bits, observe_usable, open_att
+from asl_bids_app.estimators.bayes import flag_bits, observe_usable, open_att, too_few
 from asl_bids_app.estimators.boxes import brain_box, crop, select, with_neighbours
 from asl_bids_app.estimators.devices import find_device, is_out_of_memory
 from asl_bids_app.estimators.least_squares import residual
@@ -119,13 +120,14 @@ class Ensemble:
 
         order = channel_order(self.model.spec, series) if self.model.spec.channels else None
         observation, failed = observe_usable(series, ERROR_BARS[self.error_bars])
+        grid = self._grid_for(series)
         maps = torch.zeros(len(ANSWERS), *observation.mask.shape).to(observation.delta_m)
         filled = observation.mask.flatten(1).any(1).nonzero().flatten()
         if len(filled):
             rows, columns = brain_box(observation.mask)
             inner = crop(observation[filled], rows, columns)
             inner = inner if order is None else select(inner, order)
-            maps[:, filled, rows, columns] = self.estimate(inner).to(maps)
+            maps[:, filled, rows, columns] = self.estimate(inner, grid=grid).to(maps)
         found = dict(zip(ANSWERS, maps, strict=True))
         cbf, att, cbf_sd, att_sd = (found[name] for name in ("cbf", "att", "cbf_sd", "att_sd"))
         table = self.model.spec.calibration.get(self.error_bars)
@@ -136,10 +138,11 @@ class Ensemble:
             Flag.ATT_AT_BOUND: observation.mask
             & ((att <= self.grid.att_min) | (att >= self.grid.att_max)),
             Flag.FAILED: failed,
-            Flag.ATT_UNIDENTIFIABLE: (found["undetermined"] > 0) & ~failed,
+            Flag.ATT_UNIDENTIFIABLE: ((found["undetermined"] > 0) | too_few(observation))
+            & ~failed,
         }
         left_over = residual(observation, cbf, att)
-        return ParameterMaps(
+        answer = ParameterMaps(
             cbf,
             att,
             cbf_sd,
@@ -149,10 +152,33 @@ class Ensemble:
             self.name,
             found["cbf_spread"],
             found["att_spread"],
+            grid.prior(series.protocol.schemes),
         )
+        answer = with_late_arrival(observation, answer, found["posterior_cbf_sd"])
+        answer = with_offset(observation, answer)
+        return without_nonsense(answer, observation.mask)
+
+    def _grid_for(self, series: Series) -> PosteriorGrid:
+        """Return the model's grid, with the scheme's own prior of ATT for a single delay.
+
+        Networks were trained with one prior for all schemes. Of several delays they keep it: in
+        grey matter of PASL the scheme's own made their maps worse, and the data outweigh it
+        anyhow. Of one delay ATT is the prior's.
+        """
+        schemes = series.protocol.schemes
+        trained = PosteriorGrid()
+        same = (self.grid.att_mean, self.grid.att_sd) == (trained.att_mean, trained.att_sd)
+        if len(schemes) > 1 or not same or not hasattr(self.model.members[0], "grid"):
+            return self.grid
+        return self.grid.for_schemes(schemes)
 
     @torch.no_grad()
-    def estimate(self, observation: Observation, asked: Tensor | None = None) -> Tensor:
+    def estimate(
+        self,
+        observation: Observation,
+        asked: Tensor | None = None,
+        grid: PosteriorGrid | None = None,
+    ) -> Tensor:
         """Estimate in batches, smaller ones and at last on the CPU where memory runs out.
 
         Parameters
@@ -162,6 +188,8 @@ class Ensemble:
             any.
         asked : Tensor of bool, shape (B,), optional
             Slices to estimate; the others are only looked at as their neighbours.
+        grid
+            With another prior of ATT than the model's.
 
         Returns
         -------
@@ -172,6 +200,7 @@ class Ensemble:
         """
         every = torch.arange(len(observation), device=observation.mask.device)
         places = every if asked is None else every[asked]
+        other = () if grid in (None, self.grid) else (grid,)
         device, size = self.device, min(self.batch_size, len(places))
         done: list[Tensor] = []
         start = 0
@@ -179,7 +208,7 @@ class Ensemble:
         while start < len(places):
             try:
                 chosen = places[start : start + size]
-                part = self._estimate(observation, chosen, members, device)
+                part = self._estimate(observation, chosen, members, device, *other)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -211,6 +240,7 @@ class Ensemble:
         chosen: Tensor,
         members: Sequence[nn.Module],
         device: torch.device,
+        *other: PosteriorGrid,
     ) -> Tensor:
         """Return what `estimate` does of slices by their places, (answers, slices, H, W)."""
         # Apple's GPUs have no double precision, which the analytic layer may need.
@@ -219,7 +249,7 @@ class Ensemble:
         reach = int(getattr(members[0], "beside", 0) > 0)
         around, rows = with_neighbours(chosen, reach, len(observation))
         seen = observation[around].to(early)
-        context, maps = members[0].prepare(seen)
+        context, maps = members[0].prepare(seen, *other)
         observation, maps = seen[rows], maps[rows].to(device)
         if isinstance(context, VoxelPosterior):
             posterior = context[rows]
@@ -235,7 +265,7 @@ class Ensemble:
         found = torch.stack(each)
         cbf, cbf_variance = total_variance(found[:, 0], found[:, 2])
         att, att_variance = total_variance(found[:, 1], found[:, 3])
-        alone = open_att(posterior, observation.mask, self.grid)
+        alone = open_att(posterior, observation.mask, *(other or (self.grid,)))
         cbf_spread, att_spread = found[:, :2].std(0, correction=0)
         answers = {
             "cbf": cbf,

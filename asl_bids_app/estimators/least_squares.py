@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from asl_bids_app.estimators.bars import without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.noise import noise_level
 from asl_bids_app.kinetics import tissue_response
 from asl_bids_app.observation import Observation, observe
+from asl_bids_app.protocol import PRIOR_BY_ARRIVAL, TransitPrior, transit_prior
 from asl_bids_app.series import Series
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -40,8 +42,9 @@ class LeastSquaresOptions:
         Seconds between the points of the first search.
     tolerance : float
         Seconds to which the refinement narrows ATT.
-    att_prior, att_prior_sd : float
-        Seconds; where the data don't determine ATT it is this, with this uncertainty.
+    att_prior, att_prior_sd : float or None
+        Seconds; where the data don't determine ATT it is this, with this uncertainty. None:
+        that of the labelling scheme (`asl_bids_app.protocol.SCHEMES`).
     chunk : int
         Voxels fitted at a time; bounds the memory (100 kB for 100 voxels).
     """
@@ -51,8 +54,8 @@ class LeastSquaresOptions:
     att_max: float = 4.0
     grid_step: float = 0.025
     tolerance: float = 1e-4
-    att_prior: float = 1.3
-    att_prior_sd: float = 0.8
+    att_prior: float | None = None
+    att_prior_sd: float | None = None
     chunk: int = 32768
 
 
@@ -66,11 +69,15 @@ class _Voxels:
         ΔM/M0 and the inverse variance of its noise.
     physics : tuple of Tensor
         Leading arguments of `tissue_response`, each of shape (V, n) or (V, 1).
+    prior, prior_sd : Tensor, shape (V,)
+        Of ATT, seconds.
     """
 
     signal: Tensor
     weight: Tensor
     physics: tuple[Tensor, ...]
+    prior: Tensor
+    prior_sd: Tensor
 
     def response(self, att: Tensor) -> Tensor:
         return tissue_response(*self.physics, att.unsqueeze(1))
@@ -126,9 +133,6 @@ def _search_grid(
     steps = round((options.att_max - options.att_min) / options.grid_step) + 1
     grid = torch.linspace(options.att_min, options.att_max, steps).to(voxels.signal)
     curves = observation.response(grid[None])
-    # Where a range of ATT fits equally well (every delay after arrival) take the one that
-    # is nearest to the prior; far too small to move a fit that the data decide.
-    tie = 1e-5 * ((grid - options.att_prior) / (options.att_max - options.att_min)) ** 2
     found = torch.empty(4, len(voxels.signal)).to(voxels.signal)
     infinity = float("inf")
     for index in slice_of.unique().tolist():
@@ -138,6 +142,10 @@ def _search_grid(
         signal = voxels.signal[chosen]
         cbf, gain = _best_cbf((weight * signal) @ curve, weight @ curve**2, options.cbf_max)
         energy = (weight * signal**2).sum(1, keepdim=True)
+        # Where a range of ATT fits equally well (every delay after arrival) take the one that is
+        # nearest to the slice's prior; far too small to move a fit that the data decide.
+        prior = voxels.prior[chosen][:1]
+        tie = 1e-5 * ((grid - prior) / (options.att_max - options.att_min)) ** 2
         best = (gain - tie * energy).argmax(1, keepdim=True)
         near = gain >= gain.gather(1, best) - 4
 
@@ -194,6 +202,8 @@ def _uncertainty(
         voxels.signal.double(),
         voxels.weight.double(),
         tuple(p if p.dtype == torch.int64 else p.double() for p in voxels.physics),
+        voxels.prior,
+        voxels.prior_sd,
     )
     tiny = torch.finfo(torch.float64).tiny
     floor = 12 / (options.att_max - options.att_min) ** 2
@@ -211,6 +221,35 @@ def _uncertainty(
         sides.append(torch.stack([variance.sqrt(), (alone + floor).rsqrt()]))
     cbf_sd, att_sd = torch.where(sides[0][1] < sides[1][1], *sides).to(voxels.signal)
     return cbf_sd, att_sd
+
+
+def _widest(options: LeastSquaresOptions) -> float:
+    """Return the standard deviation of a CBF of which only its range is known."""
+    return options.cbf_max / math.sqrt(12)
+
+
+def _by_prior(voxels: _Voxels, options: LeastSquaresOptions) -> tuple[Tensor, Tensor, Tensor]:
+    """Return CBF at the prior's ATT, its standard error, and where no label has arrived by then.
+
+    The error holds what CBF would be had the blood come one standard deviation of the prior
+    later: half the label may then be missing, and one delay can't tell that from little flow.
+    """
+    cbf, _ = voxels.profile(voxels.prior, options.cbf_max)
+    predicted = voxels.response(voxels.prior)
+    power = (voxels.weight * predicted**2).sum(1)
+    early, late = (
+        voxels.profile(
+            (voxels.prior + sign * voxels.prior_sd).clamp(options.att_min, options.att_max),
+            options.cbf_max,
+        )[0]
+        for sign in (-1.0, 1.0)
+    )
+    spread = torch.maximum((late - early).abs() / 2, (late - cbf).abs())
+    variance = 1 / power.clamp(min=torch.finfo(power.dtype).tiny) + spread**2
+    # Noise may be wider than the range: only the doubt about ATT is cut to it.
+    noise = power.clamp(min=torch.finfo(power.dtype).tiny).rsqrt()
+    sd = torch.minimum(variance.sqrt(), noise.clamp(min=_widest(options)))
+    return cbf, sd, predicted.amax(1) <= 0
 
 
 def _fit_voxels(
@@ -231,20 +270,8 @@ def _fit_voxels(
 
     # Fewer informative measurements than parameters: ATT is the prior's everywhere.
     few = (voxels.weight > 0).sum(1) < 2
-    prior = torch.full_like(att, options.att_prior)
-    prior_cbf, _ = voxels.profile(prior, options.cbf_max)
-    prior_sd = torch.full_like(att, options.att_prior_sd)
-    power = (voxels.weight * voxels.response(prior) ** 2).sum(1)
-    spread = torch.stack(
-        [
-            voxels.profile((prior + sign * prior_sd).clamp(min=options.att_min), options.cbf_max)[
-                0
-            ]
-            for sign in (-1.0, 1.0)
-        ]
-    )
-    by_prior = (spread[1] - spread[0]).abs() / 2
-    prior_cbf_sd = (1 / power.clamp(min=torch.finfo(power.dtype).tiny) + by_prior**2).sqrt()
+    prior, prior_sd = voxels.prior, voxels.prior_sd
+    prior_cbf, prior_cbf_sd, unseen = _by_prior(voxels, options)
 
     cbf = torch.where(few, prior_cbf, cbf)
     att = torch.where(few, prior, att)
@@ -262,14 +289,34 @@ def _fit_voxels(
         + at_att_bound.to(torch.uint8) * int(Flag.ATT_AT_BOUND)
     )
     failed = ((voxels.weight * voxels.signal**2).sum(1) == 0) | ~torch.isfinite(cbf + cbf_sd)
+    failed |= few & unseen
     zero = torch.zeros_like(cbf)
     return _Fit(
         torch.where(failed, zero, cbf),
         torch.where(failed, prior, att),
-        torch.where(failed, torch.full_like(cbf, options.cbf_max / math.sqrt(12)), cbf_sd),
+        torch.where(failed, torch.full_like(cbf, _widest(options)), cbf_sd),
         torch.where(failed, prior_sd, att_sd),
         torch.where(failed, int(Flag.FAILED), flags).to(torch.uint8),
     )
+
+
+def _priors(observation: Observation, options: LeastSquaresOptions) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of the prior of ATT of each slice, (B,) each."""
+    there = observation.noise_sd.isfinite().flatten(2).any(2)
+    kinds = PRIOR_BY_ARRIVAL
+    # Of several schemes that share one ATT the broadest prior counts, the first of equals.
+    order = sorted(kinds, key=lambda arrival: -kinds[arrival].sd)
+    like = observation.delta_m
+    mean, sd = (torch.zeros(len(like)).to(like) for _ in range(2))
+    for arrival in reversed(order):
+        found = (there & (observation.arrival == int(arrival))).any(1)
+        mean = torch.where(found, kinds[arrival].mean, mean)
+        sd = torch.where(found, kinds[arrival].sd, sd)
+    if options.att_prior is not None:
+        mean = torch.full_like(mean, options.att_prior)
+    if options.att_prior_sd is not None:
+        sd = torch.full_like(sd, options.att_prior_sd)
+    return mean, sd
 
 
 def least_squares(
@@ -296,6 +343,7 @@ def least_squares(
     flags = torch.zeros(mask.shape, dtype=torch.uint8, device=mask.device)
     places = mask.nonzero()
     weights = 1 / observation.noise_sd**2
+    prior = _priors(observation, options)
     per_slice = (observation.t1_blood, observation.t1_tissue, observation.partition_coefficient)
     per_measurement = (
         observation.arrival,
@@ -317,6 +365,7 @@ def least_squares(
                 *(values[slice_of] for values in per_measurement),
                 *(values[slice_of, None] for values in per_slice),
             ),
+            *(values[slice_of] for values in prior),
         )
         fit = _fit_voxels(voxels, slice_of, observation, options)
         for target, values in zip(maps, (fit.cbf, fit.att, fit.cbf_sd, fit.att_sd), strict=True):
@@ -351,4 +400,15 @@ class LeastSquares:
         observation = observe(series, noise_level(series))
         cbf, att, cbf_sd, att_sd, flags = least_squares(observation, self.options)
         left_over = residual(observation, cbf, att)
-        return ParameterMaps(cbf, att, cbf_sd, att_sd, left_over, flags, self.name)
+        given, usual = self.options, transit_prior(series.protocol.schemes)
+        prior = usual
+        if given.att_prior is not None or given.att_prior_sd is not None:
+            prior = TransitPrior(
+                usual.mean if given.att_prior is None else given.att_prior,
+                usual.sd if given.att_prior_sd is None else given.att_prior_sd,
+                "as given",
+            )
+        maps = ParameterMaps(
+            cbf, att, cbf_sd, att_sd, left_over, flags, self.name, att_prior=prior
+        )
+        return without_nonsense(maps, series.mask)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from asl_bids_app.observation import Observation
+from asl_bids_app.protocol import SCHEMES, Scheme, TransitPrior, transit_prior
 
 _FEWEST_POINTS: Final = 2.5
 """Effective number of grid points (1 / Σ w²) below which the grid is too coarse."""
@@ -29,7 +31,8 @@ class PosteriorGrid:
     cbf_mean, cbf_sd : float
         mL/100 g/min, Gaussian.
     att_mean, att_sd : float
-        Seconds, Gaussian, cut to the grid.
+        Seconds, Gaussian, cut to the grid. By default those of PCASL; `for_schemes` gives
+        those of other schemes.
     att_min, att_max : float
         Seconds, ends of the grid, whose points are evenly spaced in the square root of ATT.
     points : int
@@ -40,8 +43,8 @@ class PosteriorGrid:
 
     cbf_mean: float = 45.0
     cbf_sd: float = 45.0
-    att_mean: float = 1.3
-    att_sd: float = 0.8
+    att_mean: float = SCHEMES[Scheme.PCASL].transit.mean
+    att_sd: float = SCHEMES[Scheme.PCASL].transit.sd
     att_min: float = 0.2
     att_max: float = 3.9
     points: int = 64
@@ -54,6 +57,18 @@ class PosteriorGrid:
             raise ValueError(f"att_min, att_max: {self.att_min}, {self.att_max} s, expected 0 < <")
         if self.cbf_sd <= 0 or self.att_sd <= 0:
             raise ValueError("cbf_sd, att_sd: expected > 0")
+
+    def for_schemes(self, schemes: Iterable[Scheme]) -> PosteriorGrid:
+        """Return the grid with the prior of ATT of some labelling schemes."""
+        prior = transit_prior(schemes)
+        return replace(self, att_mean=prior.mean, att_sd=prior.sd)
+
+    def prior(self, schemes: Iterable[Scheme]) -> TransitPrior:
+        """Return the grid's prior of ATT, with the source of that of the schemes if it is it."""
+        usual = transit_prior(schemes)
+        if (usual.mean, usual.sd) == (self.att_mean, self.att_sd):
+            return usual
+        return TransitPrior(self.att_mean, self.att_sd, "prior of the model")
 
     @cached_property
     def att(self) -> Tensor:

@@ -266,17 +266,21 @@ class PosteriorASLNet(nn.Module):
         doubt = observation.calibration_doubt
         return self.correct(posterior, self.corrections(maps), observation.mask, doubt)
 
-    def prepare(self, observation: Observation) -> tuple[VoxelPosterior, Tensor]:
+    def prepare(
+        self, observation: Observation, grid: PosteriorGrid | None = None
+    ) -> tuple[VoxelPosterior, Tensor]:
         """Return what needs no weights: the voxelwise posterior and the U-Net's input.
 
         The input has the shape (B, in_channels, H, W), channels last in memory, zero outside
         the masks. All scales are fixed: nothing is normalised by the data, for amplitude is CBF.
+        With a `grid` its prior of ATT takes the place of the network's own.
         """
-        posterior = voxel_posterior(observation, self.grid, self.arterial)
+        grid = grid or self.grid
+        posterior = voxel_posterior(observation, grid, self.arterial)
         inside = observation.mask.to(posterior.cbf)
         parts = own_maps(posterior, inside, observation.calibration_doubt, self.noise_apart)
         if self.window:
-            around = voxel_posterior(pooled(observation, self.window), self.grid)
+            around = voxel_posterior(pooled(observation, self.window), grid)
             parts.append(pooled_maps(around, posterior))
         if self.arterial:
             parts.append(arterial_maps(posterior))

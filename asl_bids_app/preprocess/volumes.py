@@ -117,6 +117,7 @@ def average_measurements(
     post_labeling_delay: np.ndarray,
     label_duration: np.ndarray,
     mask: np.ndarray,
+    names: Sequence[str] | None = None,
 ) -> Averaged:
     """Subtract and average the volumes of a run.
 
@@ -131,6 +132,8 @@ def average_measurements(
         Of the N volumes; seconds.
     mask : array of bool, shape (X, Y, Z)
         Where averages are computed; zero elsewhere.
+    names
+        What messages call the volumes; by default their numbers.
 
     Returns
     -------
@@ -144,7 +147,7 @@ def average_measurements(
     measurements = find_measurements(volume_types, post_labeling_delay, label_duration)
     voxels = data[mask].astype(np.float32)
     sets = [differences(voxels, m) for m in measurements]
-    kept, rejected = _reject(sets, measurements)
+    kept, rejected = _reject(sets, measurements, names)
     sets = [values[:, keep] for values, keep in zip(sets, kept, strict=True)]
     scale = _pooled_scale(sets)
     shape = (*mask.shape, len(sets))
@@ -162,7 +165,9 @@ def average_measurements(
 
 
 def _reject(
-    sets: list[np.ndarray], measurements: tuple[Measurement, ...]
+    sets: list[np.ndarray],
+    measurements: tuple[Measurement, ...],
+    names: Sequence[str] | None = None,
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Find pairs whose whole image is unlike that of their fellows."""
     kept = [np.ones(values.shape[1], bool) for values in sets]
@@ -187,7 +192,9 @@ def _reject(
             continue
         keep[bad] = False
         for index in np.flatnonzero(bad):
-            volumes = " and ".join(str(v) for v in measurement.pairs[index] if v is not None)
+            volumes = " and ".join(
+                names[v] if names else str(v) for v in measurement.pairs[index] if v is not None
+            )
             told.append(
                 f"delay {measurement.post_labeling_delay:g} s: volumes {volumes} (counted from 0) "
                 f"left out, {ratios[index]:.1f} times the usual deviation"

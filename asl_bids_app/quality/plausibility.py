@@ -24,8 +24,9 @@ def plausibility(metrics: Mapping[str, float]) -> list[str]:
     found = []
     if value("cbf_zero_fraction") > 0.99:
         found.append(
-            "CBF is zero in the whole brain. Usual causes: an M0 repetition time of 0, an M0 of "
-            "another scale, or control and label volumes swapped."
+            "CBF is zero in the whole brain. Usual causes: a delay at which no label, or only "
+            "part of the bolus, had arrived; an M0 repetition time of 0, an M0 of another scale, "
+            "or control and label volumes swapped."
         )
     grey, brain = value("cbf_mean_gm"), value("cbf_mean_brain")
     name, mean = ("grey matter", grey) if math.isfinite(grey) else ("the brain", brain)

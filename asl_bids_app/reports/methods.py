@@ -173,13 +173,20 @@ def _preprocessing(
     unit: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
 ) -> str:
     parts = []
+    decoding = [run["decoding"] for run in runs if isinstance(run.get("decoding"), Mapping)]
+    kinds_of = [set(run.get("volumes") or {}) for run in runs]
+    in_pairs = not kinds_of or sum("control" in kinds for kinds in kinds_of) > len(decoding)
     told = [str(run["motion"]) for run in runs if run.get("motion")]
     uncorrected = bool(told) and all(how.startswith("none") for how in told)
     if options.get("hmc", True) and not uncorrected:
         parts.append(
-            "Head motion was corrected by rigid registration with SimpleITK [@simpleitk], apart "
-            "from the alternation between control and label [@wang], and summarised by the "
-            "framewise displacement [@power]"
+            "Head motion was corrected by rigid registration with SimpleITK [@simpleitk]"
+            + (
+                " and summarised by the framewise displacement [@power]"
+                if decoding and not in_pairs
+                else ", apart from the alternation between control and label [@wang], and "
+                "summarised by the framewise displacement [@power]"
+            )
         )
     else:
         parts.append("Head motion was not corrected")
@@ -191,8 +198,10 @@ def _preprocessing(
         "Absent": "the mean control image, in the absence of an M0 scan",
     }
     told = " and ".join(origin.get(kind, kind) for kind in sorted(kinds))
-    kinds_of = [set(run.get("volumes") or {}) for run in runs]
-    if not kinds_of or any("control" in kinds for kinds in kinds_of):
+    if decoding:
+        matrices = " and ".join(dict.fromkeys(str(each.get("matrix")) for each in decoding))
+        parts.append(f"differences of the sub-boli were decoded ({matrices})")
+    if in_pairs:
         parts.append("control and label images were subtracted pairwise")
     parts.append(
         "repeats of a measurement were averaged robustly against outliers"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from asl_bids_app.estimators.base import Estimator, ParameterMaps
+from asl_bids_app.estimators.base import Estimator, Flag, ParameterMaps
 
 if TYPE_CHECKING:
+    from asl_bids_app.observation import Observation
+    from asl_bids_app.protocol import Scheme
+    from asl_bids_app.series import Series
     from asl_bids_app.workflows.unit import Assembled
 
 
@@ -73,12 +76,29 @@ def estimate(
     AslAppError
         If the model or the device can't be used.
     """
+    from asl_bids_app.estimators.arteries import early, find_arteries
+    from asl_bids_app.estimators.remarks import remarks
+    from asl_bids_app.observation import observe
+
+    series = assembled.series
+    observation = observe(series, assembled.noise.noise_sd)
+
+    def judged(maps: ParameterMaps) -> tuple[ParameterMaps, tuple[str, ...]]:
+        """Flag arteries, and say what is to be known of the maps."""
+        maps = maps.to("cpu")
+        if early(series.protocol) is not None:
+            artery = find_arteries(_without(observation, series, assembled.crushed))
+            maps = replace(maps, flags=maps.flags | artery.to(torch.uint8) * int(Flag.ARTERY))
+        return maps, remarks(series, observation, maps, assembled.crushed)
+
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     start = time.perf_counter()
     if name != "ensemble":
-        maps = _simple(name).fit(assembled.series)
-        return Estimated(maps.to("cpu"), time.perf_counter() - start)
+        maps = _simple(name).fit(series)
+        seconds = time.perf_counter() - start
+        maps, told = judged(maps)
+        return Estimated(maps, seconds, warnings=told)
 
     from asl_bids_app.estimators.ensemble import Ensemble
     from asl_bids_app.models.domain import domain_warnings, share_outside
@@ -87,14 +107,23 @@ def estimate(
     loaded = load_model(model)
     ensemble = Ensemble(loaded, tta, device, batch_size, error_bars)
     start = time.perf_counter()
-    maps = ensemble.fit(assembled.series)
+    maps = ensemble.fit(series)
+    seconds = time.perf_counter() - start
+    maps, told = judged(maps)
     return Estimated(
-        maps.to("cpu"),
-        time.perf_counter() - start,
+        maps,
+        seconds,
         {**loaded.facts(), "Flips": tta, "ErrorBars": error_bars},
-        domain_warnings(loaded.spec, assembled.series),
-        share_outside(loaded.spec, assembled.series),
+        (*told, *domain_warnings(loaded.spec, series)),
+        share_outside(loaded.spec, series),
     )
+
+
+def _without(observation: Observation, series: Series, crushed: frozenset[Scheme]) -> Observation:
+    """Return the observation without what was measured with crushed arteries."""
+    gone = torch.tensor([scheme in crushed for scheme in series.protocol.schemes])
+    noise = observation.noise_sd.masked_fill(gone[None, :, None, None], torch.inf)
+    return replace(observation, noise_sd=noise)
 
 
 def _simple(name: str) -> Estimator:

@@ -9,7 +9,8 @@ import numpy as np
 
 from asl_bids_app.bids.acquisition import Acquisition, M0Kind
 from asl_bids_app.errors import InputError
-from asl_bids_app.preprocess.m0 import M0Error, average_m0, tissue_m0_of_blood
+from asl_bids_app.preprocess.m0 import M0Error, average_m0, recovery, tissue_m0_of_blood
+from asl_bids_app.preprocess.m0_volumes import choose_volumes
 from asl_bids_app.workflows.plan import PlannedRun
 
 if TYPE_CHECKING:
@@ -54,11 +55,19 @@ def find_m0(
     if m0.kind is M0Kind.SEPARATE:
         volumes, affine, told = _load_separate(m0.path, acquisition)
         warnings += told
+        numbers = np.arange(volumes.shape[3])
     else:
-        wanted = "m0scan" if m0.kind is M0Kind.INCLUDED else "control"
-        volumes, affine = moved.data[..., kinds == wanted], moved.affine
+        numbers = np.flatnonzero(kinds == ("m0scan" if m0.kind is M0Kind.INCLUDED else "control"))
+        volumes, affine = moved.data[..., numbers], moved.affine
     try:
-        average, correction, used = average_m0(volumes, m0.repetition_time, t1)
+        times = list(m0.repetition_time)
+        times *= volumes.shape[3] if len(times) == 1 else 1
+        if m0.kind is not M0Kind.ABSENT and len(times) == volumes.shape[3]:
+            factors = [1 / recovery(time, t1) for time in times]
+            choice = choose_volumes(volumes, factors, numbers.tolist())
+            warnings += [f"{name}: {text}" for text in choice.passed_over]
+            volumes, times = volumes[..., choice.used], [times[i] for i in choice.used]
+        average, correction, used = average_m0(volumes, times, t1)
     except M0Error as error:
         raise InputError(
             name, "M0", str(error), "M0 volumes with signal and a repetition time of each"
@@ -77,15 +86,12 @@ def _load_separate(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     from asl_bids_app.bids.images import check_grid, load, read_header
 
-    image = load(path, name=path.name)
-    grid = check_grid(
-        read_header(path, path.name), read_header(acquisition.path, acquisition.path.name)
-    )
+    header = read_header(path, path.name)
+    image = load(path, name=path.name, spare=range(header.n_volumes))
+    grid = check_grid(header, read_header(acquisition.path, acquisition.path.name))
     told = [] if grid.equal else [f"{path.name}: {grid.statement}"]
-    data = np.where(
-        image.finite if image.data.ndim == 3 else image.finite[..., None], image.data, 0
-    )
-    return data, image.affine, [*image.warnings, *told]
+    volumes = image.data[..., None] if image.data.ndim == 3 else image.data
+    return np.where(image.finite[..., None], volumes, 0), image.affine, [*image.warnings, *told]
 
 
 def _onto_run(

@@ -132,13 +132,18 @@ def read_filters(path: Path | None) -> dict[str, Any] | None:
 def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
     acquisition = understand(
         run,
-        InputOptions(bolus_duration=options.bolus_duration, lenient=options.skip_bids_validation),
+        InputOptions(
+            bolus_duration=options.bolus_duration,
+            lenient=options.skip_bids_validation,
+            m0_scale=options.m0_scale,
+        ),
     )
     calibration, warnings = resolve(
         acquisition.scheme,
         acquisition.metadata,
         calibration_options(options),
         acquisition.sidecar,
+        acquisition.m0.factor,
     )
     return PlannedRun(acquisition, calibration, (*acquisition.warnings, *warnings))
 
@@ -205,6 +210,8 @@ def make_plan(options: AppOptions) -> Plan:
 
 def distinct_measurements(acquisition: Acquisition) -> list[tuple[float, float, int]]:
     """Return (post-labelling delay, duration, volumes) of each measurement of a run."""
+    if acquisition.encoding:
+        return acquisition.encoding.measurements()
     used = [kind in {"control", "label", "deltam"} for kind in acquisition.volume_types]
     pairs = zip(
         acquisition.post_labeling_delay[used], acquisition.label_duration[used], strict=True

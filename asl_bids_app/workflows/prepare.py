@@ -12,6 +12,7 @@ import numpy as np
 from asl_bids_app.bids.acquisition import Acquisition, M0Kind
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.m0 import calibrate, finish_m0
+from asl_bids_app.workflows.decode import decode_run
 from asl_bids_app.workflows.find_m0 import find_m0
 from asl_bids_app.workflows.plan import PlannedRun
 
@@ -93,11 +94,13 @@ def correct_motion(acquisition: Acquisition, *, hmc: bool, threads: int) -> Move
 
     kinds = np.array(acquisition.volume_types)
     unused = np.flatnonzero(~np.isin(kinds, ("control", "label", "deltam", "m0scan")))
+    calibration = np.flatnonzero(kinds == "m0scan")
     image = load(
         acquisition.path,
         ndim=4 if len(kinds) > 1 else None,
         name=acquisition.path.name,
         may_be_empty=unused.tolist(),
+        spare=calibration.tolist(),
     )
     if image.data.ndim == 3:
         image = replace(image, data=image.data[..., None])
@@ -114,10 +117,14 @@ def correct_motion(acquisition: Acquisition, *, hmc: bool, threads: int) -> Move
         estimate_motion,
     )
 
+    shown = list(acquisition.volume_types)
+    if acquisition.encoding:
+        # They come in cycles, not in pairs whose steady difference could be told from motion.
+        shown = ["control" if kind == "label" else kind for kind in shown]
     motion = estimate_motion(
         image.data,
         image.affine,
-        acquisition.volume_types,
+        shown,
         acquisition.post_labeling_delay,
         acquisition.label_duration,
         n_procs=threads,
@@ -185,16 +192,24 @@ def prepare_run(
     try:
         scaled = raw * calibration.m0_scale.value
         m0, filled = finish_m0(scaled, mask, zooms, m0_smooth_fwhm)
+        source = decode_run(run, moved.data, mask) if acquisition.encoding else acquisition
         averaged = average_measurements(
-            moved.data,
-            acquisition.volume_types,
-            acquisition.post_labeling_delay,
-            acquisition.label_duration,
+            moved.data if source is acquisition else source.data,
+            source.volume_types,
+            source.post_labeling_delay,
+            source.label_duration,
             mask,
+            None if source is acquisition else source.names,
         )
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(acquisition.path.name, "", str(error), "usable volumes") from error
     warnings += [f"{acquisition.path.name}: {text}" for text in averaged.rejected]
+    decoding = {}
+    if source is not acquisition:
+        warnings += source.warnings
+        decoding = {"decoding": dict(source.facts)}
     facts |= {"filled_voxels": filled, "smoothing_fwhm_mm": m0_smooth_fwhm}
     return PreparedRun(
         calibrate(averaged.delta_m, m0, mask),
@@ -212,6 +227,7 @@ def prepare_run(
             "mask": mask_facts,
             "repeats": averaged.repeats.tolist(),
             "rejected": list(averaged.rejected),
+            **decoding,
         },
         (*moved.warnings, *warnings),
         np.where(mask, m0, np.nan_to_num(scaled, posinf=0, neginf=0)).astype(np.float32),

@@ -21,8 +21,9 @@ from asl_bids_app.bids.derivatives import (
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.calibration import join as join_calibrations
 from asl_bids_app.estimators.base import ParameterMaps
+from asl_bids_app.estimators.consensus import Consensus, consensus
 from asl_bids_app.estimators.noise import NoiseEstimate, estimate_noise
-from asl_bids_app.protocol import Protocol
+from asl_bids_app.protocol import Protocol, Scheme
 from asl_bids_app.protocol import join as join_protocols
 from asl_bids_app.series import Series, to_slices, to_volume
 from asl_bids_app.workflows.plan import PlannedRun, PlannedUnit
@@ -44,6 +45,8 @@ class Assembled:
     facts : mapping
         What was done to each run, for records.
     warnings : tuple of str
+    crushed : frozenset of Scheme
+        Whose label in arteries was crushed (`VascularCrushing`).
     """
 
     series: Series
@@ -53,6 +56,7 @@ class Assembled:
     prepared: PreparedRun
     facts: Mapping[str, Any]
     warnings: tuple[str, ...]
+    crushed: frozenset[Scheme] = frozenset()
 
 
 def protocol_of(run: PlannedRun, prepared: PreparedRun, slice_time: np.ndarray) -> Protocol:
@@ -138,6 +142,11 @@ def assemble(unit: PlannedUnit, prepared: list[PreparedRun], *, move: bool) -> A
         first,
         facts,
         tuple(dict.fromkeys(warnings)),
+        frozenset(
+            run.acquisition.scheme
+            for run in unit.runs
+            if run.acquisition.metadata.get("VascularCrushing") is True
+        ),
     )
 
 
@@ -177,6 +186,7 @@ def sidecar_of(
         "EstimationMethod": maps.estimator,
         "Model": dict(model) if model else None,
         "ErrorBars": model["ErrorBars"] if model else "noise",
+        "TransitTimePrior": _prior_json(maps),
         "Measurements": protocol_json(assembled.series),
         "SliceAxis": assembled.slice_axis,
         "Calibration": assembled.series.calibration.to_json(),
@@ -185,6 +195,24 @@ def sidecar_of(
         "Warnings": list(assembled.warnings),
         "SoftwareVersion": f"asl-bids-app {__version__}",
     }
+
+
+def _differs(
+    key: str, baseline: ParameterMaps | None, by_formula: Consensus | None, stripped: bool
+) -> dict[str, Any]:
+    """Return in what the sidecar of an image differs from that of the main maps."""
+    other: dict[str, Any] = {"Model": None, "ErrorBars": "noise"}
+    if key.startswith("lsq_") and baseline is not None:
+        prior = _prior_json(baseline)
+        return {"EstimationMethod": baseline.estimator, **other, "TransitTimePrior": prior}
+    if key.startswith("consensus_") and by_formula is not None:
+        method = f"consensus formula: {by_formula.formula}"
+        return {"EstimationMethod": method, **other, "TransitTimePrior": None}
+    return {"m0": {"SkullStripped": stripped}, "mask": {"Type": "Brain"}}.get(key, {})
+
+
+def _prior_json(maps: ParameterMaps) -> dict[str, Any] | None:
+    return maps.att_prior.to_json() if maps.att_prior else None
 
 
 def write_unit(
@@ -241,6 +269,10 @@ def write_unit(
         **{key: volume(getattr(maps, key)) for key in ("att_sd", "cbf_sd", "att", "cbf")},
         **(tissue or {}),
     }
+    by_formula = consensus(assembled.series, assembled.noise.noise_sd)
+    if by_formula is not None:
+        images["consensus_cbf"] = volume(by_formula.cbf)
+        images["consensus_cbf_sd"] = volume(by_formula.cbf_sd)
     if baseline is not None:
         for key in ("flags", "att_sd", "cbf_sd", "att", "cbf"):
             images[f"lsq_{key}"] = volume(getattr(baseline, key))
@@ -256,17 +288,7 @@ def write_unit(
     written = []
     # The main maps come last: where they stand, everything stands.
     for key in [*(k for k in images if k not in {"cbf", "att"}), "att", "cbf"]:
-        extra: dict[str, Any] = {}
-        if key.startswith("lsq_") and baseline is not None:
-            extra = {
-                "EstimationMethod": baseline.estimator,
-                "Model": None,
-                "ErrorBars": "noise",
-            }
-        if key == "m0":
-            extra = {"SkullStripped": head is None}
-        if key == "mask":
-            extra = {"Type": "Brain"}
+        extra = _differs(key, baseline, by_formula, head is None)
         output = OUTPUTS[key]
         written.append(
             write_image(
