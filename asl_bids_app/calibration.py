@@ -8,8 +8,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from asl_bids_app.bids.fields import SPANS, show, to_number
 from asl_bids_app.bids.labelling import label_module
-from asl_bids_app.errors import InputError
+from asl_bids_app.errors import Faults, InputError
 from asl_bids_app.protocol import SCHEMES, Scheme
 
 if TYPE_CHECKING:
@@ -162,12 +163,13 @@ def _given(value: float | None, option: str, unit: str) -> Quantity | None:
 def _by_field_strength(
     table: Mapping[float, Any], metadata: Mapping[str, Any], path: str, option: str
 ) -> tuple[float, Any]:
-    strength = metadata.get("MagneticFieldStrength")
-    if isinstance(strength, bool) or not isinstance(strength, int | float):
+    given = metadata.get("MagneticFieldStrength")
+    strength = to_number(given)
+    if strength is None:
         raise InputError(
             path,
             "MagneticFieldStrength",
-            "nothing" if strength is None else repr(strength),
+            "nothing" if given is None else show(given),
             "the field strength in tesla",
             f"complete the sidecar or give {option}",
         )
@@ -189,12 +191,16 @@ def _suppression(
     if not metadata.get("BackgroundSuppression", False):
         return Quantity(1.0, "", Source.SIDECAR, "no background suppression"), []
     warnings = []
-    pulses = metadata.get("BackgroundSuppressionNumberPulses")
-    times = metadata.get("BackgroundSuppressionPulseTime")
+    pulses, listed = _pulses(metadata, path)
     origin = Source.SIDECAR
-    if pulses is None and isinstance(times, list):
-        pulses = len(times)
+    if pulses is None and listed is not None:
+        pulses = listed
         origin = Source.INFERRED
+    elif listed not in {None, pulses}:
+        warnings.append(
+            f"{path}: BackgroundSuppressionPulseTime: found {listed} times, expected {pulses} as "
+            "in BackgroundSuppressionNumberPulses, which is used"
+        )
     if pulses is None:
         pulses = USUAL_PULSES
         origin = Source.INFERRED
@@ -202,9 +208,10 @@ def _suppression(
             f"{path}: BackgroundSuppressionNumberPulses: found nothing, expected the number of "
             f"pulses; {USUAL_PULSES} assumed (--bs-efficiency 1 takes none into account)"
         )
-    if isinstance(pulses, bool) or not isinstance(pulses, int | float) or pulses < 0:
-        raise InputError(
-            path, "BackgroundSuppressionNumberPulses", repr(pulses), "a number of pulses >= 0"
+    if pulses == 0:
+        warnings.append(
+            f"{path}: BackgroundSuppressionNumberPulses: found 0 with BackgroundSuppression true, "
+            "expected at least 1 pulse; no loss of label by the pulses is taken into account"
         )
     each, reference = PULSE_EFFICIENCY
     if options.bs_efficiency is not None:
@@ -215,6 +222,25 @@ def _suppression(
     # The number of pulses may come from the sidecar, the factor never does.
     origin = Source.DEFAULT if origin is Source.SIDECAR else origin
     return Quantity(each ** float(pulses), "", origin, note), warnings
+
+
+def _pulses(metadata: Mapping[str, Any], path: str) -> tuple[int | None, int | None]:
+    """Return the number of pulses that a sidecar gives, and that of the times it lists."""
+    key = "BackgroundSuppressionNumberPulses"
+    given, span = metadata.get(key), SPANS[key]
+    number = to_number(given)
+    if given is not None and (number is None or number not in span or number % 1):
+        raise InputError(path, key, show(given), f"a whole number of pulses, {span}")
+    key = "BackgroundSuppressionPulseTime"
+    times, span = metadata.get(key), SPANS[key]
+    if times is None:
+        return (None if number is None else int(number)), None
+    values = times if isinstance(times, list) else [times]
+    read = [to_number(value) for value in values]
+    if not read or any(value is None or value not in span for value in read):
+        expected = f"the times of the pulses in seconds, {span}"
+        raise InputError(path, key, show(times), expected, "correct it, or remove the key")
+    return (None if number is None else int(number)), len(read)
 
 
 def _doubt(metadata: Mapping[str, Any], measured: float, lost: Quantity, path: str) -> list[str]:
@@ -261,6 +287,41 @@ def _default_efficiency(
     return Quantity(value, "", origin, f"{kind}; {source}"), [warning]
 
 
+def _measured_efficiency(metadata: Mapping[str, Any], path: str) -> float | None:
+    measured = metadata.get("LabelingEfficiency")
+    if measured is None:
+        return None
+    number, span = to_number(measured), SPANS["LabelingEfficiency"]
+    if number is None or number not in span:
+        raise InputError(path, "LabelingEfficiency", show(measured), f"one number, {span}")
+    return number
+
+
+def check_keys(metadata: Mapping[str, Any], options: CalibrationOptions, path: str) -> None:
+    """Check the keys that constants come from, whatever the scheme.
+
+    Parameters
+    ----------
+    metadata, options, path
+        As for `resolve`.
+
+    Raises
+    ------
+    InputError
+        All faults at once.
+    """
+    faults = Faults()
+    with faults.collect():
+        if options.t1_blood is None:
+            _by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")
+    with faults.collect():
+        _suppression(metadata, options, path)
+    if not options.labeling_efficiency:
+        with faults.collect():
+            _measured_efficiency(metadata, path)
+    faults.check()
+
+
 def resolve(
     scheme: Scheme,
     metadata: Mapping[str, Any],
@@ -293,6 +354,7 @@ def resolve(
     InputError
         If a value is out of range, or the field strength has no default.
     """
+    check_keys(metadata, options, path)
     t1_blood = _given(options.t1_blood, "--t1-blood", "s")
     if t1_blood is None:
         tesla, (value, reference) = _by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")
@@ -317,11 +379,9 @@ def resolve(
     efficiency = _given(
         options.labeling_efficiency.get(scheme), f"--labeling-efficiency {scheme.value}", ""
     )
-    measured = metadata.get("LabelingEfficiency")
+    measured = _measured_efficiency(metadata, path) if efficiency is None else None
     if efficiency is None and measured is not None:
-        if isinstance(measured, bool) or not isinstance(measured, int | float):
-            raise InputError(path, "LabelingEfficiency", repr(measured), "one number in (0, 1]")
-        efficiency = Quantity(float(measured), "", Source.SIDECAR, "LabelingEfficiency")
+        efficiency = Quantity(measured, "", Source.SIDECAR, "LabelingEfficiency")
         if options.bs_efficiency is None:
             lost = suppression
             suppression = Quantity(

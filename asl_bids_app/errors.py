@@ -2,7 +2,57 @@
 
 from __future__ import annotations
 
+import errno
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+COMMAND_LINE: Final = "command line"
+"""What an `InputError` calls the command line, which has no file."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FULL_WORDS: Final = ("No space left on device", "Disk quota exceeded")
+
+
+def one_line(text: str) -> str:
+    r"""Return a text as one line that every terminal and file takes.
+
+    Line ends and tabs become blanks; other control characters and bytes of a file name that are
+    no text are written out.
+
+    Examples
+    --------
+    >>> print(one_line("sub-\udcff_asl.nii\nis odd"))
+    sub-\udcff_asl.nii is odd
+    """
+
+    def write_out(found: re.Match[str]) -> str:
+        blank = found[0].isspace()
+        return " " if blank else found[0].encode("unicode_escape").decode("ascii")
+
+    return _CONTROL.sub(write_out, text)
+
+
+def disk_full(error: BaseException | str | None) -> str:
+    """Return in words that a disk is full, if that is behind an error; else an empty text.
+
+    Parameters
+    ----------
+    error
+        An exception, with what caused it, or a text such as a crash file.
+    """
+    if isinstance(error, str):
+        return next((word for word in _FULL_WORDS if word in error), "")
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return error.strerror or _FULL_WORDS[0]
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 class AslAppError(Exception):
@@ -43,4 +93,84 @@ class InputError(AslAppError, ValueError):
     def __str__(self) -> str:
         place = f"{self.file}: {self.field}" if self.field else self.file
         cure = f" Cure: {self.cure}." if self.cure else ""
-        return f"{place}: found {self.found}, expected {self.expected}.{cure}"
+        return one_line(f"{place}: found {self.found}, expected {self.expected}.{cure}")
+
+    @property
+    def is_usage(self) -> bool:
+        """Whether the command was wrong, not the data."""
+        return self.file == COMMAND_LINE
+
+
+class SeveralInputsError(InputError):
+    """Several faults of one run. Its fields are those of the first.
+
+    Parameters
+    ----------
+    faults
+        Two or more, none of them of this class.
+    """
+
+    def __init__(self, faults: Sequence[InputError]) -> None:
+        self.faults = tuple(faults)
+        first = self.faults[0]
+        super().__init__(first.file, first.field, first.found, first.expected, first.cure)
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[InputError, ...]]]:
+        return SeveralInputsError, (self.faults,)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.faults))
+
+
+def faults_of(error: AslAppError) -> tuple[AslAppError, ...]:
+    """Return the faults of which an error tells, each of one line."""
+    return error.faults if isinstance(error, SeveralInputsError) else (error,)
+
+
+class Faults:
+    """Collects faults, so that one round tells them all.
+
+    Examples
+    --------
+    >>> faults = Faults()
+    >>> with faults.collect():
+    ...     raise InputError("sub-01_asl.json", "M0Type", "nothing", "a type")
+    >>> [fault.field for fault in faults]
+    ['M0Type']
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str, str], InputError] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def __iter__(self) -> Iterator[InputError]:
+        return iter(self._found.values())
+
+    def add(self, error: InputError) -> None:
+        """Take a fault; what is found at one place a second time is told once."""
+        for fault in error.faults if isinstance(error, SeveralInputsError) else (error,):
+            self._found.setdefault((fault.file, fault.field, fault.found), fault)
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Go on after the block if a fault ends it."""
+        try:
+            yield
+        except InputError as error:
+            self.add(error)
+
+    def check(self) -> None:
+        """Raise what was collected.
+
+        Raises
+        ------
+        InputError
+            The one fault, or `SeveralInputsError`.
+        """
+        found = tuple(self)
+        if len(found) == 1:
+            raise found[0]
+        if found:
+            raise SeveralInputsError(found)

@@ -33,6 +33,16 @@ def outputs() -> str:
     return _table(("File", "Units", "What it is"), rows)
 
 
+def flags() -> str:
+    """Table of the flags."""
+    from asl_bids_app.bids.outputs import FLAGS
+
+    return _table(
+        ("Value", "Name", "Meaning"),
+        ([str(row.value), row.name, row.description] for row in FLAGS),
+    )
+
+
 def bidsignore() -> str:
     """Lines of the `.bidsignore` that is written."""
     from asl_bids_app.bids.outputs import BIDSIGNORE
@@ -273,6 +283,7 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
     f.__name__: f
     for f in (
         outputs,
+        flags,
         bidsignore,
         schemes,
         constants,

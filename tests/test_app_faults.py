@@ -257,6 +257,9 @@ def test_a_participant_without_asl_fails_only_if_asked_for(healthy, tmp_path, ca
     (bids / "sub-anat" / "anat" / "sub-anat_T1w.json").write_text("{}")
     assert go(bids, tmp_path / "out", "--participant-label", "anat") == 1
     assert "no ASL run" in capsys.readouterr().err
+    record = json.loads(next((tmp_path / "out").glob("logs/*/sub-anat.json")).read_text())
+    # docs/hpc/participant.sh looks for this, for it is no failure of a whole cohort.
+    assert record["status"] == "no ASL"
     assert go(bids, tmp_path / "all") == 0
     assert "sub-anat" in capsys.readouterr().err
     record = json.loads(next((tmp_path / "all").glob("logs/*/sub-anat.json")).read_text())
@@ -264,7 +267,7 @@ def test_a_participant_without_asl_fails_only_if_asked_for(healthy, tmp_path, ca
 
 
 def test_an_unknown_participant_is_told_with_the_known_ones(healthy, tmp_path, capsys):
-    assert go(healthy[0], tmp_path / "out", "--participant-label", "goood") == 1
+    assert go(healthy[0], tmp_path / "out", "--participant-label", "goood") == 2
     line = capsys.readouterr().err
     assert "goood" in line
     assert "good" in line
@@ -287,8 +290,23 @@ def test_stop_on_first_crash(healthy, tmp_path, capsys):
 
 
 def test_dry_run_tells_what_was_understood_and_writes_nothing(healthy, tmp_path, capsys):
-    assert go(healthy[0], tmp_path / "out", "--dry-run") == 0
+    assert go(healthy[0], tmp_path / "out", "--dry-run", "--device", "cpu") == 0
     told = capsys.readouterr().out
     for words in ("sub-good", "PCASL", "1/1.8 s (4)", "t1_blood = 1.65 s (default", "Separate"):
         assert words in told
+    # What the options of QUICK mean, and where everything goes.
+    for words in (
+        "estimator: least-squares (--estimator)",
+        "error bars: noise only",
+        "motion: none (--no-hmc)",
+        "tissue: none (--no-tissue)",
+        "brain mask: made from the M0",
+        "device: cpu (--device cpu)",
+        f"work folder: {tmp_path}",
+        f"output folder: {tmp_path / 'out'}",
+        "outputs of sub-good: sub-good/perf/: sub-good_cbf.nii.gz",
+    ):
+        assert words in told
+    assert "confounds" not in told
+    assert "lsq" not in told
     assert not (tmp_path / "out").exists()

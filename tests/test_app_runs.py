@@ -281,6 +281,7 @@ def test_reports_and_methods_text_alone(tmp_path):
     out = tmp_path / "out"
     assert go(dataset.root, out, "--boilerplate-only") == 0
     assert "PCASL" in (out / "logs" / "CITATION.md").read_text()
+    assert "@article{buxton," in (out / "logs" / "CITATION.bib").read_text()
     assert not list(out.glob("sub-*"))
     assert go(dataset.root, out) == 0
     (out / "sub-01.html").unlink()

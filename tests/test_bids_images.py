@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fake_bids import FakeDataset, runs_of
 
-from asl_bids_app.bids.images import check_grid, load, read_header
+from asl_bids_app.bids.images import check_grid, load, read_header, voxel_by_voxel
 from asl_bids_app.bids.sidecar import understand
 from asl_bids_app.errors import InputError
 
@@ -270,8 +270,13 @@ def test_affine(path, bad):
 
 def test_no_orientation_is_told(path):
     nib.Nifti1Image(np.ones((3, 3, 3)), None).to_filename(path)
-    (warning,) = read_header(path).warnings
+    header = read_header(path)
+    (warning,) = header.warnings
     assert "neither qform nor sform" in warning
+    assert not header.oriented
+    assert not load(path).oriented
+    # As the warning says: the first axis runs to the left.
+    assert np.sign(np.diag(header.affine)).tolist() == [-1, 1, 1, 1]
 
 
 def test_pixdim_that_contradicts_the_affine_is_told(path):
@@ -284,6 +289,180 @@ def test_pixdim_that_contradicts_the_affine_is_told(path):
     header = read_header(path.with_suffix(""))
     assert header.zooms == (3.0, 3.0, 5.0)
     assert "pixdim: found 1 x 1 x 1 mm" in header.warnings[0]
+
+
+# Length and offset
+
+
+def plain(path, dtype=np.float32, shape=(5, 6, 7, 4), kind=nib.Nifti1Image, extension=b""):
+    """Bytes of an uncompressed image."""
+    image = kind(np.arange(np.prod(shape)).reshape(shape).astype(dtype), AFFINE)
+    if extension:
+        image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", extension))
+    image.to_filename(path)
+    return bytearray(path.read_bytes())
+
+
+def written(tmp_path, raw, zipped):
+    """Write the bytes of an image, compressed or not."""
+    path = tmp_path / ("b.nii.gz" if zipped else "b.nii")
+    path.write_bytes(gzip.compress(bytes(raw)) if zipped else bytes(raw))
+    return path
+
+
+def offset(value, kind=nib.Nifti1Image):
+    place, form = (108, "<f4") if kind is nib.Nifti1Image else (168, "<i8")
+
+    def change(raw):
+        raw[place : place + np.dtype(form).itemsize] = np.array(value, form).tobytes()
+        return raw
+
+    return change
+
+
+def header_field(place, form, value):
+    def change(raw):
+        raw[place : place + np.dtype(form).itemsize] = np.array(value, form).tobytes()
+        return raw
+
+    return change
+
+
+MISFITS = {
+    "offset 0": (offset(0), "vox_offset"),
+    "offset in the header": (offset(348), "vox_offset"),
+    "negative offset": (offset(-352), "vox_offset"),
+    "offset between bytes": (offset(352.5), "vox_offset"),
+    "offset is no number": (offset(np.nan), "vox_offset"),
+    "offset without end": (offset(np.inf), "vox_offset"),
+    "offset 16 too far": (offset(368), ""),
+    "offset beyond the file": (offset(1e9), ""),
+    "one volume too few": (header_field(48, "<i2", 3), "file length"),
+    "one volume too many": (header_field(48, "<i2", 5), ""),
+    "half of the bytes of a value": (
+        lambda raw: header_field(72, "<i2", 16)(header_field(70, "<i2", 4)(raw)),
+        "file length",
+    ),
+    "a byte too many": (lambda raw: raw + b"\0", "file length"),
+    "a byte too few": (lambda raw: raw[:-1], ""),
+    "a header before the data": (lambda raw: raw[:352] + raw, "file length"),
+}
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("case", MISFITS)
+def test_what_does_not_fit_its_header_is_refused(tmp_path, case, zipped):
+    change, field = MISFITS[case]
+    path = written(tmp_path, change(plain(tmp_path / "a.nii")), zipped)
+    for call in (read_header, load):
+        error = fault(call, path, name="sub-01/perf/x")
+        assert error.file == "sub-01/perf/x"
+        assert error.field == field
+        assert error.cure
+        if not field:
+            assert "end early" in error.found
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("extension", [b"", b"x" * 100, b"x" * 5000])
+def test_extensions_are_no_fault(tmp_path, kind, extension, zipped):
+    raw = plain(tmp_path / "a.nii", np.int16, kind=kind, extension=extension)
+    path = written(tmp_path, raw, zipped)
+    expected = np.arange(5 * 6 * 7 * 4).reshape(5, 6, 7, 4)
+    np.testing.assert_array_equal(load(path).data, expected)
+    assert read_header(path).warnings == ()
+    # A wrong offset of an image with extensions is one all the same.
+    assert fault(load, written(tmp_path, offset(0, kind)(raw), zipped)).field == "vox_offset"
+
+
+def test_both_byte_orders(tmp_path):
+    image = nib.Nifti1Image(series(), AFFINE, nib.Nifti1Header(endianness=">"))
+    image.to_filename(tmp_path / "a.nii")
+    np.testing.assert_array_equal(load(tmp_path / "a.nii").data, series())
+    raw = bytearray((tmp_path / "a.nii").read_bytes())
+    raw[108:112] = np.array(0, ">f4").tobytes()
+    assert fault(load, written(tmp_path, raw, False)).field == "vox_offset"
+
+
+def test_gzip_data_of_several_members_or_with_zeros_behind_are_no_fault(tmp_path):
+    raw = bytes(plain(tmp_path / "a.nii"))
+    path = tmp_path / "b.nii.gz"
+    for content in (
+        gzip.compress(raw[:1000]) + gzip.compress(raw[1000:]),
+        gzip.compress(raw) + b"\0" * 512,
+    ):
+        path.write_bytes(content)
+        assert read_header(path).shape == (5, 6, 7, 4)
+        assert load(path).data[-1, -1, -1, -1] == 5 * 6 * 7 * 4 - 1
+
+
+# Impossible values
+
+
+def test_single_impossible_values_take_those_of_their_neighbours(path):
+    data = series(shape=(8, 9, 7))
+    truth = data.copy()
+    hit = [(2, 3, 4, 1), (0, 0, 0, 2), (5, 5, 5, 3)]
+    for place, value in zip(hit, (1e38, -3e38, 1e5), strict=True):
+        data[place] = value
+    image = load(write(path, data), name="x")
+    assert np.abs(image.data).max() <= 2
+    untouched = np.ones(data.shape, bool)
+    untouched[tuple(np.transpose(hit))] = False
+    np.testing.assert_array_equal(image.data[untouched], truth[untouched])
+    near = truth[1:4, 2:5, 3:6, 1].ravel()
+    assert image.data[2, 3, 4, 1] == pytest.approx(np.median(np.delete(near, 13)))
+    expected = np.zeros((8, 9, 7), bool)
+    expected[2, 3, 4] = expected[0, 0, 0] = expected[5, 5, 5] = True
+    np.testing.assert_array_equal(image.spikes, expected)
+    assert image.finite.all()
+    (warning,) = image.warnings
+    assert warning.startswith("x: 3 of 504 voxels hold a value")
+    assert load(path, may_be_empty=(1, 2, 3)).spikes is None
+
+
+def test_bright_vessels_and_fat_are_measurements(path):
+    data = series()
+    data[1, 2, 3] = 100
+    image = load(write(path, data))
+    assert image.spikes is None
+    np.testing.assert_array_equal(image.data, data)
+
+
+# Orientation
+
+
+def formed(path, sform, qform, codes=(1, 1)):
+    image = nib.Nifti1Image(np.ones((20, 20, 10)), sform)
+    image.set_sform(sform, codes[0])
+    image.set_qform(qform, codes[1])
+    image.to_filename(path)
+    return read_header(path)
+
+
+def test_qform_and_sform_that_disagree_are_told(path):
+    shifted = AFFINE.copy()
+    shifted[1, 3] = 12
+    header = formed(path, AFFINE, shifted)
+    (warning,) = header.warnings
+    assert "qform and sform that differ by up to 12.0 mm" in warning
+    np.testing.assert_allclose(header.affine, AFFINE)
+    # A turn by 3 degrees about z: 19 voxels of 3 mm along each axis, from one corner.
+    c, s = np.cos(np.radians(3)), np.sin(np.radians(3))
+    turned = AFFINE @ np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    far = 2 * np.sin(np.radians(1.5)) * np.hypot(57, 57)
+    (warning,) = formed(path, AFFINE, turned).warnings
+    assert f"{far:.1f} mm" in warning
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (1, 0), (0, 1), (4, 1)])
+def test_forms_that_agree_or_stand_alone_are_no_fault(path, codes):
+    other = AFFINE.copy()
+    other[:3, 3] += 1e-3
+    header = formed(path, AFFINE, other, codes)
+    assert header.warnings == ()
+    assert header.oriented
 
 
 # Grids
@@ -333,6 +512,56 @@ def test_nothing_in_common(tmp_path):
     error = fault(check_grid, grid(tmp_path, "m0", (10, 10, 10), far), asl)
     assert error.field == "field of view"
     assert error.file.endswith("m0.nii")
+
+
+@pytest.mark.parametrize("shift", [(0, 0, 10), (300, 0, 0)])
+@pytest.mark.parametrize("lost", ["asl", "m0"])
+def test_without_orientation_on_one_side_equal_matrices_go_voxel_by_voxel(tmp_path, lost, shift):
+    far = AFFINE.copy()
+    far[:3, 3] = shift
+    headers = {
+        "asl": grid(tmp_path, "asl", (10, 10, 10, 2), None if lost == "asl" else far),
+        "m0": grid(tmp_path, "m0", (10, 10, 10), None if lost == "m0" else far),
+    }
+    # A bare header has voxels of 1 mm.
+    bare = nib.load(headers[lost].path)
+    header, path = bare.header.copy(), tmp_path / f"bare_{lost}.nii"
+    header.set_zooms((3, 3, 5, 1)[: bare.ndim])
+    nib.Nifti1Image(np.ones(bare.shape), None, header).to_filename(path)
+    headers[lost] = read_header(path)
+    got = check_grid(headers["m0"], headers["asl"])
+    assert got.equal
+    assert got.guessed
+    assert "voxel by voxel" in got.statement
+    assert f"{headers[lost].path.name} has no orientation" in got.statement
+
+
+def test_what_goes_voxel_by_voxel():
+    shape, wider = (10, 10, 10), AFFINE @ np.diag([1.2, 1.2, 1.2, 1])
+    assert voxel_by_voxel(shape, AFFINE, True, (*shape, 2), AFFINE * [[-1], [1], [1], [1]], False)
+    assert voxel_by_voxel(shape, AFFINE, False, shape, AFFINE, True)
+    # Both know where they lie, or neither does; another matrix; voxels of another size.
+    assert not voxel_by_voxel(shape, AFFINE, True, shape, AFFINE, True)
+    assert not voxel_by_voxel(shape, AFFINE, False, shape, AFFINE, False)
+    assert not voxel_by_voxel(shape, AFFINE, True, (10, 10, 9), AFFINE, False)
+    assert not voxel_by_voxel(shape, AFFINE, True, shape, wider, False)
+
+
+def test_fields_of_view_with_less_than_half_in_common(tmp_path):
+    asl = grid(tmp_path, "asl", (10, 10, 10, 2), AFFINE)
+    for shift, refused in ((20, False), (30, True)):
+        moved = AFFINE.copy()
+        moved[2, 3] = shift
+        m0 = grid(tmp_path, "m0", (10, 10, 10), moved)
+        if refused:
+            assert fault(check_grid, m0, asl).field == "field of view"
+        else:
+            assert check_grid(m0, asl).overlap == pytest.approx(0.6)
+    # A slab inside a whole head is no fault, whichever of the two it is.
+    thin = grid(tmp_path, "thin", (10, 10, 2), AFFINE)
+    assert check_grid(thin, asl).overlap == pytest.approx(0.2)
+    whole = grid(tmp_path, "whole", (10, 10, 40), AFFINE)
+    assert check_grid(whole, asl).overlap == 1
 
 
 # As a run meets them

@@ -76,6 +76,10 @@ def test_sessions(study):
     with pytest.raises(InputError) as caught:
         find_runs(study.root, sessions=["c"])
     assert (caught.value.field, caught.value.expected) == ("--session-label", "one of a, b")
+    # One participant lacks what another has: as one task of a cohort sees it.
+    alone = find_runs(study.root, participants=["01"], sessions=["a"])
+    assert alone.participants == {"01": ()}
+    assert any("ses-a: no ASL run was found" in text for text in alone.warnings)
 
 
 @pytest.mark.parametrize(

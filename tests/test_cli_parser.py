@@ -1,5 +1,6 @@
 """The command line: spellings, units, refusals, and how fast it answers."""
 
+import re
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from asl_bids_app.cli.elsewhere import ELSEWHERE
 from asl_bids_app.cli.parser import build_parser, parse
 
 
@@ -97,6 +99,63 @@ def test_wrong_values_are_told_in_one_line(capsys, dataset, arguments, told):
     assert told in refused(capsys, dataset, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--output-spaces", "MNI152NLin2009cAsym"], "--output-spaces: this option of other BIDS"),
+        (["--fs_license_file", "license.txt"], "no T1-weighted image is used"),
+        (["--use-syn-sdc"], "susceptibility distortion is not corrected"),
+        (["--participants", "01"], "did you mean --participant-label?"),
+        (["--t1_blod=1.6"], "did you mean --t1-blood?"),
+        (["--threads", "2"], "did you mean --nthreads?"),
+        (["--zzz"], "--zzz: found an unknown option; --help lists the options"),
+        (["--joint", "bth"], "found 'bth', expected one of auto, off, both; did you mean both?"),
+        (["more"], "found unexpected arguments: more"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_usage_errors_are_one_line_that_helps(capsys, dataset, arguments, told, first):
+    places = [str(dataset), str(dataset.parent / "out"), "participant"]
+    # In front, the value of an unknown option would be taken for the dataset.
+    known = told.startswith("found")
+    command = [*arguments, *places] if first and not known else [*places, *arguments]
+    with pytest.raises(SystemExit) as caught:
+        parse(command)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("asl-app: error: ")
+    assert told in line
+
+
+def test_a_wrong_level_and_nothing_at_all(capsys, dataset):
+    for command, told in (
+        ([str(dataset), "out", "particpant"], "did you mean participant?"),
+        ([], "found nothing for bids_dir, output_dir"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            parse(command)
+        assert caught.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert told in line
+
+
+def test_no_option_is_said_to_be_missing_that_exists():
+    known = {name for action in build_parser()._actions for name in action.option_strings}
+    assert not {f"--{name}" for name in ELSEWHERE} & known
+    for sentence in ELSEWHERE.values():
+        named = re.findall(r"--[a-z0-9-]+", sentence)
+        assert set(named) <= known, sentence
+
+
+def test_help_tells_no_default_that_reads_as_its_opposite():
+    text = " ".join(build_parser().format_help().split())
+    assert "(default: True)" not in text
+    assert "(default: False)" not in text
+    assert "no head-motion correction --no-tissue" in text
+    assert "flips of the slices (default: yes)" in text
+    assert "(default: total)" in text
+
+
 def test_output_inside_the_raw_data_is_refused(capsys, dataset):
     for place in (dataset, dataset / "results", dataset / "sub-01"):
         line = refused(capsys, dataset, output=place)
@@ -168,3 +227,8 @@ def test_help_is_quick_and_imports_nothing_heavy(tmp_path):
         subprocess.run([command, "--help"], capture_output=True, check=True)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.5
+
+
+def test_the_correction_of_means_can_be_left_out(dataset):
+    assert read(dataset).tissue_consistency
+    assert not read(dataset, "--no-tissue-consistency").tissue_consistency

@@ -104,7 +104,7 @@ def test_every_path_option_of_the_app_is_mounted(place):
             continue
         name = action.option_strings[0]
         value = {"derivatives": "n=a", "bids_database_dir": "a"}.get(action.dest, "f")
-        value = "a" if action.dest == "work_dir" else value
+        value = "a" if action.dest in {"work_dir", "propose_sidecars"} else value
         command = read_command(["bids", "out", "participant", name, value])
         target = place / value.removeprefix("n=")
         covered = [m.path for m in command.mounts]

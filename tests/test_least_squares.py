@@ -176,18 +176,24 @@ def test_a_single_delay_takes_att_from_the_prior_and_says_so():
 
 
 def test_flags_of_bounds_and_failures():
-    cbf = np.array([[[60.0, 0.0, 60.0, 500.0]]])
-    att = np.array([[[1.2, 1.2, 1.2, 1.2]]])
+    cbf = np.array([[[60.0, 60.0, 60.0, 500.0, 0.0]]])
+    att = np.full((1, 1, 5), 1.2)
     series = simulate(PCASL, cbf, att, 0.0)
-    series.delta_m[0, :, 0, 1] *= 0
     series.delta_m[0, :, 0, 2] *= -1
-    observation = observe(series, torch.full((1, 6, 1, 1), 1e-4))
+    series.delta_m[0, :, 0, 4] *= 0
+    noise = torch.full((1, 6, 1, 5), 1e-4)
+    noise[..., 1] = torch.inf  # nothing is known of it
+    observation = observe(series, noise)
     cbf, att, cbf_sd, att_sd, flags = least_squares(observation)
     assert flags[0, 0, 0] == 0
     assert flags[0, 0, 1] == int(Flag.FAILED)
     assert flags[0, 0, 2] & int(Flag.CBF_AT_BOUND)
     assert flags[0, 0, 3] & int(Flag.CBF_AT_BOUND)
-    assert cbf[0, 0].tolist() == pytest.approx([60, 0, 0, 300], abs=0.1)
+    assert cbf[0, 0].tolist() == pytest.approx([60, 0, 0, 300, 0], abs=0.1)
+    # A signal of 0 is a measurement: no flow, and an ATT that nobody can tell.
+    assert flags[0, 0, 4] == int(Flag.CBF_AT_BOUND | Flag.ATT_UNIDENTIFIABLE)
+    assert att[0, 0, 4].item() == pytest.approx(1.3, abs=0.03)
+    assert 0 < cbf_sd[0, 0, 4] < 20
     for values in (cbf, att, cbf_sd, att_sd):
         assert torch.isfinite(values).all()
 

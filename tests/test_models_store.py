@@ -423,3 +423,71 @@ def test_saved_network_of_a_fixed_protocol(tmp_path):
 def test_wrong_weights_name_the_file(tmp_path):
     with pytest.raises(InputError, match=r"some\.pt.*weights of PosteriorASLNet"):
         build_member(spec(), {"a": torch.ones(1)}, tmp_path / "some.pt")
+
+
+ODD = (None, True, -1.5, "x", [None], {"a": None})
+"""Values that stand where they shouldn't."""
+
+
+def places(content, above=()):
+    """Paths of all entries of a description but the hashes and the schema's version."""
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in list(items):
+        if key in {"metrics", "training", "schema_version"}:
+            continue
+        yield (*above, key)
+        if isinstance(value, dict) or (isinstance(value, list) and value and len(value) < 6):
+            yield from places(value, (*above, key))
+
+
+def test_wrong_types_anywhere_in_a_description_are_told_in_one_line(folder):
+    """Whatever stands where: an `InputError`, or a model that a computation can use."""
+    file = folder / "model.json"
+    whole = json.loads(file.read_text())
+    used, told = 0, []
+    for place in places(whole):
+        for odd in ODD:
+            content = json.loads(json.dumps(whole))
+            inner = content
+            for key in place[:-1]:
+                inner = inner[key]
+            if inner[place[-1]] == odd:
+                continue
+            inner[place[-1]] = odd
+            try:
+                read_spec(json.dumps(content), file)
+                used += 1
+            except InputError as error:
+                told.append(str(error))
+    assert len(told) > 150
+    assert used > 5
+    assert not [text for text in told if "\n" in text]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "word"),
+    [
+        ("files", {"../../etc/passwd.safetensors": "x"}, "files"),
+        ("files", {"/etc/passwd": "x"}, "files"),
+        ("files", ["member-0.safetensors"], "files"),
+        ("arguments", [1], "arguments"),
+        ("calibration", {"total": 5}, "calibration"),
+        ("calibration", {"total": {**TABLE["total"], "bias": [2000.0, 0.1]}}, "calibration"),
+        ("channels", {"scheme": "PCASL"}, "channels"),
+        ("domain", {"schemes": []}, "domain"),
+    ],
+)
+def test_an_entry_of_a_wrong_type_is_named(folder, key, value, word):
+    file = folder / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(InputError, match=word) as told:
+        load_model(folder)
+    assert str(file) in str(told.value)
+
+
+def test_arguments_that_build_no_network_are_told(folder):
+    file = folder / "model.json"
+    for arguments in ({"features": "x"}, {"features": []}, {"features": [1]}, {"grid": [1]}):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "arguments": arguments}))
+        with pytest.raises(InputError):
+            load_model(folder)

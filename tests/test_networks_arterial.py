@@ -120,7 +120,7 @@ def by_brute_force(observation, place, prior, grid):
 def test_posterior_is_that_of_brute_force(scene):
     observation, volume, *_ = scene
     prior, grid = ArterialPrior(arrivals=(0.3, 0.5, 0.8, 1.2)), PosteriorGrid()
-    found = voxel_posterior(observation, grid, prior)
+    found = voxel_posterior(observation, grid, arterial=prior)
     places = np.argwhere(volume > 0)[[3, 40]].tolist()
     places += np.argwhere(observation.mask.numpy() & (volume == 0))[[10]].tolist()
     for place in places:
@@ -135,7 +135,7 @@ def test_posterior_is_that_of_brute_force(scene):
 def test_arteries_do_not_pass_for_early_tissue(scene):
     observation, volume, cbf, att = scene
     there = torch.tensor(volume > 0.002)
-    without, within = voxel_posterior(observation), voxel_posterior(observation, None, PRIOR)
+    without, within = voxel_posterior(observation), voxel_posterior(observation, arterial=PRIOR)
 
     def covered(found):
         """Shares of the true CBF and ATT inside two standard deviations."""
@@ -162,7 +162,7 @@ def test_an_artery_that_nothing_shows_leaves_everything_as_it_was():
     cbf, att, mask = maps((1, 16, 16))
     observation = measured(PROTOCOLS["joint"], cbf, att, mask, 10)
     crushed = replace(observation, vessels=torch.zeros_like(observation.vessels))
-    without, within = voxel_posterior(crushed), voxel_posterior(crushed, None, PRIOR)
+    without, within = voxel_posterior(crushed), voxel_posterior(crushed, arterial=PRIOR)
     inside = observation.mask
     assert torch.allclose(without.cbf[inside], within.cbf[inside], atol=0.5)
     late = inside & (without.att > 1.0)
@@ -174,7 +174,7 @@ def test_an_artery_that_nothing_shows_leaves_everything_as_it_was():
 def test_untrained_network_is_the_posterior_and_may_be_told_of_arteries(scene):
     observation, *_ = scene
     network = PosteriorASLNet((8, 8, 8, 8), arterial={}, anatomy=True, beside=4, noise_apart=True)
-    posterior = voxel_posterior(observation, network.grid, network.arterial)
+    posterior = voxel_posterior(observation, network.grid, arterial=network.arterial)
     estimate = network(observation)
     inside = observation.mask
     assert torch.allclose(estimate.volume[inside], posterior.volume[inside], atol=1e-5)

@@ -81,6 +81,17 @@ def test_outlying_voxels_hardly_matter():
     assert plain > 1
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("pairs", [3, 8])
+def test_units_don_t_matter(pairs):
+    """Images in units of 1e22: their squares are beyond single precision."""
+    order = [(k, d) for _ in range(pairs) for d in (1, 2) for k in ("control", "label")]
+    data, *rest = series(order, None, 1.0, seed=6)
+    plain, large = (average_measurements(each, *rest, MASK) for each in (data, data * 1e22))
+    np.testing.assert_allclose(large.delta_m / 1e22, plain.delta_m, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(large.standard_error / 1e22, plain.standard_error, rtol=3e-3)
+
+
 def test_a_bad_pair_is_left_out_and_told():
     order = [(k, d) for _ in range(8) for d in (1, 2) for k in ("control", "label")]
     data, *rest = series(order, None, 1.0, seed=3)

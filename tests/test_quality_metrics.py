@@ -309,3 +309,158 @@ def test_values_are_not_changed_in_place():
     for name, value in before.items():
         if value.dtype != object:
             np.testing.assert_array_equal(value, getattr(data, name))
+
+
+def noisy(**changes):
+    """Every array that metrics are made of, in single precision as maps are, with noise."""
+    rng = np.random.default_rng(8)
+    data = example()
+    arrays = {
+        "cbf": data.cbf + rng.normal(0, 6, SHAPE),
+        "att": data.att + rng.normal(0, 0.1, SHAPE),
+        "cbf_sd": rng.gamma(9, 0.5, SHAPE),
+        "att_sd": rng.gamma(9, 0.01, SHAPE),
+        "residual": data.residual,
+        "noise": np.broadcast_to(rng.gamma(50, 8e-6, (*SHAPE, 1)), (*SHAPE, N)).copy(),
+        "delta_m": data.delta_m + rng.normal(0, 4e-4, (*SHAPE, N)),
+        "gm": data.gm,
+        "wm": data.wm,
+        "csf": data.csf,
+        "m0": data.m0 * rng.uniform(0.8, 1.2, SHAPE),
+        "tsnr": rng.gamma(50, 2, SHAPE),
+        "lsq_cbf": data.cbf + rng.normal(0, 9, SHAPE),
+        "lsq_att": data.att + rng.normal(0, 0.2, SHAPE),
+        "lsq_cbf_sd": rng.gamma(9, 1, SHAPE),
+        "lsq_att_sd": rng.gamma(9, 0.02, SHAPE),
+        "cbf_spread": rng.gamma(9, 0.2, SHAPE),
+        "att_spread": rng.gamma(9, 0.005, SHAPE),
+    }
+    single = {key: np.asarray(value, np.float32) for key, value in arrays.items()}
+    return example(**(single | {"lsq_flags": data.flags} | changes))
+
+
+@pytest.fixture(scope="module")
+def clean():
+    return noisy(), compute(noisy())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("cbf", "att", "cbf_sd", "att_sd", "lsq_cbf", "lsq_att", "lsq_cbf_sd", "lsq_att_sd"),
+        *("residual", "noise", "delta_m", "m0", "tsnr", "cbf_spread", "att_spread"),
+        *("gm", "wm", "csf"),
+    ],
+)
+def test_impossible_voxels_move_no_metric(name, clean):
+    data, expected = clean
+    values = getattr(data, name).copy()
+    grey = np.argwhere(data.gm > 0.7)
+    for place, fault in zip(grey[40::60], (1e38, -1e38, 1e6, np.inf, np.nan), strict=False):
+        values[tuple(place)] = fault
+    values[tuple(np.argwhere(data.wm > 0.7)[40])] = 1e38
+    values[tuple(np.argwhere(data.csf > 0.7)[40])] = 1e38
+    found = compute(noisy(**{name: values}))
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        # Seven voxels of 14,500, in shares and in the smoothed map of the QEI.
+        assert found[key] == pytest.approx(value, rel=0.01, abs=1e-3, nan_ok=True), key
+
+
+def test_an_impossible_value_in_a_map_of_zeros_is_no_mean():
+    cbf = np.zeros(SHAPE, np.float32)
+    cbf[tuple(np.argwhere(example().gm > 0.7)[40])] = 1e38
+    assert compute(example(cbf=cbf))["cbf_mean_gm"] == 0
+
+
+def test_zeros_are_measurements_and_blanked_voxels_lower_the_coverage():
+    data = example()
+    delta_m = data.delta_m.copy()
+    delta_m[data.mask, 0] *= np.random.default_rng(1).random(data.mask.sum()) > 0.2
+    assert compute(example(delta_m=delta_m))["mask_coverage"] == 1
+    smaller = data.mask.copy()
+    smaller[:20] = False
+    found = compute(example(mask=smaller, whole_brain=data.mask))
+    assert found["mask_coverage"] == pytest.approx(smaller.sum() / data.mask.sum())
+
+
+def test_what_is_not_available_says_why():
+    values = compute(example(gm=None, wm=None, csf=None))
+    entries = dictionary(values, "the atlas doesn't fit")
+    for key, entry in entries.items():
+        metric, _ = lookup(key)
+        assert ("NotAvailable" in entry) == (
+            metric.by_tissue and math.isnan(values.get(key, math.nan))
+        )
+    assert entries["cbf_mean_gm"]["NotAvailable"] == "the atlas doesn't fit"
+    assert entries["lsq_qei"]["NotAvailable"] == "the atlas doesn't fit"
+    assert "NotAvailable" not in entries["cbf_mean_brain"]
+    assert "NotAvailable" not in dictionary(compute(example()), "no")["cbf_mean_gm"]
+
+
+def test_numbers_of_grey_matter_are_not_those_of_the_brain():
+    """Another value in each tissue, for each array: 1 in grey, 2 in white matter, 3 in fluid."""
+    data = example()
+    step = 1.0 * data.gm + 2.0 * data.wm + 3.0 * data.csf
+    rng = np.random.default_rng(11)
+    # Each tissue's values scatter, so that the brain's median isn't that of grey matter.
+    uneven = step * (1 + 0.1 * rng.standard_normal(SHAPE))
+    found = compute(
+        example(
+            cbf_sd=3 * uneven,
+            att_sd=0.1 * uneven,
+            cbf_spread=0.7 * uneven,
+            att_spread=0.05 * uneven,
+            residual=data.residual * step[..., None],
+            lsq_cbf=data.cbf + 6 * uneven * rng.choice([-1, 1], SHAPE),
+            lsq_att=data.att + 0.2 * uneven * rng.choice([-1, 1], SHAPE),
+            lsq_cbf_sd=4 * uneven,
+            lsq_att_sd=0.3 * uneven,
+            lsq_flags=data.flags,
+            outside_domain=0.125,
+            m0=np.where(data.mask, 1000.0 + 500 * (np.indices(SHAPE).sum(0) % 2), 0),
+        )
+    )
+    expected = {
+        "cbf_sd_gm": 3,
+        "att_sd_gm": 0.1,
+        "ensemble_spread_cbf_gm": 0.7,
+        "ensemble_spread_att_gm": 0.05,
+        "disagreement_cbf_gm": 6,
+        "disagreement_att_gm": 0.2,
+        # 6 is above hypot(3, 4), and not above twice that.
+        "disagreement_beyond_sd": 0,
+        "lsq_cbf_sd_gm": 4,
+        "lsq_att_sd_gm": 0.3,
+        "outside_domain_fraction": 0.125,
+        "m0_cov": 250 / 1250,
+        "att_mean_brain": data.att[data.mask].mean(),
+        "cbf_mean_brain": data.cbf[data.mask].mean(),
+        # Of ΔM over noise 5 to 10 by measurement, the strongest.
+        "snr_delta_m_gm": 10,
+    }
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, rel=5e-3, abs=1e-9), key
+    assert found["residual_to_noise_gm"] == pytest.approx(1, rel=0.05)
+    assert math.isnan(compute(example())["outside_domain_fraction"])
+
+
+def test_tissue_by_fluid_and_the_middle_of_the_temporal_snr():
+    data = example()
+    tsnr = np.where(data.gm > 0, 50.0, 400.0)  # two thirds of the ball are grey matter
+    found = compute(example(tsnr=tsnr))
+    assert found["tsnr_brain"] == 50
+    agreement = compute(example(csf=np.zeros(SHAPE)))["mask_tissue_agreement"]
+    assert agreement == pytest.approx(1 - data.csf.sum() / data.mask.sum())
+
+
+def test_a_ratio_to_nothing_is_none_and_few_voxels_say_nothing():
+    data = example()
+    assert math.isnan(compute(example(cbf=-data.cbf))["cbf_ratio_gm_wm"])
+    assert math.isnan(compute(example(cbf=-data.cbf))["cbf_scov_gm"])
+    few = np.zeros(SHAPE)
+    few[tuple(np.argwhere(data.gm > 0)[:19].T)] = 1
+    assert math.isnan(compute(example(gm=few))["cbf_mean_gm"])
+    few[tuple(np.argwhere(data.gm > 0)[19:20].T)] = 1
+    assert compute(example(gm=few))["cbf_mean_gm"] == pytest.approx(60)

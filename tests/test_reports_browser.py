@@ -196,10 +196,85 @@ def test_maps_planes_and_keys(driver, derivatives):
         return {maps: map.options.length, different: new Set(seen).size, before, after: v.voxel};
         """
     )
-    assert seen["maps"] == 7
-    assert seen["different"] == 7 + 2  # axial comes twice, and so does the first map
+    assert seen["maps"] == 8
+    assert seen["different"] == 8 + 2  # axial comes twice, and so does the first map
     assert seen["after"] == [seen["before"][0] + 1, seen["before"][1] + 1, seen["before"][2]]
     clean(driver, page)
+
+
+def test_zoom_keeps_the_voxel_and_clicks_hit_what_is_seen(driver, derivatives):
+    """The files are stored right to left: the indices told are theirs, at any zoom."""
+    import nibabel as nib
+
+    page = derivatives / "sub-01.html"
+    open_page(driver, page)
+    seen = driver.execute_script(
+        """
+        const v = document.querySelector('.viewer').viewer;
+        const canvas = v.panels[0].canvas;
+        const box = () => canvas.getBoundingClientRect();
+        const told = () =>
+          v.readout.textContent.match(/Voxel (\\d+), (\\d+), (\\d+)/).slice(1).map(Number);
+        const voxel = v.data.shape.map((n) => Math.floor(n / 3));
+        v.voxel = [...voxel]; v.draw();
+        const before = canvas.toDataURL();
+        for (let i = 0; i < 3; i++) {
+          canvas.dispatchEvent(new KeyboardEvent('keydown', {key: '+', bubbles: true}));
+        }
+        const found = {voxel, kept: [...v.voxel], told: told(), zoom: v.zoom,
+                       changed: canvas.toDataURL() !== before};
+        // The middle of the voxel as it is drawn now, from the part that is shown.
+        const view = v.view(), b = box();
+        const target = [voxel[0] + 3, voxel[1] - 2];
+        const x = b.left + ((target[0] + 0.5 - view.x) / view.w) * b.width;
+        const y = b.top + ((v.shape[1] - target[1] - 0.5 - view.y) / view.h) * b.height;
+        canvas.dispatchEvent(new PointerEvent('pointerdown', {clientX: x, clientY: y}));
+        found.target = target; found.hit = [...v.voxel];
+        found.view = [view.w / v.shape[0], v.view().x === view.x];
+        found.cbf = v.get('cbf', v.rowAt(...v.voxel)); found.toldThen = told();
+        return found;
+        """
+    )
+    assert seen["kept"] == seen["voxel"]
+    assert seen["zoom"] == 3
+    assert seen["changed"]
+    assert seen["hit"][:2] == seen["target"]
+    assert seen["view"] == [pytest.approx(1 / 3), True]
+    values = nib.load(derivatives / "sub-01" / "perf" / "sub-01_cbf.nii.gz").get_fdata()
+    assert values[tuple(seen["toldThen"])] == pytest.approx(seen["cbf"], abs=0.03)
+    assert seen["told"] != seen["voxel"]
+    clean(driver, page)
+
+
+def test_pictures_open_large(driver, derivatives):
+    page = derivatives / "sub-01.html"
+    open_page(driver, page)
+    opened = driver.execute_script(
+        """
+        const dialog = document.querySelector('dialog.large');
+        const picture = document.querySelector('.pair img');
+        const before = [dialog.open, picture.getBoundingClientRect().width];
+        picture.click();
+        const large = dialog.querySelector('img').getBoundingClientRect().width;
+        const open = dialog.open;
+        dialog.querySelector('button').click();
+        return [...before, open, large, dialog.open];
+        """
+    )
+    assert [opened[0], opened[2], opened[4]] == [False, True, False]
+    assert opened[3] > 1.8 * opened[1]
+    clean(driver, page)
+
+
+CUT_OFF = """
+  const width = document.documentElement.clientWidth;
+  return [...document.querySelectorAll('header *, nav *, main *, footer *')].filter((e) => {
+    // What Plotly draws beyond its axes is clipped by it.
+    if (e.closest('svg') && e.tagName.toLowerCase() !== 'svg') return false;
+    const box = e.getBoundingClientRect();
+    return box.width && box.height && (box.right > width + 1 || box.left < -1);
+  }).map((e) => `${e.tagName}.${e.className} ${e.textContent.slice(0, 30)}`);
+"""
 
 
 def test_a_failed_run_and_narrow_screens(driver, derivatives):
@@ -217,6 +292,7 @@ def test_a_failed_run_and_narrow_screens(driver, derivatives):
         ):
             open_page(driver, derivatives / name, ready)
             assert driver.execute_script("return document.documentElement.scrollWidth") <= 390
+            assert driver.execute_script(CUT_OFF) == []
             assert chromium.console_errors(driver) == []
     finally:
         wide = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
@@ -280,6 +356,45 @@ def test_the_group_page_filters_sorts_and_links(driver, derivatives):
     chain.w3c_actions.pointer_action.move_to_location(*map(round, place)).click()
     chain.perform()
     chromium.wait_for(driver, "return location.pathname.endsWith('sub-01.html')")
+
+
+def test_medians_of_even_numbers_and_bands_without_an_end(driver, tmp_path):
+    """Of four the median is the mean of the middle two; a range to infinity goes on."""
+    for i, (flow, snr) in enumerate([(70, 4), (52, 9), (60, 5.5), (50, 7)]):
+        place = tmp_path / f"sub-{i}" / "perf"
+        place.mkdir(parents=True)
+        cells = f"cbf_mean_gm\tsnr_delta_m_gm\n{flow}\t{snr}\n"
+        (place / f"sub-{i}_desc-qualitycontrol_cbf.tsv").write_text(cells)
+    write_group(tmp_path)
+    ready = "return document.getElementById('charts').dataset.ready"
+    open_page(driver, tmp_path / "group.html", ready)
+    found = driver.execute_script(
+        """
+        window.dispatchEvent(new Event('beforeprint'));
+        const found = {};
+        for (const card of document.querySelectorAll('.metric')) {
+          const plot = card.querySelector('.plot');
+          found[card.dataset.key] = {
+            caption: card.querySelector('figcaption').textContent,
+            label: plot.getAttribute('aria-label'),
+            box: plot.data[0].median[0],
+            range: plot.layout.xaxis.range,
+            bands: plot.layout.shapes.map((s) => [s.x0, s.x1]),
+          };
+        }
+        return found;
+        """
+    )
+    for key, median in (("cbf_mean_gm", 56), ("snr_delta_m_gm", 6.25)):
+        assert found[key]["box"] == median
+        assert f"median {median}" in found[key]["caption"]
+        assert f"median {median} " in found[key]["label"]
+    low, high = found["snr_delta_m_gm"]["range"]
+    for (start, end), expected in zip(found["snr_delta_m_gm"]["bands"], (1.5, 3.0), strict=True):
+        assert start == expected
+        assert end > high + 10 * (high - low)
+    assert found["cbf_mean_gm"]["bands"] == [[10, 150], [40, 100]]
+    assert chromium.console_errors(driver) == []
 
 
 def test_the_data_of_the_page_are_json(derivatives):

@@ -145,6 +145,29 @@ def test_one_participant_is_enough_and_has_no_outlier(tmp_path):
     assert "sub-01.html#sub-01" in text
 
 
+@pytest.mark.parametrize(("participants", "plain"), [(3, True), (4, False)])
+def test_few_participants_have_a_plain_table(tmp_path, participants, plain):
+    """Sessions don't count: two of one participant are no distribution either."""
+    for i in range(participants):
+        for ses in "ab" if i == 0 else "a":
+            values = {"cbf_mean_gm": 50.0 + i, "att_mean_gm": 1.0, "fd_mean": 0.7}
+            add(tmp_path, {"sub": f"{i:02d}", "ses": ses}, values)
+    text = write_group(tmp_path)[1].read_text()
+    assert ("plotly-packed" in text) == (not plain)
+    assert ('id="charts"' in text) == (not plain)
+    if plain:
+        assert len(text) < 60_000
+        row = text[text.index("Mean CBF of grey matter</summary>") :]
+        row = row[: row.index("</tr>")]
+        assert [f"{v} <" in row or f"{v} mL" in row for v in ("50.0", "51.0", "52.0")] == [
+            True
+        ] * 3
+        assert row.count("as expected") == participants + 1
+        assert "1.00 s" in text
+        assert text.count("unusual") == participants + 1  # the motion
+        assert "QEI" not in text  # nobody has it
+
+
 def test_only_failures_still_give_a_page(tmp_path):
     example.write_record(tmp_path, "01", status="no ASL", errors=[{"message": "found no ASL run"}])
     table, page = write_group(tmp_path)

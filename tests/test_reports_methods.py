@@ -106,12 +106,83 @@ def test_what_was_not_done_is_not_claimed():
             options={"hmc": False, "tissue": False},
         )
     )
-    assert "Head motion was not corrected" in text
+    assert not re.search(r"\bnot\b|Head motion", text.split("### References")[0])
     assert "SimpleITK" not in text
     assert "atlas" not in text
     assert "Slices were read out" not in text
     assert "neural" not in text
     assert "a separate M0 scan" in text
+
+
+def test_the_text_tells_scanner_m0_mask_and_noise():
+    told = record(
+        run(
+            m0={
+                "kind": "Separate",
+                "repetition_time": [4.1],
+                "repetition_time_correction": 1.08457,
+            },
+            mask={"source": "made from the M0"},
+            field_strength=3,
+            voxel_size_mm=[3.4375, 3.4375, 5.0],
+        )
+    )
+    [unit] = told["units"]
+    unit["calibration"]["t1_tissue_m0"] = quantity(1.607, "s")
+    unit["noise_method"] = {"PCASL": "neighbours"}
+    text = methods_text(told)
+    for words in (
+        "acquired at 3 T with voxels of 3.44 x 3.44 x 5 mm",
+        "its repetition time of 4.1 s",
+        "T1 of tissue of 1.607 s (Wright et al., 2008): a factor of 1.085",
+        "mask was made from the M0 image",
+        "estimated from differences between neighbouring voxels",
+    ):
+        assert words in text, words
+
+
+@pytest.mark.parametrize(
+    ("changes", "absent"),
+    [
+        ({"m0": {"kind": "Estimate", "value": 900.0}}, "incomplete recovery"),
+        ({"m0": {"kind": "Separate", "repetition_time_correction": 1.0}}, "incomplete recovery"),
+        ({"mask": {"source": "mask.nii.gz"}}, "made from the M0"),
+        ({"field_strength": None}, " T "),
+    ],
+)
+def test_what_does_not_apply_is_left_out(changes, absent):
+    told = record(run(**changes))
+    told["units"][0]["calibration"]["t1_tissue_m0"] = quantity(1.607, "s")
+    assert absent not in methods_text(told).split("### References")[0]
+
+
+def test_only_metrics_that_were_computed_are_named():
+    told = record(run())
+    told["units"][0]["metrics"] = {"qei": None, "residual_to_noise_gm": 1.02}
+    text = methods_text(told)
+    assert "Quality was judged by the agreement of residuals" in text
+    assert "visual inspection" not in text
+    assert "Dolui" not in text
+
+
+@pytest.mark.parametrize("work", REFERENCES.values(), ids=REFERENCES)
+def test_bibtex_has_every_field_of_a_reference(work):
+    entry = work.bibtex()
+    assert entry.startswith(f"@article{{{work.key},\n")
+    assert entry.count("{") == entry.count("}")
+    fields = dict(re.findall(r"^  (\w+) = \{(.*)\},?$", entry, re.M))
+    assert fields["doi"] == work.doi
+    assert fields["year"] == work.short[-4:]
+    people = fields["author"].split(" and ")
+    assert all(re.fullmatch(r"[^,]+, ([A-Z]\. ?)+|others", name) for name in people)
+    assert people[0].split(",")[0] == work.short.split()[0].rstrip(",")
+    assert fields["title"].strip("{}") in work.full
+
+
+def test_the_bibtex_of_a_text_has_what_it_cites():
+    found = methods(record(run()))
+    keys = re.findall(r"@article\{(\w+),", found.bibtex())
+    assert [REFERENCES[key] for key in keys] == list(found.references)
 
 
 def test_schemes_are_told_apart_and_joined():
@@ -135,7 +206,9 @@ def test_a_planned_run_is_told_as_its_options_say():
     planned = run()
     del planned["motion"]
     assert "Head motion was corrected" in methods_text(record(planned))
-    assert "was not corrected" in methods_text(record(planned, options={"hmc": False}))
+    assert (
+        "motion" not in methods_text(record(planned, options={"hmc": False})).split("### Ref")[0]
+    )
 
 
 def test_differences_from_the_scanner_were_not_subtracted():

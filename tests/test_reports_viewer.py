@@ -10,7 +10,7 @@ import pytest
 import reports_example as example
 
 from asl_bids_app.reports.load import load_series
-from asl_bids_app.reports.mosaics import Scale
+from asl_bids_app.reports.scales import Scale
 from asl_bids_app.reports.viewer import MISSING, pack, quantise, stride_for
 
 SCALES = {"cbf": Scale(0, 100, "inferno", "mL/100 g/min"), "att": Scale(0, 3, "viridis", "s")}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from asl_bids_app.allocation import processors
 from asl_bids_app.training.parallel import in_processes
 
 
@@ -30,7 +31,7 @@ def test_results_come_in_the_order_of_the_jobs():
     processes = {process for _, process, _ in found}
     assert len(processes) == 2
     assert os.getpid() not in processes
-    share = max(1, (os.cpu_count() or 1) // 2)
+    share = max(1, processors() // 2)
     assert {threads for _, _, threads in found} == {share}
 
 

@@ -10,10 +10,12 @@ from typing import Final
 
 import numpy as np
 
+from asl_bids_app.bids import marks
 from asl_bids_app.bids.fields import did_you_mean
 from asl_bids_app.bids.files import shown
 from asl_bids_app.bids.layout import RunFiles
-from asl_bids_app.errors import InputError
+from asl_bids_app.errors import Faults, InputError
+from asl_bids_app.wording import seconds
 
 VOLUME_TYPES: Final = ("control", "label", "deltam", "m0scan", "cbf", "noRF", "n/a")
 PERFUSION: Final = frozenset({"control", "label", "deltam"})
@@ -24,7 +26,7 @@ NICKNAMES: Final = MappingProxyType(
 )
 
 
-def read(run: RunFiles, n_volumes: int) -> tuple[str, ...]:
+def read(run: RunFiles, n_volumes: int | None) -> tuple[str, ...]:
     """Read the type of every volume.
 
     Parameters
@@ -32,7 +34,7 @@ def read(run: RunFiles, n_volumes: int) -> tuple[str, ...]:
     run
         The run.
     n_volumes
-        Number of volumes of its image, for messages; see `check_rows`.
+        Number of volumes of its image, for messages (None if unknown); see `check_rows`.
 
     Raises
     ------
@@ -42,18 +44,53 @@ def read(run: RunFiles, n_volumes: int) -> tuple[str, ...]:
     if run.aslcontext is None:
         stem = run.path.name.partition(".")[0].removesuffix("_asl")
         place = shown(run.path.with_name(f"{stem}_aslcontext.tsv"), run.root)
-        expected = f"a table that names the type of each of the {n_volumes} volumes"
+        volumes = f"of the {n_volumes} volumes" if n_volumes else "volume"
+        expected = f"a table that names the type of each {volumes}"
         raise InputError(place, "", "no such file", expected, "write it from the protocol")
     name = shown(run.aslcontext, run.root)
     rows = _rows(run.aslcontext, name)
-    for number, kind in enumerate(rows):
+    faults = Faults()
+    if _marked(run.aslcontext):
+        cure = f"check each row, then remove the column {marks.COLUMN}"
+        faults.add(
+            InputError(name, marks.COLUMN, marks.found(["volume_type"]), marks.EXPECTED, cure)
+        )
+    for kind, number in Counter(rows).items():
         if kind not in VOLUME_TYPES:
-            nickname = NICKNAMES.get(kind.strip().casefold())
-            cure = f"write {nickname}" if nickname else did_you_mean(kind, VOLUME_TYPES)
-            found = f"{kind!r} in row {number + 1}" if kind else f"an empty row {number + 1}"
+            word = meant(kind)
+            cure = f"write {word}" if word else ""
+            row = rows.index(kind) + 1
+            found = f"{kind!r} in row {row}" if kind else f"an empty row {row}"
+            found += f" and {number - 1} more" if number > 1 else ""
             expected = "one of " + ", ".join(VOLUME_TYPES)
-            raise InputError(name, "volume_type", found, expected, cure)
+            faults.add(InputError(name, "volume_type", found, expected, cure))
+    faults.check()
     return tuple(rows)
+
+
+def meant(kind: str) -> str:
+    """Return the volume type that a word most likely stands for; empty if unclear."""
+    nickname = NICKNAMES.get(kind.strip().casefold())
+    return nickname or did_you_mean(kind, VOLUME_TYPES).removeprefix("write ")
+
+
+def words(run: RunFiles) -> list[str]:
+    """Return the rows of the table as they are; an empty list if it can't be read."""
+    try:
+        return _rows(run.aslcontext, name_of(run)) if run.aslcontext else []
+    except InputError:
+        return []
+
+
+def _marked(path: Path) -> bool:
+    """Tell whether a table is a proposal that nobody has reviewed."""
+    header, _, rest = path.read_text(encoding="utf-8-sig").partition("\n")
+    cells = header.rstrip("\r").split("\t")
+    if marks.COLUMN not in cells:
+        return False
+    column = cells.index(marks.COLUMN)
+    rows = [line.rstrip("\r").split("\t") for line in rest.split("\n")]
+    return any(column < len(row) and row[column].strip() for row in rows)
 
 
 def check_rows(kinds: Sequence[str], run: RunFiles, n_volumes: int) -> None:
@@ -165,7 +202,7 @@ def check_pairs(
                 sidecar,
                 "PostLabelingDelay",
                 f"{n['control']} control and {n['label']} label volumes with a delay of {pld:g} s "
-                f"and a duration of {length:g} s",
+                f"and a duration of {seconds(length)}",
                 "as many of both",
                 "give the two volumes of a pair the same times; check the order of the volumes",
             )

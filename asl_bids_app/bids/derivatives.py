@@ -8,7 +8,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from asl_bids_app import __version__
 from asl_bids_app.bids.outputs import BIDSIGNORE, Output
-from asl_bids_app.errors import InputError
+from asl_bids_app.errors import InputError, disk_full
 
 BIDS_VERSION = "1.10.0"
 PARTIAL = ".part-"
@@ -47,17 +47,26 @@ def whole(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside.touch()
     except OSError as error:
-        raise InputError(
-            path.parent, "", f"no way to write there ({error.strerror})", "a writable folder"
-        ) from error
+        raise unwritable(path.parent, error, "a writable folder") from error
     try:
         yield beside
         beside.replace(path)
     except OSError as error:
-        told = f"no way to write it ({error.strerror or error})"
-        raise InputError(path, "", told, "room on the disk, and no folder of that name") from error
+        expected = "room on the disk, and no folder of that name"
+        raise unwritable(path, error, expected) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError, expected: str, field: str = "") -> InputError:
+    """Return the error that something can't be written; a full disk is called one."""
+    if words := disk_full(error):
+        cure = "make room, or give other folders (output_dir, --work-dir), and run it again"
+        return InputError(path, field, f"a full disk ({words})", "room to write", cure)
+    cure = "mount it writable, or give another" if field else ""
+    told = f"no way to write {'there' if field else 'it'} ({error.strerror or error})"
+    return InputError(path, field, told, expected, cure)
 
 
 def remove_partial(folder: Path) -> None:
@@ -69,7 +78,8 @@ def remove_partial(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with whole(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+        # Names of files may hold bytes that are no text; in JSON they are escapes of their own.
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

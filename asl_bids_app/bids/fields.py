@@ -6,14 +6,16 @@ import difflib
 import json
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
+from asl_bids_app.bids import marks
 from asl_bids_app.bids.files import DataFile
-from asl_bids_app.errors import InputError
+from asl_bids_app.errors import Faults, InputError
 
 COUSINS: Final = MappingProxyType(
     {
@@ -33,25 +35,75 @@ COUSINS: Final = MappingProxyType(
 )
 """Keys that converters write instead of a BIDS key."""
 
-LONGEST: Final = MappingProxyType(
+
+@dataclass(frozen=True)
+class Span:
+    """Which values of a key can be true.
+
+    Attributes
+    ----------
+    low, high : float
+        Both can be.
+    unit : str
+        ``s`` for times, of which ones that are too long are most often milliseconds.
+    zero : bool
+        Whether 0 is allowed too, where it lies below `low`.
+    """
+
+    low: float
+    high: float
+    unit: str = ""
+    zero: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high or (self.zero and value == 0)
+
+    def __str__(self) -> str:
+        unit = {"s": "seconds", "": ""}.get(self.unit, self.unit)
+        ends = f"{self.low:g} to {self.high:g}" + (" or 0" if self.zero and self.low else "")
+        return f"{ends} {unit}".rstrip()
+
+
+SPANS: Final = MappingProxyType(
     {
-        "PostLabelingDelay": 10.0,
-        "LabelingDuration": 10.0,
-        "BolusCutOffDelayTime": 10.0,
-        "SliceTiming": 10.0,
-        "RepetitionTimePreparation": 100.0,
-        "EchoTime": 1.0,
+        # 0 stands at m0scan volumes, and a delay of 0 is a real one of long labels.
+        "PostLabelingDelay": Span(1e-2, 10.0, "s", zero=True),
+        "LabelingDuration": Span(1e-2, 10.0, "s", zero=True),
+        "BolusCutOffDelayTime": Span(1e-2, 10.0, "s", zero=True),
+        "SliceTiming": Span(0.0, 10.0, "s"),
+        "RepetitionTimePreparation": Span(1e-2, 100.0, "s", zero=True),
+        "EchoTime": Span(1e-5, 1.0, "s", zero=True),
+        "FlipAngle": Span(0.0, 360.0, "degrees"),
+        "M0Estimate": Span(1e-6, 1e12),
+        "MagneticFieldStrength": Span(0.01, 25.0, "tesla"),
+        "LabelingEfficiency": Span(0.01, 1.0),
+        "BackgroundSuppressionNumberPulses": Span(0.0, 20.0),
+        "BackgroundSuppressionPulseTime": Span(0.0, 10.0, "s"),
+        "TotalAcquiredPairs": Span(1.0, 1e5),
     }
 )
-"""Seconds; anything longer is milliseconds in disguise."""
+"""The one table of the numbers that are read from sidecars."""
+
+ANY: Final = Span(0.0, float(np.finfo(np.float32).max))
+
+
+def to_number(value: Any) -> float | None:
+    """Return a number of a sidecar, perhaps NaN or infinite; None for true, "3", null, lists."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 @dataclass(frozen=True)
 class Notes:
-    """What was concluded and what is to be said while a run is understood."""
+    """What was concluded, what is to be said and what is wrong while a run is understood."""
 
     warnings: list[str] = field(default_factory=list)
     inferred: dict[str, str] = field(default_factory=dict)
+    faults: Faults = field(default_factory=Faults)
 
 
 @dataclass(frozen=True)
@@ -70,6 +122,10 @@ class Fields:
     file: DataFile
     notes: Notes
     lenient: bool = False
+
+    def collect(self) -> AbstractContextManager[None]:
+        """Go on after a fault: it is told with the others of the run."""
+        return self.notes.faults.collect()
 
     def __contains__(self, key: str) -> bool:
         return key in self.file.metadata
@@ -90,6 +146,18 @@ class Fields:
         self.notes.warnings.append(
             f"{self.file.cite(key)}: {key}: found {found}, expected {expected}; {outcome}"
         )
+
+    def check_reviewed(self) -> None:
+        """Refuse proposed values that nobody has reviewed.
+
+        Raises
+        ------
+        InputError
+        """
+        left = marks.marked(self.file.metadata)
+        if left:
+            cure = f"check each against the protocol, then remove {marks.KEY}"
+            raise self.fault(marks.KEY, marks.found(list(left)), marks.EXPECTED, cure)
 
     def missing(self, key: str, expected: str, cure: str = "") -> InputError:
         """Return the error that a key is missing, with a likely cause."""
@@ -165,17 +233,24 @@ class Fields:
             raise self.fault(key, "an empty list", expected)
         for i, each in enumerate(values):
             place = f" at position {i} (counted from 0)" if len(values) > 1 else ""
-            if isinstance(each, bool) or not isinstance(each, int | float):
+            number = to_number(each)
+            if number is None:
                 cure = "write numbers without quotes" if isinstance(each, str) else ""
                 raise self.fault(key, f"{show(each)}{place}", expected, cure)
-            if not math.isfinite(each) or each < 0:
-                raise self.fault(key, f"{each:g}{place}", f"{expected}, finite and not negative")
-        limit = LONGEST.get(key, math.inf)
-        longest = max(values)
-        if longest > limit:
-            cure = "divide by 1000: the values look like milliseconds"
-            raise self.fault(key, f"{longest:g}", f"seconds, at most {limit:g}", cure)
-        return [float(each) for each in values]
+            if not 0 <= number < math.inf:
+                raise self.fault(key, f"{number:g}{place}", f"{expected}, finite and not negative")
+        read = [float(each) for each in values]
+        span = SPANS.get(key, ANY)
+        longest = max(read)
+        if longest > span.high and span.unit == "s":
+            shrunk = longest / 1000 in span
+            cure = "divide by 1000: the values look like milliseconds" if shrunk else ""
+            raise self.fault(key, f"{longest:g}", f"seconds, at most {span.high:g}", cure)
+        for i, number in enumerate(read):
+            if number not in span:
+                place = f" at position {i} (counted from 0)" if len(values) > 1 else ""
+                raise self.fault(key, f"{number:g}{place}", f"{expected}, {span}")
+        return read
 
     def per_volume(self, key: str, kinds: Sequence[str], expected: str) -> np.ndarray:
         """Return one value for each volume from a scalar or a list; the key must be there.

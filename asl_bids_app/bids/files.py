@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.errors import InputError
 
 
@@ -66,43 +66,6 @@ def shown(path: Path, root: Path) -> str:
         return str(path)
 
 
-def read_json(path: Path, name: str) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Parameters
-    ----------
-    path
-        The file.
-    name
-        What messages call it.
-
-    Raises
-    ------
-    InputError
-        If it can't be read, isn't JSON or isn't an object.
-    """
-    expected = "a JSON object {...}"
-    try:
-        # Editors on Windows put a byte-order mark in front; it harms nobody.
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        cure = "a broken link: get the data of the dataset first" if path.is_symlink() else ""
-        raise InputError(name, "", error.strerror or str(error), expected, cure) from error
-    except UnicodeDecodeError as error:
-        found = f"bytes that are no UTF-8 text at position {error.start}"
-        raise InputError(name, "", found, expected, "save it as UTF-8") from error
-    if not text.strip():
-        raise InputError(name, "", "an empty file", expected)
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise InputError(name, place, f"broken JSON ({error.msg})", expected) from error
-    if not isinstance(content, dict):
-        raise InputError(name, "", f"a JSON {type(content).__name__}", expected)
-    return content
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DataFile:
     """An image with the sidecars that apply to it.
@@ -124,6 +87,8 @@ class DataFile:
     problems : tuple of InputError
         What is wrong with names and sidecars; told when the run is understood, so that it
         fails this run and no other.
+    remarks : tuple of str
+        What is odd about the sidecars but harms nothing.
     """
 
     root: Path
@@ -133,6 +98,7 @@ class DataFile:
     metadata: Mapping[str, Any]
     origin: Mapping[str, Path]
     problems: tuple[InputError, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -146,6 +112,12 @@ class DataFile:
         nearest = self.sidecars[-1] if self.sidecars else self.path.with_name(f"{stem}.json")
         return shown(nearest, self.root)
 
+    @property
+    def readable(self) -> bool:
+        """Whether all sidecars could be read; of what is missing nothing is known otherwise."""
+        names = {shown(path, self.root) for path in self.sidecars}
+        return not any(problem.file in names for problem in self.problems)
+
     def cite(self, key: str) -> str:
         """Return the file that holds a key, or the nearest sidecar if none does."""
         return shown(self.origin[key], self.root) if key in self.origin else self.sidecar
@@ -158,6 +130,7 @@ class Tree:
         self.root = root
         self._files: dict[tuple[Path, str, str], list[tuple[Path, Name]]] = defaultdict(list)
         self._content: dict[Path, dict[str, Any] | InputError] = {}
+        self._remarks: dict[Path, tuple[str, ...]] = {}
         for path in sorted(paths):
             name = parse_name(path.name)
             if not name.malformed:
@@ -184,10 +157,12 @@ class Tree:
     def content(self, path: Path) -> dict[str, Any] | InputError:
         """Return the content of a JSON file, or what is wrong with it; read once."""
         if path not in self._content:
+            remarks: list[str] = []
             try:
-                self._content[path] = read_json(path, shown(path, self.root))
+                self._content[path] = read_json(path, shown(path, self.root), remarks)
             except InputError as error:
                 self._content[path] = error
+            self._remarks[path] = tuple(remarks)
         return self._content[path]
 
     def describe(self, image: Path) -> dict[str, Any]:
@@ -212,4 +187,5 @@ class Tree:
             "metadata": {key: value for key, value in metadata.items() if value is not None},
             "origin": origin,
             "problems": tuple(problems),
+            "remarks": tuple(text for path in sidecars for text in self._remarks[path]),
         }

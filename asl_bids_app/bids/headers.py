@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from asl_bids_app.bids.file_length import check_file_length, check_offset, needed_bytes
 from asl_bids_app.errors import InputError
+from asl_bids_app.remarks import collected
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
@@ -19,11 +21,17 @@ HEADER_BYTES: Final = 348
 GZIP_MAGIC: Final = b"\x1f\x8b"
 VOXEL_MM: Final = (0.2, 50.0)
 """Voxel sizes outside this range are a fault of the header."""
+LARGEST_SCALING: Final = 1e15
+"""Factors and offsets of image values beyond this are a fault of the header."""
+FORMS_MM: Final = 0.5
+"""Places that differ by more between qform and sform are told."""
 
 POINTERS: Final = {
     b"version https://git-lfs": ("a Git LFS pointer", "run git lfs pull"),
     b"/annex/objects": ("a git-annex pointer", "run datalad get or git annex get"),
 }
+_UNITS: Final = {1: "meter", 3: "micron"}
+"""Codes of NIfTI for spatial units other than mm."""
 BROKEN: Final = (OSError, EOFError, zlib.error, ValueError)
 
 
@@ -43,6 +51,8 @@ class Header:
     zooms : tuple of 3 float
         Voxel size, mm.
     warnings : tuple of str
+    oriented : bool
+        Whether it tells where the voxels lie; else `affine` is a guess.
     """
 
     path: Path
@@ -51,6 +61,7 @@ class Header:
     affine: np.ndarray
     zooms: tuple[float, float, float]
     warnings: tuple[str, ...] = ()
+    oriented: bool = True
 
     @property
     def n_volumes(self) -> int:
@@ -75,8 +86,8 @@ def read_header(path: Path | str, name: str | None = None) -> Header:
     Raises
     ------
     InputError
-        If the file is missing, empty, truncated, no NIfTI, of more than 4 dimensions, or its
-        affine or voxel size is impossible.
+        If the file is missing, empty, truncated, no NIfTI, of more than 4 dimensions, its affine
+        or voxel size is impossible, or its length or `vox_offset` doesn't fit the header.
     """
     return open_image(Path(path), name or str(path))[1]
 
@@ -89,10 +100,13 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
     expected = "a NIfTI image"
     cure = "copy or convert it again"
     try:
-        image = nib.load(path)
-        shape = tuple(int(n) for n in image.shape)
-        affine = np.asarray(image.affine, dtype=float)
-    except (*BROKEN, nib.filebasedimages.ImageFileError, KeyError) as error:
+        with collected() as remarks:
+            image = nib.load(path)
+            shape = tuple(int(n) for n in image.shape)
+            affine = np.asarray(image.affine, dtype=float)
+    except MemoryError:
+        raise
+    except Exception as error:  # of a damaged header the library raises whatever it meets
         raise InputError(
             name, "", f"no readable header ({short(error)})", expected, cure
         ) from error
@@ -107,8 +121,13 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
     if len(shape) not in (3, 4) or min(shape) < 1:
         found = f"{len(shape)}D ({' x '.join(map(str, shape))})"
         raise InputError(name, "dimensions", found, "3D or 4D", "convert the series again")
-    header = Header(path, name, shape, affine, (0.0, 0.0, 0.0))
-    return image, _check_geometry(header, image.header)
+    told = tuple(f"{name}: header: {text}" for text in remarks)
+    header = Header(path, name, shape, affine, (0.0, 0.0, 0.0), told)
+    _check_scaling(image.dataobj, name)
+    with collected():  # of arithmetic with odd numbers, which are told of here
+        header = _check_geometry(header, image.header)
+    check_file_length(path, header, needed_bytes(image))
+    return image, header
 
 
 def _check_file(path: Path, name: str) -> None:
@@ -144,10 +163,11 @@ def _check_file(path: Path, name: str) -> None:
     if zipped:
         try:
             with gzip.open(path) as stream:
-                stream.read(HEADER_BYTES)
+                start = stream.read(HEADER_BYTES)
         except BROKEN as error:
             found = f"damaged gzip data ({short(error)})"
             raise InputError(name, "", found, expected, "copy or convert it again") from error
+    check_offset(start, name)
 
 
 def _check_geometry(header: Header, raw: Any) -> Header:
@@ -157,16 +177,19 @@ def _check_geometry(header: Header, raw: Any) -> Header:
     zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     low, high = VOXEL_MM
     if zooms.min() < low or zooms.max() > high:
-        units = raw.get_xyzt_units()[0]
+        units = _UNITS.get(int(raw["xyzt_units"]) % 8, "")
         cure = f"the header says {units}: convert it to mm" if units in {"meter", "micron"} else ""
         found = " x ".join(f"{zoom:.3g}" for zoom in zooms) + " mm"
         raise InputError(name, "voxel size", found, f"{low:g} to {high:g} mm", cure)
-    warnings = []
-    if int(raw["qform_code"]) == 0 and int(raw["sform_code"]) == 0:
+    warnings = list(header.warnings)
+    codes = int(raw["qform_code"]), int(raw["sform_code"])
+    if not any(codes):
         warnings.append(
             f"{name}: affine: found neither qform nor sform, expected an orientation; the "
-            "axes are taken as right, anterior, superior"
+            "axes are taken as left, anterior, superior around the middle of the image"
         )
+    elif all(codes):
+        warnings += _disagreement(header, raw)
     pixdim = np.asarray(raw.get_zooms()[:3], dtype=float)
     if not np.allclose(pixdim, zooms, rtol=0.02):
         found = " x ".join(f"{zoom:.3g}" for zoom in pixdim)
@@ -174,7 +197,42 @@ def _check_geometry(header: Header, raw: Any) -> Header:
         warnings.append(
             f"{name}: pixdim: found {found} mm, expected {used} mm as in the affine, which is used"
         )
-    return replace(header, zooms=tuple(float(zoom) for zoom in zooms), warnings=tuple(warnings))
+    return replace(
+        header,
+        zooms=tuple(float(zoom) for zoom in zooms),
+        warnings=tuple(warnings),
+        oriented=any(codes),
+    )
+
+
+def _check_scaling(data: Any, name: str) -> None:
+    """Refuse factors with which no measurement can have been written."""
+    for key, number in (("scl_slope", data.slope), ("scl_inter", data.inter)):
+        value = abs(float(number))
+        if np.isfinite(value) and value > LARGEST_SCALING:
+            expected = f"a number up to {LARGEST_SCALING:g}"
+            raise InputError(name, key, f"{value:g}", expected, "convert the image again")
+
+
+def _disagreement(header: Header, raw: Any) -> list[str]:
+    """Tell if qform and sform send a corner of the image to different places."""
+    import nibabel as nib
+
+    expected = "one place; the sform is used"
+    try:
+        other = np.asarray(raw.get_qform(), dtype=float)
+    except (nib.spatialimages.HeaderDataError, ValueError):
+        return [f"{header.name}: qform: found no rotation, expected one as in the sform, used"]
+    ends = [(0, n - 1) for n in header.shape[:3]]
+    corners = np.stack([a.ravel() for a in np.meshgrid(*ends, indexing="ij")])
+    between = header.affine - other
+    apart = np.linalg.norm(between[:3, :3] @ corners + between[:3, 3:], axis=0).max()
+    if not apart > FORMS_MM:
+        return []
+    return [
+        f"{header.name}: affine: found qform and sform that differ by up to {apart:.1f} mm, "
+        f"expected {expected}"
+    ]
 
 
 def short(error: BaseException) -> str:

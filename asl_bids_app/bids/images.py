@@ -1,8 +1,10 @@
 """Opening NIfTI images so that a broken one is told in one line.
 
 Voxels that are NaN or infinite are set to 0 and left out by `Image.finite`, with a warning:
-many tools write NaN outside the head, which must not cost the run. A volume without any
-signal is an error, for it would enter an average unseen.
+many tools write NaN outside the head, which must not cost the run. Single values that no
+scanner writes (1e38) take those of their neighbours and are told by `Image.spikes`: they would
+spread over the image with every filter. A volume without any signal is an error, for it would
+enter an average unseen.
 """
 
 from __future__ import annotations
@@ -11,11 +13,22 @@ import gzip
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
+from asl_bids_app.bids.file_length import check_length, needed_bytes
 from asl_bids_app.bids.headers import BROKEN, Header, open_image, read_header, short
 from asl_bids_app.errors import InputError
+from asl_bids_app.remarks import collected, numeric
+
+SPIKE: Final = 1000.0
+"""A value this many times the 99th percentile of the image is no measurement: arteries, fat and
+artefacts reach 10 to 50."""
+HALF: Final = 0.5
+"""Two fields of view of which neither holds this share of the other are of different places."""
+_SAMPLES: Final = 200_000
+"""Values from which the percentile is taken."""
 
 __all__ = ["Grid", "Header", "Image", "check_grid", "load", "read_header"]
 
@@ -34,6 +47,10 @@ class Image:
     finite : array of bool, shape (X, Y, Z)
         False where some volume held NaN or infinity; such voxels must not be quantified.
     warnings : tuple of str
+    oriented : bool
+        Whether the header tells where the voxels lie; else `affine` is a guess.
+    spikes : array of bool, shape (X, Y, Z), or None
+        Where some volume held a value that can't be one; None if there is no such voxel.
     """
 
     data: np.ndarray
@@ -41,6 +58,8 @@ class Image:
     zooms: tuple[float, float, float]
     finite: np.ndarray
     warnings: tuple[str, ...] = ()
+    oriented: bool = True
+    spikes: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -55,11 +74,14 @@ class Grid:
         Fraction of the ASL field of view that the M0 covers.
     statement : str
         The same in words.
+    guessed : bool
+        Whether voxels are taken to correspond because one of the two has no orientation.
     """
 
     equal: bool
     overlap: float
     statement: str
+    guessed: bool = False
 
 
 def load(
@@ -100,9 +122,15 @@ def load(
     try:
         if header.path.name.endswith(".gz"):
             # Read to the end, where the checksum stands; the library stops before it.
-            image = type(image).from_bytes(gzip.decompress(header.path.read_bytes()))
-        data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+            content = gzip.decompress(header.path.read_bytes())
+            check_length(header, len(content), needed_bytes(image))
+            with collected():  # what the header is remarked for has been told
+                image = type(image).from_bytes(content)
+        with collected() as remarks:
+            data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
         data = data.reshape(header.shape)
+    except InputError:
+        raise
     except BROKEN as error:
         raise InputError(
             name,
@@ -140,6 +168,11 @@ def load(
     used = [i for i in range(volumes.shape[3]) if i not in {*empty, *may_be_empty}]
     finite = valid.reshape(volumes.shape)[..., used].all(axis=3)
     warnings = list(header.warnings)
+    warnings += [
+        f"{name}: found values that can't be held as numbers ({text}), expected "
+        "signal of a usual size"
+        for text in numeric(remarks)
+    ]
     if not finite.all():
         count = finite.size - int(np.count_nonzero(finite))
         if count == finite.size:
@@ -148,9 +181,83 @@ def load(
             f"{name}: {count} of {finite.size} voxels are NaN or infinite in some volume and "
             "are not used"
         )
-    if ndim == 3:
-        data = volumes[..., 0]
-    return Image(data, header.affine, header.zooms, finite, tuple(warnings))
+    volumes, spikes = _without_spikes(volumes, valid.reshape(volumes.shape), may_be_empty)
+    if spikes is not None:
+        warnings.append(
+            f"{name}: {np.count_nonzero(spikes)} of {spikes.size} voxels hold a value of more "
+            f"than {SPIKE:g} times the image's 99th percentile, which no scanner measures; "
+            "those of their neighbours stand in"
+        )
+    data = volumes[..., 0] if ndim == 3 else volumes.reshape(header.shape)
+    return Image(
+        data, header.affine, header.zooms, finite, tuple(warnings), header.oriented, spikes
+    )
+
+
+def _without_spikes(
+    volumes: np.ndarray, valid: np.ndarray, unused: Collection[int]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Put the median of their neighbours in place of single impossible values.
+
+    Parameters
+    ----------
+    volumes, valid : array, shape (X, Y, Z, n)
+        Values, and which of them the file holds as finite numbers.
+    unused
+        Volumes that nobody looks at.
+
+    Returns
+    -------
+    array (X, Y, Z, n), array of bool (X, Y, Z) or None
+        The volumes, and where some volume that is used held such a value.
+    """
+    flat = volumes.reshape(-1)
+    sample = np.abs(flat[:: max(flat.size // _SAMPLES, 1)])
+    sample = sample[sample > 0]
+    if not sample.size:
+        return volumes, None
+    limit = SPIKE * np.float64(np.percentile(sample, 99, method="lower"))
+    bad = np.abs(volumes) > limit
+    if not bad.any():
+        return volumes, None
+    volumes, valid = volumes.copy(), valid & ~bad
+    for x, y, z, n in np.argwhere(bad):
+        box = tuple(slice(max(i - 1, 0), i + 2) for i in (x, y, z))
+        near = volumes[box][..., n][valid[box][..., n]]
+        volumes[x, y, z, n] = np.median(near) if near.size else 0
+    used = [i for i in range(volumes.shape[3]) if i not in set(unused)]
+    spikes = bad[..., used].any(axis=3)
+    return volumes, spikes if spikes.any() else None
+
+
+def voxel_by_voxel(
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+    oriented: bool,
+    other_shape: tuple[int, ...],
+    other_affine: np.ndarray,
+    other_oriented: bool,
+) -> bool:
+    """Say whether voxels of two images have to be taken for each other's.
+
+    So they are where one of the two has no orientation, and both have the same matrix of voxels
+    of the same size: two images of one session, one of which lost its orientation.
+
+    Parameters
+    ----------
+    shape, other_shape
+        Of which the first three axes count.
+    affine, other_affine : array, shape (4, 4)
+        For the voxel sizes.
+    oriented, other_oriented
+        Whether the file tells its affine; else it is a guess.
+    """
+    sizes = [np.linalg.norm(each[:3, :3], axis=0) for each in (affine, other_affine)]
+    return (
+        oriented != other_oriented
+        and tuple(shape[:3]) == tuple(other_shape[:3])
+        and np.allclose(*sizes, rtol=0.02)
+    )
 
 
 def check_grid(m0: Header, asl: Header) -> Grid:
@@ -159,15 +266,19 @@ def check_grid(m0: Header, asl: Header) -> Grid:
     Raises
     ------
     InputError
-        If their fields of view have nothing in common.
+        If less than half of either field of view lies inside the other.
     """
-    shape = np.array(asl.shape[:3])
-    axes = [np.linspace(0, n - 1, min(n, 21)) for n in shape]
-    points = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")])
-    between = np.linalg.inv(m0.affine) @ asl.affine
-    there = between[:3, :3] @ points + between[:3, 3:]
-    size = np.array(m0.shape[:3])[:, None]
-    overlap = float(((there > -0.5) & (there < size - 0.5)).all(axis=0).mean())
+    if voxel_by_voxel(m0.shape, m0.affine, m0.oriented, asl.shape, asl.affine, asl.oriented):
+        lost, kept = (asl, m0) if m0.oriented else (m0, asl)
+        return Grid(
+            True,
+            1.0,
+            f"M0 taken voxel by voxel: {lost.name.rpartition('/')[2]} has no orientation, and "
+            f"its matrix is that of {kept.name.rpartition('/')[2]}",
+            guessed=True,
+        )
+    there, points = _corresponding(asl, m0)
+    overlap, back = _inside(there, m0), _inside(_corresponding(m0, asl)[0], asl)
     if m0.shape[:3] == asl.shape[:3] and np.abs(there - points).max() < 0.01:
         return Grid(True, 1.0, f"M0 on the grid of the ASL image ({m0})")
     if overlap == 0:
@@ -178,8 +289,31 @@ def check_grid(m0: Header, asl: Header) -> Grid:
             f"a scan of the same place as {asl.name}",
             "look for a wrong affine or the M0 of another session",
         )
+    if max(overlap, back) < HALF:
+        raise InputError(
+            m0.name,
+            "field of view",
+            f"{overlap:.0%} of the volume that the ASL image covers, and {back:.0%} of its own "
+            "inside that",
+            f"a scan of the same place as {asl.name}: {HALF:.0%} or more",
+            "look for a wrong or missing orientation, or the M0 of another session",
+        )
     return Grid(
         False,
         overlap,
         f"M0 of {m0} covers {overlap:.0%} of the ASL image of {asl} and is resampled onto it",
     )
+
+
+def _corresponding(image: Header, other: Header) -> tuple[np.ndarray, np.ndarray]:
+    """Return where points of a grid over an image lie in another, and they themselves, voxels."""
+    axes = [np.linspace(0, n - 1, min(n, 21)) for n in image.shape[:3]]
+    points = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")])
+    between = np.linalg.inv(other.affine) @ image.affine
+    return between[:3, :3] @ points + between[:3, 3:], points
+
+
+def _inside(points: np.ndarray, image: Header) -> float:
+    """Return the share of points, in voxels, that lie in the field of view of an image."""
+    size = np.array(image.shape[:3])[:, None]
+    return float(((points > -0.5) & (points < size - 0.5)).all(axis=0).mean())

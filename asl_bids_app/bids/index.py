@@ -38,9 +38,11 @@ def build_queries(
     if filters is not None and not isinstance(filters, Mapping):
         raise InputError("command line", option, type(filters).__name__, "a JSON object {...}")
 
-    def value(item: Any) -> Any:
+    def value(item: Any, place: str) -> Any:
         if isinstance(item, list):
-            return [value(each) for each in item]
+            return [value(each, place) for each in item]
+        if isinstance(item, dict):
+            raise InputError("command line", option, json.dumps(item)[:60], f"{place}: text")
         return {None: Query.NONE, "*": Query.ANY}.get(item, item)
 
     unused = []
@@ -48,7 +50,9 @@ def build_queries(
         if not isinstance(wanted, Mapping):
             raise InputError("command line", option, json.dumps(wanted), f"{key}: {{...}}")
         if key in QUERIES:
-            queries[key] |= {entity: value(item) for entity, item in wanted.items()}
+            queries[key] |= {
+                entity: value(item, f"{key}: {entity}") for entity, item in wanted.items()
+            }
         else:
             unused.append(f"{option}: {key} is not used; this app reads {' and '.join(QUERIES)}")
     return queries, unused
@@ -82,9 +86,10 @@ class Index:
 
         # One pattern for all that may be entered or indexed; pybids tests folders and files
         # as paths from the root on. Validation would hide misnamed files without a word.
+        # A path with bytes that are no text (lone surrogates) would end the index.
         subjects = "|".join(re.escape(label) for label in labels)
-        folder = rf"/sub-(?:{subjects})(?:/ses-[^/]+)?(?:/(?:perf|fmap))?"
-        file = r"/[^/]*(?:asl|m0scan|aslcontext)\.(?:json|tsv|nii|nii\.gz)"
+        folder = f"/sub-(?:{subjects})(?:/ses-[^/\ud800-\udfff]+)?(?:/(?:perf|fmap))?"
+        file = "/[^/\ud800-\udfff]*(?:asl|m0scan|aslcontext)\\.(?:json|tsv|nii|nii\\.gz)"
         keep = re.compile(rf"^(?!(?:{folder}|(?:{folder})?{file})$)")
         database = None if database is None else Path(database).absolute()
         from sqlalchemy.exc import SQLAlchemyError
@@ -99,7 +104,7 @@ class Index:
             )
         except PermissionError as error:
             raise InputError(str(error.filename), "", "no permission", "to read it") from error
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError, UnicodeError) as error:
             place = str(database or root)
             raise InputError(place, "", str(error), "a folder for the pybids index") from error
         # A kept index has its own spelling of the same folder, links and all.
@@ -117,9 +122,10 @@ class Index:
         """List files in natural order."""
         try:
             found = self._layout.get(return_type="file", **query)
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # the library checks no filter: it raises whatever it meets
+            found = str(error).split(". If you")[0] or type(error).__name__
             raise InputError(
-                "command line", "--bids-filter-file", str(error), "entities by their pybids names"
+                "command line", "--bids-filter-file", found, "entities by their pybids names"
             ) from error
         return [Path(file) for file in found]
 

@@ -11,9 +11,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from asl_bids_app.bids.fields import Fields, did_you_mean, show
+from asl_bids_app.bids.fields import Fields, Notes, did_you_mean, show
+from asl_bids_app.bids.files import DataFile
+from asl_bids_app.bids.words import guess_scheme
+from asl_bids_app.errors import InputError
 from asl_bids_app.protocol import Module, Scheme
 
+KEY: Final = "ArterialSpinLabelingType"
 BIDS_TYPES: Final = ("PCASL", "CASL", "PASL")
 ALIASES: Final = ("VSASL", "VSI", "VSS")
 SLAB_TYPES: Final = frozenset({"FAIR", "EPISTAR", "PICORE", "PULSAR", "STAR", "TILT", "UNFAIR"})
@@ -99,7 +103,9 @@ def decide(fields: Fields) -> Scheme:
     """
     key = "ArterialSpinLabelingType"
     if key not in fields:
-        raise fields.missing(key, "one of " + ", ".join(BIDS_TYPES))
+        guess = guess_scheme(fields.file.metadata)
+        cure = f"{guess.why}: see whether the labelling is {guess.value.value}" if guess else ""
+        raise fields.missing(key, "one of " + ", ".join(BIDS_TYPES), cure)
     value = fields[key]
     kind = fields.get("PASLType")
     if kind is not None and not isinstance(kind, str):
@@ -178,3 +184,30 @@ def _alias(fields: Fields, value: str, kind: str | None, claimed: bool | None) -
         "read as velocity-selective; the BIDS validator reports JSON_SCHEMA_VALIDATION_ERROR "
         f"(ArterialSpinLabelingType) for it, which the line {pattern} in .bidsignore silences",
     )
+
+
+def demand_duration(fields: Fields) -> None:
+    """Require what tells the duration of the label where the scheme is not known.
+
+    Raises
+    ------
+    InputError
+    """
+    if "LabelingDuration" not in fields and "BolusCutOffFlag" not in fields:
+        expected = "the label duration in seconds (PCASL, CASL), or BolusCutOffFlag (PASL)"
+        raise fields.missing("LabelingDuration", expected)
+
+
+def scheme_of(run: DataFile) -> Scheme | None:
+    """Return the scheme of a run, guessed from names where its keys don't tell; None if unclear.
+
+    For going on with a run that has faults; `decide` is for one that is used.
+    """
+    try:
+        return decide(Fields(run, Notes()))
+    except InputError:
+        if run.metadata.get(KEY) in (*BIDS_TYPES, *ALIASES):
+            # Keys that contradict each other: whichever is right, the other's faults are none.
+            return None
+        guess = guess_scheme(run.metadata)
+        return guess.value if guess else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import json
 import os
 from collections import Counter, defaultdict
@@ -11,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from asl_bids_app.bids.files import DataFile, Name, Tree, parse_name, read_json, shown
+from asl_bids_app.bids.fields import show
+from asl_bids_app.bids.files import DataFile, Name, Tree, parse_name, shown
 from asl_bids_app.bids.index import QUERIES, Index, build_queries
+from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.errors import InputError
 
 RAW_ENTITIES: Final = frozenset({"sub", "ses", "acq", "rec", "dir", "run", "echo", "part", "mod"})
+IMAGE_ENDINGS: Final = ("_asl.nii", "_asl.nii.gz")
 DERIVED_ENTITIES: Final = frozenset({"desc", "space", "res", "den", "label"})
 
 
@@ -93,8 +97,12 @@ def find_runs(
     asked = _choose(known, participants, "sub-", "--participant-label")
     description, warnings = _description(root)
 
-    files = Index(root, known if database_dir else asked, database_dir)
+    # The index can't hold a name that is no text; what has one is found here, to be told.
+    files = Index(
+        root, [k for k in (known if database_dir else asked) if is_text(k)], database_dir
+    )
     root = files.root
+    unnamed = [path for label in asked for path in _unnamed(root, label)]
     queries, unused = build_queries(filters)
     warnings += unused
     # The index may hold more than was asked for, and a filter may name any entity.
@@ -105,6 +113,9 @@ def find_runs(
     if sessions:
         here = {_folder(path, root, "ses-") for path in asl}
         present = {f.name[4:] for label in asked for f in root.glob(f"sub-{label}/ses-*")}
+        if not present.issuperset(sessions):
+            # A session that others have is no typing mistake: these participants lack it.
+            present = {f.name[4:] for f in root.glob("sub-*/ses-*")}
         chosen = _choose(sorted(present), sessions, "ses-", "--session-label")
         asl = [path for path in asl if _folder(path, root, "ses-") in chosen]
         warnings += [
@@ -116,7 +127,7 @@ def find_runs(
         if not _magnitude(path):
             part = parse_name(path.name).entities["part"]
             warnings.append(f"{shown(path, root)}: part-{part} is left out")
-    runs = dict.fromkeys(asked, ()) | assemble(root, asl, m0scans, files.tables())
+    runs = dict.fromkeys(asked, ()) | assemble(root, [*asl, *unnamed], m0scans, files.tables())
     indexed = {_folder(path, root, "sub-") for path in files.all} if database_dir else set()
     for label in asked:
         if database_dir and label not in indexed:
@@ -192,14 +203,26 @@ def _choose(known: list[str], asked: Sequence[str] | None, prefix: str, option: 
 
 def _description(root: Path) -> tuple[dict[str, Any], list[str]]:
     name = "dataset_description.json"
+    remarks: list[str] = []
     try:
-        description = read_json(root / name, name)
+        description = read_json(root / name, name, remarks)
     except InputError as error:
         return {}, [f"{error} The dataset is read all the same."]
-    if description.get("DatasetType", "raw") not in {"raw", "study"}:
+    warnings = list(remarks)
+    if description.get("DatasetType", "raw") not in ("raw", "study"):
         kind = json.dumps(description["DatasetType"])
-        return description, [f"{name}: DatasetType: found {kind}, expected raw data"]
-    return description, []
+        warnings.append(f"{name}: DatasetType: found {kind}, expected raw data")
+    for key in ("Name", "License", "DatasetDOI"):
+        if not isinstance(description.get(key, ""), str):
+            warnings.append(_left_out(name, key, description.pop(key), "text"))
+    authors = description.get("Authors", [])
+    if not isinstance(authors, list) or not all(isinstance(each, str) for each in authors):
+        warnings.append(_left_out(name, "Authors", description.pop("Authors"), "a list of names"))
+    return description, warnings
+
+
+def _left_out(name: str, key: str, value: Any, expected: str) -> str:
+    return f"{name}: {key}: found {show(value)}, expected {expected}; left out"
 
 
 def _check_fresh(root: Path, label: str, database: Path | str) -> None:
@@ -215,6 +238,21 @@ def _check_fresh(root: Path, label: str, database: Path | str) -> None:
             "an index of the dataset as it is now",
             "remove the folder; it is made anew",
         )
+
+
+def is_text(name: str) -> bool:
+    """Tell whether a file name is text in UTF-8; other bytes come as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _unnamed(root: Path, label: str) -> list[Path]:
+    """List the ASL images of a participant whose path is no text."""
+    found = [f for p in ("perf", "*/perf") for f in root.glob(f"sub-{glob.escape(label)}/{p}/*")]
+    return sorted(
+        path
+        for path in found
+        if not is_text(str(path.relative_to(root))) and path.name.endswith(IMAGE_ENDINGS)
+    )
 
 
 def _folder(path: Path, root: Path, prefix: str) -> str | None:

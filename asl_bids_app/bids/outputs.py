@@ -11,11 +11,52 @@ from typing import Final
 
 UNITS_CBF: Final = "mL/100 g/min"
 UNITS_ATT: Final = "s"
+
+
+@dataclass(frozen=True)
+class FlagRow:
+    """What one bit of a map of flags means.
+
+    Attributes
+    ----------
+    value : int
+        A power of 2; a voxel holds the sum of its flags.
+    name : str
+        In a few words, for legends and units.
+    description : str
+        One sentence.
+    """
+
+    value: int
+    name: str
+    description: str
+
+
 FLAGS: Final = (
-    "sum of 1 (CBF at a bound), 2 (ATT at a bound), 4 (no fit), 8 (ATT not identifiable), 16 (CBF "
-    "that flow can't have), 32 (looks like an artery)"
+    FlagRow(1, "CBF at a bound", "CBF ended at a bound of its range."),
+    FlagRow(2, "ATT at a bound", "ATT ended at a bound of its range."),
+    FlagRow(4, "no fit", "No estimate could be made; the maps hold 0 and the prior."),
+    FlagRow(
+        8,
+        "ATT not identifiable",
+        "The data don't determine ATT here; the map holds the scheme's prior (`TransitTimePrior` "
+        "in the sidecar).",
+    ),
+    FlagRow(
+        16,
+        "CBF that flow can't have",
+        "CBF is what flow can't be, or can't be given its error bar.",
+    ),
+    FlagRow(
+        32,
+        "looks like an artery",
+        "The signal looks like that of an artery beside the tissue: ATT is too early and CBF too "
+        "high.",
+    ),
 )
-"""What the values of flag images mean; bits of `asl_bids_app.estimators.base.Flag`."""
+"""Bits of `asl_bids_app.estimators.base.Flag` in words; sidecars, report and docs read them."""
+
+_FLAG_UNITS: Final = "sum of " + ", ".join(f"{row.value} ({row.name})" for row in FLAGS)
 
 
 @dataclass(frozen=True)
@@ -73,8 +114,8 @@ _ROWS: Final = (
         "flags",
         "desc-flags",
         "cbf",
-        FLAGS,
-        "What is to be known of each voxel of the main estimate.",
+        _FLAG_UNITS,
+        "Flags of each voxel of the main estimate.",
     ),
     Output(
         "residual",
@@ -119,8 +160,8 @@ _ROWS: Final = (
         "lsq_flags",
         "desc-lsqflags",
         "cbf",
-        FLAGS,
-        "What is to be known of each voxel of the least-squares fit.",
+        _FLAG_UNITS,
+        "Flags of each voxel of the least-squares fit.",
         baseline=True,
     ),
     Output(
@@ -159,11 +200,13 @@ _ROWS: Final = (
         "M0 image that the signal was divided by, corrected for its repetition time.",
     ),
     Output("mask", "desc-brain", "mask", "1 inside the brain", "Brain mask."),
-    Output("gm", "label-GM", "probseg", "probability", "Grey matter, by an atlas or derivatives."),
     Output(
-        "wm", "label-WM", "probseg", "probability", "White matter, by an atlas or derivatives."
+        "gm", "label-GM", "probseg", "probability", "Grey matter, by derivatives or M0 and atlas."
     ),
-    Output("csf", "label-CSF", "probseg", "probability", "Fluid, by an atlas or derivatives."),
+    Output(
+        "wm", "label-WM", "probseg", "probability", "White matter, by derivatives or M0 and atlas."
+    ),
+    Output("csf", "label-CSF", "probseg", "probability", "Fluid, by derivatives or M0 and atlas."),
     Output(
         "confounds",
         "desc-confounds",
@@ -171,6 +214,15 @@ _ROWS: Final = (
         "",
         "Head motion of every volume: three translations (mm), three rotations (rad) and the "
         "framewise displacement (mm).",
+        extension=".tsv",
+    ),
+    Output(
+        "carpet",
+        "desc-carpet",
+        "timeseries",
+        "",
+        "Every volume after motion correction in a few numbers: the mean of groups of brain "
+        "voxels in percent of M0, its pair, and whether the pair was averaged.",
         extension=".tsv",
     ),
     Output(
@@ -184,6 +236,34 @@ _ROWS: Final = (
 )
 
 OUTPUTS: Final[Mapping[str, Output]] = {row.key: row for row in _ROWS}
+
+
+def estimates() -> dict[str, dict[str, str]]:
+    """Return the keys of the maps by estimate and quantity, as the labels of files tell them.
+
+    Returns
+    -------
+    dict of str to dict of str to str
+        The main estimate is ``""``, others have the word of their label. The quantities are
+        ``cbf``, ``cbf_sd``, ``att``, ``att_sd`` and ``flags``.
+
+    Examples
+    --------
+    >>> estimates()["lsq"]["cbf_sd"]
+    'lsq_cbf_sd'
+    """
+    found: dict[str, dict[str, str]] = {}
+    for output in OUTPUTS.values():
+        if output.suffix not in {"cbf", "att"} or output.extension != ".nii.gz":
+            continue
+        word = output.label.removeprefix("desc-")
+        quantity = output.suffix
+        for ending, made in (("std", f"{output.suffix}_sd"), ("flags", "flags")):
+            if word.endswith(ending):
+                word, quantity = word.removesuffix(ending), made
+        found.setdefault(word, {})[quantity] = output.key
+    return found
+
 
 BIDSIGNORE: Final = (
     "*.html",

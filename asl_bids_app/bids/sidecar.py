@@ -6,12 +6,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from asl_bids_app.bids import context, encoding, labelling, m0scan, scaling, timing
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.fields import Fields, Notes, show
 from asl_bids_app.bids.images import Header, read_header
 from asl_bids_app.bids.layout import RAW_ENTITIES, RunFiles
+from asl_bids_app.bids.misspelt import check_names
 from asl_bids_app.errors import InputError
+from asl_bids_app.protocol import Scheme
 
 UNUSED: Final = (
     ("EchoTime", "the echo time in seconds"),
@@ -58,44 +62,56 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     Raises
     ------
     InputError
-        At the first thing that forbids a trustworthy quantification.
+        If anything forbids a trustworthy quantification. Of several faults all are told
+        (`SeveralInputsError`), so that one round is enough.
     """
     options = options or InputOptions()
-    if run.problems:
-        raise run.problems[0]
     notes = Notes()
+    notes.warnings.extend(run.remarks)
+    faults = notes.faults
+    for problem in run.problems:
+        faults.add(problem)
+    header, kinds, n_volumes = _volumes(run, notes)
+    if not run.readable:
+        faults.check()
     fields = Fields(run, notes, options.lenient)
-    header = _header(run, notes)
-    kinds = context.read(run, header.n_volumes)
-    _check_dimensions(header, kinds, notes)
-    context.check_rows(kinds, run, header.n_volumes)
-    kinds = context.settle(kinds, run, notes.warnings)
+    if not run.sidecars:
+        faults.add(fields.missing(labelling.KEY, "how the run was measured"))
+        faults.check()
+    with faults.collect():
+        fields.check_reviewed()
+    types = timing.stand_in(fields, n_volumes) if kinds is None else kinds
 
-    scheme = labelling.decide(fields)
-    if fields.flag_or("LookLocker", default=False):
-        expected = "one readout after each label: Look-Locker readouts are not modelled"
-        raise fields.fault("LookLocker", "true", expected)
-    fields.flag("BackgroundSuppression")
-    encoded = encoding.read(fields, scheme, kinds)
-    if encoded:
-        delay, duration = encoded.of_volumes(len(kinds))
-    else:
-        delay = timing.delays(fields, scheme, kinds)
-        duration = timing.durations(fields, scheme, kinds, delay, options.bolus_duration)
-        table, cited = context.name_of(run), run.cite("PostLabelingDelay")
-        context.check_pairs(kinds, delay, duration, table, cited)
-    slice_time, slice_axis = timing.slice_times(fields, header.shape[:3])
-    m0 = m0scan.read(fields, kinds, run, header)
-    scaling.check_ge(fields, kinds, scale_given=options.m0_scale is not None)
+    scheme = slice_time = repetition = m0 = None
+    slice_axis = 2
+    with faults.collect():
+        scheme = labelling.decide(fields)
+    likely = scheme or labelling.scheme_of(run)
+    _check_flags(fields)
+    encoded, paired, delay, duration = _measurements(run, fields, likely, kinds, types, options)
+    with faults.collect():
+        shape = header.shape[:3] if header else None
+        slice_time, slice_axis = timing.slice_times(fields, shape)
+    with faults.collect():
+        m0 = m0scan.read(fields, kinds, run, header)
+    with faults.collect():
+        scaling.check_ge(fields, types, scale_given=options.m0_scale is not None)
     for key, expected in UNUSED:
-        fields.demand(key, expected)
-    _check_one_contrast(fields, kinds)
+        with faults.collect():
+            fields.demand(key, expected)
+    with faults.collect():
+        _check_one_contrast(fields, types)
     if "RepetitionTimePreparation" in fields:
-        repetition = timing.repetition_times(fields, kinds)
+        with faults.collect():
+            repetition = timing.repetition_times(fields, types)
+    if paired:
+        with faults.collect():
+            _check_number_of_pairs(fields, types)
+    faults.check()
+    if repetition is not None:
         timing.check_fit(fields, scheme, delay, duration, slice_time, repetition)
-    if not encoded:
-        _check_number_of_pairs(fields, kinds)
     _check_entities(run, notes)
+    check_names(fields)
     return Acquisition(
         path=run.path,
         sidecar=run.sidecar,
@@ -112,6 +128,96 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
         inferred=dict(notes.inferred),
         encoding=encoded,
     )
+
+
+def _check_flags(fields: Fields) -> None:
+    with fields.collect():
+        if fields.flag_or("LookLocker", default=False):
+            expected = "one readout after each label: Look-Locker readouts are not modelled"
+            raise fields.fault("LookLocker", "true", expected)
+    with fields.collect():
+        fields.flag("BackgroundSuppression")
+
+
+def _measurements(
+    run: RunFiles,
+    fields: Fields,
+    scheme: Scheme | None,
+    kinds: tuple[str, ...] | None,
+    types: tuple[str, ...],
+    options: InputOptions,
+) -> tuple[encoding.Encoding | None, bool, np.ndarray | None, np.ndarray | None]:
+    """Return time encoding, whether the volumes are pairs, delays and durations.
+
+    As far as they can be read; faults go to the notes. What is encoded has times of its own,
+    and no pairs.
+    """
+    paired = kinds is None
+    if kinds is not None:
+        encoded = None
+        with fields.collect():
+            encoded = encoding.read(fields, scheme or Scheme.PCASL, kinds)
+            paired = encoded is None
+        if encoded:
+            return encoded, False, *encoded.of_volumes(len(kinds))
+    if not paired:
+        return None, False, None, None
+    delay, duration = _times(fields, scheme, types, options)
+    with fields.collect():
+        unknown = np.zeros(len(types))
+        context.check_pairs(
+            types,
+            unknown if delay is None else delay,
+            unknown if duration is None else duration,
+            context.name_of(run),
+            run.cite("PostLabelingDelay"),
+        )
+    return None, True, delay, duration
+
+
+def _times(
+    fields: Fields, scheme: Scheme | None, kinds: tuple[str, ...], options: InputOptions
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return delays and durations as far as they can be read; faults go to the notes."""
+    delay = duration = None
+    with fields.collect():
+        delay = timing.delays(fields, scheme, kinds)
+    with fields.collect():
+        if scheme is None:
+            labelling.demand_duration(fields)
+        else:
+            known = np.full(len(kinds), np.nan) if delay is None else delay
+            duration = timing.durations(fields, scheme, kinds, known, options.bolus_duration)
+    return delay, duration
+
+
+def _volumes(run: RunFiles, notes: Notes) -> tuple[Header | None, tuple[str, ...] | None, int]:
+    """Return header and volume types as far as they can be read, and the number of volumes.
+
+    Faults go to the notes.
+    """
+    header = kinds = None
+    n_volumes = 0
+    with notes.faults.collect():
+        header = _header(run, notes)
+        n_volumes = header.n_volumes
+    with notes.faults.collect():
+        rows = context.read(run, n_volumes or None)
+        whole = True
+        if header:
+            with notes.faults.collect():
+                whole = False
+                _check_dimensions(header, rows, notes)
+                whole = True
+        if not whole:
+            # An image of one volume says nothing of how many there were.
+            n_volumes = len(rows)
+        elif header:
+            context.check_rows(rows, run, n_volumes)
+        kinds = context.settle(rows, run, notes.warnings)
+        n_volumes = len(kinds)
+    values = run.metadata.get("PostLabelingDelay")
+    return header, kinds, n_volumes or (len(values) if isinstance(values, list) else 0) or 1
 
 
 def _header(run: RunFiles, notes: Notes) -> Header:

@@ -10,7 +10,7 @@ import numpy as np
 
 from asl_bids_app.bids.context import PERFUSION
 from asl_bids_app.bids.fields import Fields, show
-from asl_bids_app.bids.labelling import is_velocity_selective
+from asl_bids_app.bids.labelling import ALIASES, is_velocity_selective
 from asl_bids_app.protocol import Scheme
 
 CUT_OFFS: Final = ("Q2TIPS", "QUIPSS", "QUIPSSII")
@@ -24,8 +24,29 @@ def perfusion(kinds: Sequence[str]) -> np.ndarray:
     return np.array([kind in PERFUSION for kind in kinds])
 
 
-def delays(fields: Fields, scheme: Scheme, kinds: Sequence[str]) -> np.ndarray:
+def stand_in(fields: Fields, n_volumes: int) -> tuple[str, ...]:
+    """Return volume types to go on checking with where nobody knows the right ones.
+
+    Volumes with a delay or duration of 0 are taken for m0scan, the others for deltam, so
+    that no fault is told that the right types would not have.
+    """
+    silent = np.zeros(n_volumes, bool)
+    for key in ("PostLabelingDelay", "LabelingDuration"):
+        values = fields.get(key)
+        if isinstance(values, list) and len(values) == n_volumes:
+            silent |= np.array([value == 0 for value in values])
+    if silent.all():
+        silent[:] = False
+    return tuple("m0scan" if each else "deltam" for each in silent)
+
+
+def delays(fields: Fields, scheme: Scheme | None, kinds: Sequence[str]) -> np.ndarray:
     """Read `PostLabelingDelay`.
+
+    Parameters
+    ----------
+    fields, scheme, kinds
+        The run; None for a scheme that is not known.
 
     Returns
     -------
@@ -51,7 +72,7 @@ def durations(
     kinds: Sequence[str],
     delay: np.ndarray,
     bolus: float | None = None,
-) -> np.ndarray:
+) -> np.ndarray | None:
     """Read the label duration (PCASL, CASL) or bolus duration (PASL, VSASL).
 
     Parameters
@@ -59,7 +80,7 @@ def durations(
     fields, scheme, kinds
         The run.
     delay : array, shape (n_volumes,)
-        Seconds, from `delays`.
+        Seconds, from `delays`; all NaN if that failed.
     bolus
         What the command line says of the bolus of PASL, seconds.
 
@@ -67,7 +88,7 @@ def durations(
     -------
     array, shape (n_volumes,)
         Seconds; inf for a VSASL bolus that nothing cuts; NaN at volumes without label or
-        control.
+        control. None if several faults, which are in the notes of the fields, forbid it.
 
     Raises
     ------
@@ -82,7 +103,7 @@ def durations(
             raise fields.fault(
                 key, "0 at a control, label or deltam volume", "more than 0 s", cure
             )
-        if np.nanmax(delay) == 0 and used.min() == used.max():
+        if np.fmax.reduce(delay) == 0 and used.min() == used.max():
             fields.warn(
                 "PostLabelingDelay",
                 f"0 everywhere with one {key} of {used[0]:g} s",
@@ -102,12 +123,12 @@ def durations(
             if scheme is Scheme.VSASL
             else _pasl_bolus(fields, kinds, delay, bolus)
         )
-    return np.where(perfusion(kinds), values, np.nan)
+    return None if values is None else np.where(perfusion(kinds), values, np.nan)
 
 
 def _pasl_bolus(
     fields: Fields, kinds: Sequence[str], delay: np.ndarray, bolus: float | None
-) -> np.ndarray:
+) -> np.ndarray | None:
     n = len(kinds)
     flag = "BolusCutOffFlag"
     if bolus is not None:
@@ -117,6 +138,18 @@ def _pasl_bolus(
             fields.warn("BolusCutOffDelayTime", said, "no --bolus-duration beside it", outcome)
         fields.notes.inferred["label_duration"] = f"{bolus:g} s by --bolus-duration"
         return np.full(n, bolus)
+    if flag not in fields:
+        with fields.collect():
+            if "BolusCutOffTechnique" in fields:
+                fields.choice("BolusCutOffTechnique", CUT_OFFS)
+        with fields.collect():
+            if "BolusCutOffDelayTime" in fields:
+                _cut_off(fields, kinds, str(fields.get("BolusCutOffTechnique")))
+        absent = [
+            key for key in ("BolusCutOffTechnique", "BolusCutOffDelayTime") if key not in fields
+        ]
+        cure = f"with true also {' and '.join(absent)}" if absent else ""
+        raise fields.missing(flag, "true or false", cure)
     if not fields.flag(flag):
         raise fields.fault(
             flag,
@@ -124,9 +157,12 @@ def _pasl_bolus(
             "a bolus cut-off, for without one nobody knows the bolus duration of PASL",
             "give the duration in seconds by --bolus-duration",
         )
-    technique = fields.choice("BolusCutOffTechnique", CUT_OFFS)
-    times = _cut_off(fields, kinds, technique)
-    if technique != "QUIPSS":
+    technique, times = "", None
+    with fields.collect():
+        technique = fields.choice("BolusCutOffTechnique", CUT_OFFS)
+    with fields.collect():
+        times = _cut_off(fields, kinds, technique)
+    if technique != "QUIPSS" or times is None:
         return times
     # QUIPSS (unlike QUIPSS II) saturates the imaged slices: what is seen arrived between that
     # pulse and the readout. Wong 1998, doi:10.1002/mrm.1910390506.
@@ -134,7 +170,7 @@ def _pasl_bolus(
         found = "QUIPSS with a 2D readout"
         raise fields.fault("BolusCutOffTechnique", found, "QUIPSSII or Q2TIPS: not modelled")
     left = delay - times
-    if np.nanmin(left) <= 0:
+    if np.fmin.reduce(left) <= 0:
         key = "BolusCutOffDelayTime"
         raise fields.fault(key, f"{times.max():g} s", "less than the PostLabelingDelay")
     fields.notes.inferred["label_duration"] = (
@@ -146,7 +182,7 @@ def _pasl_bolus(
 def _vsasl_bolus(fields: Fields, kinds: Sequence[str]) -> np.ndarray:
     n = len(kinds)
     flag, key = "BolusCutOffFlag", "BolusCutOffDelayTime"
-    alias = fields["ArterialSpinLabelingType"] != "PASL"
+    alias = fields.get("ArterialSpinLabelingType") in ALIASES
     if flag not in fields and alias:
         # No standard asks for the flag in this form; what it would say is in the delay time.
         cut = key in fields
@@ -197,7 +233,7 @@ def _cut_off(fields: Fields, kinds: Sequence[str], technique: str) -> np.ndarray
     return times
 
 
-def slice_times(fields: Fields, shape: Sequence[int]) -> tuple[np.ndarray, int]:
+def slice_times(fields: Fields, shape: Sequence[int] | None) -> tuple[np.ndarray, int]:
     """Read when each slice is excited.
 
     Parameters
@@ -205,7 +241,7 @@ def slice_times(fields: Fields, shape: Sequence[int]) -> tuple[np.ndarray, int]:
     fields
         The run.
     shape
-        Of its image.
+        Of its image; None if nobody knows it.
 
     Returns
     -------
@@ -218,7 +254,13 @@ def slice_times(fields: Fields, shape: Sequence[int]) -> tuple[np.ndarray, int]:
     ------
     InputError
     """
-    readout = fields.choice("MRAcquisitionType", ("2D", "3D"))
+    readout = ""
+    with fields.collect():
+        if "MRAcquisitionType" not in fields and "SliceTiming" not in fields:
+            raise fields.missing(
+                "MRAcquisitionType", "one of 2D, 3D", "with 2D also the SliceTiming"
+            )
+        readout = fields.choice("MRAcquisitionType", ("2D", "3D"))
     axis, reverse = 2, False
     key = "SliceEncodingDirection"
     if key in fields:
@@ -226,8 +268,11 @@ def slice_times(fields: Fields, shape: Sequence[int]) -> tuple[np.ndarray, int]:
         if not isinstance(value, str) or value.removesuffix("-") not in AXES:
             raise fields.fault(key, show(value), "i, j, k, i-, j- or k-")
         axis, reverse = AXES.index(value[0]), value.endswith("-")
-    n = shape[axis]
     key = "SliceTiming"
+    given = fields.get(key)
+    n = shape[axis] if shape else len(given) if isinstance(given, list) else 1
+    if not readout and key not in fields:
+        return np.zeros(n), axis
     if readout == "3D":
         if key in fields:
             found = f"{key} with MRAcquisitionType 3D"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import shlex
 import sys
 from collections.abc import Sequence
 
 from asl_bids_app.cli.parser import parse
-from asl_bids_app.errors import AslAppError
+from asl_bids_app.errors import AslAppError, InputError, disk_full, one_line
+from asl_bids_app.processes import STOPPED, end_now, exit_code, stoppable
+from asl_bids_app.remarks import quiet
 from asl_bids_app.workflows.options import AppOptions
 
 LOG = logging.getLogger("asl-app")
@@ -19,7 +22,9 @@ class _Line(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"
+        if record.levelno <= logging.INFO or record.exc_info:
+            return text
+        return f"{record.levelname.lower()}: {one_line(text)}"
 
 
 def _start_log(options: AppOptions) -> logging.Handler:
@@ -64,23 +69,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0 if everything succeeded, 1 if something failed, 2 if the command was wrong (raised
-        as SystemExit by the parser), 130 if it was interrupted.
+        as SystemExit by the parser), a label, model or device that isn't there included, 130 if
+        it was interrupted (Ctrl-C), 143 if it was told to end (SIGTERM, as schedulers send it),
+        129 if its terminal was closed.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files may hold what the terminal can't show.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = parse(argv)
     handler = _start_log(options)
     arguments = list(argv) if argv is not None else sys.argv[1:]
     try:
-        return _run(options, ["asl-app", *arguments])
+        with stoppable(), quiet():
+            return _run(options, ["asl-app", *arguments])
     except AslAppError as error:
         LOG.error("%s", error)
         LOG.debug("%s", shlex.join(arguments), exc_info=True)
+        return 2 if isinstance(error, InputError) and error.is_usage else 1
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        LOG.error("the disk is full (%s). Cure: make room, and run it again.", disk_full(error))
+        LOG.debug("%s", shlex.join(arguments), exc_info=True)
         return 1
-    except KeyboardInterrupt:
-        LOG.error("interrupted; the same command with the same work folder resumes")
-        return 130
+    except KeyboardInterrupt as stop:
+        LOG.error("%s", stop)
+        return exit_code(stop)
     finally:
         LOG.removeHandler(handler)
 
 
+def command() -> None:
+    """Run `asl-app` as a process of its own, and end it."""
+    code = main()
+    if code > STOPPED:
+        end_now(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

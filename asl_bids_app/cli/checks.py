@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,18 @@ def apply_config(parser: argparse.ArgumentParser, path: Path) -> None:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # Of a file with a byte-order mark, the text without it.
+        text = path.read_text(encoding="utf-8-sig")
+        content = yaml.load(text, Loader=_unique_keys(yaml.SafeLoader))
     except OSError as error:
         parser.error(f"{path}: found no readable file ({error.strerror}), expected YAML")
-    except yaml.YAMLError as error:
-        parser.error(f"{path}: found no YAML ({str(error).splitlines()[0]}), expected options")
+    except UnicodeDecodeError:
+        parser.error(f"{path}: found no UTF-8 text, expected YAML; save it as UTF-8")
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        told = " ".join(str(error).split())
+        parser.error(f"{path}: found no YAML ({told[:120]}), expected options")
+    if content is None:
+        parser.error(f"{path}: found nothing, expected options with values")
     if not isinstance(content, dict):
         parser.error(f"{path}: found {type(content).__name__}, expected options with values")
     known = {
@@ -37,8 +45,29 @@ def apply_config(parser: argparse.ArgumentParser, path: Path) -> None:
             hint = f"; did you mean {near[0]}?" if near else ""
             parser.error(f"{path}: {key}: found an unknown option{hint}")
         action = known[name]
+        if action.dest in defaults:
+            parser.error(f"{path}: {key}: found twice, in two spellings, expected once")
         defaults[action.dest] = _read_value(parser, path, name, action, value)
     parser.set_defaults(**defaults)
+
+
+def _unique_keys(loader: Any) -> Any:
+    """Return a YAML loader that refuses a key given twice, of which one would be lost."""
+    import yaml
+
+    class Unique(loader):
+        pass
+
+    def read(self: Any, node: Any) -> dict[Any, Any]:
+        names = [getattr(key, "value", None) for key, _ in node.value]
+        for key, _ in node.value:
+            name = getattr(key, "value", None)
+            if isinstance(name, str) and names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(problem=f"{name} is given twice")
+        return loader.construct_mapping(self, node, deep=True)
+
+    Unique.add_constructor("tag:yaml.org,2002:map", read)
+    return Unique
 
 
 def _read_value(
@@ -49,9 +78,17 @@ def _read_value(
             parser.error(f"{path}: {name}: found {value!r}, expected true or false")
         # A switch such as no-hmc stores false when it is true.
         return value != (isinstance(action, argparse._StoreFalseAction))
-    items = value if isinstance(value, list) else [value]
-    if isinstance(value, dict):
+    many = action.nargs == "+"
+    if isinstance(value, dict) and many:
         items = [f"{key}={item}" for key, item in value.items()]
+    else:
+        items = value if isinstance(value, list) and many else [value]
+    plain = (str, int, float, date)
+    odd = next((i for i in items if isinstance(i, bool) or not isinstance(i, plain)), None)
+    if odd is not None or not items or None in items:
+        found = "nothing" if value in (None, [], {}) else _shown(value)
+        expected = "one or more values" if many else "one value"
+        parser.error(f"{path}: {name}: found {found}, expected {expected}")
     try:
         read = [action.type(str(item)) if action.type else str(item) for item in items]
     except (argparse.ArgumentTypeError, ValueError) as error:
@@ -60,6 +97,12 @@ def _read_value(
         if action.choices and item not in action.choices:
             parser.error(f"{path}: {name}: found {item!r}, expected one of {list(action.choices)}")
     return read if action.nargs == "+" else read[0]
+
+
+def _shown(value: Any) -> str:
+    """Return a value as YAML writes it, short enough for a message."""
+    text = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def check_places(parser: argparse.ArgumentParser, values: dict[str, Any]) -> None:
@@ -73,7 +116,12 @@ def check_places(parser: argparse.ArgumentParser, values: dict[str, Any]) -> Non
     if report and report.is_dir():
         parser.error(f"--run-report: found the folder {report}, expected the name of a file")
     if values["level"] == "participant":
-        for place, option in ((output, "output_dir"), (work, "--work-dir")):
+        places = [(output, "output_dir"), (work, "--work-dir")]
+        if proposals := values.get("propose_sidecars"):
+            places.append((Path(os.path.realpath(proposals)), "--propose-sidecars"))
+            if proposals.exists() and not proposals.is_dir():
+                parser.error(f"--propose-sidecars: found the file {proposals}, expected a folder")
+        for place, option in places:
             inside = place == source or (
                 source in place.parents and place.relative_to(source).parts[0] != "derivatives"
             )

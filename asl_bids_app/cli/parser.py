@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
 from asl_bids_app import __version__
+from asl_bids_app.allocation import processors
 from asl_bids_app.cli.checks import apply_config, check_places
+from asl_bids_app.cli.elsewhere import ELSEWHERE
 from asl_bids_app.cli.types import (
     between,
     count,
@@ -20,7 +21,9 @@ from asl_bids_app.cli.types import (
     megabytes,
     pair,
     path,
+    seed,
 )
+from asl_bids_app.usage import OneLineParser
 from asl_bids_app.workflows.options import ERROR_BARS, ESTIMATORS, JOINT_MODES, LEVELS, AppOptions
 
 EPILOG = """\
@@ -29,8 +32,22 @@ log, the sidecars and the report say which. --dry-run shows what would be done.
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells defaults, but not of switches: that of ``--no-hmc`` would read as its opposite."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = action.default
+        if isinstance(action, argparse.BooleanOptionalAction):
+            return f"{action.help} (default: {'yes' if default else 'no'})"
+        if action.nargs == 0 or default in (None, []):
+            return action.help
+        return super()._get_help_string(action)
+
+
+class _Parser(OneLineParser):
     """Accepts underscores for hyphens in option names, as BIDS apps do."""
+
+    elsewhere = ELSEWHERE
 
     def add_option(self, group: Any, *names: str, **settings: Any) -> None:
         """Add an option under its hyphen and underscore spellings."""
@@ -49,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="CBF and ATT maps with error bars from multi-delay ASL in BIDS "
         "(PCASL, CASL, PASL, velocity-selective ASL, alone or jointly).",
         epilog=EPILOG,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     parser.add_argument("bids_dir", type=path, help="root of the BIDS dataset")
     parser.add_argument("output_dir", type=path, help="folder for the derivatives")
@@ -151,6 +168,14 @@ def _add_estimation(parser: _Parser) -> None:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="average the networks over flips of the slices",
+    )
+    parser.add_option(
+        group,
+        "--no-tissue-consistency",
+        dest="tissue_consistency",
+        action="store_false",
+        help="leave the ensemble's CBF as it is: no correction by which the means of grey and of "
+        "white matter are those of the data",
     )
     parser.add_option(
         group,
@@ -258,7 +283,7 @@ def _add_resources(parser: _Parser) -> None:
         "--n-cpus",
         "--nprocs",
         type=count,
-        default=len(os.sched_getaffinity(0)),
+        default=processors(),
         metavar="N",
         help="processors to use in all",
     )
@@ -298,7 +323,11 @@ def _add_resources(parser: _Parser) -> None:
         help="intermediate results; a second run with the same folder resumes",
     )
     parser.add_option(
-        group, "--clean-workdir", action="store_true", help="empty the work folder first"
+        group,
+        "--clean-workdir",
+        action="store_true",
+        help="first remove what earlier runs left of these participants in the work folder; "
+        "refused while another run works on one of them there",
     )
 
 
@@ -312,6 +341,15 @@ def _add_running(parser: _Parser) -> None:
         help="YAML with options, e.g. 't1-blood: 1.6'; the command line outranks it",
     )
     parser.add_option(group, "--dry-run", action="store_true", help="show what would be done")
+    parser.add_option(
+        group,
+        "--propose-sidecars",
+        type=path,
+        metavar="DIR",
+        help="for runs whose sidecar or aslcontext.tsv has faults, write completed ones to this "
+        "folder, for review: guessed values are marked, and no run uses them before the marks "
+        "are removed and the files copied into the dataset",
+    )
     parser.add_option(
         group, "--reports-only", action="store_true", help="rebuild the reports from the maps"
     )
@@ -331,7 +369,7 @@ def _add_running(parser: _Parser) -> None:
         group, "--run-report", type=path, metavar="FILE", help="JSON record of the whole run"
     )
     parser.add_option(
-        group, "--random-seed", type=int, default=0, metavar="N", help="seed of what is drawn"
+        group, "--random-seed", type=seed, default=0, metavar="N", help="seed of what is drawn"
     )
     parser.add_option(group, "--write-graph", action="store_true", help="draw the workflow")
     parser.add_option(

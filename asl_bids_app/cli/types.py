@@ -7,6 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+LEAST_GB, MOST_GB = 0.5, 1e6
+"""Memory below which no step of the app can run, and more than any machine has."""
+MOST = 4096
+"""Of anything that is counted: more processors or slices at a time are a slip."""
+
 
 def between(low: float, high: float) -> Any:
     """Return a reader of numbers in a range."""
@@ -25,8 +30,19 @@ def between(low: float, high: float) -> Any:
 
 def count(text: str) -> int:
     """Read a whole number from 1 on."""
-    if not re.fullmatch(r"[1-9][0-9]*", text):
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number >= 1")
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", text) or int(text) > MOST:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected a whole number from 1 to {MOST}"
+        )
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """Read a seed: a whole number that every generator takes."""
+    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected a whole number from 0 to {2**32 - 1}"
+        )
     return int(text)
 
 
@@ -39,7 +55,13 @@ def _size(text: str, bare: float) -> float:
     found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMGT]?)B?", text.strip(), re.IGNORECASE)
     if not found:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a size such as 8G or 8000M")
-    return float(found[1]) * {"K": 1e-6, "M": 1e-3, "": bare, "G": 1, "T": 1e3}[found[2].upper()]
+    size = float(found[1]) * {"K": 1e-6, "M": 1e-3, "": bare, "G": 1, "T": 1e3}[found[2].upper()]
+    if not LEAST_GB <= size <= MOST_GB:
+        unit = "a bare number is in MB" if bare < 1 else "a bare number is in GB"
+        raise argparse.ArgumentTypeError(
+            f"found {text!r} ({size:g} GB), expected {LEAST_GB:g} to {MOST_GB:g} GB; {unit}"
+        )
+    return size
 
 
 def megabytes(text: str) -> float:

@@ -14,7 +14,9 @@ from asl_bids_app.cli.types import pair, path
 from asl_bids_app.errors import InputError
 from asl_bids_app.workflows.options import AppOptions
 
-WRITTEN: Final = frozenset({"output_dir", "work_dir", "bids_database_dir", "run_report"})
+WRITTEN: Final = frozenset(
+    {"output_dir", "work_dir", "bids_database_dir", "run_report", "propose_sidecars"}
+)
 """Options whose paths the app writes to; it only reads the others."""
 
 POSITIONAL: Final = ("bids_dir", "output_dir", "level")
@@ -145,6 +147,9 @@ def _mounts(name: str, place: Path, options: AppOptions) -> list[Mount]:
         return []
     if name == "run_report":
         return _writable_folder(place.parent, options)
+    if name == "propose_sidecars":
+        # Written by a dry run too.
+        return [Mount(place, writable=True)]
     if name in WRITTEN:
         return _writable_folder(place, options)
     return [Mount(place)]

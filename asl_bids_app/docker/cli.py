@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--image",
+        type=_image,
         default=os.environ.get("ASL_APP_IMAGE", IMAGE),
         help="image to run (default: %(default)s; ASL_APP_IMAGE sets another)",
     )
@@ -50,6 +51,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"asl-docker {__version__}")
     return parser
+
+
+def _image(text: str) -> str:
+    """Read the name of an image; anything else would be an option of `docker run`."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.:/@-]{0,511}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected the name of an image, such as {IMAGE}"
+        )
+    return text
 
 
 def _gpus(text: str) -> str:

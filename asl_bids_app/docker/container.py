@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from asl_bids_app.docker.arguments import Mount
 from asl_bids_app.errors import AslAppError
+from asl_bids_app.processes import exit_code, stoppable
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 KILLED = 137
 """Exit code of a process that was killed, most often for memory."""
+STOP_S = 10
+"""Seconds that a container has to end when it is told to."""
 
 
 @dataclass(frozen=True)
@@ -124,32 +127,40 @@ def run(planned: ContainerRun) -> int:
     Returns
     -------
     int
-        Exit code of `asl-app`; 130 if it was interrupted.
+        Exit code of `asl-app`; 130 if it was interrupted, 143 if it was told to end. The
+        container is stopped then.
 
     Raises
     ------
     AslAppError
         If it can't be started, or was killed.
     """
-    with connect() as client:
-        from docker.errors import APIError, ImageNotFound
+    try:
+        with stoppable(grace_s=2 * STOP_S), connect() as client:
+            return _run(client, planned)
+    except KeyboardInterrupt as stop:
+        return exit_code(stop)
 
-        try:
-            client.images.get(planned.image)
-        except ImageNotFound as error:
-            raise AslAppError(
-                f"found no image {planned.image} on this machine. Cure: "
-                f"docker build -t {planned.image} FOLDER, with the source of this app; or "
-                "docker load, or docker pull; or name another with --image."
-            ) from error
-        try:
-            container = client.containers.create(**planned.settings())
-        except APIError as error:
-            raise AslAppError(f"Docker made no container: {_first_line(error)}") from error
-        try:
-            return _follow(container, planned)
-        finally:
-            container.remove(force=True)
+
+def _run(client: DockerClient, planned: ContainerRun) -> int:
+    from docker.errors import APIError, ImageNotFound
+
+    try:
+        client.images.get(planned.image)
+    except ImageNotFound as error:
+        raise AslAppError(
+            f"found no image {planned.image} on this machine. Cure: "
+            f"docker build -t {planned.image} FOLDER, with the source of this app; or "
+            "docker load, or docker pull; or name another with --image."
+        ) from error
+    try:
+        container = client.containers.create(**planned.settings())
+    except APIError as error:
+        raise AslAppError(f"Docker made no container: {_first_line(error)}") from error
+    try:
+        return _follow(container, planned)
+    finally:
+        container.remove(force=True)
 
 
 def _follow(container: Container, planned: ContainerRun) -> int:
@@ -172,8 +183,8 @@ def _follow(container: Container, planned: ContainerRun) -> int:
                     stream.flush()
         code = int(container.wait()["StatusCode"])
     except KeyboardInterrupt:
-        container.stop(timeout=10)
-        return 130
+        container.stop(timeout=STOP_S)
+        raise
     container.reload()
     if code == KILLED or container.attrs["State"].get("OOMKilled"):
         raise AslAppError(

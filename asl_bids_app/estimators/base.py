@@ -21,7 +21,7 @@ class Flag(IntFlag):
     ATT_AT_BOUND = 2
     """ATT ended at a bound of its range."""
     FAILED = 4
-    """No estimate could be made (signal or noise not usable); the maps hold 0 and prior."""
+    """No estimate could be made (no usable noise); the maps hold 0 and prior."""
     ATT_UNIDENTIFIABLE = 8
     """The data don't determine ATT here; it is that of the stated prior."""
     CBF_IMPLAUSIBLE = 16

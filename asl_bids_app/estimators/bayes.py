@@ -19,6 +19,7 @@ from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation, observe
 from asl_bids_app.series import Series
+from asl_bids_app.tell import Tell, nobody
 
 _OPEN = 0.75
 """Part of the prior's sd that is left of ATT's from which the data don't determine it.
@@ -28,7 +29,7 @@ One delay leaves 0.76 and more at any noise: it tells at most that blood has arr
 
 
 def observe_usable(series: Series, calibration_doubt: float = 1.0) -> tuple[Observation, Tensor]:
-    """Observe a series; voxels without signal carry no information.
+    """Observe a series, and find the voxels of which it tells nothing.
 
     Parameters
     ----------
@@ -41,11 +42,12 @@ def observe_usable(series: Series, calibration_doubt: float = 1.0) -> tuple[Obse
     -------
     observation : Observation
     failed : Tensor of bool, shape (n_slices, H, W)
-        Voxels of the mask whose signal is 0 in every measurement.
+        Voxels of the mask whose noise is no number in every measurement. A signal of 0 is a
+        measurement like any other; what the scanner blanked isn't in the mask.
     """
     observation = observe(series, noise_level(series), calibration_doubt)
-    failed = (observation.delta_m == 0).all(1) & observation.mask
-    noise = observation.noise_sd.masked_fill(failed.unsqueeze(1), torch.inf)
+    noise = observation.noise_sd.nan_to_num(torch.inf, torch.inf)
+    failed = torch.isinf(noise).all(1) & observation.mask
     return replace(observation, noise_sd=noise), failed
 
 
@@ -75,12 +77,15 @@ class Bayes:
     ----------
     grid
         Priors and the grid over ATT; by default the prior of the series' labelling scheme.
+    tell
+        Takes how many slices are done.
     """
 
     name = "bayes"
 
-    def __init__(self, grid: PosteriorGrid | None = None) -> None:
+    def __init__(self, grid: PosteriorGrid | None = None, tell: Tell = nobody) -> None:
         self.grid = grid
+        self.tell = tell
 
     @torch.no_grad()
     def fit(self, series: Series) -> ParameterMaps:
@@ -88,7 +93,7 @@ class Bayes:
         observation, failed = observe_usable(series)
         schemes = series.protocol.schemes
         grid = self.grid or PosteriorGrid().for_schemes(schemes)
-        posterior = voxel_posterior(observation, grid)
+        posterior = voxel_posterior(observation, grid, self.tell)
         cbf = posterior.cbf.masked_fill(failed, 0.0)
         reach = grid.spacing(grid.att[[0, -1]]).to(cbf)
         at_bound = (posterior.att < grid.att_min + reach[0]) | (

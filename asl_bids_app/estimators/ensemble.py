@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, cycle, islice
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +34,7 @@ from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation
 from asl_bids_app.series import Series
+from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,6 +82,8 @@ class Ensemble:
     error_bars
         What the standard deviations hold: a word of
         `asl_bids_app.estimators.uncertainty.ERROR_BARS`.
+    tell
+        Takes how many slices are done.
 
     Raises
     ------
@@ -97,6 +100,7 @@ class Ensemble:
         device: str = "auto",
         batch_size: int = 8,
         error_bars: str = "total",
+        tell: Tell = nobody,
     ) -> None:
         if batch_size < 1:
             raise InputError("command line", "--batch-size", str(batch_size), "1 or more")
@@ -105,11 +109,23 @@ class Ensemble:
         self.device = find_device(device)
         self.batch_size = batch_size
         self.error_bars = error_bars
+        self.tell = tell
         self.grid: PosteriorGrid = getattr(model.members[0], "grid", PosteriorGrid())
 
     @torch.no_grad()
-    def fit(self, series: Series) -> ParameterMaps:
+    def fit(
+        self,
+        series: Series,
+        correct: Callable[[ParameterMaps], ParameterMaps] | None = None,
+    ) -> ParameterMaps:
         """Estimate CBF and ATT inside the mask of a series.
+
+        Parameters
+        ----------
+        series
+            Calibrated series.
+        correct
+            Changes the maps before their error bars are judged; None for nothing.
 
         Raises
         ------
@@ -154,6 +170,8 @@ class Ensemble:
             found["att_spread"],
             grid.prior(series.protocol.schemes),
         )
+        if correct is not None:
+            answer = correct(answer)
         answer = with_late_arrival(observation, answer, found["posterior_cbf_sd"])
         answer = with_offset(observation, answer)
         return without_nonsense(answer, observation.mask)
@@ -206,6 +224,7 @@ class Ensemble:
         start = 0
         members = self._members(device)
         while start < len(places):
+            self.tell("slice", start, len(places))
             try:
                 chosen = places[start : start + size]
                 part = self._estimate(observation, chosen, members, device, *other)

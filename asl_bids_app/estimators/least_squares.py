@@ -20,6 +20,7 @@ from asl_bids_app.kinetics import tissue_response
 from asl_bids_app.observation import Observation, observe
 from asl_bids_app.protocol import PRIOR_BY_ARRIVAL, TransitPrior, transit_prior
 from asl_bids_app.series import Series
+from asl_bids_app.tell import Tell, nobody
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _WIDE = 6
@@ -146,6 +147,7 @@ def _search_grid(
         # nearest to the slice's prior; far too small to move a fit that the data decide.
         prior = voxels.prior[chosen][:1]
         tie = 1e-5 * ((grid - prior) / (options.att_max - options.att_min)) ** 2
+        energy = energy + (energy == 0)  # Without signal the prior decides.
         best = (gain - tie * energy).argmax(1, keepdim=True)
         near = gain >= gain.gather(1, best) - 4
 
@@ -288,7 +290,8 @@ def _fit_voxels(
         + at_cbf_bound.to(torch.uint8) * int(Flag.CBF_AT_BOUND)
         + at_att_bound.to(torch.uint8) * int(Flag.ATT_AT_BOUND)
     )
-    failed = ((voxels.weight * voxels.signal**2).sum(1) == 0) | ~torch.isfinite(cbf + cbf_sd)
+    # A signal of 0 is a measurement; only where no weight is left there is none.
+    failed = (voxels.weight.sum(1) == 0) | ~torch.isfinite(cbf + cbf_sd)
     failed |= few & unseen
     zero = torch.zeros_like(cbf)
     return _Fit(
@@ -320,7 +323,7 @@ def _priors(observation: Observation, options: LeastSquaresOptions) -> tuple[Ten
 
 
 def least_squares(
-    observation: Observation, options: LeastSquaresOptions | None = None
+    observation: Observation, options: LeastSquaresOptions | None = None, tell: Tell = nobody
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Fit CBF and ATT in the mask of a batch of slices.
 
@@ -330,6 +333,8 @@ def least_squares(
         Slices; `noise_sd` weights the measurements and scales the standard errors.
     options
         Range and resolution.
+    tell
+        Takes how many voxels are done.
 
     Returns
     -------
@@ -351,7 +356,8 @@ def least_squares(
         observation.label_duration,
         observation.efficiency,
     )
-    for part in places.split(options.chunk):
+    for index, part in enumerate(places.split(options.chunk)):
+        tell("voxel", index * options.chunk, len(places))
         where = part.unbind(1)
         slice_of = where[0]
 
@@ -387,18 +393,21 @@ class LeastSquares:
     ----------
     options
         Range and resolution of the fit.
+    tell
+        Takes how many voxels are done.
     """
 
     name = "least-squares"
 
-    def __init__(self, options: LeastSquaresOptions | None = None) -> None:
+    def __init__(self, options: LeastSquaresOptions | None = None, tell: Tell = nobody) -> None:
         self.options = options or LeastSquaresOptions()
+        self.tell = tell
 
     @torch.no_grad()
     def fit(self, series: Series) -> ParameterMaps:
         """Estimate CBF and ATT inside the mask of a series."""
         observation = observe(series, noise_level(series))
-        cbf, att, cbf_sd, att_sd, flags = least_squares(observation, self.options)
+        cbf, att, cbf_sd, att_sd, flags = least_squares(observation, self.options, self.tell)
         left_over = residual(observation, cbf, att)
         given, usual = self.options, transit_prior(series.protocol.schemes)
         prior = usual

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -76,7 +75,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(path, "", "no such file", "a run folder of asl-train")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(
             path, "", "not readable", "YAML or JSON as asl-train writes it"
         ) from error
@@ -90,10 +89,12 @@ def _describe(folder: Path) -> ModelSpec:
     try:
         network = config["network"]["name"]
         arguments = dict(config["network"].get("arguments") or {})
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(folder / "config.yaml", "network", "no name", "a network") from error
+    if not isinstance(network, str):
+        raise InputError(folder / "config.yaml", "network: name", repr(network), "text")
     provenance = folder / "research_config.json"
-    training = json.loads(provenance.read_text()) if provenance.is_file() else {}
+    training = _read(provenance) if provenance.is_file() else {}
     channels: tuple[Channel, ...] = ()
     standardisation: dict[str, Any] = {}
     if network != "PosteriorASLNet":
@@ -113,13 +114,15 @@ def _describe(folder: Path) -> ModelSpec:
 def _channels(
     folder: Path, config: Mapping[str, Any], arguments: Mapping[str, Any]
 ) -> tuple[Channel, ...]:
-    name = (config.get("domain") or {}).get("protocol")
-    if name not in CHANNELS:
+    domain = config.get("domain")
+    name = domain.get("protocol") if isinstance(domain, dict) else domain
+    if not isinstance(name, str) or name not in CHANNELS:
         raise InputError(
             folder / "config.yaml", "domain.protocol", repr(name), f"one of {', '.join(CHANNELS)}"
         )
     channels = CHANNELS[name]
-    wanted = 2 * int(arguments.get("n_plds", 6))
+    count = arguments.get("n_plds", 6)
+    wanted = 2 * count if isinstance(count, int) else 0
     if len(channels) != wanted:
         raise InputError(
             folder / "config.yaml",
@@ -133,7 +136,8 @@ def _channels(
 def _standardisation(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     path = folder / "norm_stats.json"
     stats = _read(path)
-    signal = config.get("signal") or {}
+    signal = config.get("signal")
+    signal = signal if isinstance(signal, dict) else {}
     try:
         return {
             "scale": float(signal.get("global_scale_factor", 10.0)),

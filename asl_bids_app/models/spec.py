@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from asl_bids_app.errors import InputError
+from asl_bids_app.models.check import check_types, check_values
 
 SCHEMA_VERSION: Final = 2
 """Of ``model.json``; a folder of a later one is refused."""
@@ -148,6 +149,8 @@ def _finite(value: Any) -> Any:
 
 
 def _endless(value: Any) -> float:
+    if isinstance(value, bool | str):
+        raise TypeError(f"{value!r} is no number")
     return math.inf if value is None else float(value)
 
 
@@ -173,7 +176,7 @@ def read_spec(text: str | bytes, file: Path) -> ModelSpec:
     """
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(file, "", f"no JSON ({error})", "the description of a model") from error
     if not isinstance(content, dict):
         raise InputError(file, "", type(content).__name__, "a JSON object")
@@ -194,8 +197,9 @@ def read_spec(text: str | bytes, file: Path) -> ModelSpec:
     for key in ("name", "version", "network"):
         if not isinstance(content.get(key), str):
             raise InputError(file, key, repr(content.get(key)), "text")
+    check_types(content, file)
     try:
-        return ModelSpec(
+        spec = ModelSpec(
             **{
                 **content,
                 "domain": _read_domain(content.get("domain")),
@@ -207,10 +211,12 @@ def read_spec(text: str | bytes, file: Path) -> ModelSpec:
                 ),
             }
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             file, "domain, channels", f"{type(error).__name__}: {error}", "entries as written"
         ) from error
+    check_values(spec, file)
+    return spec
 
 
 def _read_domain(content: Mapping[str, Any] | None) -> TrainingDomain | None:

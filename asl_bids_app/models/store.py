@@ -131,7 +131,7 @@ def model_hash(name: str | Path | None = None) -> str:
     folder = _must_find(name)
     if (folder / _SPEC).is_file():
         # It holds the hashes of all other files.
-        return hashlib.sha256((folder / _SPEC).read_bytes()).hexdigest()
+        return hashlib.sha256(_read(folder / _SPEC)).hexdigest()
     from asl_bids_app.models.run_folder import run_folder_hash
 
     return run_folder_hash(folder)
@@ -165,7 +165,7 @@ def _load(folder: Path, sha256: str) -> Model:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    content = (folder / _SPEC).read_bytes()
+    content = _read(folder / _SPEC)
     spec = read_spec(content, folder / _SPEC)
     names = sorted(
         (name for name in spec.files if name.endswith(".safetensors")),
@@ -177,10 +177,18 @@ def _load(folder: Path, sha256: str) -> Model:
     for file in names:
         try:
             weights = load(_verified(folder, file, spec.files[file]))
-        except SafetensorError as error:
+        except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
             raise InputError(folder / file, "", str(error), "weights as safetensors") from error
         members.append(build_member(spec, weights, folder / file))
     return Model(spec, tuple(members), folder, sha256)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        told = error.strerror or str(error)
+        raise InputError(path, "", told, "a file of a model that can be read") from error
 
 
 def _verified(folder: Path, file: str, wanted: str) -> bytes:
@@ -188,7 +196,7 @@ def _verified(folder: Path, file: str, wanted: str) -> bytes:
     path = folder / file
     if not path.is_file():
         raise InputError(path, "", "no such file", "the weights that model.json names")
-    content = path.read_bytes()
+    content = _read(path)
     found = hashlib.sha256(content).hexdigest()
     if found != wanted:
         raise InputError(
@@ -217,12 +225,12 @@ def build_member(spec: ModelSpec, weights: Mapping[str, Any], file: Path) -> nn.
     try:
         network = build_network(spec.network, dict(spec.arguments))
         network.load_state_dict({key: value.float() for key, value in weights.items()})
-    except (RuntimeError, TypeError, ValueError) as error:
+        if spec.channels:
+            network = ChannelNetwork(network, Standardisation(**spec.standardisation))
+    except Exception as error:  # of arguments of wrong types the network raises whatever it meets
         first = str(error).strip().splitlines()
-        detail = " ".join(line.strip() for line in first[:2])
+        detail = " ".join(line.strip() for line in first[:2]) or type(error).__name__
         raise InputError(file, "", detail, f"weights of {spec.network}") from error
-    if spec.channels:
-        network = ChannelNetwork(network, Standardisation(**spec.standardisation))
     import torch
 
     network = network.to(memory_format=torch.channels_last)  # a tenth faster on a CPU

@@ -28,6 +28,7 @@ from asl_bids_app.networks.grid import PosteriorGrid, too_narrow, zoom
 from asl_bids_app.networks.sums import Tables, sums_without, with_artery
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
+from asl_bids_app.tell import Tell, nobody
 
 _DOUBLE_FROM = 2e4
 """Sum of squared signal-to-noise ratios from which the exponent needs double precision."""
@@ -109,6 +110,7 @@ def precision_of(noise_sd: Tensor) -> Tensor:
 def voxel_posterior(
     observation: Observation,
     grid: PosteriorGrid | None = None,
+    tell: Tell = nobody,
     arterial: ArterialPrior | None = None,
 ) -> VoxelPosterior:
     """Compute the voxelwise posterior in the mask of a batch of slices.
@@ -119,6 +121,8 @@ def voxel_posterior(
         Slices. A measurement with infinite noise is as if it weren't there.
     grid
         Priors and grid.
+    tell
+        Takes how many slices are done.
     arterial
         What is believed of arteries; None to look for none.
 
@@ -144,6 +148,7 @@ def voxel_posterior(
     # voxels outside the mask cost it nothing.
     if like.device.type == "cpu":
         for index in range(shape[0]):
+            tell("slice", index, shape[0])
             inside = observation.mask[index].flatten().nonzero().squeeze(1)
             if not len(inside):
                 continue

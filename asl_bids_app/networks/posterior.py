@@ -276,7 +276,7 @@ class PosteriorASLNet(nn.Module):
         With a `grid` its prior of ATT takes the place of the network's own.
         """
         grid = grid or self.grid
-        posterior = voxel_posterior(observation, grid, self.arterial)
+        posterior = voxel_posterior(observation, grid, arterial=self.arterial)
         inside = observation.mask.to(posterior.cbf)
         parts = own_maps(posterior, inside, observation.calibration_doubt, self.noise_apart)
         if self.window:

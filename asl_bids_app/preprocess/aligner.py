@@ -19,6 +19,8 @@ from asl_bids_app.preprocess.registration import (
     register,
     smooth,
 )
+from asl_bids_app.tell import Tell, nobody
+from asl_bids_app.wording import seconds
 
 LIMIT_MM: Final = 30.0
 """A larger movement of the head in the coil is a failure of the registration."""
@@ -42,7 +44,7 @@ def contrast_groups(
     for index, kind in enumerate(kinds):
         if kind in {"control", "label"}:
             parts = [
-                f"{word} {float(values[index]):g} s"
+                f"{word} {seconds(float(values[index]))}"
                 for word, values in (("delay", delay), ("duration", duration))
                 if values is not None
             ]
@@ -62,8 +64,10 @@ class Aligner:
         mask: np.ndarray,
         centre: np.ndarray,
         run: Callable[..., Iterable[Any]],
+        tell: Tell = nobody,
     ) -> None:
         self.data, self.affine, self.mask, self.centre, self.run = data, affine, mask, centre, run
+        self.tell = tell
         self.failed: dict[int, str] = {}
 
     def within(self, groups: Sequence[Group]) -> np.ndarray:
@@ -72,7 +76,7 @@ class Aligner:
         several = [g for g in groups if len(g.volumes) > 1]
         # A median is a cleaner start than a mean while volumes may still be apart.
         targets = [np.median(self.data[..., list(g.volumes)], axis=3) for g in several]
-        for levels in ((COARSE, MIDDLE), (FINE,)):
+        for word, levels in (("volume", (COARSE, MIDDLE)), ("finely, volume", (FINE,))):
             jobs = [
                 (index, target, found[index], levels)
                 for group, target in zip(several, map(self._normal, targets), strict=True)
@@ -80,7 +84,9 @@ class Aligner:
                 if target is not None
             ]
             self.failed = {}
-            for (index, *_), result in zip(jobs, self.run(self._one, jobs), strict=True):
+            results = self.run(self._one, jobs)
+            for done, ((index, *_), result) in enumerate(zip(jobs, results, strict=True), 1):
+                self.tell(word, done, len(jobs))
                 if isinstance(result, str):
                     self.failed[index] = result
                 found[index] = np.eye(4) if isinstance(result, str) else result

@@ -55,7 +55,8 @@ def brain_mask(m0: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """
     sizes = voxel_sizes(affine)
     image = np.nan_to_num(np.asarray(m0, np.float32), posinf=0.0, neginf=0.0)
-    if not np.any(image > 0) or float(image.min()) == float(image.max()):
+    # A few bright voxels are no contrast either.
+    if not np.any(image > 0) or float(image.min()) >= float(np.percentile(image, 99.5)):
         raise MaskError("an image without any contrast")
     even = _even(image, sizes)
     first = None

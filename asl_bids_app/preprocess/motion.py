@@ -33,6 +33,7 @@ from asl_bids_app.preprocess.geometry import (
     to_matrix,
     to_parameters,
 )
+from asl_bids_app.tell import Tell, nobody
 
 FD_RADIUS_MM: Final = 50.0
 """A rotation counts as the arc it makes on this sphere (Power 2012)."""
@@ -83,6 +84,7 @@ def estimate_motion(
     *,
     mask: np.ndarray | None = None,
     n_procs: int = 1,
+    tell: Tell = nobody,
 ) -> Motion:
     """Estimate the head's motion through a run.
 
@@ -99,6 +101,8 @@ def estimate_motion(
         The brain, roughly; by default found in the M0 or the controls.
     n_procs
         Threads. The result does not depend on it.
+    tell
+        Takes how many volumes are done.
 
     Returns
     -------
@@ -123,7 +127,7 @@ def estimate_motion(
     centre = (np.asarray(affine) @ [*np.argwhere(where).mean(axis=0), 1.0])[:3]
 
     with ThreadPoolExecutor(max_workers=max(1, n_procs)) as pool:
-        inside = Aligner(data, affine, where, centre, pool.map)
+        inside = Aligner(data, affine, where, centre, pool.map, tell)
         found = inside.within(groups)
         path = np.array([to_parameters(m, centre) for m in found])
         path = remove_alternation(path, kinds, [g.volumes for g in groups], FEWEST)
@@ -154,7 +158,12 @@ def estimate_motion(
 
 
 def apply_motion(
-    data: np.ndarray, affine: np.ndarray, motion: Motion, *, n_procs: int = 1
+    data: np.ndarray,
+    affine: np.ndarray,
+    motion: Motion,
+    *,
+    n_procs: int = 1,
+    tell: Tell = nobody,
 ) -> np.ndarray:
     """Move every volume to the reference, interpolating once (cubic B-spline).
 
@@ -166,6 +175,8 @@ def apply_motion(
         Of the N volumes.
     n_procs
         Threads.
+    tell
+        Takes how many volumes are done.
 
     Returns
     -------
@@ -179,7 +190,8 @@ def apply_motion(
         moved[..., index] = resample_filled(data[..., index], affine, motion.matrices[index])
 
     with ThreadPoolExecutor(max_workers=max(1, n_procs)) as pool:
-        list(pool.map(one, range(data.shape[3])))
+        for done, _ in enumerate(pool.map(one, range(data.shape[3])), 1):
+            tell("moved volume", done, data.shape[3])
     return moved
 
 

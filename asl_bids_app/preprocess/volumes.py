@@ -8,6 +8,8 @@ from typing import Final
 
 import numpy as np
 
+from asl_bids_app.wording import seconds
+
 HUBER: Final = 2.0
 """Residuals beyond this many standard deviations are drawn in (Huber 1964,
 doi:10.1214/aoms/1177703732); at 2 the average of Gaussian noise keeps 99 % of its efficiency."""
@@ -33,6 +35,8 @@ class Averaged:
         Seconds.
     rejected : tuple of str
         A sentence for each pair that was left out.
+    left_out : tuple of int
+        The volumes of those pairs, counted from 0.
     """
 
     delta_m: np.ndarray
@@ -41,6 +45,7 @@ class Averaged:
     post_labeling_delay: np.ndarray
     label_duration: np.ndarray
     rejected: tuple[str, ...] = ()
+    left_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,8 @@ def find_measurements(
         members = groups[key]
         if len(members["control"]) != len(members["label"]):
             raise ValueError(
-                f"delay {key[0]:g} s, duration {key[1]:g} s: {len(members['control'])} control "
-                f"and {len(members['label'])} label volumes"
+                f"delay {key[0]:g} s, duration {seconds(key[1])}: {len(members['control'])} "
+                f"control and {len(members['label'])} label volumes"
             )
         pairs = [*zip(members["control"], members["label"], strict=True)]
         found.append(Measurement(*key, (*pairs, *((i, None) for i in members["deltam"]))))
@@ -148,6 +153,13 @@ def average_measurements(
     voxels = data[mask].astype(np.float32)
     sets = [differences(voxels, m) for m in measurements]
     kept, rejected = _reject(sets, measurements, names)
+    left_out = [
+        volume
+        for measurement, keep in zip(measurements, kept, strict=True)
+        for pair, good in zip(measurement.pairs, keep, strict=True)
+        for volume in pair
+        if not good and volume is not None
+    ]
     sets = [values[:, keep] for values, keep in zip(sets, kept, strict=True)]
     scale = _pooled_scale(sets)
     shape = (*mask.shape, len(sets))
@@ -161,6 +173,7 @@ def average_measurements(
         np.array([m.post_labeling_delay for m in measurements]),
         np.array([m.label_duration for m in measurements]),
         rejected,
+        tuple(left_out),
     )
 
 
@@ -223,7 +236,7 @@ def _average(values: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndar
         return values[:, 0], np.full(len(values), np.nan, np.float32)
     center = values.mean(axis=1)
     if repeats < FEWEST:
-        return center, values.std(axis=1, ddof=1) / np.sqrt(repeats)
+        return center, values.std(axis=1, ddof=1, dtype=np.float64) / np.sqrt(repeats)
     limit = (HUBER * np.maximum(scale, np.finfo(np.float32).tiny))[:, None]
     center = np.median(values, axis=1)
     for _ in range(4):
@@ -232,5 +245,7 @@ def _average(values: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndar
     drawn = np.clip(deviation, -limit, limit)
     # Over the whole brain: of a few repeats this share is itself too noisy to divide by.
     inside = max(float((np.abs(deviation) < limit).mean()), 0.5)
-    variance = (drawn**2).sum(axis=1) / (repeats - 1) / inside**2 / repeats
+    # In double precision: squares of images in large units leave the range of single.
+    squares = np.square(drawn, dtype=np.float64).sum(axis=1)
+    variance = squares / (repeats - 1) / inside**2 / repeats
     return center, np.sqrt(variance)

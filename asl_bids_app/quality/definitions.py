@@ -411,8 +411,8 @@ _ROWS: Final = (
         "mask_coverage",
         _DATA,
         "Mask with data",
-        "Share of the brain mask with a finite, non-zero ΔM in every measurement and an M0 above "
-        "0.",
+        "Share of the brain with a finite ΔM in every measurement and an M0 above 0. What the "
+        "scanner blanked, and what lies outside the field of view of a run, has no data.",
         "fraction",
         good=(0.98, 1.0),
         fair=(0.9, 1.0),
@@ -480,9 +480,24 @@ def lookup(column: str) -> tuple[Metric, bool] | None:
     return (metric, True) if metric is not None and metric.baseline else None
 
 
-def dictionary() -> dict[str, Any]:
-    """Return what the JSON file beside the table of metrics says of each column."""
-    return {column: _entry(metric, lsq) for column, metric, lsq in columns()}
+def dictionary(
+    values: Mapping[str, float] | None = None, without_tissue: str = ""
+) -> dict[str, Any]:
+    """Return what the JSON file beside the table of metrics says of each column.
+
+    Parameters
+    ----------
+    values
+        Of one series, by column.
+    without_tissue
+        Why there are no tissue maps; it stands at the columns that are n/a for it.
+    """
+    found = {column: _entry(metric, lsq) for column, metric, lsq in columns()}
+    if values is not None and without_tissue:
+        for column, metric, _ in columns():
+            if metric.by_tissue and math.isnan(values.get(column, math.nan)):
+                found[column]["NotAvailable"] = without_tissue
+    return found
 
 
 def _entry(metric: Metric, least_squares: bool) -> dict[str, Any]:

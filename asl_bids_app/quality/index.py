@@ -9,6 +9,8 @@ from typing import Final
 
 import numpy as np
 
+from asl_bids_app.quality.statistics import credible, probability
+
 _CONSTANTS: Final = MappingProxyType(
     {"a": 3.0126, "b": 2.4419, "c": 0.054, "d": 0.9272, "e": 2.8478, "f": 0.5196}
 )
@@ -91,10 +93,21 @@ def quality_evaluation_index(
         return QualityEvaluationIndex()
     voxel = np.linalg.norm(affine[:3, :3], axis=0)
     sigma = _FWHM / math.sqrt(8 * math.log(2)) / voxel
-    inside = np.where(mask, np.nan_to_num(cbf.astype(float), posinf=0.0, neginf=0.0), 0.0)
+    inside = np.zeros(mask.shape)
+    flow = cbf[mask].astype(float)
+    # One impossible value would spread over its whole neighbourhood, which stands in for it.
+    usable = credible(flow)
+    inside[mask] = np.where(usable, flow, 0.0)
+    if not usable.all():
+        known = np.zeros(mask.shape)
+        known[mask] = usable
+        weight = gaussian_filter(known, sigma, mode="constant")
+        around = gaussian_filter(inside, sigma, mode="constant") / np.maximum(weight, 1e-6)
+        inside = np.where(mask & (known == 0), around, inside)
     smooth = gaussian_filter(inside, sigma, mode="constant")
 
-    parts = [smooth[mask & (np.nan_to_num(p) > threshold)] for p in (gm, wm, csf) if p is not None]
+    tissues = [probability(p) for p in (gm, wm, csf) if p is not None]
+    parts = [smooth[mask & (p > threshold)] for p in tissues]
     grey = parts[0]
     if grey.size < _FEWEST or not grey.mean():
         return QualityEvaluationIndex()
@@ -105,8 +118,8 @@ def quality_evaluation_index(
     negative = float((grey < 0).mean())
 
     # Where the maps know no tissue (a mask wider than they are) there is nothing to compare.
-    known = mask & (sum(np.nan_to_num(p) for p in (gm, wm, csf) if p is not None) > 0.5)
-    pseudo = 2.5 * np.nan_to_num(gm[known]) + np.nan_to_num(wm[known])
+    known = mask & (sum(tissues) > 0.5)
+    pseudo = 2.5 * tissues[0][known] + tissues[1][known]
     flow = smooth[known]
     if not flow.std() or not pseudo.std():
         return QualityEvaluationIndex()

@@ -54,6 +54,11 @@ class Metric:
     basis: str = ""
     baseline: bool = False
 
+    @property
+    def by_tissue(self) -> bool:
+        """Whether it rests on maps of the tissues."""
+        return self.key.startswith("qei") or bool({"gm", "wm", "tissue"} & {*self.key.split("_")})
+
     def light(self, value: float) -> Light:
         """Return the traffic light of a value; none for what isn't finite."""
         if self.good is None or not math.isfinite(value):

@@ -22,6 +22,8 @@ from asl_bids_app.quality.statistics import (
     FEWEST,
     mean,
     median,
+    median_ratio,
+    probability,
     ratio,
     residual_to_noise,
     right_half,
@@ -64,6 +66,8 @@ class QualityInput:
         Standard deviation between the members of an ensemble.
     outside_domain : float or None
         Share of the data outside the training domain.
+    whole_brain : array of bool, shape (X, Y, Z), or None
+        The brain before voxels without data were left out of the mask.
 
     Raises
     ------
@@ -95,6 +99,7 @@ class QualityInput:
     cbf_spread: np.ndarray | None = None
     att_spread: np.ndarray | None = None
     outside_domain: float | None = None
+    whole_brain: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         other = {"affine", "framewise_displacement", "outside_domain"}
@@ -107,11 +112,11 @@ class QualityInput:
         """The mask as booleans."""
         return self.mask.astype(bool)
 
-    def tissue(self, probability: np.ndarray | None) -> np.ndarray:
+    def tissue(self, values: np.ndarray | None) -> np.ndarray:
         """Return where a tissue is; nowhere without its probability."""
-        if probability is None:
+        if values is None:
             return np.zeros(self.cbf.shape, dtype=bool)
-        return self.brain & (np.nan_to_num(probability) > TISSUE_THRESHOLD)
+        return self.brain & (probability(values) > TISSUE_THRESHOLD)
 
 
 def _of_maps(
@@ -176,7 +181,8 @@ def _of_fit(data: QualityInput) -> dict[str, float]:
         else float(data.outside_domain),
     }
     if data.lsq_cbf is not None and data.lsq_att is not None:
-        flow, time = data.cbf - data.lsq_cbf, data.att - data.lsq_att
+        flow = data.cbf.astype(float) - data.lsq_cbf
+        time = data.att.astype(float) - data.lsq_att
         found |= {
             "difference_cbf_gm": median(flow, gm),
             "disagreement_cbf_gm": median(np.abs(flow), gm),
@@ -184,7 +190,7 @@ def _of_fit(data: QualityInput) -> dict[str, float]:
             "disagreement_att_gm": median(np.abs(time), gm),
         }
         if data.lsq_cbf_sd is not None and gm.any():
-            both = np.hypot(data.cbf_sd, data.lsq_cbf_sd)
+            both = np.hypot(data.cbf_sd.astype(float), data.lsq_cbf_sd)
             found["disagreement_beyond_sd"] = share(np.abs(flow) > 2 * both, gm)
     return found
 
@@ -193,15 +199,16 @@ def _of_data(data: QualityInput) -> dict[str, float]:
     """Metrics of what was measured, before any estimate."""
     brain, gm = data.brain, data.tissue(data.gm)
     volume = abs(float(np.linalg.det(data.affine[:3, :3]))) / 1000
-    measured = (np.isfinite(data.delta_m) & (data.delta_m != 0)).all(axis=-1)
+    measured = brain & np.isfinite(data.delta_m).all(axis=-1)
     found = {
         "tsnr_brain": median(data.tsnr, brain),
         "mask_volume": float(brain.sum()) * volume,
     }
-    with np.errstate(divide="ignore", invalid="ignore"):
-        snr = np.where(data.noise > 0, data.delta_m / data.noise, np.nan)
-    if gm.sum() >= FEWEST:
-        found["snr_delta_m_gm"] = float(np.nanmax(np.nanmedian(snr[gm], axis=0)))
+    each = [
+        median_ratio(data.delta_m[..., i], data.noise[..., i], gm)
+        for i in range(data.delta_m.shape[-1])
+    ]
+    found["snr_delta_m_gm"] = max((v for v in each if math.isfinite(v)), default=math.nan)
     if data.m0 is not None:
         positive = np.isfinite(data.m0) & (data.m0 > 0)
         measured &= positive
@@ -210,9 +217,10 @@ def _of_data(data: QualityInput) -> dict[str, float]:
             "m0_cov": variation(data.m0, brain),
             "m0_nonpositive_fraction": share(~positive, brain),
         }
-    found["mask_coverage"] = share(measured, brain)
+    whole = brain if data.whole_brain is None else brain | data.whole_brain.astype(bool)
+    found["mask_coverage"] = share(measured, whole)
     if data.gm is not None and data.wm is not None and data.csf is not None:
-        known = sum(np.nan_to_num(p) for p in (data.gm, data.wm, data.csf)) > 0.5
+        known = sum(probability(p) for p in (data.gm, data.wm, data.csf)) > 0.5
         found["mask_tissue_agreement"] = share(known, brain)
     if data.framewise_displacement is not None:
         moved = np.asarray(data.framewise_displacement, dtype=float)

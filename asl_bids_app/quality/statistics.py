@@ -9,14 +9,47 @@ import numpy as np
 
 FEWEST: Final = 20
 """Voxels below which a mean over a region says nothing."""
+IMPOSSIBLE: Final = 100.0
+"""A value this many times the median size of its region's is a fault and no value: one voxel of
+1e38 must not be the mean of a brain. Noise alone is below 10, an artery below 30."""
+_ZEROS_LIMIT: Final = 1e6
+"""The same in a region of zeros, whose median size says nothing."""
+
+_PROBABLE: Final = 1.5
+"""Interpolation takes a probability a little beyond 1, a fault far."""
+
+
+def credible(values: np.ndarray) -> np.ndarray:
+    """Say which values can be values at all: finite, and not beyond all others.
+
+    Parameters
+    ----------
+    values : array of float64, shape (n,)
+
+    Returns
+    -------
+    array of bool, shape (n,)
+    """
+    size = np.abs(values)
+    some = size[np.isfinite(size) & (size > 0)]
+    # Of one or two values that aren't 0 either may be the fault.
+    limit = IMPOSSIBLE * float(np.median(some)) if some.size > 2 else _ZEROS_LIMIT
+    return size <= limit
+
+
+def probability(values: np.ndarray) -> np.ndarray:
+    """Return a tissue's probability with 0 in place of what is none."""
+    values = np.asarray(values, dtype=float)
+    with np.errstate(invalid="ignore"):
+        return np.where((values >= 0) & (values < _PROBABLE), values, 0.0)
 
 
 def of(values: np.ndarray | None, where: np.ndarray) -> np.ndarray:
-    """Return the finite values somewhere; none if they are too few to say anything."""
+    """Return the values somewhere that can be values; none if they are too few."""
     if values is None:
         return np.empty(0)
     chosen = np.asarray(values[where], dtype=float)
-    chosen = chosen[np.isfinite(chosen)]
+    chosen = chosen[credible(chosen)]
     return chosen if chosen.size >= FEWEST else np.empty(0)
 
 
@@ -30,6 +63,13 @@ def median(values: np.ndarray | None, where: np.ndarray) -> float:
     """Return the median over a region."""
     chosen = of(values, where)
     return float(np.median(chosen)) if chosen.size else math.nan
+
+
+def median_ratio(numerator: np.ndarray, denominator: np.ndarray, where: np.ndarray) -> float:
+    """Return the median ratio of two images over a region, where the second is positive."""
+    chosen = where & (denominator > 0)
+    ratios = np.asarray(numerator[chosen], dtype=float) / denominator[chosen].astype(float)
+    return median(ratios, np.ones(ratios.shape, dtype=bool))
 
 
 def variation(values: np.ndarray | None, where: np.ndarray) -> float:
@@ -72,7 +112,7 @@ def residual_to_noise(residual: np.ndarray, noise: np.ndarray, where: np.ndarray
     Parameters
     ----------
     residual, noise : array, shape (X, Y, Z, n)
-        Fractions; a voxel with a noise of 0 is left out.
+        Fractions; a voxel without a number, or with a noise of 0, is left out.
     where : array of bool, shape (X, Y, Z)
 
     Returns
@@ -87,8 +127,9 @@ def residual_to_noise(residual: np.ndarray, noise: np.ndarray, where: np.ndarray
     freedom = residual.shape[-1] - 2
     if freedom < 1:
         return math.nan
-    usable = where & (noise > 0).all(axis=-1)
-    squares = ((residual[usable] / noise[usable]) ** 2).sum(axis=-1)
+    usable = where & (np.isfinite(residual) & np.isfinite(noise) & (noise > 0)).all(axis=-1)
+    scaled = residual[usable].astype(float) / noise[usable].astype(float)
+    squares = (scaled**2).sum(axis=-1)
     if squares.size < FEWEST:
         return math.nan
     return float(np.sqrt(np.median(squares) / chi2.median(freedom)))

@@ -1,17 +1,17 @@
-"""Line drawings of a report: timing, motion and distributions, as embedded SVG."""
+"""Line drawings of a report: timing and distributions, as embedded SVG."""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from asl_bids_app.reports.load import Measurement
-from asl_bids_app.reports.mosaics import INK
+from asl_bids_app.reports.sheet import INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,17 +38,18 @@ def svg(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def _canvas(width: float, height: float, n_rows: int = 1, n_columns: int = 1) -> tuple:
+def _canvas(width: float, height: float) -> tuple:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
-    axes = figure.subplots(n_rows, n_columns, squeeze=False)
+    axes = figure.subplots(1, 1, squeeze=False)
     for item in axes.flat:
-        _tidy(item)
+        tidy(item)
     return figure, axes
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """Give axes the look of all drawings."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.tick_params(labelsize=8, colors=INK, length=3)
@@ -72,7 +73,7 @@ def timing(measurements: Sequence[Measurement], readout: float = 0.0) -> str:
         Address of the embedded drawing.
     """
     n = len(measurements)
-    figure, grid = _canvas(7.6, 0.75 + 0.2 * max(n, 3))
+    figure, grid = _canvas(5.8, 0.95 + 0.2 * max(n, 3))
     axes = grid[0, 0]
     seen: set[str] = set()
 
@@ -132,50 +133,8 @@ def timing(measurements: Sequence[Measurement], readout: float = 0.0) -> str:
     axes.set_yticks(range(n), [f"{i + 1}  {m.scheme}" for i, m in enumerate(measurements)])
     axes.set_ylim(n - 0.4, -0.6)
     axes.set_xlim(-0.04, end * 1.14 + 0.1)
-    axes.set_xlabel("time since labelling began (s); at the right: delay × pairs averaged")
-    figure.legend(loc="outside upper left", ncols=4, fontsize=7.5, frameon=False, handlelength=1.2)
-    return svg(figure)
-
-
-def motion(confounds: Mapping[str, np.ndarray]) -> str:
-    """Draw translations, rotations and framewise displacement of every volume.
-
-    Parameters
-    ----------
-    confounds
-        Columns ``trans_*`` (mm), ``rot_*`` (rad) and ``framewise_displacement`` (mm).
-    """
-    figure, grid = _canvas(7.6, 4.2, 3)
-    shared = next(iter(confounds.values()))
-    volumes = np.arange(1, len(shared) + 1)
-    for axes, kind, unit, factor in (
-        (grid[0, 0], "trans", "mm", 1.0),
-        (grid[1, 0], "rot", "degrees", 180 / math.pi),
-    ):
-        for axis, colour in zip("xyz", (BLUE, ORANGE, GREEN), strict=True):
-            values = confounds.get(f"{kind}_{axis}")
-            if values is not None:
-                axes.plot(volumes, factor * values, color=colour, lw=1.1, label=axis)
-        word = "translation" if kind == "trans" else "rotation"
-        axes.set_ylabel(f"{word}\n({unit})")
-        axes.legend(
-            loc="center left",
-            bbox_to_anchor=(1, 0.5),
-            fontsize=7.5,
-            frameon=False,
-            handlelength=1.2,
-        )
-    axes = grid[2, 0]
-    moved = confounds.get("framewise_displacement")
-    if moved is not None:
-        axes.bar(volumes, np.nan_to_num(moved), color=INK, width=0.8)
-        axes.axhline(0.5, color=ORANGE, lw=1, ls="--")
-        axes.text(volumes[0], 0.5, "0.5 mm", fontsize=7.5, color=ORANGE, va="bottom")
-        axes.set_ylim(0, max(0.6, 1.1 * np.nanmax(np.nan_to_num(moved))))
-    axes.set_ylabel("framewise dis-\nplacement (mm)")
-    axes.set_xlabel("volume")
-    for item in grid.flat:
-        item.set_xlim(0.3, len(volumes) + 0.7)
+    axes.set_xlabel("time since labelling began (s); right: delay × pairs averaged")
+    figure.legend(loc="outside upper left", ncols=2, fontsize=8, frameon=False, handlelength=1.2)
     return svg(figure)
 
 

@@ -13,13 +13,13 @@ import numpy as np
 from asl_bids_app.bids.derivatives import sidecar_path
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.quality.plausibility import plausibility
+from asl_bids_app.reports.damage import SIDECAR, read_metric_row, read_object
 from asl_bids_app.reports.explain import Explained, explain
-from asl_bids_app.reports.load import parse_entities, read_metrics
+from asl_bids_app.reports.load import parse_entities
 from asl_bids_app.reports.records import (
     asked_participants,
     outdated,
-    read_json,
-    records_of,
+    read_records,
     standing,
     unit_of,
 )
@@ -69,7 +69,8 @@ class Absent:
     ----------
     participant : str
     status : str
-        As in the record, or ``missing`` where there is neither record nor map.
+        As in the record, ``missing`` where there is neither record nor map, or ``damaged``
+        where a table, sidecar or record can't be used.
     errors : tuple of Explained
     report : str
         Address of the report; empty if there is none.
@@ -92,12 +93,17 @@ class Cohort:
         Participants who failed, in part or altogether, or are missing.
     participants : tuple of str
         All who are known of.
+    outliers : mapping of str to tuple of str
+        Metrics in which a series is one, by the title of the series.
+    damage : mapping of str to list of str
+        Lines on tables, sidecars and records that can't be used, by participant.
     """
 
     rows: tuple[Row, ...]
     absent: tuple[Absent, ...]
     participants: tuple[str, ...]
     outliers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    damage: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 def read_cohort(output_dir: Path) -> Cohort:
@@ -108,21 +114,27 @@ def read_cohort(output_dir: Path) -> Cohort:
     output_dir
         Root of the derivatives.
     """
-    records = records_of(output_dir)
-    rows = _rows(output_dir, records)
+    records, damage = read_records(output_dir)
+    rows = _rows(output_dir, records, damage)
     with_maps = {row.participant for row in rows}
     folders = {p.name.removeprefix("sub-") for p in output_dir.glob("sub-*") if p.is_dir()}
-    known = sorted(with_maps | folders | set(records) | asked_participants(output_dir))
+    known = sorted(
+        with_maps | folders | set(records) | set(damage) | asked_participants(output_dir)
+    )
     absent = []
     for label in known:
         status, told = standing(records.get(label, []))
         status = status or ("complete" if label in with_maps else "missing")
         if status == "complete" and label not in with_maps:
             status = "missing"
+        faults = damage.get(label, [])
+        if faults:
+            status = "damaged"
         if status != "complete":
+            told = [*({"unit": f"sub-{label}", "message": text} for text in faults), *told]
             errors = tuple(explain(error, output_dir) for error in told)
             absent.append(Absent(label, status, errors, _report(output_dir, label)))
-    return Cohort(tuple(rows), tuple(absent), tuple(known), find_outliers(rows))
+    return Cohort(tuple(rows), tuple(absent), tuple(known), find_outliers(rows), damage)
 
 
 def _report(output_dir: Path, label: str) -> str:
@@ -130,17 +142,25 @@ def _report(output_dir: Path, label: str) -> str:
     return name if (output_dir / name).exists() else ""
 
 
-def _rows(output_dir: Path, records: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
+def _rows(
+    output_dir: Path,
+    records: Mapping[str, Sequence[Mapping[str, Any]]],
+    damage: dict[str, list[str]],
+) -> list[Row]:
+    """Read the series; what is wrong with their files is added to `damage`."""
     quality, main = OUTPUTS["quality"], OUTPUTS["cbf"]
     ending = f"_{quality.label}_{quality.suffix}{quality.extension}"
     rows = []
     for path in sorted(output_dir.glob(f"sub-*/**/perf/*{ending}")):
         entities = parse_entities(path.name.removesuffix(ending))
-        metrics = read_metrics(path)
-        if not entities or not metrics:
+        if "sub" not in entities:
             continue
         label = entities["sub"]
-        sidecar = read_json(sidecar_path(path.parent / main.name(entities)))
+        metrics, fault = read_metric_row(path, output_dir)
+        beside = sidecar_path(path.parent / main.name(entities))
+        sidecar, faults = read_object(beside, SIDECAR, output_dir)
+        if faults or fault:
+            damage.setdefault(label, []).extend([fault] * bool(fault) + faults)
         unit = unit_of(records.get(label, []), entities)
         schemes = [str(m.get("Scheme", "")) for m in sidecar.get("Measurements") or []]
         schemes = schemes or [str(run.get("scheme", "")) for run in unit.get("runs") or []]
@@ -151,7 +171,10 @@ def _rows(output_dir: Path, records: Mapping[str, Sequence[Mapping[str, Any]]]) 
             metrics,
             str(sidecar.get("EstimationMethod") or unit.get("estimator") or ""),
             "+".join(dict.fromkeys(schemes)),
-            (*outdated(records.get(label, []), entities), *plausibility(metrics)),
+            (
+                *outdated(records.get(label, []), entities),
+                *(plausibility(metrics) if metrics else ()),
+            ),
         )
         rows.append(Row(**{**vars(row), "report": f"{report}#{row.title}" if report else ""}))
     return rows

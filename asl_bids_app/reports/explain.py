@@ -100,7 +100,7 @@ def explain(error: Mapping[str, Any], output_dir: Path) -> Explained:
     """
     message = str(error.get("message") or "no message")
     step = str(error.get("step") or "")
-    where = ", ".join(part for part in (str(error.get("unit") or ""), _step(step)) if part)
+    where = ", ".join(part for part in (str(error.get("unit") or ""), step_words(step)) if part)
     crash, traceback = _crash(error.get("crash_file"), output_dir)
     kind = next((k for k in _KINDS if re.search(k.pattern, message, re.IGNORECASE)), None)
     told = re.fullmatch(r"(.*?): found (.*?), expected (.*?)\.(?: Cure: (.*)\.)?", message, re.S)
@@ -114,6 +114,7 @@ def explain(error: Mapping[str, Any], output_dir: Path) -> Explained:
 
 
 _STEPS: Final = {
+    "search": "looking for ASL runs",
     "input": "reading the input",
     "grouping": "putting runs together",
     "motion": "head-motion correction",
@@ -128,21 +129,33 @@ _STEPS: Final = {
 }
 
 
-def _step(name: str) -> str:
+def step_words(name: str) -> str:
+    """Return the words for a step of the workflow, from its name (``motion0``)."""
     return _STEPS.get(name.rstrip("0123456789"), name)
+
+
+LONGEST_CRASH: Final = 100_000
+"""Bytes of a crash file, from its end, that are looked at."""
 
 
 def _crash(path: Any, output_dir: Path) -> tuple[str, str]:
     if not path:
         return "", ""
-    file = Path(str(path))
-    file = file if file.is_absolute() else output_dir / file
+    root = output_dir.resolve()
     try:
-        shown = file.relative_to(output_dir).as_posix()
-    except ValueError:
-        shown = str(path)
+        file = (root / str(path)).resolve()
+    except (OSError, ValueError, RuntimeError):
+        return "", ""
+    # A record may name any file; only what runs left in the derivatives goes into a page.
+    if not file.is_relative_to(root):
+        return str(path), ""
+    shown = file.relative_to(root).as_posix()
     try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        if not file.is_file():
+            return shown, ""
+        with file.open("rb") as stream:
+            stream.seek(max(0, file.stat().st_size - LONGEST_CRASH))
+            text = stream.read(LONGEST_CRASH).decode("utf-8", errors="replace")
     except OSError:
         return shown, ""
-    return shown, "\n".join(lines[-40:])
+    return shown, "\n".join(text.splitlines()[-40:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any, Final
 
 from asl_bids_app.bids.derivatives import write_json, write_table, write_text
 from asl_bids_app.errors import InputError
-from asl_bids_app.quality.definitions import BASELINE_PREFIX, GROUPS, dictionary, lookup
+from asl_bids_app.quality.definitions import BASELINE_PREFIX, GROUPS, METRICS, dictionary, lookup
 from asl_bids_app.quality.metric import Metric
 from asl_bids_app.reports.cohort import OUTLIER_Z, Cohort, read_cohort
 from asl_bids_app.reports.page import render
+
+LOG = logging.getLogger("asl-app")
 
 SHOWN: Final = (
     "cbf_mean_gm",
@@ -23,6 +26,10 @@ SHOWN: Final = (
     "fd_mean",
 )
 """Metrics of the page's table; all are in the TSV file."""
+
+
+FEWEST: Final = 4
+"""Participants from which distributions are drawn; of fewer the page is a plain table."""
 
 
 def write_group(output_dir: Path) -> tuple[Path, Path]:
@@ -52,6 +59,9 @@ def write_group(output_dir: Path) -> tuple[Path, Path]:
             "those of the participant level",
             "run the participant level first",
         )
+    for label, faults in sorted(cohort.damage.items()):
+        for fault in faults:
+            LOG.warning("sub-%s: damaged: %s", label, fault)
     table = output_dir / "group_cbf.tsv"
     columns = _columns(cohort)
     write_json(table.with_suffix(".json"), _dictionary(columns))
@@ -106,7 +116,8 @@ def _dictionary(columns: Mapping[str, Any]) -> dict[str, Any]:
         "session_id": "Session.",
         "status": "What became of the participant in the newest run, of sessions that were run "
         "apart in the newest of each: complete, partial (some "
-        "series failed), failed, no ASL, or missing (neither record nor maps).",
+        "series failed), failed, no ASL, missing (neither record nor maps), or damaged (a "
+        "table, sidecar or record can't be used).",
         "estimator": "What made the main maps.",
         "schemes": "Labelling schemes of the series.",
         "implausible": "Number of loud sentences about the maps; 0 for maps that can be believed.",
@@ -146,11 +157,25 @@ def _page(cohort: Cohort) -> str:
     return render(
         "group.html",
         cohort=cohort,
+        plain=_plain(cohort),
+        fewest=FEWEST,
         data=data,
         loud=[row for row in cohort.rows if row.plausibility],
         n_lsq=sum(item["lsq"] for item in metrics),
         outlier_z=OUTLIER_Z,
     )
+
+
+def _plain(cohort: Cohort) -> list[dict[str, Any]]:
+    """Return the metrics by group for a page without distributions; empty if there are enough."""
+    if not cohort.rows or len({row.participant for row in cohort.rows}) >= FEWEST:
+        return []
+    there = {
+        key for row in cohort.rows for key, value in row.metrics.items() if math.isfinite(value)
+    }
+    known = [metric for key, metric in METRICS.items() if key in there]
+    groups = [(name, [metric for metric in known if metric.group == name]) for name in GROUPS]
+    return [{"name": name, "metrics": metrics} for name, metrics in groups if metrics]
 
 
 def _metric(column: str) -> dict[str, Any]:

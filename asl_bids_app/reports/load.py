@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from asl_bids_app.bids.derivatives import sidecar_path
-from asl_bids_app.bids.outputs import OUTPUTS
-from asl_bids_app.reports.records import read_json
+from asl_bids_app.bids.outputs import OUTPUTS, estimates
+from asl_bids_app.reports.damage import SIDECAR, read_object
+from asl_bids_app.reports.estimates import Estimate, find_estimates
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,15 @@ class SeriesData:
         Of the images as they are here.
     sidecar : mapping
         Of the main CBF.
+    estimates : tuple of Estimate
+        Those with a map of CBF, the main one first.
+    stored : array, shape (4, 4)
+        From the voxels of the images as they are here to those of the files.
     measurements : tuple of Measurement
     slice_time : tuple of arrays, shape (X, Y, Z)
         One for each measurement: seconds by which a voxel is read later.
-    confounds : mapping of str to array
-        Empty if there is no table.
+    confounds, carpet : mapping of str to array
+        Columns of the tables; empty if there is none. Text stays text in the carpet.
     metrics : mapping of str to float
     problems : tuple of str
         Files that couldn't be read.
@@ -73,9 +78,12 @@ class SeriesData:
     images: Mapping[str, np.ndarray]
     affine: np.ndarray
     sidecar: Mapping[str, Any]
+    estimates: tuple[Estimate, ...] = ()
+    stored: np.ndarray = field(default_factory=lambda: np.eye(4))
     measurements: tuple[Measurement, ...] = ()
     slice_time: tuple[np.ndarray, ...] = ()
     confounds: Mapping[str, np.ndarray] = field(default_factory=dict)
+    carpet: Mapping[str, np.ndarray] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
@@ -141,7 +149,7 @@ def load_series(folder: Path, entities: Mapping[str, str]) -> SeriesData:
 
     images: dict[str, np.ndarray] = {}
     problems = []
-    affine, to_canonical, shape = np.eye(4), None, ()
+    affine, stored, to_canonical, shape = np.eye(4), np.eye(4), None, ()
     for key, output in OUTPUTS.items():
         path = folder / output.name(entities)
         if output.extension != ".nii.gz" or not path.exists():
@@ -155,12 +163,19 @@ def load_series(folder: Path, entities: Mapping[str, str]) -> SeriesData:
         if to_canonical is None:
             shape = data.shape[:3]
             to_canonical = nib.io_orientation(image.affine)
-            affine = image.affine @ nib.orientations.inv_ornt_aff(to_canonical, shape)
+            stored = nib.orientations.inv_ornt_aff(to_canonical, shape)
+            affine = image.affine @ stored
         if data.shape[:3] != shape:
             problems.append(f"{path.name}: shape {data.shape}, expected {shape}")
             continue
         images[key] = nib.apply_orientation(data, to_canonical)
-    sidecar = read_json(sidecar_path(folder / OUTPUTS["cbf"].name(entities)))
+    sidecars = {}
+    for keys in estimates().values():
+        if "cbf" in keys:
+            path = sidecar_path(folder / OUTPUTS[keys["cbf"]].name(entities))
+            sidecars[keys["cbf"]], faults = read_object(path, SIDECAR, folder)
+            problems += faults
+    sidecar = sidecars["cbf"]
     measurements = _measurements(sidecar, folder, entities)
     times = []
     for item in measurements:
@@ -172,9 +187,12 @@ def load_series(folder: Path, entities: Mapping[str, str]) -> SeriesData:
         images,
         affine,
         sidecar,
+        find_estimates(images, sidecars),
+        stored,
         measurements,
         tuple(times),
         _read_columns(folder / OUTPUTS["confounds"].name(entities)),
+        _read_columns(folder / OUTPUTS["carpet"].name(entities), ("volume_type",)),
         read_metrics(folder / OUTPUTS["quality"].name(entities)),
         tuple(problems),
     )
@@ -185,9 +203,8 @@ def _measurements(
 ) -> tuple[Measurement, ...]:
     rows = sidecar.get("Measurements")
     if not rows:
-        rows = read_json(sidecar_path(folder / OUTPUTS["delta_m"].name(entities))).get(
-            "Measurements"
-        )
+        path = sidecar_path(folder / OUTPUTS["delta_m"].name(entities))
+        rows = read_object(path, SIDECAR, folder)[0].get("Measurements")
     found = []
     for row in rows or []:
         duration = row.get("LabelingDuration")
@@ -224,9 +241,10 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """Read a BIDS table as rows; empty if there is none."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream, delimiter="\t"))
-    except OSError:
+            rows = list(csv.DictReader(stream, delimiter="\t", restkey="", restval=""))
+    except (OSError, UnicodeDecodeError, csv.Error):
         return []
+    return [{key: cell for key, cell in row.items() if key} for row in rows]
 
 
 def number(text: str | None) -> float:
@@ -243,7 +261,10 @@ def read_metrics(path: Path) -> dict[str, float]:
     return {key: number(value) for key, value in rows[0].items()} if rows else {}
 
 
-def _read_columns(path: Path) -> dict[str, np.ndarray]:
+def _read_columns(path: Path, texts: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
     rows = read_table(path)
     names = rows[0].keys() if rows else ()
-    return {name: np.array([number(row[name]) for row in rows]) for name in names}
+    return {
+        name: np.array([row[name] if name in texts else number(row[name]) for row in rows])
+        for name in names
+    }

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from asl_bids_app.reports.references import REFERENCES, Reference
+from asl_bids_app.reports.methods_data import describe_acquisition, describe_preprocessing
+from asl_bids_app.reports.references import REFERENCES, Reference, bibtex
 
 _CITE: Final = re.compile(r"\[@([a-z; @]+)\]")
-_SCHEMES: Final = {
-    "PCASL": "pseudo-continuous",
-    "CASL": "continuous",
-    "PASL": "pulsed",
-    "VSASL": "velocity-selective",
-}
 
 
 @dataclass(frozen=True)
@@ -46,6 +40,10 @@ class Methods:
         ]
         lines += [f"- {r.full} doi:{r.doi}" for r in self.references]
         return "\n".join(lines) + "\n"
+
+    def bibtex(self) -> str:
+        """Return the references as a BibTeX file."""
+        return bibtex(self.references)
 
 
 def methods_text(record: Mapping[str, Any]) -> str:
@@ -82,8 +80,7 @@ def methods(record: Mapping[str, Any]) -> Methods:
             if text not in described:
                 described.append(text)
     paragraphs += described
-    if units:
-        paragraphs.append(_quality())
+    paragraphs += filter(None, [_quality(units, options)] if units else [])
     cited: list[str] = []
 
     def short(match: re.Match[str]) -> str:
@@ -109,120 +106,40 @@ def _opening(record: Mapping[str, Any]) -> str:
 
 def _of_unit(unit: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
     runs = [run for run in unit.get("runs") or [] if isinstance(run, Mapping)]
-    texts = [_acquisition(run) for run in runs]
+    texts = [describe_acquisition(run) for run in runs]
     if unit.get("joint") and len(runs) > 1:
         texts.append("The runs were quantified together, as one series.")
-    texts.append(_preprocessing(unit, runs, options))
+    texts.append(describe_preprocessing(unit, runs, options))
     texts.append(_kinetics(unit, runs))
     texts.append(_estimation(unit))
     return [text for text in texts if text]
 
 
-def _times(values: Any) -> str:
-    numbers = [float(v) for v in values or [] if v is not None and math.isfinite(float(v))]
-    if not numbers:
-        return ""
-    distinct = list(dict.fromkeys(numbers))
-    if len(distinct) == 1:
-        return f"{distinct[0]:g} s"
-    return ", ".join(f"{v:g}" for v in distinct[:-1]) + f" and {distinct[-1]:g} s"
-
-
-def _acquisition(run: Mapping[str, Any]) -> str:
-    scheme = str(run.get("scheme") or "")
-    volumes = run.get("volumes") or {}
-    delays = run.get("post_labeling_delay") or []
-    word = _SCHEMES.get(scheme, "")
-    text = f"The {word + ' ' if word else ''}ASL run ({scheme or 'scheme unknown'}) "
-    counted = [
-        f"{number} {'ΔM' if kind == 'deltam' else kind} volumes"
-        for kind, number in volumes.items()
-        if kind in {"control", "label", "deltam"}
-    ]
-    text += f"had {' and '.join(counted)} " if counted else "was acquired "
-    if delays:
-        text += (
-            f"at {'post-labelling delays' if len(set(delays)) > 1 else 'a post-labelling delay'}"
-        )
-        text += f" of {_times(delays)}"
-    durations = _times(run.get("label_duration"))
-    if durations:
-        kind = "label" if scheme in {"PCASL", "CASL"} else "bolus"
-        text += f" with {'a ' if ' and ' not in durations else ''}{kind} duration"
-        text += f"{'s' if ' and ' in durations else ''} of {durations}"
-    text = text.rstrip() + "."
-    slices = run.get("slice_time") or []
-    if len(slices) == 2 and float(slices[1] or 0) > 0:
-        text += (
-            f" Slices were read out one after the other within {float(slices[1]):.3g} s, and the "
-            "delay of each slice was taken into account."
-        )
-    if scheme == "VSASL":
-        text += (
-            " Velocity-selective labelling [@wong;@qin] was modelled with label arriving at once."
-        )
-    return text
-
-
-_ATLAS: Final = "MNI152 atlas"
-_COORDINATES: Final = "by the scanner's coordinates"
-"""How the sources of tissue maps begin and end, see `asl_bids_app.workflows.tissue`."""
-
-
-def _preprocessing(
-    unit: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
-) -> str:
-    parts = []
-    decoding = [run["decoding"] for run in runs if isinstance(run.get("decoding"), Mapping)]
-    kinds_of = [set(run.get("volumes") or {}) for run in runs]
-    in_pairs = not kinds_of or sum("control" in kinds for kinds in kinds_of) > len(decoding)
-    told = [str(run["motion"]) for run in runs if run.get("motion")]
-    uncorrected = bool(told) and all(how.startswith("none") for how in told)
-    if options.get("hmc", True) and not uncorrected:
-        parts.append(
-            "Head motion was corrected by rigid registration with SimpleITK [@simpleitk]"
-            + (
-                " and summarised by the framewise displacement [@power]"
-                if decoding and not in_pairs
-                else ", apart from the alternation between control and label [@wang], and "
-                "summarised by the framewise displacement [@power]"
-            )
-        )
-    else:
-        parts.append("Head motion was not corrected")
-    kinds = {str((run.get("m0") or {}).get("kind") or "") for run in runs} - {""}
-    origin = {
-        "Separate": "a separate M0 scan",
-        "Included": "the M0 volumes of the series",
-        "Estimate": "the M0 estimate of the sidecar",
-        "Absent": "the mean control image, in the absence of an M0 scan",
+_NOISE: Final = MappingProxyType(
+    {
+        "repeats": "the spread of the repeats",
+        "residuals": "the residuals of a first fit",
+        "neighbours": "differences between neighbouring voxels",
     }
-    told = " and ".join(origin.get(kind, kind) for kind in sorted(kinds))
-    if decoding:
-        matrices = " and ".join(dict.fromkeys(str(each.get("matrix")) for each in decoding))
-        parts.append(f"differences of the sub-boli were decoded ({matrices})")
-    if in_pairs:
-        parts.append("control and label images were subtracted pairwise")
-    parts.append(
-        "repeats of a measurement were averaged robustly against outliers"
-        + (f", and the difference was divided by {told}" if told else "")
+)
+
+
+def _noise(unit: Mapping[str, Any]) -> str:
+    """Tell how the noise was estimated."""
+    methods = {str(k): str(v) for k, v in (unit.get("noise_method") or {}).items()}
+    if not methods:
+        return ""
+    ways = list(dict.fromkeys(methods.values()))
+    if len(ways) == 1:
+        told = _NOISE.get(ways[0], ways[0])
+    else:
+        told = " and ".join(
+            f"{_NOISE.get(how, how)} ({scheme})" for scheme, how in methods.items()
+        )
+    return (
+        f" The noise of each voxel was estimated from {told}, pooled over measurements and "
+        "neighbouring voxels."
     )
-    smooth = options.get("m0_smooth_fwhm") or 0
-    text = "; ".join(parts) + "."
-    if smooth:
-        text += f" The M0 image was smoothed with a Gaussian kernel of {smooth:g} mm."
-    source = str((unit.get("tissue") or {}).get("source") or _ATLAS)
-    if options.get("tissue", True) and source.endswith(_COORDINATES):
-        text += (
-            " Maps of grey matter, white matter and fluid of the anatomy were taken from "
-            "derivatives, placed by the scanner's coordinates."
-        )
-    elif options.get("tissue", True) and source.startswith(_ATLAS):
-        text += (
-            " Priors of grey matter, white matter and fluid came from the ICBM 152 atlas [@fonov] "
-            "registered affinely to the M0 image with SimpleITK."
-        )
-    return text
 
 
 _NAMES: Final = {
@@ -295,23 +212,49 @@ def _estimation(unit: Mapping[str, Any]) -> str:
             "each member's own uncertainty with the spread between members"
             f"{_ERROR_BARS.get(str(model.get('errorbars')), '')}."
         )
+        corrected = unit.get("tissue_consistency") or {}
+        if corrected.get("TissueWeight"):
+            text += (
+                " The maps were then corrected in closed form so that the residuals of grey and "
+                "of white matter vanish in the mean within a Gaussian window of "
+                f"{corrected['WindowFWHM']:g} mm."
+            )
     elif name.startswith("bayes"):
         text = (
             "The main estimates are mean and standard deviation of the voxelwise Bayesian "
             "posterior of CBF and ATT, computed on a grid."
         )
     elif name:
-        return f"The estimates come from {least}; standard errors are those of the fit."
+        return f"The estimates come from {least}; standard errors are those of the fit." + _noise(
+            unit
+        )
     else:
         return ""
     if unit.get("baseline"):
         text += f" For comparison, CBF and ATT were also estimated by {least}."
-    return text
+    return text + _noise(unit)
 
 
-def _quality() -> str:
-    return (
-        "Quality was judged by the quality evaluation index [@qei], the spatial coefficient of "
-        "variation of CBF in grey matter [@scov] and the agreement of residuals with the expected "
-        "noise, besides visual inspection of the report."
-    )
+_JUDGED: Final = MappingProxyType(
+    {
+        "qei": "the quality evaluation index [@qei]",
+        "cbf_scov_gm": "the spatial coefficient of variation of CBF in grey matter [@scov]",
+        "residual_to_noise_gm": "the agreement of residuals with the expected noise",
+    }
+)
+"""Metrics that a text names, if they were computed."""
+
+
+def _quality(units: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
+    known = [unit["metrics"] for unit in units if isinstance(unit.get("metrics"), Mapping)]
+    if known:
+        told = [
+            words
+            for key, words in _JUDGED.items()
+            if any(isinstance(metrics.get(key), int | float) for metrics in known)
+        ]
+    else:  # before a run: all need tissue maps
+        told = list(_JUDGED.values()) if options.get("tissue", True) else []
+    if not told:
+        return ""
+    return f"Quality was judged by {', '.join(told[:-1])}{' and ' if told[1:] else ''}{told[-1]}."

@@ -1,84 +1,56 @@
-"""Mosaics of slices as pictures inside a page, with colour bar, unit and sides marked."""
+"""Mosaics of slices as drawings inside a page, with colour bar, unit, sides and slice numbers.
+
+Each is an SVG that holds one small picture with a pixel for each voxel: sharp at any zoom, and
+made in milliseconds.
+"""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from asl_bids_app.reports.scales import Scale
+from asl_bids_app.reports.sheet import BACKGROUND, Sheet, bar_of, rgb, svg_of, text_of
 
-WIDTH: Final = 5.4
-"""Inches of a figure that takes half of a wide page."""
-DPI: Final = 160
-INK: Final = "#1d2733"
-BACKGROUND: Final = "#22272d"
-"""Around the brain: not the colour of any value."""
 _MOST_SLICES: Final = 24
+_MARGIN: Final = 84
+"""Units left of a mosaic for the titles of its rows."""
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How numbers become colours; figures that are to be compared share one.
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Where the pictures of a series are cut.
 
     Attributes
     ----------
-    low, high : float
-    colours : str
-        A map that colour-blind readers can read.
-    label : str
-        Quantity with unit.
+    mask : array of bool, shape (X, Y, Z)
+        What is drawn; axes run to the right, to the front and up.
+    affine : array, shape (4, 4)
+        From voxels to mm.
+    stored : array, shape (4, 4)
+        From these voxels to those of the file, whose numbers are written on the slices.
     """
 
-    low: float
-    high: float
-    colours: str
-    label: str
+    mask: np.ndarray
+    affine: np.ndarray
+    stored: np.ndarray
 
+    @property
+    def aspect(self) -> float:
+        """Height over width of a voxel of an axial slice."""
+        size = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(size[1] / size[0])
 
-def flow_scale(*maps: np.ndarray) -> Scale:
-    """Return the scale of CBF maps from their values inside the brain."""
-    # Voxels without signal blow up in any voxelwise fit: the top percentiles say nothing.
-    top = 1.15 * max((_percentile(values, 95) for values in maps), default=80.0)
-    return Scale(0, float(np.clip(10 * np.ceil(top / 10), 60, 200)), "inferno", "mL/100 g/min")
-
-
-def time_scale(*maps: np.ndarray) -> Scale:
-    """Return the scale of ATT maps from their values inside the brain."""
-    low = min((_percentile(values, 2) for values in maps), default=0.5)
-    high = max((_percentile(values, 98) for values in maps), default=2.5)
-    low, high = np.floor(5 * low) / 5, np.ceil(5 * high) / 5
-    return Scale(float(max(low, 0)), float(max(high, low + 0.4)), "viridis", "s")
-
-
-def spread_scale(unit: str, *maps: np.ndarray) -> Scale:
-    """Return the scale of maps of standard deviations."""
-    top = max((_percentile(values, 90) for values in maps), default=1.0)
-    return Scale(0, nice(top), "cividis", unit)
-
-
-def difference_scale(unit: str, values: np.ndarray, least: float) -> Scale:
-    """Return a scale around zero that reaches at least so far: what is less is nothing."""
-    top = max(nice(_percentile(np.abs(values), 95)), least)
-    return Scale(-top, top, "RdBu_r", unit)
-
-
-def _percentile(values: np.ndarray, q: float) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.percentile(finite, q)) if finite.size else 1.0
-
-
-def nice(value: float) -> float:
-    """Round up to two digits, so that the ends of a colour bar are readable."""
-    if not value > 0:
-        return 1.0
-    step = 10.0 ** (np.floor(np.log10(value)) - 1)
-    return float(np.ceil(value / step) * step)
+    def slices(self, most: int) -> tuple[tuple[slice, slice, slice], np.ndarray, list[int]]:
+        """Return the box around the mask, the slices chosen in it, and their numbers on disk."""
+        box = crop(self.mask)
+        chosen = spread(box[2].stop - box[2].start, most)
+        axis = int(np.abs(self.stored[:3, 2]).argmax())
+        numbers = self.stored[axis, 2] * (box[2].start + chosen) + self.stored[axis, 3]
+        return box, chosen, [int(n) for n in np.rint(numbers)]
 
 
 def crop(mask: np.ndarray, margin: int = 2) -> tuple[slice, slice, slice]:
@@ -123,25 +95,9 @@ def tile(volume: np.ndarray, n_columns: int) -> np.ndarray:
     return sheet
 
 
-def aspect(affine: np.ndarray) -> float:
-    """Return height over width of a voxel of an axial slice."""
-    size = np.linalg.norm(affine[:3, :3], axis=0)
-    return float(size[1] / size[0])
-
-
-def picture_of(figure: Figure) -> str:
-    """Return a figure as the address of an embedded picture, without loss."""
-    stream = io.BytesIO()
-    # Half the size of PNG; quality is the effort, not the precision, of a lossless file.
-    options = {"lossless": True, "quality": 50, "method": 2}
-    figure.savefig(stream, format="webp", dpi=DPI, pil_kwargs=options)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
 def mosaic(
     volume: np.ndarray,
-    mask: np.ndarray,
-    affine: np.ndarray,
+    frame: Frame,
     scale: Scale,
     *,
     contour: np.ndarray | None = None,
@@ -153,9 +109,8 @@ def mosaic(
     Parameters
     ----------
     volume : array, shape (X, Y, Z)
-    mask : array of bool, shape (X, Y, Z)
-        Nothing is drawn outside it, unless there is a contour.
-    affine : array, shape (4, 4)
+    frame
+        Nothing is drawn outside its mask, unless there is a contour.
     scale
         Shared by the pictures that are compared.
     contour : array, shape (X, Y, Z), or None
@@ -168,28 +123,28 @@ def mosaic(
     Returns
     -------
     str
-        Address of the embedded picture.
+        Address of the embedded drawing.
     """
-    box = crop(mask)
-    chosen = spread(box[2].stop - box[2].start, _MOST_SLICES)
-    inside = mask[box][:, :, chosen]
+    box, chosen, numbers = frame.slices(_MOST_SLICES)
     shown = np.asarray(volume[box][:, :, chosen], dtype=np.float32)
     columns = min(columns, shown.shape[2])
     if contour is None:
-        return _draw(tile(np.where(inside, shown, np.nan), columns), scale, aspect(affine))
-    line = np.asarray(contour[box][:, :, chosen], dtype=np.float32)
-    return _draw(
-        tile(shown, columns),
-        scale,
-        aspect(affine),
-        outline=(tile(line, columns), colour),
+        shown = np.where(frame.mask[box][:, :, chosen], shown, np.nan)
+    sheet = Sheet(tile(shown, columns), frame.aspect, -(-len(chosen) // columns), columns, numbers)
+    line = ""
+    if contour is not None:
+        outline = tile(np.asarray(contour[box][:, :, chosen], dtype=np.float32), columns)
+        line = sheet.outline(outline, colour)
+    picture = sheet.picture(scale, BACKGROUND if contour is None else "#000000")
+    height = sheet.height + 42
+    return svg_of(
+        height, picture + line + sheet.marks() + bar_of(scale, sheet.values, sheet.height)
     )
 
 
 def measurement_rows(
     volume: np.ndarray,
-    mask: np.ndarray,
-    affine: np.ndarray,
+    frame: Frame,
     scale: Scale,
     titles: Sequence[str],
     n_slices: int = 6,
@@ -199,8 +154,7 @@ def measurement_rows(
     Parameters
     ----------
     volume : array, shape (X, Y, Z, n)
-    mask : array of bool, shape (X, Y, Z)
-    affine : array, shape (4, 4)
+    frame
     scale
         Of all rows.
     titles
@@ -208,75 +162,48 @@ def measurement_rows(
     n_slices
         Slices in a row.
     """
-    box = crop(mask)
-    chosen = spread(box[2].stop - box[2].start, n_slices)
-    inside = mask[box][:, :, chosen]
+    box, chosen, numbers = frame.slices(n_slices)
+    inside = frame.mask[box][:, :, chosen]
     rows = [
         tile(np.where(inside, volume[..., i][box][:, :, chosen], np.nan), len(chosen))
         for i in range(volume.shape[3])
     ]
-    return _draw(np.vstack(rows), scale, aspect(affine), row_titles=titles)
-
-
-def _draw(
-    sheet: np.ndarray,
-    scale: Scale,
-    voxel_aspect: float,
-    *,
-    outline: tuple[np.ndarray, str] | None = None,
-    row_titles: Sequence[str] = (),
-) -> str:
-    background = "black" if outline is not None else BACKGROUND
-    from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    left, foot = (0.95, 0.5) if row_titles else (0.0, 0.5)
-    width = WIDTH - left
-    height = width * sheet.shape[0] / sheet.shape[1] * voxel_aspect
-    figure = Figure(figsize=(WIDTH, height + foot), facecolor="white")
-    FigureCanvasAgg(figure)
-    total = height + foot
-    axes = figure.add_axes((left / WIDTH, foot / total, width / WIDTH, height / total))
-    colours = colormaps[scale.colours].with_extremes(bad=background)
-    picture = axes.imshow(
-        sheet,
-        cmap=colours,
-        vmin=scale.low,
-        vmax=scale.high,
-        aspect="auto",
-        interpolation="nearest",
+    sheet = Sheet(np.vstack(rows), frame.aspect, len(rows), len(chosen), numbers, _MARGIN)
+    step = sheet.height / max(len(titles), 1)
+    names = "".join(
+        text_of(_MARGIN - 6, (i + 0.5) * step + 4, title, 12, anchor="end")
+        for i, title in enumerate(titles)
     )
-    if outline is not None and np.nanmax(outline[0]) > 0.5:
-        axes.contour(outline[0], levels=[0.5], colors=outline[1], linewidths=0.9)
-    axes.set_axis_off()
-    for x, side, align in ((0.008, "L", "left"), (0.992, "R", "right")):
-        axes.text(
-            x,
-            0.985 if not row_titles else 0.995,
-            side,
-            transform=axes.transAxes,
-            color="white",
-            fontsize=10,
-            ha=align,
-            va="top",
-            weight="bold",
-        )
-    step = sheet.shape[0] / max(len(row_titles), 1)
-    for i, title in enumerate(row_titles):
-        axes.text(
-            -0.012,
-            1 - (i + 0.5) * step / sheet.shape[0],
-            title,
-            transform=axes.transAxes,
-            color=INK,
-            fontsize=9,
-            ha="right",
-            va="center",
-        )
-    bar = figure.add_axes((0.17, 0.33 / total, 0.5, 0.11 / total))
-    drawn = figure.colorbar(picture, cax=bar, orientation="horizontal")
-    drawn.outline.set_visible(False)
-    drawn.ax.tick_params(labelsize=9.5, length=2, colors=INK, pad=1.5)
-    bar.text(1.03, 0.5, scale.label, transform=bar.transAxes, fontsize=9.5, va="center", color=INK)
-    return picture_of(figure)
+    content = sheet.picture(scale, BACKGROUND) + sheet.marks() + names
+    return svg_of(sheet.height + 42, content + bar_of(scale, sheet.values, sheet.height))
+
+
+def categories(
+    values: np.ndarray, frame: Frame, legend: Sequence[tuple[str, str]], columns: int = 6
+) -> str:
+    """Draw a map of kinds with a legend.
+
+    Parameters
+    ----------
+    values : array of int, shape (X, Y, Z)
+        Places in the legend; the first is that of nothing special.
+    frame
+    legend
+        Pairs of colour and text.
+    columns
+        Slices in a row.
+    """
+    box, chosen, numbers = frame.slices(_MOST_SLICES)
+    columns = min(columns, len(chosen))
+    shown = np.where(frame.mask[box][:, :, chosen], values[box][:, :, chosen], np.nan)
+    sheet = Sheet(tile(shown, columns), frame.aspect, -(-len(chosen) // columns), columns, numbers)
+    background = len(legend)
+    places = np.where(np.isfinite(sheet.values), sheet.values, background).astype(np.uint8)
+    palette = np.array([rgb(colour) for colour, _ in legend] + [rgb(BACKGROUND)], np.uint8)
+    keys = "".join(
+        f'<rect x="2" y="{sheet.height + 8 + 19 * i:.0f}" width="13" height="13" fill="{colour}"/>'
+        + text_of(22, sheet.height + 19 + 19 * i, text, 13)
+        for i, (colour, text) in enumerate(legend)
+    )
+    height = sheet.height + 12 + 19 * len(legend)
+    return svg_of(height, sheet.image(places, palette) + sheet.marks() + keys)

@@ -53,6 +53,42 @@ def figure_text(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
+def share_text(share: float) -> str:
+    """Write a fraction in percent.
+
+    Examples
+    --------
+    >>> share_text(0.0312), share_text(0.0), share_text(1.0), share_text(0.00003)
+    ('3.1 %', '0 %', '100 %', '< 0.01 %')
+    >>> share_text(0.9997)
+    '> 99.9 %'
+    """
+    percent = 100 * share
+    if 0 < percent < 0.01:
+        return "< 0.01 %"
+    if 99.9 < percent < 100:
+        return "> 99.9 %"
+    return f"{percent:.2g} %" if percent < 99 else f"{percent:.3g} %"
+
+
+def value_text(value: float, unit: str) -> str:
+    """Write a measured number with as many digits as it has, zeros at the end included.
+
+    Examples
+    --------
+    >>> value_text(1.0, "s"), value_text(52.0, "mL/100 g/min"), value_text(0.85, "ratio")
+    ('1.00', '52.0', '0.850')
+    >>> value_text(-0.0041, "s"), value_text(2079.3, "mL"), value_text(float("nan"), "s")
+    ('-0.0041', '2079', '–')
+    """
+    if value is None or not math.isfinite(value) or value == 0 or abs(value) >= 1000:
+        return figure_text(value)
+    if unit == "s" and abs(value) >= 0.095:
+        return f"{value:.2f}"
+    # Of small seconds, two digits are all that is known.
+    return f"{value:#.{2 if unit == 's' else 3}g}".removesuffix(".")
+
+
 def metric_text(metric: Metric, value: float, unit_tag: str = "") -> str:
     """Write the value of a metric with its unit; fractions in percent.
 
@@ -63,7 +99,7 @@ def metric_text(metric: Metric, value: float, unit_tag: str = "") -> str:
     unit_tag
         HTML element for the unit, such as ``"small"``; plain by default.
     """
-    text = figure_text(100 * value if metric.unit == "fraction" else value)
+    text = value_text(100 * value if metric.unit == "fraction" else value, metric.unit)
     unit = {"fraction": "%", "ratio": "", "units of the image": ""}.get(metric.unit, metric.unit)
     if text == "–" or not unit:
         return text

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import glob
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty if there is none that can be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+from asl_bids_app.reports.damage import RECORD, RUN, read_object
 
 
 def _age(path: Path, record: Mapping[str, Any]) -> tuple[str, float]:
@@ -40,17 +33,38 @@ def records_of(output_dir: Path, participant: str = "*") -> dict[str, list[dict[
     dict of str to list of dict
         By participant label. The path of each record is added as ``"record"``.
     """
-    found: dict[str, list[tuple[tuple[str, float], dict[str, Any]]]] = {}
-    for path in output_dir.glob(f"logs/*/sub-{participant}.json"):
-        record = read_json(path)
+    return read_records(output_dir, participant)[0]
+
+
+def read_records(
+    output_dir: Path, participant: str = "*"
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[str]]]:
+    """Return what `records_of` does, and lines on the records that are damaged.
+
+    Returns
+    -------
+    dict of str to list of dict
+        By participant label, the newest first; what of them has the right type.
+    dict of str to list of str
+        By participant label; not of records older than one that is whole.
+    """
+    found: dict[str, list[tuple[tuple[str, float], dict[str, Any], list[str]]]] = {}
+    name = "*" if participant == "*" else glob.escape(participant)
+    for path in output_dir.glob(f"logs/*/sub-{name}.json"):
+        record, faults = read_object(path, RECORD, output_dir)
         if record:
             record["record"] = path.relative_to(output_dir).as_posix()
-            label = path.stem.removeprefix("sub-")
-            found.setdefault(label, []).append((_age(path, record), record))
-    return {
-        label: [record for _, record in sorted(rows, key=lambda row: row[0], reverse=True)]
-        for label, rows in sorted(found.items())
-    }
+        label = path.stem.removeprefix("sub-")
+        found.setdefault(label, []).append((_age(path, record), record, faults))
+    records, damage = {}, {}
+    for label, rows in sorted(found.items()):
+        rows.sort(key=lambda row: row[0], reverse=True)
+        records[label] = [record for _, record, _ in rows if record]
+        for _, _, faults in rows:
+            if not faults:
+                break
+            damage.setdefault(label, []).extend(faults)
+    return {label: rows for label, rows in records.items() if rows}, damage
 
 
 def unit_of(records: Iterable[Mapping[str, Any]], entities: Mapping[str, str]) -> dict[str, Any]:
@@ -134,12 +148,12 @@ def asked_participants(output_dir: Path) -> set[str]:
     """Return the labels of all participants that any run was to process."""
     asked: set[str] = set()
     for path in output_dir.glob("logs/*/run.json"):
-        for record in read_json(path).get("participants") or []:
+        for record in read_object(path, RUN, output_dir)[0].get("participants") or []:
             if isinstance(record, Mapping) and record.get("participant"):
                 asked.add(str(record["participant"]))
     for path in output_dir.glob("logs/*/config.json"):
-        content = read_json(path)
+        content = read_object(path, RUN, output_dir)[0]
         labels = list((content.get("options") or {}).get("participant_label") or [])
-        labels += list(content.get("participants") or [])
+        labels += [label for label in content.get("participants") or [] if isinstance(label, str)]
         asked.update(str(label).removeprefix("sub-") for label in labels)
     return asked

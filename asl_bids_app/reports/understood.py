@@ -24,6 +24,8 @@ _TOLD: Final = frozenset(
         "volumes_per_measurement",
         "repeats",
         "rejected",
+        "field_strength",
+        "voxel_size_mm",
         "slice_time",
         "m0",
         "warnings",
@@ -47,7 +49,15 @@ def run_facts(run: Mapping[str, Any]) -> dict[str, Any]:
         ``path``, and ``facts`` as pairs of name and text.
     """
     scheme = str(run.get("scheme") or "unknown")
-    facts = [("Labelling", _SCHEMES.get(scheme, scheme)), ("Volumes", _volumes(run))]
+    facts = [
+        ("Labelling", _SCHEMES.get(scheme, scheme)),
+        (
+            "Field strength",
+            f"{words(run['field_strength'])} T" if run.get("field_strength") else "",
+        ),
+        ("Voxels", _voxels(run.get("voxel_size_mm") or [])),
+        ("Volumes", _volumes(run)),
+    ]
     facts += _timing(run, scheme)
     facts += [("Readout", _readout(run.get("slice_time") or [])), ("M0", _m0(run.get("m0") or {}))]
     facts += [("Pairs averaged", _pairs(run.get("repeats") or [])), ("Left out", _left_out(run))]
@@ -91,6 +101,10 @@ def _volumes(run: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{number} {'ΔM' if kind == 'deltam' else kind}" for kind, number in volumes.items()
     )
+
+
+def _voxels(size: Sequence[Any]) -> str:
+    return " x ".join(figure_text(float(v)) for v in size) + " mm" if len(size) == 3 else ""
 
 
 def _seconds(values: Sequence[Any]) -> str:

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from asl_bids_app.reports.estimates import PLAIN, flag_legend
 from asl_bids_app.reports.load import SeriesData
-from asl_bids_app.reports.mosaics import Scale, crop
-from asl_bids_app.reports.understood import estimator_name
+from asl_bids_app.reports.mosaics import crop
+from asl_bids_app.reports.scales import Scale
 
 MISSING: Final = -32768
 """The integer that stands for what isn't a number."""
@@ -84,8 +85,8 @@ def pack(data: SeriesData, scales: Mapping[str, Scale], budget: int) -> dict[str
     if n != len(data.measurements):
         return None
     mask = images["mask"] > 0
-    keys = [key for key in (*_MAPS, *(f"lsq_{key}" for key in _MAPS)) if key in images]
-    keys += [key for key in ("flags", "lsq_flags", "gm", "wm", "csf") if key in images]
+    keys = [key for estimate in data.estimates for key in estimate.keys.values()]
+    keys += [key for key in ("gm", "wm", "csf") if key in images]
     series = [key for key in ("delta_m", "noise", "residual") if key in images]
     step = stride_for(int(mask.sum()), len(keys) + n * len(series) + 1, budget)
     box = crop(mask)
@@ -124,6 +125,7 @@ def pack(data: SeriesData, scales: Mapping[str, Scale], budget: int) -> dict[str
         "title": data.title,
         "shape": list(mask.shape),
         "affine": (data.affine @ place).tolist(),
+        "stored": (data.stored @ place).tolist(),
         "step": step,
         "mask": compress(np.ascontiguousarray(mask, dtype=np.uint8).tobytes()),
         "values": compress(np.concatenate(rows).tobytes()),
@@ -137,13 +139,18 @@ def pack(data: SeriesData, scales: Mapping[str, Scale], budget: int) -> dict[str
             "partition_coefficient": _number(data.constant("partition_coefficient")),
         },
         "baseline": data.baseline,
-        "estimator": estimator_name(data.sidecar.get("EstimationMethod")),
+        "estimates": [
+            {"name": e.name, "bars": e.bars, "keys": dict(e.keys)} for e in data.estimates
+        ],
+        "flags": flag_legend(),
+        "plain": PLAIN,
         "scales": {
             name: {
                 "low": scale.low,
                 "high": scale.high,
                 "unit": scale.label,
                 "colours": scale.colours,
+                "kind": scale.kind,
             }
             for name, scale in scales.items()
         },

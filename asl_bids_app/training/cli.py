@@ -9,16 +9,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from asl_bids_app.errors import AslAppError
+from asl_bids_app.usage import OneLineParser
 
 DESCRIPTION = "Train the networks of asl-app from physics alone: phantoms, simulation, ensembles."
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
-    parser = argparse.ArgumentParser(prog="asl-train", description=DESCRIPTION)
+    parser = OneLineParser(prog="asl-train", description=DESCRIPTION)
     parser.add_argument("-v", "--verbose", action="store_true", help="tell more, show tracebacks")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_generate, _preview, _fit, _validate, _export, _pipeline, _benchmark, _show):
+    for add in (
+        _generate,
+        _preview,
+        _fit,
+        _validate,
+        _export,
+        _pipeline,
+        _benchmark,
+        _show,
+        _slurm_scripts,
+    ):
         add(commands)
     return parser
 
@@ -38,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     from asl_bids_app.training import commands
 
-    run: Callable[[argparse.Namespace], int] = getattr(commands, arguments.command)
+    run: Callable[[argparse.Namespace], int] = getattr(
+        commands, arguments.command.replace("-", "_")
+    )
     try:
         return run(arguments)
     except (AslAppError, ValueError, OSError) as error:
@@ -184,7 +197,7 @@ def _pipeline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--dataset", type=Path, help="folder of phantoms (RUN/dataset)")
     parser.add_argument("--train-only", action="store_true", help="the phantoms are there already")
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="processes at a time (number of CPU cores)"
+        "--jobs", type=int, metavar="N", help="processes at a time (the processors of the job)"
     )
     parser.add_argument("--max-hours", type=float, default=float("inf"), metavar="H")
     parser.add_argument("--no-onnx", dest="onnx", action="store_false", help="no ONNX files")
@@ -209,7 +222,17 @@ def _show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         choices=("members", "shards", "steps"),
         help="print one number of it, for scripts",
     )
+    parser.add_argument(
+        "--dataset", type=Path, metavar="DIR", help="check that its phantoms are there too"
+    )
     _add_changes(parser)
+
+
+def _slurm_scripts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "slurm-scripts", "Write the scripts that submit everything to SLURM."
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="where to put them")
 
 
 if __name__ == "__main__":

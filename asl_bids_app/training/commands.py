@@ -137,6 +137,10 @@ def show(arguments: argparse.Namespace) -> int:
         from asl_bids_app.training.parts import part_of
 
         config = _config(arguments)
+        if arguments.dataset:
+            from asl_bids_app.training.parts import check_phantoms
+
+            check_phantoms(arguments.dataset)
         answers = {
             None: config.to_yaml().rstrip(),
             "members": config.training.members,
@@ -145,4 +149,13 @@ def show(arguments: argparse.Namespace) -> int:
         }
         text = str(answers[arguments.query])
     sys.stdout.write(text + "\n")
+    return 0
+
+
+def slurm_scripts(arguments: argparse.Namespace) -> int:
+    """Write the scripts for SLURM into a folder."""
+    from asl_bids_app.training.slurm_scripts import write_scripts
+
+    for path in write_scripts(arguments.folder):
+        sys.stdout.write(f"{path}\n")
     return 0

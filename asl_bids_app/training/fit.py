@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
+from asl_bids_app.allocation import processors
 from asl_bids_app.errors import InputError
 from asl_bids_app.training.callbacks import (
     Checkpoints,
@@ -127,8 +128,8 @@ def fit_member(
         log.info("member %d is complete", member)
         return FitResult(member, steps, steps, finished=True)
     _quiet()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    # By itself torch counts what the machine has, not what a container or a job is given.
+    torch.set_num_threads(options.threads or min(processors(), torch.get_num_threads()))
 
     torch.manual_seed(seed_of(config.seed, "weights", member))
     network = build_member(config, stats)

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from asl_bids_app.allocation import processors
+
 log = logging.getLogger(__name__)
 
 INTERRUPTED: Final = 75
@@ -53,7 +55,7 @@ def run_together(
         for process in running.values():
             process.send_signal(number)
 
-    threads = str(max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(commands)))))
+    threads = str(max(1, processors() // max(1, min(jobs, len(commands)))))
     environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **os.environ}
     previous = {number: signal.signal(number, receive) for number in _SIGNALS}
     try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
 
 import torch
+
+from asl_bids_app.allocation import processors
+from asl_bids_app.processes import follow_parent
 
 Result = TypeVar("Result")
 
@@ -17,15 +18,7 @@ Result = TypeVar("Result")
 def _begin(threads: int) -> None:
     """Prepare a process that works for another one, and ends with it."""
     torch.set_num_threads(threads)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        # Killed, the parent can't tell its workers, which would wait for work for ever.
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    follow_parent()
 
 
 def in_processes(
@@ -54,7 +47,7 @@ def in_processes(
         for job in jobs:
             yield function(*job)
         return
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, processors() // workers)
     with ProcessPoolExecutor(
         workers,
         # A forked process may hang in the threads of torch that it inherits.

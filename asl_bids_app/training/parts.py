@@ -66,6 +66,20 @@ def part_of(config: RunConfig, name: str) -> Part:
     )
 
 
+def check_phantoms(folder: Path) -> None:
+    """Check that the phantoms that training needs are there.
+
+    Raises
+    ------
+    InputError
+        Names the manifest that is missing or not complete.
+    """
+    from asl_bids_app.training.manifest import read_manifest
+
+    for name in ("train", "validation"):
+        read_manifest(folder / name)
+
+
 def generate_part(
     config: RunConfig,
     folder: Path,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asl_bids_app.allocation import processors
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.training.files import sha256
 from asl_bids_app.training.launch import INTERRUPTED, run_together
+from asl_bids_app.training.parts import PARTS, check_phantoms, generate_part
 from asl_bids_app.training.run_folder import (
     RunFolder,
     check_same_config,
@@ -83,9 +84,11 @@ def run_pipeline(config: RunConfig, arguments: argparse.Namespace) -> int:
         0, or 75 if training stopped early with a checkpoint.
     """
     folder = RunFolder(arguments.output_dir)
-    check_same_config(folder, config)
-    jobs = arguments.jobs or os.cpu_count() or 1
     arguments.dataset = arguments.dataset or folder.root / "dataset"
+    if arguments.train_only:
+        check_phantoms(arguments.dataset)
+    check_same_config(folder, config)
+    jobs = arguments.jobs or processors()
     # Members read what was resolved once; the overrides are in it.
     arguments.config, arguments.changes = folder.config, []
     arguments.allow_noncritical = True
@@ -93,8 +96,6 @@ def run_pipeline(config: RunConfig, arguments: argparse.Namespace) -> int:
 
     began = time.monotonic()
     if not arguments.train_only:
-        from asl_bids_app.training.parts import PARTS, generate_part
-
         for part in PARTS:
             generate_part(config, arguments.dataset, part, workers=jobs)
         took["generate"] = time.monotonic() - began

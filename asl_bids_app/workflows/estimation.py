@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from asl_bids_app.estimators.base import Estimator, Flag, ParameterMaps
+from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from asl_bids_app.observation import Observation
     from asl_bids_app.protocol import Scheme
     from asl_bids_app.series import Series
@@ -33,6 +36,8 @@ class Estimated:
         Such as data outside the training domain.
     outside_domain : float or None
         Share of the voxels outside it.
+    consistency : mapping or None
+        What was corrected by tissue, see `asl_bids_app.estimators.consistency.Consistent`.
     """
 
     maps: ParameterMaps
@@ -40,6 +45,7 @@ class Estimated:
     model: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
     outside_domain: float | None = None
+    consistency: Mapping[str, Any] | None = None
 
 
 def estimate(
@@ -53,6 +59,9 @@ def estimate(
     batch_size: int = 8,
     threads: int = 1,
     seed: int = 0,
+    tissue: Mapping[str, np.ndarray] | None = None,
+    consistent: bool = True,
+    tell: Tell = nobody,
 ) -> Estimated:
     """Run an estimator on an assembled series.
 
@@ -70,6 +79,12 @@ def estimate(
         Of the processor.
     seed
         Of whatever an estimator draws.
+    tissue
+        Fractions of ``gm`` and ``wm`` in each voxel, (X, Y, Z), if there are any.
+    consistent
+        Bring the ensemble's means of tissues back to what the data say.
+    tell
+        Takes how far the estimator has come.
 
     Raises
     ------
@@ -95,7 +110,7 @@ def estimate(
     torch.manual_seed(seed)
     start = time.perf_counter()
     if name != "ensemble":
-        maps = _simple(name).fit(series)
+        maps = _simple(name, tell).fit(series)
         seconds = time.perf_counter() - start
         maps, told = judged(maps)
         return Estimated(maps, seconds, warnings=told)
@@ -105,9 +120,17 @@ def estimate(
     from asl_bids_app.models.store import load_model
 
     loaded = load_model(model)
-    ensemble = Ensemble(loaded, tta, device, batch_size, error_bars)
+    ensemble = Ensemble(loaded, tta, device, batch_size, error_bars, tell)
     start = time.perf_counter()
-    maps = ensemble.fit(series)
+    corrected: dict[str, Any] = {}
+
+    def correct(maps: ParameterMaps) -> ParameterMaps:
+        """Bring the means of tissues back to what the data say, and keep what was done."""
+        changed, facts = _correct(maps, assembled, tissue)
+        corrected.update(facts)
+        return changed
+
+    maps = ensemble.fit(series, correct if consistent else None)
     seconds = time.perf_counter() - start
     maps, told = judged(maps)
     return Estimated(
@@ -116,6 +139,22 @@ def estimate(
         {**loaded.facts(), "Flips": tta, "ErrorBars": error_bars},
         (*told, *domain_warnings(loaded.spec, series)),
         share_outside(loaded.spec, series),
+        corrected or None,
+    )
+
+
+def _correct(
+    maps: ParameterMaps, assembled: Assembled, tissue: Mapping[str, np.ndarray] | None
+) -> tuple[ParameterMaps, Mapping[str, Any]]:
+    from asl_bids_app.estimators.regional import correct_means, fractions_of, slice_sizes
+
+    axis = assembled.slice_axis
+    return correct_means(
+        maps,
+        assembled.series,
+        assembled.noise.noise_sd,
+        slice_sizes(assembled.affine, axis),
+        fractions_of(tissue, axis),
     )
 
 
@@ -126,12 +165,12 @@ def _without(observation: Observation, series: Series, crushed: frozenset[Scheme
     return replace(observation, noise_sd=noise)
 
 
-def _simple(name: str) -> Estimator:
+def _simple(name: str, tell: Tell) -> Estimator:
     """Return an estimator that needs no model."""
     if name == "least-squares":
         from asl_bids_app.estimators.least_squares import LeastSquares
 
-        return LeastSquares()
+        return LeastSquares(tell=tell)
     from asl_bids_app.estimators.bayes import Bayes
 
-    return Bayes()
+    return Bayes(tell=tell)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
+import multiprocessing
 import os
 import shutil
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asl_bids_app.errors import InputError
+from asl_bids_app.allocation import allocation
+from asl_bids_app.errors import InputError, disk_full
+from asl_bids_app.processes import end_children, remembered
+from asl_bids_app.remarks import numeric
+from asl_bids_app.workflows.full import FULL, why_silent
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.participant import record_folder, safe
-from asl_bids_app.workflows.plan import Failure, ParticipantPlan
+from asl_bids_app.workflows.plan import Failure, ParticipantPlan, PlannedUnit
+from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.store import load
 
 if TYPE_CHECKING:
@@ -61,6 +65,10 @@ def read_plugin(path: Path | None, options: AppOptions) -> tuple[str, dict[str, 
     arguments: dict[str, Any] = {"n_procs": options.nprocs, "mp_context": "forkserver"}
     if options.mem_gb:
         arguments["memory_gb"] = options.mem_gb
+    elif memory := allocation().memory_gb:
+        # What a step will need is a guess: where nobody gave a limit, a step that seems too
+        # large for this one runs alone.
+        arguments |= {"memory_gb": 0.9 * memory, "raise_insufficient": False}
     return "MultiProc", arguments
 
 
@@ -95,29 +103,24 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
         os.environ[QUIET] = "1"
 
 
-def progress(total: int, options: AppOptions) -> tuple[Callable[[Any, str], None], Callable]:
-    """Return a callback for nipype and a function that ends the progress display."""
-    from tqdm import tqdm
-
-    silent = options.quiet or not sys.stderr.isatty()
-    bar = tqdm(total=total, unit="step", disable=silent, leave=False)
-
-    def told(node: Any, status: str) -> None:
-        name = getattr(node, "name", str(node)).replace("__", ": ")
-        if status == "start":
-            bar.set_postfix_str(name)
-            LOG.debug("begin %s", name)
-        elif status in {"end", "exception"}:
-            bar.update()
-            LOG.debug("%s %s", "done" if status == "end" else "failed", name)
-
-    return told, bar.close
-
-
-def run_workflow(flow: Workflow, options: AppOptions) -> None:
+def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = None) -> str:
     """Run a workflow to its end, whatever fails in it.
 
     `configure` comes before the workflow is built: it keeps the settings of that moment.
+
+    Parameters
+    ----------
+    flow
+        The workflow.
+    options
+        Of the run.
+    shown
+        Where its progress is shown.
+
+    Returns
+    -------
+    str
+        Why it ended before its end; empty if it didn't, or nobody knows.
 
     Raises
     ------
@@ -131,47 +134,26 @@ def run_workflow(flow: Workflow, options: AppOptions) -> None:
             flow.write_graph(graph2use="colored", format="svg", simple_form=True)
         except OSError as error:
             LOG.warning("--write-graph: no drawing (%s)", error)
-    told, close = progress(len(flow.list_node_names()), options)
-    with _interruptible() as interrupted:
+    shown = shown or Progress(options.quiet)
+    shown.expect(flow.get_node(name) for name in flow.list_node_names())
+    others = frozenset(child.pid for child in multiprocessing.active_children() if child.pid)
+    with remembered() as again:
 
         def tell(node: Any, status: str) -> None:
-            told(node, status)
-            if interrupted():
-                raise KeyboardInterrupt
+            shown.told(node, status)
+            again()
 
         arguments.setdefault("status_callback", tell)
-        _run_flow(flow, options, plugin, arguments, close)
+        try:
+            ended = _run_flow(flow, options, plugin, arguments)
+            again()
+        except KeyboardInterrupt:
+            end_children(spared=others)
+            raise
+    return ended
 
 
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Remember an interrupt (Ctrl-C), which nipype takes for the failure of the step it met.
-
-    Yields a function that tells whether there was one.
-    """
-    met: list[int] = []
-
-    def meet(number: int, _: Any) -> None:
-        met.append(number)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGINT, meet)
-    try:
-        yield lambda: bool(met)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _run_flow(
-    flow: Workflow,
-    options: AppOptions,
-    plugin: str,
-    arguments: dict[str, Any],
-    close: Callable[[], None],
-) -> None:
+def _run_flow(flow: Workflow, options: AppOptions, plugin: str, arguments: dict[str, Any]) -> str:
     from asl_bids_app.workflows.plugin import NAME, WorkersPlugin
 
     # Every step's worker may use as many threads as its step was given, not more.
@@ -184,8 +166,8 @@ def _run_flow(
             raise _too_little(flow, options) from error
         # Failed steps have left records; whatever left none is found by its missing output.
         LOG.debug("workflow: %s", error)
-    finally:
-        close()
+        return FULL.format(disk_full(error)) if disk_full(error) else ""
+    return ""
 
 
 def _too_little(flow: Workflow, options: AppOptions) -> InputError:
@@ -212,14 +194,40 @@ def prepare_records(options: AppOptions, plan: ParticipantPlan) -> None:
     folder = record_folder(options, plan.participant)
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.json"):
-        if "failure" in json.loads(path.read_text(encoding="utf-8")):
+        record = read_record(path)
+        if not record or "failure" in record:
             path.unlink()
+    remove_empty(options.work_dir / f"asl_app/sub_{safe(plan.participant)}")
     for unit in plan.units:
         (folder / f"{unit.title}.write.json").unlink(missing_ok=True)
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Read the record of a step; one that a full disk or a killed run left empty is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def remove_empty(flow_folder: Path) -> None:
+    """Remove the steps of an earlier run that left a file without content, so that they run anew.
+
+    A disk that was full, or a machine that stopped, leaves files of 0 bytes.
+    """
+    for folder in flow_folder.glob("*"):
+        kept = (p for p in folder.glob("*") if p.suffix in {".pkl", ".pklz", ".json"})
+        if any(path.stat().st_size == 0 for path in kept if path.is_file()):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def collect(
-    flow_name: str, options: AppOptions, plan: ParticipantPlan, crash_folder: Path
+    flow_name: str,
+    options: AppOptions,
+    plan: ParticipantPlan,
+    crash_folder: Path,
+    ended: str = "",
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
     """Return the facts of the finished units of a participant, and the failures.
 
@@ -231,13 +239,16 @@ def collect(
         Of the run.
     crash_folder
         Where nipype left its crash files.
+    ended
+        Why the workflow as a whole ended early; empty if it didn't.
     """
     units, failures = [], []
     folder = record_folder(options, plan.participant)
     for unit in plan.units:
         records = {
-            path.name.removesuffix(".json").split(".")[-1]: json.loads(path.read_text("utf-8"))
-            for path in sorted(folder.glob(f"{unit.title}.*.json"))
+            path.name.removesuffix(".json").split(".")[-1]: record
+            for path in sorted(folder.glob(f"{glob.escape(unit.title)}.*.json"))
+            if (record := read_record(path))
         }
         failed = {step: record for step, record in records.items() if "failure" in record}
         for step, record in failed.items():
@@ -246,15 +257,30 @@ def collect(
         result = options.work_dir / flow_name / f"{safe(unit.title)}__write" / "result.pkl"
         if not failed and result.exists() and "write" in records:
             facts = dict(load(result))
+            facts["warnings"] = [*facts["warnings"], *_remarks(unit, records)]
             for key, name in (("timing", "seconds"), ("processor_timing", "processor_seconds")):
                 facts[key] = {step: r[name] for step, r in records.items() if name in r}
             units.append(facts)
         elif not failed:
-            message = "the step ended without a word (killed, or out of memory?)"
-            failures.append(
-                Failure(unit.title, "workflow", message, _crash_file(crash_folder, unit.title, ""))
-            )
+            crash = _crash_file(crash_folder, unit.title, "")
+            message = ended or why_silent(crash, options.work_dir, options.output_dir)
+            failures.append(Failure(unit.title, "workflow", message, crash))
     return units, failures
+
+
+def _remarks(unit: PlannedUnit, records: Mapping[str, Any]) -> list[str]:
+    """Tell of the numbers that went wrong in a step, by the images that it worked on."""
+    told = []
+    for step, record in records.items():
+        for text in numeric([str(text) for text in record.get("remarks") or []]):
+            names = ", ".join(run.acquisition.path.name for run in unit.runs)
+            told.append(
+                f"{names}: step {step}: found numbers that can't be computed with ({text}), "
+                "expected signal of a usual size; look at the maps for holes and extreme values"
+            )
+        for text in record.get("remarks") or []:
+            LOG.debug("%s: %s: %s", unit.title, step, text)
+    return told
 
 
 def _crash_file(folder: Path, title: str, step: str) -> str:
@@ -262,11 +288,20 @@ def _crash_file(folder: Path, title: str, step: str) -> str:
     return str(found[-1]) if found else ""
 
 
-def clean(options: AppOptions) -> None:
-    """Remove the work folder's content of earlier runs."""
-    for path in options.work_dir.glob("*"):
-        if path.name == "records" or path.name.startswith("asl_app"):
-            shutil.rmtree(path, ignore_errors=True)
+def clean(options: AppOptions, participants: Sequence[str]) -> None:
+    """Remove what earlier runs left of some participants in the work folder.
+
+    Raises
+    ------
+    LockedError
+        If another run works on one of them there.
+    """
+    from asl_bids_app.workflows.lock import check_free
+
+    check_free(options.work_dir, participants)
+    for label in participants:
+        shutil.rmtree(record_folder(options, label), ignore_errors=True)
+        shutil.rmtree(options.work_dir / f"asl_app/sub_{safe(label)}", ignore_errors=True)
 
 
 def machine() -> Mapping[str, Any]:
@@ -285,6 +320,6 @@ def machine() -> Mapping[str, Any]:
         "machine": {
             "platform": platform.platform(),
             "processor": platform.processor() or platform.machine(),
-            "processors": os.cpu_count(),
+            **asdict(allocation()),
         },
     }

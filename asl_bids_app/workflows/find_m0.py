@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -15,6 +15,12 @@ from asl_bids_app.workflows.plan import PlannedRun
 
 if TYPE_CHECKING:
     from asl_bids_app.workflows.prepare import MovedRun
+
+LEAST_COVERED: Final = 0.5
+"""An M0 that shows less of the brain than this is of another place."""
+DARK: Final = 0.05
+"""Share of the brightest signal of an M0 below which there is none: background, not tissue far
+from the coils."""
 
 
 def find_m0(
@@ -75,6 +81,16 @@ def find_m0(
     facts |= {"volumes": used, "repetition_time_correction": round(correction, 5)}
     if m0.kind is M0Kind.SEPARATE:
         average, how = _onto_run(average, affine, static, moved.affine, align=align)
+        anatomy = bool(np.isin(kinds, ("control", "label")).any())
+        covered = brain_covered(average, static, moved.affine) if anatomy else None
+        if covered is not None and covered < LEAST_COVERED:
+            raise InputError(
+                name,
+                "field of view",
+                f"M0 signal in {covered:.0%} of the brain of {acquisition.path.name} ({how})",
+                f"{LEAST_COVERED:.0%} or more",
+                "look for a wrong or missing orientation, or the M0 of another session",
+            )
         facts["alignment"] = how
         if ":" in how:
             warnings.append(f"{name}: M0 not aligned with the run but taken {how}")
@@ -88,10 +104,12 @@ def _load_separate(
 
     header = read_header(path, path.name)
     image = load(path, name=path.name, spare=range(header.n_volumes))
-    grid = check_grid(header, read_header(acquisition.path, acquisition.path.name))
-    told = [] if grid.equal else [f"{path.name}: {grid.statement}"]
+    asl = read_header(acquisition.path, acquisition.path.name)
+    grid = check_grid(header, asl)
+    told = [] if grid.equal and not grid.guessed else [f"{path.name}: {grid.statement}"]
     volumes = image.data[..., None] if image.data.ndim == 3 else image.data
-    return np.where(image.finite[..., None], volumes, 0), image.affine, [*image.warnings, *told]
+    data = np.where(image.finite[..., None], volumes, 0)
+    return data, asl.affine if grid.guessed else image.affine, [*image.warnings, *told]
 
 
 def _onto_run(
@@ -116,6 +134,35 @@ def _onto_run(
     if same and np.allclose(transform, np.eye(4)):
         return image, how
     return resample(image, affine, static.shape, target_affine, transform), how
+
+
+def brain_covered(m0: np.ndarray, static: np.ndarray, affine: np.ndarray) -> float | None:
+    """Return the share of a run's brain in which an M0 on its grid has signal.
+
+    Parameters
+    ----------
+    m0 : array, shape (X, Y, Z)
+        Zero beyond its own field of view.
+    static : array, shape (X, Y, Z)
+        Mean of the volumes that show the run's anatomy.
+    affine : array, shape (4, 4)
+        Of the run.
+
+    Returns
+    -------
+    float or None
+        None if `static` shows no brain to judge by.
+    """
+    from asl_bids_app.preprocess.mask import MaskError, brain_mask
+
+    try:
+        brain = brain_mask(static, affine)
+    except MaskError:
+        return None
+    signal = m0[m0 > 0]
+    if not signal.size:
+        return 0.0
+    return float((m0[brain] > DARK * np.percentile(signal, 98)).mean())
 
 
 def displacement(transform: np.ndarray, radius_mm: float = 50.0) -> float:

@@ -42,7 +42,9 @@ def finish_unit(
     metrics = compute(_quality_input(assembled, fit, baseline, maps, confounds))
     loud = tuple(plausibility(metrics))
     told = (*fit.warnings, *(tissue.warnings if tissue else ()))
-    facts = dict(tissue.facts) if tissue else {"source": "none (--no-tissue)"}
+    facts = (
+        dict(tissue.facts) if tissue else {"source": "none (--no-tissue)", "reason": "--no-tissue"}
+    )
     paths = write_unit(
         output_dir,
         unit,
@@ -51,9 +53,10 @@ def finish_unit(
         baseline.maps if baseline else None,
         maps,
         confounds,
-        (metrics, dictionary()),
+        joined_tables(assembled.carpets),
+        (metrics, dictionary(metrics, facts.get("reason", ""))),
         fit.model,
-        {"tissue": facts},
+        {"tissue": facts, "tissue_consistency": dict(fit.consistency or {}) or None},
         (*told, *loud),
     )
     series = assembled.series
@@ -72,6 +75,7 @@ def finish_unit(
         "noise_method": assembled.noise.method,
         "metrics": metrics,
         "tissue": facts,
+        "tissue_consistency": dict(fit.consistency or {}) or None,
         "warnings": [*assembled.warnings, *told],
         "plausibility": list(loud),
         "outputs": [path.relative_to(output_dir).as_posix() for path in paths],
@@ -80,14 +84,14 @@ def finish_unit(
     }
 
 
-def joined_confounds(
+def joined_tables(
     tables: Sequence[Mapping[str, np.ndarray] | None],
 ) -> dict[str, np.ndarray] | None:
-    """Put the confounds of the runs of a unit one below the other; None if there are none.
+    """Put tables of the runs of a unit one below the other; None if one is missing.
 
     Of several runs a column says to which each volume belongs.
     """
-    if any(table is None for table in tables):
+    if not tables or any(table is None for table in tables):
         return None
     if len(tables) == 1:
         return dict(tables[0])
@@ -137,6 +141,7 @@ def _run_facts(run: PlannedRun, facts: Mapping[str, Any]) -> dict[str, Any]:
             "estimate": m0.estimate,
             **facts.get("m0", {}),
         },
+        "field_strength": acquisition.metadata.get("MagneticFieldStrength"),
     }
 
 
@@ -177,5 +182,6 @@ def _quality_input(
         cbf_spread=None if maps.cbf_spread is None else volume(maps.cbf_spread),
         att_spread=None if maps.att_spread is None else volume(maps.att_spread),
         outside_domain=fit.outside_domain,
+        whole_brain=assembled.prepared.brain,
         **lsq,
     )

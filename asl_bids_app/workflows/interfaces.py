@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,7 +23,11 @@ from nipype.interfaces.base import (
 )
 
 from asl_bids_app.bids.derivatives import write_json
-from asl_bids_app.errors import AslAppError
+from asl_bids_app.errors import AslAppError, disk_full
+from asl_bids_app.remarks import collected, redirect
+from asl_bids_app.tell import Tell, TellFile, nobody
+from asl_bids_app.workflows.full import FULL
+from asl_bids_app.workflows.progress import progress_path
 from asl_bids_app.workflows.store import load, save
 
 QUIET = "ASL_APP_QUIET_NIPYPE"
@@ -34,12 +39,16 @@ if os.environ.get(QUIET):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
+redirect()
+
+
 class StepInput(BaseInterfaceInputSpec):
     """What every step is given."""
 
     plan = File(exists=True, mandatory=True, desc="the planned unit")
     record = traits.Str(mandatory=True, nohash=True, desc="where the step's record goes")
     threads = traits.Int(1, usedefault=True, nohash=True)
+    watched = traits.Bool(False, usedefault=True, nohash=True, desc="somebody looks at progress")
 
 
 class FileOutput(TraitedSpec):
@@ -53,6 +62,7 @@ class Step(SimpleInterface):
 
     input_spec = StepInput
     output_spec = FileOutput
+    tell: Tell = staticmethod(nobody)
 
     def work(self) -> Any:
         """Do the step and return what is to be kept."""
@@ -61,21 +71,28 @@ class Step(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         start, used = time.perf_counter(), time.process_time()
         record = Path(self.inputs.record)
+        told: list[str] = []
         try:
-            value = self.work()
+            with ExitStack() as stack:
+                told = stack.enter_context(collected())
+                if self.inputs.watched:
+                    self.tell = stack.enter_context(TellFile(progress_path(record)))
+                value = self.work()
             self._results["out_file"] = str(
                 save(value, Path(runtime.cwd) / "result.pkl").absolute()
             )
         except Exception as error:
-            told = isinstance(error, AslAppError)
-            message = str(error) if told else f"{type(error).__name__}: {error}"
+            foreseen = isinstance(error, AslAppError)
+            message = str(error) if foreseen else f"{type(error).__name__}: {error}"
             if isinstance(error, MemoryError):
                 message = "not enough memory for this step; give the job more, or lower --nprocs"
-            write_json(record, {"failure": message, "input": told})
+            if words := disk_full(error):
+                message, foreseen = FULL.format(words), True
+            write_json(record, {"failure": message, "input": foreseen})
             raise
         seconds = round(time.perf_counter() - start, 3)
         processor = round(time.process_time() - used, 3)
-        write_json(record, {"seconds": seconds, "processor_seconds": processor})
+        write_json(record, {"seconds": seconds, "processor_seconds": processor, "remarks": told})
         return runtime
 
 
@@ -97,7 +114,9 @@ class CorrectMotion(Step):
         from asl_bids_app.workflows.prepare import correct_motion
 
         run = load(self.inputs.plan).runs[self.inputs.index]
-        return correct_motion(run.acquisition, hmc=self.inputs.hmc, threads=self.inputs.threads)
+        return correct_motion(
+            run.acquisition, hmc=self.inputs.hmc, threads=self.inputs.threads, tell=self.tell
+        )
 
 
 class PrepareInput(StepInput):
@@ -164,10 +183,12 @@ class Tissue(Step):
 
     def work(self) -> Any:
         """Return `TissueMaps`."""
+        from asl_bids_app.workflows.fractions import sharpen
         from asl_bids_app.workflows.tissue import find_tissue
 
         given = {key: Path(path) for key, path in (self.inputs.given or {}).items()}
-        return find_tissue(load(self.inputs.prepared), given)
+        prepared = load(self.inputs.prepared)
+        return sharpen(prepared, find_tissue(prepared, given), given=bool(given))
 
 
 class FitInput(StepInput):
@@ -182,6 +203,8 @@ class FitInput(StepInput):
     device = traits.Str("auto", usedefault=True, nohash=True)
     batch_size = traits.Int(8, usedefault=True, nohash=True)
     seed = traits.Int(0, usedefault=True)
+    tissue = File(exists=True, desc="tissue fractions, by which means are corrected")
+    consistent = traits.Bool(True, usedefault=True)
 
 
 class Fit(Step):
@@ -194,6 +217,7 @@ class Fit(Step):
         from asl_bids_app.workflows.estimation import estimate
 
         values = self.inputs
+        tissue = load(values.tissue).maps if isinstance(values.tissue, str) else None
         return estimate(
             load(values.assembled),
             values.estimator,
@@ -204,6 +228,9 @@ class Fit(Step):
             batch_size=values.batch_size,
             threads=values.threads,
             seed=values.seed,
+            tell=self.tell,
+            tissue=tissue,
+            consistent=values.consistent,
         )
 
 
@@ -226,7 +253,7 @@ class WriteUnit(Step):
 
     def work(self) -> Any:
         """Return the facts for the participant's record."""
-        from asl_bids_app.workflows.finish import finish_unit, joined_confounds
+        from asl_bids_app.workflows.finish import finish_unit, joined_tables
 
         values = self.inputs
 
@@ -240,5 +267,5 @@ class WriteUnit(Step):
             load(values.fit),
             baseline=maybe(values.baseline),
             tissue=maybe(values.tissue),
-            confounds=joined_confounds([load(path).confounds for path in values.moved]),
+            confounds=joined_tables([load(path).confounds for path in values.moved]),
         )

@@ -45,6 +45,7 @@ class AppOptions:
     baseline: bool = True
     tta: bool = True
     error_bars: str = "total"
+    tissue_consistency: bool = True
     device: str = "auto"
     batch_size: int = 8
     joint: str = "auto"
@@ -73,6 +74,7 @@ class AppOptions:
     write_graph: bool = False
     debug: bool = False
     dry_run: bool = False
+    propose_sidecars: Path | None = None
     reports_only: bool = False
     boilerplate_only: bool = False
     run_report: Path | None = None

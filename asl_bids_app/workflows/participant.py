@@ -13,7 +13,8 @@ import numpy as np
 from asl_bids_app import __version__
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import ParticipantPlan, PlannedUnit
-from asl_bids_app.workflows.store import save
+from asl_bids_app.workflows.progress import wanted
+from asl_bids_app.workflows.store import readable, save
 from asl_bids_app.workflows.tissue import given_mask, given_tissue
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _fingerprint(unit: PlannedUnit) -> str:
 def _store_plan(unit: PlannedUnit, folder: Path) -> Path:
     path = folder / f"plan-{unit.title}-{_fingerprint(unit)}.pkl"
     # A plan that is already there keeps its time stamp, by which nipype knows it.
-    return path if path.exists() else save(unit, path)
+    return path if readable(path) else save(unit, path)
 
 
 def safe(name: str) -> str:
@@ -78,6 +79,7 @@ class _UnitBuilder:
             plan=self.plan,
             record=str(self.records / f"{self.unit.title}.{name}.json"),
             threads=threads,
+            watched=wanted(self.options.quiet),
             **{key: value for key, value in inputs.items() if value is not None},
         )
         node = Node(
@@ -124,12 +126,16 @@ class _UnitBuilder:
         write = self.node(steps.WriteUnit, "write", 0.7, output_dir=str(options.output_dir))
         self.flow.connect(assemble, "out_file", write, "assembled")
         self._gather("moves", all_moved, write, "moved")
+        node = None
         if options.tissue:
             tissue = given_tissue(options.derivatives, self.unit.entities)
             node = self.node(steps.Tissue, "tissue", 1.0, self.threads, given=tissue)
             self.flow.connect(prepared[0], "out_file", node, "prepared")
             self.flow.connect(node, "out_file", write, "tissue")
-        self._fit(assemble, write, "fit", estimator, model)
+        fit = self._fit(assemble, write, "fit", estimator, model)
+        # Least squares and the voxelwise posterior lean on no neighbours.
+        if node is not None and estimator == "ensemble" and options.tissue_consistency:
+            self.flow.connect(node, "out_file", fit, "tissue")
         if options.baseline and estimator != "least-squares":
             self._fit(assemble, write, "baseline", "least-squares", ("", ""))
 
@@ -148,7 +154,7 @@ class _UnitBuilder:
 
     def _fit(
         self, assemble: Node, write: Node, name: str, estimator: str, model: tuple[str, str]
-    ) -> None:
+    ) -> Node:
         from asl_bids_app.workflows.interfaces import Fit
 
         options = self.options
@@ -165,9 +171,11 @@ class _UnitBuilder:
             device=options.device,
             batch_size=options.batch_size,
             seed=options.random_seed,
+            consistent=options.tissue_consistency,
         )
         self.flow.connect(assemble, "out_file", node, "assembled")
         self.flow.connect(node, "out_file", write, name)
+        return node
 
 
 def participant_workflow(

@@ -5,23 +5,28 @@ Every fault that the metadata show is found here, so a dry run tells all of it.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from asl_bids_app.bids.acquisition import Acquisition
+from asl_bids_app.bids.jsonfile import read_json
+from asl_bids_app.bids.labelling import scheme_of
 from asl_bids_app.bids.layout import Dataset, RunFiles, find_runs
 from asl_bids_app.bids.sessions import group
 from asl_bids_app.bids.sidecar import InputOptions, understand
-from asl_bids_app.calibration import Calibration, CalibrationOptions, resolve
-from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.calibration import Calibration, CalibrationOptions, check_keys, resolve
+from asl_bids_app.errors import COMMAND_LINE, AslAppError, Faults, InputError, faults_of
 from asl_bids_app.protocol import Scheme
+from asl_bids_app.wording import seconds
 from asl_bids_app.workflows.options import AppOptions
+
+NO_ASL: Final = "search"
+"""The step of a `Failure` that says that a participant has no ASL run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +74,19 @@ class Failure:
         One line.
     crash_file : str
         Where the traceback is; empty if the fault is the data's.
+    traceback : str
+        The traceback itself, until it has been written to the crash file.
     """
 
     unit: str
     step: str
     message: str
     crash_file: str = ""
+    traceback: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return the failure for a record."""
+        return {key: value for key, value in asdict(self).items() if key != "traceback"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +96,7 @@ class ParticipantPlan:
     participant: str
     units: tuple[PlannedUnit, ...]
     failures: tuple[Failure, ...]
+    not_understood: tuple[RunFiles, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,45 +134,70 @@ def read_filters(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, "", f"no JSON ({error})", "pybids filters") from error
-    if not isinstance(content, dict):
-        raise InputError(path, "", type(content).__name__, "an object such as {'asl': {...}}")
-    return content
+        return read_json(path, str(path))
+    except InputError as error:
+        place = f" at {error.field}" if error.field else ""
+        raise InputError(
+            COMMAND_LINE,
+            "--bids-filter-file",
+            f"{error.found}{place} in {path}",
+            "an object such as {'asl': {...}}",
+        ) from error
 
 
 def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
-    acquisition = understand(
-        run,
-        InputOptions(
-            bolus_duration=options.bolus_duration,
-            lenient=options.skip_bids_validation,
-            m0_scale=options.m0_scale,
-        ),
-    )
-    calibration, warnings = resolve(
-        acquisition.scheme,
-        acquisition.metadata,
-        calibration_options(options),
-        acquisition.sidecar,
-        acquisition.m0.factor,
-    )
+    faults = Faults()
+    with faults.collect():
+        acquisition = understand(
+            run,
+            InputOptions(
+                bolus_duration=options.bolus_duration,
+                lenient=options.skip_bids_validation,
+                m0_scale=options.m0_scale,
+            ),
+        )
+    # Where the run itself has faults, those of its constants are told in the same round.
+    scheme = scheme_of(run) if faults else acquisition.scheme
+    factor = None if faults else acquisition.m0.factor
+    if run.readable and run.sidecars:
+        told = calibration_options(options), run.sidecar
+        with faults.collect():
+            if scheme is None:
+                check_keys(run.metadata, *told)
+            else:
+                calibration, warnings = resolve(scheme, run.metadata, *told, factor)
+    faults.check()
     return PlannedRun(acquisition, calibration, (*acquisition.warnings, *warnings))
+
+
+def faults_of_run(run: RunFiles, options: AppOptions) -> tuple[AslAppError, ...]:
+    """Return everything that forbids to plan a run."""
+    try:
+        _plan_run(run, options)
+    except AslAppError as error:
+        return faults_of(error)
+    return ()
 
 
 def _plan_participant(
     participant: str, runs: tuple[RunFiles, ...], options: AppOptions
 ) -> ParticipantPlan:
-    failures, planned = [], {}
+    from asl_bids_app.workflows.crash import failure_of
+
+    failures, planned, faulty = [], {}, []
     if not runs and participant in options.participant_label:
         message = f"sub-{participant}: found no ASL run, expected sub-{participant}/**/perf/*_asl"
-        failures.append(Failure(f"sub-{participant}", "input", f"{message}.nii[.gz]."))
+        failures.append(Failure(f"sub-{participant}", NO_ASL, f"{message}.nii[.gz]."))
     for run in runs:
         try:
             planned[run.path] = _plan_run(run, options)
         except AslAppError as error:
-            failures.append(Failure(run.path.name.partition(".")[0], "input", str(error)))
+            name = run.path.name.partition(".")[0]
+            failures += [Failure(name, "input", str(fault)) for fault in faults_of(error)]
+            faulty.append(run)
+        except Exception as error:
+            # Whatever it is, it is this run's and no other's.
+            failures.append(failure_of(run.path.name.partition(".")[0], "input", error))
     units = ()
     try:
         units = tuple(
@@ -171,9 +209,9 @@ def _plan_participant(
             )
             for unit in group([run.acquisition for run in planned.values()], options.joint)
         )
-    except AslAppError as error:
-        failures.append(Failure(f"sub-{participant}", "grouping", str(error)))
-    return ParticipantPlan(participant, units, tuple(failures))
+    except Exception as error:
+        failures.append(failure_of(f"sub-{participant}", "grouping", error))
+    return ParticipantPlan(participant, units, tuple(failures), tuple(faulty))
 
 
 def make_plan(options: AppOptions) -> Plan:
@@ -225,7 +263,7 @@ def _describe_run(run: PlannedRun) -> list[str]:
     counts = Counter(acquisition.volume_types)
     volumes = ", ".join(f"{number} {kind}" for kind, number in counts.items())
     measurements = ", ".join(
-        f"{delay:g}/{duration:g} s ({number})"
+        f"{delay:g}/{seconds(duration)} ({number})"
         for delay, duration, number in distinct_measurements(acquisition)
     )
     last = float(np.max(acquisition.slice_time))

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer
 
+from asl_bids_app.processes import begin_worker
+
 NAME: Final = "MultiProc"
 """Of nipype's own plugin, which `WorkersPlugin` stands in for."""
 
@@ -18,8 +20,22 @@ class WorkersPlugin(MultiProcPlugin):
 
     Nipype's own waits for ever for the step of a worker that was killed (for want of memory,
     most often), and for every other one that the broken pool held. Here these steps fail, and
-    those that come after them get a new pool.
+    those that come after them get a new pool. Workers end when this process does.
     """
+
+    def __init__(self, plugin_args: dict[str, Any] | None = None) -> None:
+        super().__init__(plugin_args)
+        # Nipype's pool has no worker yet.
+        self.pool.shutdown(wait=False)
+        self.pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            max_workers=self.processors,
+            initializer=_begin,
+            initargs=(self._cwd,),
+            mp_context=multiprocessing.get_context(self.plugin_args.get("mp_context")),
+        )
 
     def _async_callback(self, args: Future[Any]) -> None:
         if not args.cancelled() and args.exception() is None:
@@ -36,10 +52,10 @@ class WorkersPlugin(MultiProcPlugin):
         try:
             return super()._submit_job(node, updatehash)
         except BrokenProcessPool:
-            self.pool = ProcessPoolExecutor(
-                max_workers=self.processors,
-                initializer=process_initializer,
-                initargs=(self._cwd,),
-                mp_context=multiprocessing.get_context(self.plugin_args.get("mp_context")),
-            )
+            self.pool = self._new_pool()
             return super()._submit_job(node, updatehash)
+
+
+def _begin(folder: str) -> None:
+    process_initializer(folder)
+    begin_worker()

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from asl_bids_app.bids.acquisition import Acquisition, M0Kind
+from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.m0 import calibrate, finish_m0
+from asl_bids_app.tell import Tell, nobody
 from asl_bids_app.workflows.decode import decode_run
 from asl_bids_app.workflows.find_m0 import find_m0
+from asl_bids_app.workflows.find_mask import find_mask, with_data
 from asl_bids_app.workflows.plan import PlannedRun
 
 
@@ -34,6 +36,10 @@ class MovedRun:
     motion : str
         How motion was corrected.
     warnings : tuple of str
+    oriented : bool
+        Whether the file tells `affine`; else it is a guess.
+    measured : array of bool, shape (X, Y, Z), or None
+        False where the scanner blanked a voxel or wrote what can't be; None: everywhere.
     """
 
     data: np.ndarray
@@ -43,6 +49,8 @@ class MovedRun:
     confounds: Mapping[str, np.ndarray] | None
     motion: str
     warnings: tuple[str, ...] = ()
+    oriented: bool = True
+    measured: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +74,12 @@ class PreparedRun:
     warnings : tuple of str
     head : array, shape (X, Y, Z) or None
         The M0 with what lies around the brain as it was measured, to judge the mask by.
+    carpet : mapping of str to array, or None
+        Columns of the carpet table.
+    oriented : bool
+        Whether the file tells `affine`; else it is a guess.
+    brain : array of bool, shape (X, Y, Z), or None
+        The mask before voxels without data were left out.
     """
 
     delta_m: np.ndarray
@@ -80,9 +94,14 @@ class PreparedRun:
     facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     head: np.ndarray | None = None
+    oriented: bool = True
+    brain: np.ndarray | None = None
+    carpet: Mapping[str, np.ndarray] | None = None
 
 
-def correct_motion(acquisition: Acquisition, *, hmc: bool, threads: int) -> MovedRun:
+def correct_motion(
+    acquisition: Acquisition, *, hmc: bool, threads: int, tell: Tell = nobody
+) -> MovedRun:
     """Load a run and correct its head motion.
 
     Raises
@@ -91,6 +110,7 @@ def correct_motion(acquisition: Acquisition, *, hmc: bool, threads: int) -> Move
         If the image can't be used.
     """
     from asl_bids_app.bids.images import load
+    from asl_bids_app.preprocess.signal import has_signal
 
     kinds = np.array(acquisition.volume_types)
     unused = np.flatnonzero(~np.isin(kinds, ("control", "label", "deltam", "m0scan")))
@@ -104,11 +124,15 @@ def correct_motion(acquisition: Acquisition, *, hmc: bool, threads: int) -> Move
     )
     if image.data.ndim == 3:
         image = replace(image, data=image.data[..., None])
+    measured = has_signal(image.data, acquisition.volume_types)
+    if image.spikes is not None:
+        measured &= ~image.spikes
+    about: dict[str, Any] = {"oriented": image.oriented, "measured": measured}
     if not hmc:
         told = "none (--no-hmc)"
         everywhere = np.ones(image.data.shape[:3], bool)
         return MovedRun(
-            image.data, image.finite, everywhere, image.affine, None, told, image.warnings
+            image.data, image.finite, everywhere, image.affine, None, told, image.warnings, **about
         )
     from asl_bids_app.preprocess.motion import (
         apply_motion,
@@ -128,8 +152,9 @@ def correct_motion(acquisition: Acquisition, *, hmc: bool, threads: int) -> Move
         acquisition.post_labeling_delay,
         acquisition.label_duration,
         n_procs=threads,
+        tell=tell,
     )
-    moved = apply_motion(image.data, image.affine, motion, n_procs=threads)
+    moved = apply_motion(image.data, image.affine, motion, n_procs=threads, tell=tell)
     name = acquisition.path.name
     return MovedRun(
         moved,
@@ -139,6 +164,7 @@ def correct_motion(acquisition: Acquisition, *, hmc: bool, threads: int) -> Move
         confounds_table(motion),
         motion.method,
         (*image.warnings, *(f"{name}: {text}" for text in motion.warnings)),
+        **about,
     )
 
 
@@ -170,15 +196,17 @@ def prepare_run(
     InputError
         If M0 or volumes can't be used.
     """
-    from asl_bids_app.preprocess.volumes import average_measurements
+    from asl_bids_app.preprocess.carpet import carpet_table
+    from asl_bids_app.preprocess.volumes import average_measurements, find_measurements
 
     acquisition, calibration = run.acquisition, run.calibration
     kinds = np.array(acquisition.volume_types)
     static = moved.data[..., _static(kinds)].mean(axis=3)
     raw, facts, warnings = find_m0(run, moved, static, align=align_m0)
     usable = moved.finite & np.isfinite(raw)
-    mask, mask_facts = _find_mask(raw, static, moved.affine, acquisition, brain_mask)
-    mask &= moved.covered
+    brain, mask_facts, told = find_mask(raw, static, moved, acquisition, brain_mask)
+    mask, more = with_data(brain, moved, acquisition.path.name)
+    warnings += [*told, *more]
     lost = int((mask & ~usable).sum())
     if lost:
         raise InputError(
@@ -211,6 +239,21 @@ def prepare_run(
         warnings += source.warnings
         decoding = {"decoding": dict(source.facts)}
     facts |= {"filled_voxels": filled, "smoothing_fwhm_mm": m0_smooth_fwhm}
+    carpet = None
+    if source is acquisition:  # volumes that are to be decoded have no pairs to show
+        carpet = carpet_table(
+            moved.data,
+            mask,
+            m0,
+            acquisition.slice_axis,
+            acquisition.volume_types,
+            find_measurements(
+                acquisition.volume_types,
+                acquisition.post_labeling_delay,
+                acquisition.label_duration,
+            ),
+            averaged.left_out,
+        )
     return PreparedRun(
         calibrate(averaged.delta_m, m0, mask),
         calibrate(averaged.standard_error, m0, mask),
@@ -225,12 +268,16 @@ def prepare_run(
             "motion": moved.motion,
             "m0": facts,
             "mask": mask_facts,
+            "voxel_size_mm": [round(float(zoom), 3) for zoom in zooms],
             "repeats": averaged.repeats.tolist(),
             "rejected": list(averaged.rejected),
             **decoding,
         },
         (*moved.warnings, *warnings),
         np.where(mask, m0, np.nan_to_num(scaled, posinf=0, neginf=0)).astype(np.float32),
+        moved.oriented,
+        brain,
+        carpet,
     )
 
 
@@ -242,34 +289,6 @@ def _static(kinds: np.ndarray) -> np.ndarray:
     return np.ones(len(kinds), bool)
 
 
-def _find_mask(
-    m0: np.ndarray,
-    static: np.ndarray,
-    affine: np.ndarray,
-    acquisition: Acquisition,
-    given: Path | None,
-) -> tuple[np.ndarray, dict[str, Any]]:
-    from asl_bids_app.preprocess.mask import MaskError, brain_mask
-
-    if given is not None:
-        from asl_bids_app.bids.images import load
-        from asl_bids_app.preprocess.align import resample
-
-        image = load(given, ndim=3, name=given.name)
-        mask = resample(image.data > 0, image.affine, m0.shape, affine, np.eye(4)) > 0.5
-        if not mask.any():
-            raise InputError(given, "", "no voxel inside the ASL image", "a mask of its brain")
-        return mask, {"source": given.name}
-    source = static if acquisition.m0.kind is M0Kind.ESTIMATE else m0
-    try:
-        mask = brain_mask(source, affine)
-    except MaskError as error:
-        raise InputError(
-            acquisition.path.name, "brain mask", str(error), "a brain", "give --brain-mask"
-        ) from error
-    return mask, {"source": "made from the M0" if source is m0 else "made from the ASL volumes"}
-
-
 def _temporal_snr(
     data: np.ndarray, kinds: np.ndarray, acquisition: Acquisition, mask: np.ndarray
 ) -> np.ndarray | None:
@@ -278,15 +297,16 @@ def _temporal_snr(
     values = data[mask][:, chosen].astype(np.float32)
     kinds_of = np.round([acquisition.post_labeling_delay, acquisition.label_duration], 6)
     _, measurement = np.unique(kinds_of[:, chosen], axis=1, return_inverse=True)
-    squares, freedom = np.zeros(len(values), np.float32), 0
+    squares, freedom = np.zeros(len(values)), 0
     for one in np.unique(measurement):
         part = values[:, measurement.ravel() == one]
         if part.shape[1] > 1:
-            squares += part.var(axis=1) * part.shape[1]
+            squares += part.var(axis=1, dtype=np.float64) * part.shape[1]
             freedom += part.shape[1] - 1
     if freedom < 2:
         return None
     deviation = np.sqrt(squares / freedom)
     ratio = np.zeros(mask.shape, np.float32)
-    ratio[mask] = values.mean(axis=1) / np.maximum(deviation, np.finfo(np.float32).tiny)
+    # Without any spread there is no ratio.
+    ratio[mask] = values.mean(axis=1) / np.where(deviation > 0, deviation, np.nan)
     return ratio

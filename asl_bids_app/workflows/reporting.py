@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +13,47 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.workflows.execute import machine
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import Failure, make_plan
+from asl_bids_app.workflows.progress import Progress
 
 LOG = logging.getLogger("asl-app")
 
 
-def write_reports(options: AppOptions, records: list[dict[str, Any]], folder: Path) -> None:
+def write_reports(
+    options: AppOptions,
+    records: list[dict[str, Any]],
+    folder: Path,
+    shown: Progress | None = None,
+) -> None:
     """Write citation texts and reports; a report that fails is told and counts as an error."""
-    from asl_bids_app.reports.methods import methods_text
+    from asl_bids_app.reports.explain import step_words
     from asl_bids_app.reports.participant import write_participant_report
 
-    text = next((methods_text(r) for r in records if r["units"]), "")
-    if text:
-        write_text(folder / "CITATION.md", text)
-    for record in records:
+    described = next((record for record in records if record["units"]), None)
+    if described:
+        write_citation(described, folder)
+    shown = shown or Progress(quiet=True)
+    for number, record in enumerate(records, 1):
+        words = f"sub-{record['participant']}: {step_words('report')}"
         try:
-            path = write_participant_report(options.output_dir, record["participant"])
+            with shown.stage(f"{words} ({number} of {len(records)})"):
+                path = write_participant_report(options.output_dir, record["participant"])
             LOG.info("report: %s", path)
         except Exception as error:
             LOG.error("sub-%s: no report: %s", record["participant"], error)
             LOG.debug("report", exc_info=True)
             failure = Failure(f"sub-{record['participant']}", "report", str(error))
-            record["errors"].append(asdict(failure))
+            record["errors"].append(failure.to_json())
+
+
+def write_citation(record: Mapping[str, Any], folder: Path) -> Path:
+    """Write the methods text of a record as Markdown, its references as BibTeX beside it."""
+    from asl_bids_app.reports.methods import methods
+
+    found = methods(record)
+    path = folder / "CITATION.md"
+    write_text(path.with_suffix(".bib"), found.bibtex())
+    write_text(path, found.markdown())
+    return path
 
 
 def rebuild_reports(options: AppOptions) -> int:
@@ -65,7 +85,6 @@ def rebuild_reports(options: AppOptions) -> int:
 
 def write_boilerplate(options: AppOptions) -> int:
     """Write the methods text of what would be run, and nothing else."""
-    from asl_bids_app.reports.methods import methods_text
     from asl_bids_app.workflows.finish import planned_facts
     from asl_bids_app.workflows.run import check_writable, choose_estimator
 
@@ -81,8 +100,6 @@ def write_boilerplate(options: AppOptions) -> int:
                 **machine(),
                 "units": [planned_facts(unit, estimator, options) for unit in participant.units],
             }
-            path = options.output_dir / "logs" / "CITATION.md"
-            write_text(path, methods_text(record))
-            LOG.info("methods text: %s", path)
+            LOG.info("methods text: %s", write_citation(record, options.output_dir / "logs"))
             return 0
     raise InputError(options.bids_dir, "", "no run that can be processed", "an ASL run")

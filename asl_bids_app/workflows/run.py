@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import uuid
-from dataclasses import asdict
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,18 @@ from asl_bids_app.bids.derivatives import (
     describe_dataset,
     perf_folder,
     remove_partial,
+    unwritable,
     write_json,
 )
 from asl_bids_app.errors import InputError
+from asl_bids_app.workflows.claim import claimed
+from asl_bids_app.workflows.crash import failure_of, write_crash
+from asl_bids_app.workflows.lock import LockedError
 from asl_bids_app.workflows.options import AppOptions
-from asl_bids_app.workflows.plan import Failure, ParticipantPlan, Plan, describe, make_plan
+from asl_bids_app.workflows.plan import NO_ASL, Failure, ParticipantPlan, Plan, describe, make_plan
+from asl_bids_app.workflows.progress import Progress
+from asl_bids_app.workflows.proposals import write_proposals
+from asl_bids_app.workflows.settings import describe_settings
 
 LOG = logging.getLogger("asl-app")
 
@@ -40,13 +47,7 @@ def check_writable(folder: Path, name: str) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(
-            folder,
-            name,
-            f"no way to write there ({error.strerror})",
-            "a writable folder",
-            "mount it writable, or give another",
-        ) from error
+        raise unwritable(folder, error, "a writable folder", name) from error
 
 
 def new_run_id() -> str:
@@ -77,6 +78,31 @@ def choose_estimator(options: AppOptions) -> tuple[str, tuple[str, str]]:
     return "ensemble", (name, model_hash(name))
 
 
+def check_machine(options: AppOptions, model: str) -> None:
+    """Check that device and model can be used, before hours are spent on what comes before them.
+
+    Parameters
+    ----------
+    options
+        Of the run.
+    model
+        Name or folder of the ensemble's model; empty for none.
+
+    Raises
+    ------
+    InputError
+        If this machine has no such device, or the model is damaged or of another network.
+    """
+    from asl_bids_app.estimators.devices import find_device
+
+    find_device(options.device)
+    # The bundled one came with the program, and is looked at where it is used.
+    if model and options.model:
+        from asl_bids_app.models.store import load_model
+
+        load_model(model)
+
+
 def run_participants(options: AppOptions, command: list[str]) -> int:
     """Process the participants of a dataset.
 
@@ -97,22 +123,62 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
     AslAppError
         If nothing can be done at all.
     """
-    from asl_bids_app.workflows.execute import machine
-    from asl_bids_app.workflows.reporting import write_reports
+    with Progress(options.quiet) as shown:
+        return _run_participants(options, command, shown)
 
+
+def _run_participants(options: AppOptions, command: list[str], shown: Progress) -> int:
     began = time.perf_counter()
     started = datetime.now().astimezone().isoformat(timespec="seconds")
-    plan = make_plan(options)
+    with shown.stage("reading the dataset"):
+        plan = make_plan(options)
     if options.dry_run:
-        print(describe(plan))  # noqa: T201 - the answer that was asked for
-        return int(any(p.failures for p in plan.participants))
+        settings, could_start = describe_settings(plan, options)
+        print("\n".join([describe(plan), *settings]))  # noqa: T201 - what was asked for
+    if options.propose_sidecars:
+        for line in write_proposals(plan, options.propose_sidecars, options):
+            LOG.warning("%s", line)
+    elif any(p.not_understood for p in plan.participants):
+        LOG.info("--propose-sidecars DIR writes completed sidecars for review")
+    if options.dry_run:
+        return int(not could_start or any(p.failures for p in plan.participants))
     for warning in plan.dataset.warnings:
         LOG.warning("%s", warning)
+    estimator, model = choose_estimator(options)
+    check_machine(options, model[0])
     check_writable(options.output_dir, "output_dir")
     check_writable(options.work_dir, "--work-dir")
     if options.run_report:
         check_writable(options.run_report.parent, "--run-report")
-    estimator, model = choose_estimator(options)
+    with claimed(plan, options) as (ours, others):
+        status = _run_claimed(
+            ours,
+            options,
+            (estimator, model),
+            shown,
+            others,
+            command=command,
+            began=began,
+            started=started,
+        )
+    return int(bool(others)) or status
+
+
+def _run_claimed(
+    plan: Plan,
+    options: AppOptions,
+    estimator: tuple[str, tuple[str, str]],
+    shown: Progress,
+    others: Sequence[LockedError],
+    *,
+    command: list[str],
+    began: float,
+    started: str,
+) -> int:
+    """Process the participants of a plan, leave records and reports, and return the exit code."""
+    from asl_bids_app.workflows.execute import machine
+    from asl_bids_app.workflows.reporting import write_reports
+
     run_id = new_run_id()
     folder = options.output_dir / "logs" / run_id
     with _LogFile(folder / "asl-app.log"):
@@ -126,7 +192,7 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
             {"command": command, "options": options.to_json(), "participants": labels},
         )
         planned = time.perf_counter()
-        records = _process(plan, options, estimator, model, folder)
+        records = _process(plan, options, estimator, shown, folder)
         shared = {
             "run_id": run_id,
             "version": __version__,
@@ -140,7 +206,7 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
             record.update(shared)
             write_json(folder / f"sub-{record['participant']}.json", record)
         computed = time.perf_counter()
-        write_reports(options, records, folder)
+        write_reports(options, records, folder, shown)
         report = {
             **shared,
             "seconds": {
@@ -154,30 +220,40 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
         write_json(folder / "run.json", report)
         if options.run_report:
             write_json(options.run_report, report)
+        for error in others:
+            LOG.error("%s", error)
         return _conclude(options, records, time.perf_counter() - began)
 
 
 def _process(
-    plan: Plan, options: AppOptions, estimator: str, model: tuple[str, str], folder: Path
+    plan: Plan,
+    options: AppOptions,
+    estimator: tuple[str, tuple[str, str]],
+    shown: Progress,
+    folder: Path,
 ) -> list[dict[str, Any]]:
     """Run the workflow over all participants and return their records."""
+    told = {
+        participant.participant: [write_crash(f, folder / "crash") for f in participant.failures]
+        for participant in plan.participants
+    }
     for participant in plan.participants:
-        for failure in participant.failures:
+        for failure in told[participant.participant]:
             LOG.error("%s", failure.message)
     useful = [p for p in plan.participants if p.units]
     finished: dict[str, tuple[list[dict[str, Any]], list[Failure]]] = {}
     stop = options.stop_on_first_crash and any(p.failures for p in plan.participants)
     if useful and not stop:
-        finished = _run(useful, options, estimator, model, folder)
+        finished = _run(useful, options, estimator, shown, folder)
     records = []
     for participant in plan.participants:
         units, failures = finished.get(participant.participant, ([], []))
-        failures = [*participant.failures, *failures]
+        failures = [*told[participant.participant], *failures]
         records.append(
             {
                 "participant": participant.participant,
                 "status": _status(units, failures),
-                "errors": [asdict(failure) for failure in failures],
+                "errors": [failure.to_json() for failure in failures],
                 "warnings": list(dict.fromkeys(w for unit in units for w in unit["warnings"])),
                 "plausibility": [text for unit in units for text in unit["plausibility"]],
                 "units": units,
@@ -189,8 +265,8 @@ def _process(
 def _run(
     participants: list[ParticipantPlan],
     options: AppOptions,
-    estimator: str,
-    model: tuple[str, str],
+    estimator: tuple[str, tuple[str, str]],
+    shown: Progress,
     folder: Path,
 ) -> dict[str, tuple[list[dict[str, Any]], list[Failure]]]:
     from nipype.pipeline.engine import Workflow
@@ -205,21 +281,35 @@ def _run(
     from asl_bids_app.workflows.participant import participant_workflow, safe
 
     if options.clean_workdir:
-        clean(options)
+        clean(options, [participant.participant for participant in participants])
     crash_folder = folder / "crash"
     configure(options, crash_folder)
     whole = Workflow(name="asl_app")
+    finished: dict[str, tuple[list[dict[str, Any]], list[Failure]]] = {}
     for participant in participants:
-        for unit in participant.units:
-            # Not elsewhere: another session of the participant may be in work.
+        label = participant.participant
+        try:
+            for unit in participant.units:
+                # Not elsewhere: another session of the participant may be in work.
+                remove_partial(perf_folder(options.output_dir, unit.entities))
+            prepare_records(options, participant)
+            whole.add_nodes([participant_workflow(participant, options, *estimator)])
+        except Exception as error:
+            # A file that went away since it was planned, most often: this participant's alone.
+            failure = write_crash(failure_of(f"sub-{label}", "workflow", error), crash_folder)
+            LOG.error("%s", failure.message)
+            finished[label] = ([], [failure])
+    participants = [p for p in participants if p.participant not in finished]
+    try:
+        ended = run_workflow(whole, options, shown) if participants else ""
+    except KeyboardInterrupt:
+        # Workers that were ended in the midst of writing could not take it away themselves.
+        for unit in (unit for participant in participants for unit in participant.units):
             remove_partial(perf_folder(options.output_dir, unit.entities))
-        prepare_records(options, participant)
-        whole.add_nodes([participant_workflow(participant, options, estimator, model)])
-    run_workflow(whole, options)
-    finished = {}
+        raise
     for participant in participants:
         name = f"asl_app/sub_{safe(participant.participant)}"
-        units, failures = collect(name, options, participant, crash_folder)
+        units, failures = collect(name, options, participant, crash_folder, ended)
         # Those of the plan have been told with it.
         told = {text for unit in participant.units for text in unit.warnings}
         told |= {text for unit in participant.units for run in unit.runs for text in run.warnings}
@@ -235,7 +325,7 @@ def _run(
 def _status(units: list[dict[str, Any]], failures: list[Failure]) -> str:
     if units:
         return "partial" if failures else "complete"
-    return "failed" if failures else "no ASL"
+    return "failed" if any(f.step != NO_ASL for f in failures) else "no ASL"
 
 
 def _conclude(options: AppOptions, records: list[dict[str, Any]], seconds: float) -> int:
@@ -258,18 +348,29 @@ def _conclude(options: AppOptions, records: list[dict[str, Any]], seconds: float
     return int(bool(bad) or (options.fail_on_implausible and bool(implausible)))
 
 
+class _Quiet(logging.FileHandler):
+    """A log file that can't be written to, for want of room most often, ends no run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Leave the line out: the terminal has it."""
+
+
 class _LogFile:
     """Copies the log into a file for the length of a run."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.handler = logging.FileHandler(path, encoding="utf-8")
+        self.handler = _Quiet(path, encoding="utf-8", errors="backslashreplace")
         self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
     def __enter__(self) -> None:
         LOG.addHandler(self.handler)
         LOG.debug("process %d", os.getpid())
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        if error is not None:
+            # The console is told when the run has ended, and this file is closed then.
+            told = (LOG.name, logging.ERROR, __file__, 0, "run ended: %s", (error,), None)
+            self.handler.handle(LOG.makeRecord(*told))
         LOG.removeHandler(self.handler)
         self.handler.close()

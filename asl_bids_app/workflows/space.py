@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.workflows.find_m0 import displacement
+from asl_bids_app.workflows.find_m0 import LEAST_COVERED, displacement
+from asl_bids_app.workflows.find_mask import place
 from asl_bids_app.workflows.plan import PlannedRun
 from asl_bids_app.workflows.prepare import PreparedRun
 
@@ -37,11 +38,14 @@ def into_space(
     Raises
     ------
     InputError
-        If the runs have no brain in common.
+        If the runs have less than half of the smaller brain in common.
     """
     from asl_bids_app.preprocess.align import AlignmentError, align_to, resample
 
     shape, affine = first.mask.shape, first.affine
+    name = run.acquisition.path.name
+    own, told = place(other.mask.shape, other.affine, other.oriented, name, shape, first)
+    other = replace(other, affine=own, warnings=(*other.warnings, *told))
     same = other.mask.shape == shape and np.allclose(other.affine, affine, atol=1e-3)
     same = same and run.acquisition.slice_axis == first_run.acquisition.slice_axis
     transform, size = np.eye(4), 0.0
@@ -50,28 +54,22 @@ def into_space(
             transform = align_to(other.m0, other.affine, first.m0, affine)
         except AlignmentError as error:
             raise InputError(
-                run.acquisition.path.name,
+                name,
                 "alignment",
                 str(error),
                 f"the head of {first_run.acquisition.path.name}",
                 "--joint off quantifies each alone",
             ) from error
         size = displacement(transform)
-    if same and size < STILL_MM:
-        return other, run.acquisition.slice_time, f"as scanned ({size:.2f} mm apart, not moved)"
+    still = same and size < STILL_MM
 
     def moved(data: np.ndarray) -> np.ndarray:
         return resample(data, other.affine, shape, affine, transform)
 
-    mask = moved(other.mask.astype(np.float32)) > 0.5
-    if not (mask & first.mask).any():
-        raise InputError(
-            run.acquisition.path.name,
-            "field of view",
-            f"no brain in common with {first_run.acquisition.path.name}",
-            "runs of one place",
-            "--joint off quantifies each alone",
-        )
+    mask = other.mask if still else moved(other.mask.astype(np.float32)) > 0.5
+    _check_common(mask, other, first, name, first_run.acquisition.path.name)
+    if still:
+        return other, run.acquisition.slice_time, f"as scanned ({size:.2f} mm apart, not moved)"
     # Outside the brain the signal is zero; dividing by the moved mask keeps the edge up.
     share = np.maximum(moved(other.mask.astype(np.float32)), 0.25)[..., None]
     placed = replace(
@@ -82,11 +80,34 @@ def into_space(
         mask=mask,
         affine=affine,
         tsnr=None if other.tsnr is None else moved(other.tsnr),
+        brain=mask,
+        oriented=first.oriented,
     )
     how = f"moved by up to {size:.2f} mm" if move else "resampled by the scanner's coordinates"
     if not same:
         how += " onto another grid"
     return placed, _slice_times(run, other, first_run, first, transform), how
+
+
+def _check_common(
+    mask: np.ndarray, other: PreparedRun, first: PreparedRun, name: str, first_name: str
+) -> None:
+    """Refuse runs whose brains lie in different places.
+
+    A slab in a whole brain is welcome: the smaller of the two brains counts.
+    """
+    voxel, target = (abs(np.linalg.det(run.affine[:3, :3])) for run in (other, first))
+    smaller = min(other.mask.sum() * voxel / target, first.mask.sum())
+    common = int((mask & first.mask).sum())
+    if common == 0 or common < LEAST_COVERED * smaller:
+        share = common / max(smaller, 1)
+        raise InputError(
+            name,
+            "field of view",
+            f"{share:.0%} of the brain in common with {first_name}",
+            f"runs of one place: {LEAST_COVERED:.0%} or more of the smaller brain",
+            "--joint off quantifies each alone",
+        )
 
 
 def _slice_times(

@@ -16,6 +16,15 @@ def save(value: Any, path: Path) -> Path:
     return path
 
 
+def readable(path: Path) -> bool:
+    """Tell whether a file holds a whole value; what a full disk or a killed run left does not."""
+    try:
+        load(path)
+    except Exception:  # unpickling of damaged bytes raises whatever it meets
+        return False
+    return True
+
+
 def load(path: Path | str) -> Any:
     """Read what `save` wrote. Only ever files of the run's own work folder."""
     with Path(path).open("rb") as stream:

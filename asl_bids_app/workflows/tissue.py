@@ -14,6 +14,8 @@ from asl_bids_app.bids.files import parse_name
 from asl_bids_app.workflows.prepare import PreparedRun
 
 LOG = logging.getLogger("asl-app")
+LEAST_AGREEMENT = 0.5
+"""Given tissue maps that hold less of the brain mask than this are of another place."""
 
 
 def _native(
@@ -101,26 +103,60 @@ def find_tissue(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
         packaged atlas is registered to the M0.
     """
     from asl_bids_app.preprocess.registration import RegistrationError
-    from asl_bids_app.preprocess.tissue import resample_to, tissue_priors
+    from asl_bids_app.preprocess.tissue import LEAST_LIKENESS, tissue_priors
 
     if given:
-        from asl_bids_app.bids.images import load
-
-        maps = {}
-        for key, path in given.items():
-            image = load(path, ndim=3, name=path.name)
-            data = resample_to(image.data, image.affine, prepared.mask.shape, prepared.affine)
-            maps[key] = np.clip(data, 0, 1).astype(np.float32) * prepared.mask
-        names = ", ".join(path.name for path in given.values())
-        return TissueMaps(maps, {"source": f"{names}, by the scanner's coordinates"})
+        return _given(prepared, given)
     try:
         tissue = tissue_priors(prepared.m0, prepared.affine, prepared.mask)
     except (RegistrationError, ValueError) as error:
-        return TissueMaps({}, {"source": "none"}, (f"no tissue priors: {error}",))
+        return _none(str(error))
     facts = {
         "source": "MNI152 atlas, registered affinely to the M0",
         "likeness": round(tissue.likeness, 3),
     }
+    if tissue.likeness < LEAST_LIKENESS:
+        return _none(
+            f"the MNI152 atlas, registered affinely to the M0, doesn't fit: correlation "
+            f"{tissue.likeness:.2f}, expected {LEAST_LIKENESS:g} or more",
+            facts,
+        )
     return TissueMaps(
         {"gm": tissue.gm, "wm": tissue.wm, "csf": tissue.csf}, facts, tissue.warnings
     )
+
+
+def _given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
+    """Lay tissue maps of derivatives on a run by the scanner's coordinates."""
+    from asl_bids_app.bids.images import load
+    from asl_bids_app.preprocess.tissue import resample_to
+    from asl_bids_app.workflows.find_mask import place
+
+    maps, warnings = {}, []
+    for key, path in given.items():
+        image = load(path, ndim=3, name=path.name)
+        shape = prepared.mask.shape
+        affine, told = place(
+            image.data.shape, image.affine, image.oriented, path.name, shape, prepared
+        )
+        data = resample_to(image.data, affine, shape, prepared.affine)
+        maps[key] = np.clip(data, 0, 1).astype(np.float32) * prepared.mask
+        warnings += [*image.warnings, *told]
+    names = ", ".join(path.name for path in given.values())
+    facts = {"source": f"{names}, by the scanner's coordinates"}
+    fit = float((sum(maps.values())[prepared.mask] > 0.5).mean())
+    if fit < LEAST_AGREEMENT:
+        reason = (
+            f"{names} hold tissue in {fit:.0%} of the brain mask, expected {LEAST_AGREEMENT:.0%} "
+            "or more: another session, or a wrong or missing orientation"
+        )
+        return _none(reason, facts, tuple(warnings))
+    return TissueMaps(maps, facts, tuple(warnings))
+
+
+def _none(
+    reason: str, facts: Mapping[str, Any] | None = None, warnings: tuple[str, ...] = ()
+) -> TissueMaps:
+    """Return that there are no tissue maps: what rests on them is n/a, and why."""
+    told = f"no tissue maps, and n/a in the metrics by tissue: {reason}"
+    return TissueMaps({}, {**(facts or {}), "source": "none", "reason": reason}, (*warnings, told))

@@ -23,6 +23,7 @@ from asl_bids_app.calibration import join as join_calibrations
 from asl_bids_app.estimators.base import ParameterMaps
 from asl_bids_app.estimators.consensus import Consensus, consensus
 from asl_bids_app.estimators.noise import NoiseEstimate, estimate_noise
+from asl_bids_app.preprocess.carpet import describe_carpet
 from asl_bids_app.protocol import Protocol, Scheme
 from asl_bids_app.protocol import join as join_protocols
 from asl_bids_app.series import Series, to_slices, to_volume
@@ -45,6 +46,8 @@ class Assembled:
     facts : mapping
         What was done to each run, for records.
     warnings : tuple of str
+    carpets : tuple of mapping
+        Columns of the carpet table of each run.
     crushed : frozenset of Scheme
         Whose label in arteries was crushed (`VascularCrushing`).
     """
@@ -57,6 +60,7 @@ class Assembled:
     facts: Mapping[str, Any]
     warnings: tuple[str, ...]
     crushed: frozenset[Scheme] = frozenset()
+    carpets: tuple[Mapping[str, np.ndarray] | None, ...] = ()
 
 
 def protocol_of(run: PlannedRun, prepared: PreparedRun, slice_time: np.ndarray) -> Protocol:
@@ -147,6 +151,7 @@ def assemble(unit: PlannedUnit, prepared: list[PreparedRun], *, move: bool) -> A
             for run in unit.runs
             if run.acquisition.metadata.get("VascularCrushing") is True
         ),
+        tuple(run.carpet for run in prepared),
     )
 
 
@@ -223,6 +228,7 @@ def write_unit(
     baseline: ParameterMaps | None,
     tissue: Mapping[str, np.ndarray] | None,
     confounds: Mapping[str, np.ndarray] | None,
+    carpet: Mapping[str, np.ndarray] | None,
     quality: tuple[Mapping[str, float], Mapping[str, Any]] | None,
     model: Mapping[str, Any] | None,
     facts: Mapping[str, Any],
@@ -234,8 +240,8 @@ def write_unit(
     ----------
     tissue
         Probabilities by output key (``gm``, ``wm``, ``csf``), (X, Y, Z).
-    confounds
-        Columns of the confounds table.
+    confounds, carpet
+        Columns of the tables.
     quality
         Metrics, and their dictionary.
     model
@@ -276,7 +282,7 @@ def write_unit(
     if baseline is not None:
         for key in ("flags", "att_sd", "cbf_sd", "att", "cbf"):
             images[f"lsq_{key}"] = volume(getattr(baseline, key))
-    tables = {"confounds": confounds, "quality": quality}
+    tables = {"confounds": confounds, "carpet": carpet, "quality": quality}
     kept = {*images, *(key for key, table in tables.items() if table is not None)}
     for key, output in OUTPUTS.items():
         if key not in kept or key in {"cbf", "att"}:
@@ -304,7 +310,8 @@ def write_unit(
             write_json(path.with_suffix(".json"), dictionary)
             write_table(path, {name: [value] for name, value in values.items()})
         else:
-            write_json(path.with_suffix(".json"), {k: CONFOUNDS[k] for k in table})
+            known = CONFOUNDS | describe_carpet()
+            write_json(path.with_suffix(".json"), {k: known[k] for k in table})
             write_table(path, table)
         written.append(path)
     return written[::-1]

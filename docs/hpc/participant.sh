@@ -30,11 +30,21 @@ apptainer=${APPTAINER:-$(command -v apptainer || command -v singularity)}
 threads=${SLURM_CPUS_PER_TASK:-1}
 
 status=0
+began=$(mktemp -p "$work" .began-XXXX)
 "$apptainer" run --containall "${gpu[@]}" \
     --bind "$bids:$bids:ro" --bind "$out:$out" --bind "$work:$work" \
     "$image" "$bids" "$out" participant --participant-label "$label" \
     -w "$work" --nprocs "$threads" --omp-nthreads "$threads" \
     ${SLURM_MEM_PER_NODE:+--mem "${SLURM_MEM_PER_NODE}M"} "$@" || status=$?
+
+# Such as one whose only ASL run --session-label or a filter leaves out: nothing is wrong then,
+# and nothing is to be done again. The record of the run says it.
+if [ "$status" -eq 1 ]; then
+    record=$(find "$out/logs" -path "*/sub-$label.json" -newer "$began" -exec \
+        grep -l '"status": "no ASL"' {} + 2>/dev/null || true)
+    [ -z "$record" ] || { echo "sub-$label: no ASL run, nothing to do"; status=0; }
+fi
+rm -f "$began"
 
 # Written last and only here: a task that was killed counts as failed.
 [ "$status" -ne 0 ] || touch "$marks/sub-$label"

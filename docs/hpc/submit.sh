@@ -9,7 +9,8 @@
 # Settings, as environment variables:
 #   ASL_SBATCH       further options of sbatch, for every job ("--account=lab --qos=short")
 #   ASL_PARTITION, ASL_GPU_PARTITION   partitions; the cluster's default otherwise
-#   ASL_PARTICIPANTS file with one label a line; otherwise all sub-* folders of BIDS_DIR
+#   ASL_PARTICIPANTS file with one label a line; otherwise all sub-* folders of BIDS_DIR.
+#                    Participants without ASL get no task: they are told and left out
 #   ASL_MAX_TASKS    tasks that run at a time (default 50)
 #   ASL_GROUP        when the group level runs: "afterok" (default; every task succeeded),
 #                    "afterany" (with what there is), or "none"
@@ -64,8 +65,20 @@ else
     else
         todo=$(cd "$bids" && find -L . -maxdepth 1 -type d -name 'sub-*' | sed 's#^\./sub-##' | sort)
     fi
-    all=$todo
     [ -n "$todo" ] || fail "$bids: found no participant, expected sub-* folders"
+    without=() all=''
+    while read -r label; do
+        [ -d "$bids/sub-$label" ] || fail "$bids: found no folder sub-$label, expected one"
+        # Links to what has not been fetched count: the app says how to fetch it.
+        found=$(find -L "$bids/sub-$label" -path '*/perf/*_asl.nii*' -print -quit 2>/dev/null || true)
+        if [ -n "$found" ]; then all+=$label$'\n'; else without+=("sub-$label"); fi
+    done <<<"$todo"
+    todo=${all%$'\n'} all=${all%$'\n'}
+    if [ ${#without[@]} -gt 0 ]; then
+        more=$((${#without[@]} - 10))
+        echo "without ASL, left out: ${without[*]:0:10}$([ "$more" -le 0 ] || echo " and $more more")"
+    fi
+    [ -n "$todo" ] || fail "$bids: found no ASL image, expected sub-*/**/perf/*_asl.nii[.gz]"
 fi
 
 new=$(mktemp -d -p "$(mkdir -p "$state" && echo "$state")" "$(date +%Y%m%d-%H%M%S)-XXX")

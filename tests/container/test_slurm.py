@@ -23,12 +23,14 @@ def simulate(folder, *cases):
 
 @pytest.fixture
 def cohort(tmp_path):
-    """Three small participants; the image of one is cut off in the middle."""
+    """Three small participants, the image of one cut off in the middle; one without ASL."""
     bids = tmp_path / "bids"
     simulate(bids, "joint", "pcasl", "pasl")
     [image] = (bids / "sub-02" / "perf").glob("*_asl.nii.gz")
     shutil.copy(image, tmp_path / "whole.nii.gz")
     image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
+    (bids / "sub-anat" / "anat").mkdir(parents=True)
+    (bids / "sub-anat" / "anat" / "sub-anat_T1w.json").write_text("{}")
     return bids
 
 
@@ -66,6 +68,7 @@ def check_array(root, slurm, cohort, tmp_path, command, image):
     first = submit(root, slurm, tmp_path, *words, **settings)
     assert first.returncode == 0
     assert "3 participants" in first.stdout
+    assert "without ASL, left out: sub-anat" in first.stdout
     early = submit(root, slurm, tmp_path, "--failed", *words, **settings)
     assert early.returncode == 2
     assert "still running or waiting" in early.stderr
@@ -120,6 +123,86 @@ def test_array_of_the_plain_installation(root, slurm, cohort, tmp_path):
     wrapper = command.read_text().replace("image.sif", str(tmp_path / "image.sif"))
     command.write_text(wrapper)
     check_array(root, slurm, cohort, tmp_path, command, tmp_path / "image.sif")
+
+
+def stub(folder, name, code):
+    path = folder / name
+    path.write_text(f"#!/bin/bash\n{code}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def queue(tmp_path):
+    """Stand-ins for the commands of SLURM, which write down what they are asked."""
+    folder = tmp_path / "commands"
+    folder.mkdir()
+    stub(folder, "sbatch", f'echo "$@" >>"{tmp_path}/asked"; echo 7')
+    stub(folder, "squeue", "")
+    (tmp_path / "image.sif").touch()
+    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_participants_without_asl_get_no_task(root, queue, tmp_path):
+    bids = tmp_path / "bids"
+    (bids / "sub-a" / "anat").mkdir(parents=True)
+    (bids / "sub-b" / "ses-1" / "perf").mkdir(parents=True)
+    (bids / "sub-b" / "ses-1" / "perf" / "sub-b_ses-1_asl.nii.gz").touch()
+    (bids / "sub-c" / "perf").mkdir(parents=True)
+    # As DataLad leaves what has not been fetched.
+    (bids / "sub-c" / "perf" / "sub-c_asl.nii.gz").symlink_to("../../.git/annex/nowhere")
+    words = [tmp_path / "image.sif", bids, tmp_path / "out"]
+    done = submit(root, queue, tmp_path, *words)
+    assert done.returncode == 0
+    assert "without ASL, left out: sub-a\n" in done.stdout
+    assert "2 participants" in done.stdout
+    assert "--array=1-2%50" in (tmp_path / "asked").read_text()
+    state = tmp_path / "out" / "logs" / "slurm"
+    for name in ("participants", "all"):
+        (listed,) = state.glob(f"*/{name}")
+        assert listed.read_text() == "b\nc\n"
+    # None of them succeeded; the one without ASL is not among those that come back.
+    again = submit(root, queue, tmp_path, "--failed", *words)
+    assert "2 participants" in again.stdout
+
+    shutil.rmtree(bids / "sub-b")
+    shutil.rmtree(bids / "sub-c")
+    nobody = submit(root, queue, tmp_path, *words)
+    assert (nobody.returncode, nobody.stdout.count("\n")) == (2, 1)
+    assert "found no ASL image" in nobody.stderr
+    (tmp_path / "list").write_text("sub-a\nx\n")
+    unknown = submit(root, queue, tmp_path, *words, ASL_PARTICIPANTS=str(tmp_path / "list"))
+    assert unknown.returncode == 2
+    assert "found no folder sub-x" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("record", "status", "marked"),
+    [('"status": "no ASL"', 0, True), ('"status": "failed"', 1, False), ("", 1, False)],
+)
+def test_a_task_whose_filters_leave_no_asl_has_nothing_to_do(
+    root, tmp_path, record, status, marked
+):
+    """The app's record decides, that of this very run."""
+    out = tmp_path / "out"
+    old, new = out / "logs" / "old", out / "logs" / "new"
+    for folder in (old, new, tmp_path / "marks"):
+        folder.mkdir(parents=True)
+    (old / "sub-1.json").write_text('{\n  "status": "no ASL"\n}')
+    os.utime(old / "sub-1.json", (1e9, 1e9))
+    write = f"echo '{{{record}}}' >'{new}/sub-1.json'" if record else ":"
+    app = stub(tmp_path, "apptainer", f"sleep 0.1; {write}; exit 1")
+    (tmp_path / "list").write_text("0\n1\n")
+    words = ["list", "marks", "image.sif", "bids", "out"]
+    done = call(
+        [root / "docs" / "hpc" / "participant.sh", *(tmp_path / word for word in words)],
+        60,
+        APPTAINER=str(app),
+        SLURM_ARRAY_TASK_ID="2",
+        SLURM_JOB_ID="7",
+    )
+    assert done.returncode == status
+    assert (tmp_path / "marks" / "sub-1").exists() == marked
 
 
 @pytest.mark.slurm

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from asl_bids_app.training.cli import main
+
 STEPS = 60
 
 SETTINGS = {
@@ -138,6 +140,111 @@ def test_pipeline_goes_on_after_a_time_limit_and_after_a_cancelled_job(cluster, 
     for name in ("config.yaml", "norm_stats.json", "research_config.json", "slurm.out"):
         assert (run / name).is_file()
     assert "Traceback" not in (run / "slurm.err").read_text()
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("place", ["checkout", "installed"])
+@pytest.mark.parametrize("script", ["run_production_pipeline", "generate_production_data"])
+def test_scripts_by_sbatch_from_any_folder(cluster, tmp_path, place, script):
+    """SLURM runs a copy of the script, so it has to find its own folder."""
+    folder = cluster.scripts
+    if place == "installed":
+        folder = tmp_path / "some where"
+        assert main(["slurm-scripts", str(folder)]) == 0
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    cluster.environment |= {"ASL_CONFIG": "smoke", "ASL_OUTPUT": "../run"}
+    before = set(cluster.states())
+    log = elsewhere / "log"
+    words = ["sbatch", "--parsable", f"--chdir={elsewhere}", f"--output={log}"]
+    job = cluster.call(*words, "--mem=2G", folder / f"{script}.sh").stdout.strip()
+
+    def ended():
+        return cluster.states().get(job) in {"COMPLETED", "FAILED"}
+
+    cluster.wait(ended, 200, "the submitting job")
+    said = log.read_text()
+    new = set(cluster.states()) - before - {job}
+    cluster.call("scancel", *{number.split("_")[0] for number in new})
+    cluster.wait(cluster.idle, 60, "the end of what was cancelled")
+    assert cluster.states()[job] == "COMPLETED", said
+    assert "phantoms: array" in said
+    assert len({number.split("_")[0] for number in new}) == (
+        5 if script == "run_production_pipeline" else 2
+    )
+    assert (run / "dataset").is_dir()
+
+
+def test_the_scripts_of_an_installation_are_those_of_the_checkout(root, tmp_path, capsys):
+    assert main(["slurm-scripts", str(tmp_path / "new")]) == 0
+    told = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert {path.name for path in told} == {path.name for path in (root / "training").glob("*.sh")}
+    for path in told:
+        assert path.read_bytes() == (root / "training" / path.name).read_bytes()
+        assert os.access(path, os.X_OK)
+    # Again is no harm; what somebody has changed is.
+    assert main(["slurm-scripts", str(tmp_path / "new")]) == 0
+    told[0].write_text("mine")
+    capsys.readouterr()
+    assert main(["slurm-scripts", str(tmp_path / "new")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told[0].name in line
+    assert "another script" in line
+    assert told[0].read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["common", "train_production"])
+def test_a_script_without_its_folder_says_what_to_do(root, tmp_path, name):
+    """As SLURM's copy where scontrol knows nothing of the job."""
+    script = tmp_path / "slurm_script"
+    shutil.copy(root / "training" / "train_production.sh", script)
+    environment = {key: v for key, v in os.environ.items() if not key.startswith("SLURM")}
+    if name == "common":
+        environment["ASL_TRAINING_HOME"] = str(tmp_path)
+    done = subprocess.run(
+        ["bash", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "found no common.sh" in done.stderr
+    assert "ASL_TRAINING_HOME" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_train_only_without_phantoms_fails_before_anything_is_submitted(root, tmp_path, capfd):
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    # On the path, but of this checkout; sbatch must never be called.
+    for name, code in (
+        ("asl-train", f'exec "{sys.executable}" -m asl_bids_app.training.cli "$@"'),
+        ("sbatch", f'touch "{tmp_path}/submitted"'),
+    ):
+        (commands / name).write_text(f"#!/bin/bash\n{code}\n")
+        (commands / name).chmod(0o755)
+    done = subprocess.run(
+        [root / "training/run_production_pipeline.sh", "--config", "smoke", "--train-only"],
+        env={
+            **os.environ,
+            "ASL_VENV": "",
+            "PYTHONPATH": str(root),
+            "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "production_model_v1/dataset/train/" in line
+    assert "asl-train generate" in line
+    assert not (tmp_path / "submitted").exists()
+    assert not (tmp_path / "production_model_v1").exists()
+    # The same on one machine.
+    words = ["pipeline", "--config", "smoke", "--train-only", "--output-dir", str(tmp_path / "r")]
+    assert main(words) == 1
+    (line,) = [text for text in capfd.readouterr().err.splitlines() if "dataset" in text]
+    assert "asl-train generate" in line
+    assert not (tmp_path / "r").exists()
 
 
 def test_scripts_are_clean(root):

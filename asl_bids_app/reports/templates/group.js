@@ -20,7 +20,9 @@
 
   function format(value) {
     if (value === null || value === undefined) return "–";
-    return String(Number(value.toPrecision(3)));
+    if (value === 0) return "0";
+    // Zeros at the end tell how precise a number is: 1.00, not 1.
+    return Math.abs(value) >= 1000 ? value.toFixed(0) : value.toPrecision(3);
   }
 
   // A select for each thing in which the series differ.
@@ -61,7 +63,8 @@
     return true;
   }
 
-  const wanted = () => (form.elements.estimates && form.elements.estimates.value === "lsq");
+  // Without least squares there is no such choice: main estimates then.
+  const wanted = () => Boolean(form.elements.estimates && form.elements.estimates.value === "lsq");
 
   function metricsShown() {
     const lsq = wanted();
@@ -70,15 +73,17 @@
       .filter((m) => rows.some((r) => r.values[column.get(m.key)] !== null));
   }
 
+  // The value below which a share of sorted values lies, between two of them if need be.
+  function quantile(sorted, share) {
+    const place = share * (sorted.length - 1);
+    const below = Math.floor(place);
+    return sorted[below] + (place - below) * ((sorted[below + 1] ?? sorted[below]) - sorted[below]);
+  }
+
   // Box of the quartiles; whiskers to the last value within 1.5 times its length.
   function quartiles(values) {
     const sorted = [...values].sort((a, b) => a - b);
-    const at = (share) => {
-      const place = share * (sorted.length - 1);
-      const below = Math.floor(place);
-      return sorted[below] + (place - below) * ((sorted[below + 1] ?? sorted[below]) - sorted[below]);
-    };
-    const [q1, q2, q3] = [at(0.25), at(0.5), at(0.75)];
+    const [q1, q2, q3] = [0.25, 0.5, 0.75].map((share) => quantile(sorted, share));
     const within = sorted.filter((v) => v >= q1 - 1.5 * (q3 - q1) && v <= q3 + 1.5 * (q3 - q1));
     return { q1: [q1], median: [q2], q3: [q3], lowerfence: [within[0]], upperfence: [within[within.length - 1]] };
   }
@@ -98,12 +103,14 @@
       return;
     }
     const out = shown.map(([r]) => r.outliers.includes(metric.key));
+    const span = Math.max(...values) - Math.min(...values) || Math.abs(values[0]) * 0.1 || 1;
+    // A range without an end goes on beyond whatever is shown, also after zooming out.
+    const beyond = 100 * (span + Math.abs(values[0]));
     const band = (limits, colour) => limits && {
       type: "rect", xref: "x", yref: "paper", layer: "below", line: { width: 0 }, fillcolor: colour,
-      x0: limits[0] === null ? Math.min(...values) : limits[0],
-      x1: limits[1] === null ? Math.max(...values) : limits[1], y0: 0, y1: 1,
+      x0: limits[0] === null ? Math.min(...values, limits[1]) - beyond : limits[0],
+      x1: limits[1] === null ? Math.max(...values, limits[0]) + beyond : limits[1], y0: 0, y1: 1,
     };
-    const span = Math.max(...values) - Math.min(...values) || Math.abs(values[0]) * 0.1 || 1;
     const traces = [
       { type: "box", ...quartiles(values), y: [0], orientation: "h", width: 0.9, hoverinfo: "skip",
         line: { color: "#55616d", width: 1.3 }, fillcolor: "rgba(0,0,0,0)" },
@@ -150,7 +157,7 @@
       const grid = element("div", { class: "charts" });
       for (const metric of members) {
         const values = rows.map((r) => r.values[column.get(metric.key)]).filter((v) => v !== null).sort((a, b) => a - b);
-        const middle = values[Math.floor(values.length / 2)];
+        const middle = quantile(values, 0.5);
         const caption = element("figcaption", { title: metric.description },
           element("b", {}, metric.name), metric.unit ? ` (${metric.unit})` : "", ` · median ${format(middle)}`);
         const card = element("figure", { class: "metric", "data-key": metric.key }, caption,
@@ -175,6 +182,7 @@
     const heads = [["title", "Series"],
       ...data.shown.map((key) => { const m = data.metrics[column.get(key)]; return [key, m.name + (m.unit ? ` (${m.unit})` : "")]; }),
       ["outliers", "Outlier in"]];
+    const names = new Map(heads);
     const head = element("tr");
     for (const [key, name] of heads) {
       const button = element("button", { type: "button", class: "sort" }, name, order.key === key ? (order.up ? " ▲" : " ▼") : "");
@@ -196,11 +204,12 @@
       const line = element("tr", {}, element("th", { scope: "row" }, title, row.implausible ? element("span", { class: "light poor" }, " implausible") : ""));
       for (const key of data.shown) {
         const out = row.outliers.includes(key);
-        line.append(element("td", { class: out ? "number out" : "number" }, format(cell(row, key))));
+        line.append(element("td", { class: out ? "number out" : "number", "data-name": names.get(key) }, format(cell(row, key))));
       }
-      const names = row.outliers.map((key) => data.metrics[column.get(key)]).filter(Boolean)
+      const outliers = row.outliers.map((key) => data.metrics[column.get(key)]).filter(Boolean)
         .map((m) => m.name + (m.lsq ? " (least squares)" : ""));
-      line.append(element("td", { class: "soft" }, names.length > 3 ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more` : names.join(", ")));
+      const told = outliers.length > 3 ? `${outliers.slice(0, 3).join(", ")} and ${outliers.length - 3} more` : outliers.join(", ");
+      line.append(element("td", outliers.length ? { class: "soft", "data-name": "Outlier in" } : {}, told));
       body.append(line);
     }
     table.replaceChildren(element("thead", {}, head), body);

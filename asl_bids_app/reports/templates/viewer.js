@@ -3,23 +3,17 @@
 (() => {
   const COLOURS = { PCASL: "#0072b2", CASL: "#56b4e9", PASL: "#009e73", VSASL: "#d55e00" };
   const INK = "#1d2733";
-  const FLAGS = [
-    [1, "CBF at a bound"],
-    [2, "ATT at a bound"],
-    [4, "no fit"],
-    [8, "ATT not identifiable"],
-  ];
   // Two axes of the picture (to the right, upwards) and the one that the slider moves along.
   const PLANES = { axial: [0, 1, 2], coronal: [0, 2, 1], sagittal: [1, 2, 0] };
-  const MAPS = [
-    { key: "cbf", title: "CBF", pair: true },
-    { key: "att", title: "ATT", pair: true },
-    { key: "cbf_sd", title: "CBF, standard deviation", pair: true },
-    { key: "att_sd", title: "ATT, standard deviation", pair: true },
-    { key: "cbf_difference", title: "CBF, main minus least squares", of: "cbf" },
-    { key: "att_difference", title: "ATT, main minus least squares", of: "att" },
-    { key: "fit", title: "Residual over noise", pair: false },
+  const QUANTITIES = [
+    ["cbf", "CBF"],
+    ["att", "ATT"],
+    ["cbf_sd", "CBF, standard deviation"],
+    ["att_sd", "ATT, standard deviation"],
+    ["flags", "Flags"],
   ];
+  const ZOOMS = [1, 1.5, 2, 3, 4, 6];
+  const DASHES = ["solid", "dash", "dot", "dashdot"];
 
   class Viewer {
     constructor(root, data, values, mask) {
@@ -32,13 +26,37 @@
       this.channel = new Map(data.channels.map((c) => [c.name, { ...c, start: c.row * data.voxels }]));
       this.voxel = [...data.start];
       this.plane = "axial";
-      this.maps = MAPS.filter((m) => {
-        if (m.of) return data.baseline && data.scales[m.key];
-        return m.key === "fit" ? this.channel.has("residual0") && data.measurements.length > 2 : true;
-      });
+      this.zoom = 1;
+      this.centre = null;
+      this.maps = this.listMaps();
       this.map = this.maps[0];
       this.build();
       this.draw();
+    }
+
+    // Each map has the panels that show it: the estimates that have it, or one of its own.
+    listMaps() {
+      const { estimates, scales, baseline } = this.data;
+      const maps = [];
+      for (const [key, title] of QUANTITIES) {
+        const panels = estimates.filter((e) => this.channel.has(e.keys[key]))
+          .map((e) => ({
+            name: key.endsWith("_sd") && e.bars ? `${e.name} (${e.bars})` : e.name,
+            value: (row) => this.get(e.keys[key], row),
+          }));
+        if (panels.length) maps.push({ key, title, panels });
+      }
+      for (const [key, title] of [["cbf", "CBF"], ["att", "ATT"]]) {
+        if (!baseline || !scales[`${key}_difference`]) continue;
+        const name = `${title}, ${estimates[0].name} minus least squares`;
+        maps.push({ key: `${key}_difference`, title: name, panels: [{ name,
+          value: (row) => this.get(key, row) - this.get(`lsq_${key}`, row) }] });
+      }
+      if (this.channel.has("residual0") && this.data.measurements.length > 2) {
+        const name = "Residual over noise";
+        maps.push({ key: "fit", title: name, panels: [{ name, value: (row) => this.residualOverNoise(row) }] });
+      }
+      return maps;
     }
 
     get n() { return this.data.measurements.length; }
@@ -60,12 +78,6 @@
       let sum = 0;
       for (let i = 0; i < this.n; i++) sum += (this.get(`residual${i}`, row) / this.get(`noise${i}`, row)) ** 2;
       return Math.sqrt(sum / (this.n - 2));
-    }
-
-    value(map, prefix, row) {
-      if (map.key === "fit") return this.residualOverNoise(row);
-      if (map.of) return this.get(map.of, row) - this.get(`lsq_${map.of}`, row);
-      return this.get(prefix + map.key, row);
     }
 
     scale(map) {
@@ -105,12 +117,19 @@
       });
       this.sliceName = this.element("span", {}, "Slice");
       controls.append(this.element("label", { class: "wide" }, this.sliceName, this.slider));
+      const smaller = this.element("button", { type: "button", "aria-label": "Zoom out" }, "−");
+      const larger = this.element("button", { type: "button", "aria-label": "Zoom in" }, "+");
+      smaller.addEventListener("click", () => this.zoomBy(-1));
+      larger.addEventListener("click", () => this.zoomBy(1));
+      this.zoomName = this.element("span", {}, "Zoom");
+      controls.append(this.element("div", { class: "zoom" }, this.zoomName, this.element("div", {}, smaller, larger)));
 
-      this.panels = ["", "lsq_"].map((prefix) => {
+      const most = Math.max(...this.maps.map((m) => m.panels.length));
+      this.panels = Array.from({ length: most }, () => {
         const canvas = this.element("canvas", {
           tabindex: 0,
           role: "application",
-          "aria-label": "Slice; click or use the arrow keys to choose a voxel, page up and down for slices",
+          "aria-label": "Slice; click or use the arrow keys to choose a voxel, page up and down for slices, plus and minus to zoom",
         });
         const caption = this.element("figcaption");
         const figure = this.element("figure", {}, caption, canvas);
@@ -119,7 +138,7 @@
           if (event.buttons === 1) this.pick(event, canvas);
         });
         canvas.addEventListener("keydown", (event) => this.key(event));
-        return { prefix, canvas, caption, figure };
+        return { canvas, caption, figure };
       });
       const views = this.element("div", { class: "views" }, ...this.panels.map((p) => p.figure));
       this.bar = this.element("div", { class: "bar" });
@@ -128,8 +147,9 @@
       this.root.replaceChildren(
         controls,
         this.element("div", { class: "split" },
-          this.element("div", {}, views, this.bar, this.readout),
+          this.element("div", {}, views, this.bar),
           this.element("div", {}, this.chart, this.legend())),
+        this.readout,
       );
       if (this.data.step > 1) {
         this.root.append(this.element("p", { class: "note" },
@@ -137,14 +157,44 @@
       }
     }
 
+    zoomBy(step) {
+      const at = ZOOMS.indexOf(this.zoom) + step;
+      this.zoom = ZOOMS[Math.min(Math.max(at, 0), ZOOMS.length - 1)];
+      this.centre = null;
+      this.draw();
+    }
+
+    // The part of the slice that is shown, in voxels; it moves when the voxel would leave it.
+    view() {
+      const [right, up] = PLANES[this.plane];
+      const [width, height] = [this.shape[right], this.shape[up]];
+      const [w, h] = [width / this.zoom, height / this.zoom];
+      const place = [this.voxel[right] + 0.5, height - this.voxel[up] - 0.5];
+      const shown = this.centre && this.centre.plane === this.plane
+        && Math.abs(place[0] - this.centre.x) <= w / 2 && Math.abs(place[1] - this.centre.y) <= h / 2;
+      if (!shown) {
+        this.centre = { plane: this.plane,
+          x: Math.min(Math.max(place[0], w / 2), width - w / 2),
+          y: Math.min(Math.max(place[1], h / 2), height - h / 2) };
+      }
+      return { x: this.centre.x - w / 2, y: this.centre.y - h / 2, w, h, width, height };
+    }
+
     pick(event, canvas) {
       const [right, up] = PLANES[this.plane];
       const box = canvas.getBoundingClientRect();
-      const i = Math.floor(((event.clientX - box.left) / box.width) * this.shape[right]);
-      const j = this.shape[up] - 1 - Math.floor(((event.clientY - box.top) / box.height) * this.shape[up]);
+      const view = this.view();
+      const i = Math.floor(view.x + ((event.clientX - box.left) / box.width) * view.w);
+      const j = this.shape[up] - 1 - Math.floor(view.y + ((event.clientY - box.top) / box.height) * view.h);
       this.voxel[right] = Math.min(Math.max(i, 0), this.shape[right] - 1);
       this.voxel[up] = Math.min(Math.max(j, 0), this.shape[up] - 1);
       this.draw();
+    }
+
+    // Where a voxel is in the files, counted from 0 as most programs count.
+    onDisk(x, y, z) {
+      return [0, 1, 2].map((r) => Math.round(this.data.stored[r][0] * x + this.data.stored[r][1] * y
+        + this.data.stored[r][2] * z + this.data.stored[r][3]));
     }
 
     key(event) {
@@ -153,6 +203,11 @@
         ArrowLeft: [right, -1], ArrowRight: [right, 1], ArrowUp: [up, 1], ArrowDown: [up, -1],
         PageUp: [through, 1], PageDown: [through, -1],
       };
+      if (event.key === "+" || event.key === "-") {
+        event.preventDefault();
+        this.zoomBy(event.key === "+" ? 1 : -1);
+        return;
+      }
       const move = moves[event.key];
       if (!move) return;
       event.preventDefault();
@@ -165,19 +220,30 @@
       const through = PLANES[this.plane][2];
       this.slider.max = this.shape[through] - 1;
       this.slider.value = this.voxel[through];
-      this.sliceName.textContent = `Slice ${this.voxel[through] + 1} of ${this.shape[through]}`;
-      const both = this.map.pair && this.data.baseline;
-      this.panels[1].figure.hidden = !both;
-      this.panels[0].caption.textContent = both || this.map.pair ? this.data.estimator : this.map.title;
-      this.panels[1].caption.textContent = "least squares";
-      for (const panel of both ? this.panels : this.panels.slice(0, 1)) this.paint(panel);
-      const scale = this.scale(this.map);
+      const axis = [0, 1, 2].find((r) => Math.abs(this.data.stored[r][through]) > 0.5);
+      this.sliceName.textContent = `Slice ${this.onDisk(...this.voxel)[axis]} (${"ijk"[axis]} in the file, from 0)`;
+      this.zoomName.textContent = `Zoom ${this.zoom}×`;
+      this.panels.forEach((panel, i) => {
+        const shown = this.map.panels[i];
+        panel.figure.hidden = !shown;
+        if (!shown) return;
+        panel.caption.textContent = shown.name;
+        this.paint(panel.canvas, shown.value);
+      });
       this.bar.innerHTML = "";
-      this.bar.append(
-        this.element("span", {}, this.format(scale.low)),
-        this.element("span", { class: "ramp", style: `background:linear-gradient(to right,${this.ramp(scale.colours)})` }),
-        this.element("span", {}, `${this.format(scale.high)} ${scale.unit}`),
-      );
+      if (this.map.key === "flags") {
+        for (const [, name, colour] of [[0, "no flag", this.data.plain], ...this.data.flags]) {
+          this.bar.append(this.element("span", { class: "nowrap" },
+            this.element("span", { class: "swatch", style: `background:${colour}` }), name));
+        }
+      } else {
+        const scale = this.scale(this.map);
+        this.bar.append(
+          this.element("span", {}, this.format(scale.low)),
+          this.element("span", { class: "ramp", style: `background:linear-gradient(to right,${this.ramp(scale.colours)})` }),
+          this.element("span", {}, `${this.format(scale.high)} ${scale.unit}${scale.kind === "log" ? " (logarithmic)" : ""}`),
+        );
+      }
       this.tell();
       this.plot();
     }
@@ -187,8 +253,22 @@
       return Array.from({ length: 17 }, (_, i) => "#" + table.substr(Math.round((i * 255) / 16) * 6, 6)).join(",");
     }
 
-    paint({ prefix, canvas }) {
-      const [right, up, through] = PLANES[this.plane];
+    // Colour of a value as [r, g, b].
+    colourOf(scale, table, value) {
+      if (this.map.key === "flags") {
+        const set = this.data.flags.filter(([bit]) => Math.round(value) & bit);
+        const code = set.length ? set[set.length - 1][2] : this.data.plain;
+        return [1, 3, 5].map((k) => parseInt(code.substr(k, 2), 16));
+      }
+      const [low, high, v] = scale.kind === "log"
+        ? [scale.low, scale.high, Math.max(value, scale.low)].map(Math.log)
+        : [scale.low, scale.high, value];
+      const c = 6 * Math.round(255 * Math.min(Math.max((v - low) / (high - low), 0), 1));
+      return [0, 2, 4].map((k) => parseInt(table.substr(c + k, 2), 16));
+    }
+
+    paint(canvas, valueAt) {
+      const [right, up] = PLANES[this.plane];
       const [width, height] = [this.shape[right], this.shape[up]];
       const size = [0, 1, 2].map((c) => Math.hypot(...[0, 1, 2].map((r) => this.data.affine[r][c])));
       const scale = this.scale(this.map);
@@ -200,17 +280,15 @@
           at[right] = i;
           at[up] = height - 1 - j;
           const row = this.rowAt(...at);
-          const value = row < 0 ? NaN : this.value(this.map, prefix, row);
+          const value = row < 0 ? NaN : valueAt(row);
           const p = 4 * (j * width + i);
           picture.data[p + 3] = 255;
           if (row < 0) { picture.data.set([34, 39, 45], p); continue; }
           if (!Number.isFinite(value)) { picture.data.set([90, 96, 102], p); continue; }
-          const share = (value - scale.low) / (scale.high - scale.low);
-          const c = 6 * Math.round(255 * Math.min(Math.max(share, 0), 1));
-          picture.data.set([0, 2, 4].map((k) => parseInt(table.substr(c + k, 2), 16)), p);
+          picture.data.set(this.colourOf(scale, table, value), p);
         }
       }
-      const zoom = Math.max(2, Math.round(900 / (width * size[right])) );
+      const zoom = Math.max(2, Math.round(900 / (width * size[right])));
       const small = this.element("canvas");
       [small.width, small.height] = [width, height];
       small.getContext("2d").putImageData(picture, 0, 0);
@@ -218,10 +296,11 @@
       canvas.height = Math.round(height * size[up] * zoom);
       const context = canvas.getContext("2d");
       context.imageSmoothingEnabled = false;
-      context.drawImage(small, 0, 0, canvas.width, canvas.height);
-      const [stepX, stepY] = [canvas.width / width, canvas.height / height];
-      const x = (this.voxel[right] + 0.5) * stepX;
-      const y = (height - this.voxel[up] - 0.5) * stepY;
+      const view = this.view();
+      context.drawImage(small, view.x, view.y, view.w, view.h, 0, 0, canvas.width, canvas.height);
+      const [stepX, stepY] = [canvas.width / view.w, canvas.height / view.h];
+      const x = (this.voxel[right] + 0.5 - view.x) * stepX;
+      const y = (height - this.voxel[up] - 0.5 - view.y) * stepY;
       context.strokeStyle = "rgba(255,255,255,0.75)";
       context.lineWidth = Math.max(1, canvas.width / 500);
       context.beginPath();
@@ -249,7 +328,7 @@
       const row = this.rowAt(x, y, z);
       const mm = [0, 1, 2].map((r) =>
         this.data.affine[r][0] * x + this.data.affine[r][1] * y + this.data.affine[r][2] * z + this.data.affine[r][3]);
-      const place = `Voxel at ${mm.map((v) => v.toFixed(0)).join(", ")} mm (right, front, up)`;
+      const place = `Voxel ${this.onDisk(x, y, z).join(", ")} of the files (from 0), at ${mm.map((v) => v.toFixed(0)).join(", ")} mm (right, front, up)`;
       this.readout.innerHTML = "";
       if (row < 0) {
         this.readout.append(this.element("p", {}, `${place}: outside the brain mask.`));
@@ -259,24 +338,29 @@
         .filter(([key]) => this.channel.has(key))
         .map(([key, name]) => `${name} ${Math.round(100 * this.get(key, row))} %`);
       this.readout.append(this.element("p", {}, [place, ...tissues].join(" · ")));
-      const table = this.element("table");
-      const head = ["", "CBF (mL/100 g/min)", "ATT (s)", "remarks"];
-      table.append(this.element("tr", {}, ...head.map((t) => this.element("th", { scope: "col" }, t))));
-      for (const [prefix, name] of [["", this.data.estimator], ["lsq_", "least squares"]]) {
-        if (prefix && !this.data.baseline) continue;
-        const flags = Math.round(this.get(`${prefix}flags`, row)) || 0;
-        const remarks = FLAGS.filter(([bit]) => flags & bit).map(([, words]) => words);
-        if (!prefix && this.channel.has("residual0") && this.n > 2) {
+      const table = this.element("table", { class: "stack" });
+      const head = ["", "CBF ± 1 SD (mL/100 g/min)", "ATT ± 1 SD (s)", "error bars", "remarks"];
+      table.append(this.element("thead", {}, this.element("tr", {}, ...head.map((t) => this.element("th", { scope: "col" }, t)))));
+      const body = this.element("tbody");
+      this.data.estimates.forEach(({ name, bars, keys }, i) => {
+        const flags = Math.round(this.get(keys.flags, row)) || 0;
+        const remarks = this.data.flags.filter(([bit]) => flags & bit).map(([, words]) => words);
+        if (!i && this.channel.has("residual0") && this.n > 2) {
           remarks.push(`residual ${this.format(this.residualOverNoise(row), 2)} × noise`);
         }
-        const pair = (key, digits) =>
-          `${this.get(prefix + key, row).toFixed(digits)} ± ${this.format(this.get(`${prefix}${key}_sd`, row), 2)}`;
-        table.append(this.element("tr", {},
+        const pair = (key, digits) => {
+          const value = this.get(keys[key], row);
+          return Number.isFinite(value)
+            ? `${value.toFixed(digits)} ± ${this.format(this.get(keys[`${key}_sd`], row), 2)}` : "–";
+        };
+        body.append(this.element("tr", {},
           this.element("th", { scope: "row" }, name),
-          this.element("td", {}, pair("cbf", 1)),
-          this.element("td", {}, pair("att", 2)),
+          this.element("td", { "data-name": "CBF" }, pair("cbf", 1)),
+          this.element("td", { "data-name": "ATT" }, pair("att", 2)),
+          this.element("td", { "data-name": "error bars" }, bars),
           this.element("td", {}, remarks.join("; "))));
-      }
+      });
+      table.append(body);
       this.readout.append(table);
     }
 
@@ -294,13 +378,15 @@
       const line = (dash) => `<path d="M0 6H26" stroke="${INK}" stroke-width="2" stroke-dasharray="${dash}"/>`;
       legend.append(
         entry(`<path d="M13 0V12" stroke="${INK}"/><circle cx="13" cy="6" r="4" fill="${INK}"/>`, "measured ± 1 SD"),
-        entry(line("0"), this.data.estimator));
-      if (this.data.baseline) legend.append(entry(line("6 3"), "least squares"));
+        ...this.fitted().map(({ name }, i) => entry(line(["0", "6 3", "2 2", "6 2 2 2"][i % 4]), name)));
       if (this.channel.has("residual0")) {
         legend.append(entry(`<circle cx="13" cy="6" r="4" fill="none" stroke="${INK}" stroke-width="1.5"/>`, "measured minus residual"));
       }
       return legend;
     }
+
+    // Estimates of both CBF and ATT, which make a curve.
+    fitted() { return this.data.estimates.filter((e) => e.keys.cbf && e.keys.att); }
 
     // Measurements that share a scheme and a duration lie on one curve.
     curves() {
@@ -329,11 +415,11 @@
     }
 
     traces(row) {
-      const { measurements, constants, estimator, baseline } = this.data;
+      const { measurements, constants } = this.data;
       const delay = measurements.map((m) => m.delay + this.get(`time${m.time}`, row));
-      const estimates = [["", estimator, "solid"], ...(baseline ? [["lsq_", "least squares", "dash"]] : [])];
-      const predict = (m, w, prefix) => 100 * this.get(`${prefix}cbf`, row)
-        * Kinetics.response(m.arrival, w, m.duration, m.efficiency, constants, this.get(`${prefix}att`, row));
+      const estimates = this.fitted().map((e, i) => [e.keys, e.name, DASHES[i % DASHES.length]]);
+      const predict = (m, w, keys) => 100 * this.get(keys.cbf, row)
+        * Kinetics.response(m.arrival, w, m.duration, m.efficiency, constants, this.get(keys.att, row));
       const known = Object.values(constants).every((v) => v !== null) && measurements.every((m) => m.efficiency !== null);
       const traces = [];
       for (const group of this.curves()) {
@@ -346,15 +432,15 @@
           mode: "markers", marker: { color: colour, size: 8 },
           hovertemplate: "%{x:.3f} s: %{y:.3f} %<extra>measured</extra>",
         });
-        for (const [prefix, name, dash] of known ? estimates : []) {
+        for (const [keys, name, dash] of known ? estimates : []) {
           const end = Math.max(...delay) + 0.3;
           // Where every measurement has its own duration, curves would be a thicket: points instead.
           const at = several ? of((i) => delay[i]) : Array.from({ length: 121 }, (_, k) => (k * end) / 120);
           traces.push({
-            x: at, y: at.map((w) => predict(group, w, prefix)),
+            x: at, y: at.map((w) => predict(group, w, keys)),
             mode: several ? "markers" : "lines",
             line: { color: colour, width: 2, dash },
-            marker: { color: colour, size: 9, symbol: prefix ? "x-thin-open" : "diamond-open" },
+            marker: { color: colour, size: 9, symbol: dash === "solid" ? "diamond-open" : "x-thin-open" },
             hovertemplate: `%{x:.2f} s: %{y:.3f} %<extra>${name}</extra>`,
           });
         }

@@ -1,0 +1,194 @@
+"""Reading what earlier runs wrote when some of it is damaged: what can't be used is told.
+
+A cut-off copy, a hand that edited a table, another program's file of the same name: each is the
+fault of one participant, whose row is marked, and of no other.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from asl_bids_app.bids.jsonfile import read_json
+from asl_bids_app.errors import InputError, one_line
+
+Shape = Any
+"""A type or several, ``[shape]`` for a list, or a mapping of keys to shapes; null fits all."""
+
+
+def _each(shape: Shape, *keys: str) -> dict[str, Shape]:
+    return dict.fromkeys(keys, shape)
+
+
+_RUN: Final = {
+    **_each(str, "path", "scheme", "motion"),
+    **_each(Mapping, "volumes", "inferred", "m0", "mask"),
+    **_each([(int, float)], "post_labeling_delay", "label_duration"),
+    **_each([(int, float)], "volumes_per_measurement", "slice_time", "repeats"),
+    **_each([str], "rejected", "warnings"),
+}
+_UNIT: Final = {
+    **_each(Mapping, "entities", "calibration", "metrics", "tissue", "model"),
+    **_each([str], "warnings", "plausibility", "outputs"),
+    **_each(str, "estimator", "folder", "noise_method"),
+    **_each(Mapping, "timing", "processor_timing"),
+    "runs": [_RUN],
+}
+RECORD: Final = MappingProxyType(
+    {
+        **_each(str, "participant", "status", "run_id", "version"),
+        **_each(str, "started", "finished"),
+        **_each(Mapping, "software", "machine"),
+        "errors": [_each(str, "unit", "step", "message", "crash_file")],
+        **_each([str], "warnings", "plausibility"),
+        "options": {"session_label": [str], "bids_filter_file": str, "participant_label": [str]},
+        "units": [_UNIT],
+    }
+)
+"""Of the record that a run leaves of a participant; every key may be missing."""
+RUN: Final = MappingProxyType(
+    {
+        "participants": [(str, Mapping)],
+        "options": {"participant_label": [str]},
+    }
+)
+"""Of ``run.json`` and ``config.json``."""
+SIDECAR: Final = MappingProxyType(
+    {
+        "EstimationMethod": str,
+        "Measurements": [
+            {
+                "Scheme": str,
+                **_each((int, float), "PostLabelingDelay", "LabelingDuration", "Repeats"),
+                "SliceTiming": [(int, float)],
+            }
+        ],
+        "Calibration": Mapping,
+    }
+)
+"""Of a map's sidecar."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,80}")
+
+
+def read_object(path: Path, shape: Shape, root: Path) -> tuple[dict[str, Any], list[str]]:
+    """Read a JSON object that may be damaged.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shape
+        What it should look like.
+    root
+        Messages name the file from here.
+
+    Returns
+    -------
+    dict, list of str
+        What of it can be used (nothing of a file that isn't there), and a line for each thing
+        that can't.
+    """
+    name = _name(path, root)
+    if not path.exists():
+        return {}, []
+    faults: list[str] = []
+    try:
+        content = read_json(path, name)
+    except InputError as error:
+        return {}, [str(error)]
+    return _fit(content, shape, "", name, faults), faults
+
+
+def _fit(value: Any, shape: Shape, place: str, name: str, faults: list[str]) -> Any:
+    """Return what of a value fits a shape; None for what doesn't fit at all."""
+    if value is None:
+        return None
+    kind = list if isinstance(shape, list) else dict if isinstance(shape, Mapping) else shape
+    if not isinstance(value, kind) or isinstance(value, bool):
+        text = json.dumps(value, default=str)
+        text = text if len(text) <= 40 else f"{text[:37]}..."
+        where = f"{name}: {place}" if place else name
+        faults.append(f"{where}: found {one_line(text)}, expected {_words(shape)}.")
+        return None
+    if isinstance(shape, list):
+        if None in value:
+            faults.append(f"{name}: {place}: found null in a list, expected {_words(shape[0])}.")
+        fitted = [_fit(item, shape[0], place, name, faults) for item in value]
+        return [item for item in fitted if item is not None]
+    if isinstance(shape, Mapping):
+        return {
+            key: _fit(item, shape[key], f"{place}: {key}" if place else key, name, faults)
+            if key in shape
+            else item
+            for key, item in value.items()
+        }
+    return value
+
+
+def _words(shape: Shape) -> str:
+    if isinstance(shape, list):
+        return "a list"
+    if isinstance(shape, Mapping) or shape is Mapping or Mapping in _types(shape):
+        return "an object {...}"
+    return "text" if shape is str else "a number"
+
+
+def _types(shape: Shape) -> tuple[Any, ...]:
+    return shape if isinstance(shape, tuple) else (shape,)
+
+
+def read_metric_row(path: Path, root: Path) -> tuple[dict[str, float], str]:
+    """Read the one row of a table of metrics.
+
+    Returns
+    -------
+    dict, str
+        The numbers by column, NaN for ``n/a``; and a line on what is wrong with the table, of
+        which no number is used then.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = [row for row in csv.reader(text.splitlines(), delimiter="\t") if row]
+        return _numbers(rows), ""
+    except UnicodeDecodeError as error:
+        found = f"bytes that are no UTF-8 text at position {error.start}"
+    except OSError as error:
+        found = error.strerror or str(error)
+    except (csv.Error, ValueError) as error:
+        found = str(error)
+    expected, cure = "a header and one row of numbers or n/a", "process the participant again"
+    return {}, str(InputError(_name(path, root), "", found, expected, cure))
+
+
+def _numbers(rows: list[list[str]]) -> dict[str, float]:
+    """Read header and row; a ValueError says what was found."""
+    if len(rows) != 2:
+        raise ValueError(f"{len(rows)} lines")
+    header, cells = rows
+    odd = [title for title in header if not _NAME.fullmatch(title)]
+    if odd or len(set(header)) < len(header):
+        raise ValueError(f"the column {odd[0][:40]!r}" if odd else "a column twice")
+    if len(cells) != len(header):
+        raise ValueError(f"{len(cells)} cells below {len(header)} columns")
+    return {title: _number(cell, title) for title, cell in zip(header, cells, strict=True)}
+
+
+def _number(cell: str, title: str) -> float:
+    try:
+        number = math.nan if cell in ("n/a", "") else float(cell)
+    except ValueError:
+        number = math.inf
+    if math.isinf(number):
+        raise ValueError(f"{cell[:40]!r} in column {title}")
+    return number
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

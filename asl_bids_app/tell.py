@@ -1,0 +1,62 @@
+"""How far a step has come: told by the code that works, read by whoever shows it.
+
+The two may be different processes, so the word goes through a small file. Only the standard
+library is imported here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+Tell = Callable[[str, int, int], None]
+"""Takes what is counted (``volume``), how many are done, and how many there are."""
+
+EVERY_S: Final = 0.2
+"""Seconds between two words at least."""
+
+
+def nobody(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+class TellFile:
+    """Writes how far a step has come into a file, and removes it at the end.
+
+    Progress is a courtesy: a file that can't be written is no failure.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._last = float("-inf")
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Leave a word, unless the last one is young."""
+        now = time.monotonic()
+        if now - self._last >= EVERY_S:
+            self._last = now
+            with suppress(OSError):
+                self.path.write_text(f"{what} {done} of {total}", encoding="utf-8")
+
+    def __enter__(self) -> TellFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self.path.unlink()
+
+
+def read(path: Path) -> str:
+    """Return the last word of a step; empty if there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""

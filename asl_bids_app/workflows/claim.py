@@ -1,0 +1,43 @@
+"""Which participants of a plan are this run's: nobody else's who works in the same folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+from asl_bids_app.workflows.lock import LockedError, hold
+from asl_bids_app.workflows.options import AppOptions
+from asl_bids_app.workflows.plan import Plan
+
+
+@contextmanager
+def claimed(plan: Plan, options: AppOptions) -> Iterator[tuple[Plan, tuple[LockedError, ...]]]:
+    """Hold the participants of a plan that no other run in the work folder is at.
+
+    Yields
+    ------
+    plan : Plan
+        Without the others: what this run would record of them would stand in the way of what
+        the other run finds.
+    others : tuple of LockedError
+        One for each of them.
+
+    Raises
+    ------
+    LockedError
+        If that leaves nobody.
+    """
+    others: dict[str, LockedError] = {}
+    busy = {p.participant for p in plan.participants if p.units}
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(hold(options.work_dir, sorted(busy - set(others))))
+                break
+            except LockedError as error:
+                others[error.participant] = error
+        ours = tuple(p for p in plan.participants if p.participant not in others)
+        if others and not ours:
+            raise next(iter(others.values()))
+        yield replace(plan, participants=ours), tuple(others.values())

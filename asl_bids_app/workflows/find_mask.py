@@ -1,0 +1,136 @@
+"""The brain of a run: found, or given; and which of its voxels have data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asl_bids_app.bids.acquisition import Acquisition, M0Kind
+from asl_bids_app.errors import InputError
+from asl_bids_app.workflows.find_m0 import DARK, LEAST_COVERED
+
+if TYPE_CHECKING:
+    from asl_bids_app.workflows.prepare import MovedRun, PreparedRun
+
+
+def find_mask(
+    m0: np.ndarray,
+    static: np.ndarray,
+    moved: MovedRun,
+    acquisition: Acquisition,
+    given: Path | None,
+) -> tuple[np.ndarray, dict[str, Any], list[str]]:
+    """Find the brain of a run, or bring a given mask onto its grid.
+
+    Parameters
+    ----------
+    m0, static : array, shape (X, Y, Z)
+        M0, and the mean of the volumes that show the anatomy best.
+    moved
+        The run.
+    acquisition
+        What is known of it.
+    given
+        Mask to use.
+
+    Returns
+    -------
+    array of bool (X, Y, Z), dict, list of str
+        The brain, where it comes from, and warnings.
+
+    Raises
+    ------
+    InputError
+        If there is no brain to be found, or the mask is of another place.
+    """
+    from asl_bids_app.preprocess.mask import MaskError, brain_mask
+
+    source = static if acquisition.m0.kind is M0Kind.ESTIMATE else m0
+    if given is not None:
+        return _given_mask(given, source, moved)
+    try:
+        mask = brain_mask(source, moved.affine)
+    except MaskError as error:
+        raise InputError(
+            acquisition.path.name, "brain mask", str(error), "a brain", "give --brain-mask"
+        ) from error
+    made_from = "made from the M0" if source is m0 else "made from the ASL volumes"
+    return mask, {"source": made_from}, []
+
+
+def _given_mask(
+    path: Path, source: np.ndarray, moved: MovedRun
+) -> tuple[np.ndarray, dict[str, Any], list[str]]:
+    """Bring a given mask onto the grid of a run."""
+    from asl_bids_app.bids.images import load
+    from asl_bids_app.preprocess.align import resample
+
+    image = load(path, ndim=3, name=path.name)
+    affine, told = place(
+        image.data.shape, image.affine, image.oriented, path.name, source.shape, moved
+    )
+    mask = resample(image.data > 0, affine, source.shape, moved.affine, np.eye(4)) > 0.5
+    if not mask.any():
+        raise InputError(path, "", "no voxel inside the ASL image", "a mask of its brain")
+    bright = np.abs(source) > DARK * np.percentile(np.abs(source[source != 0]), 98)
+    if not bright[mask].mean() >= LEAST_COVERED:
+        raise InputError(
+            path,
+            "",
+            f"signal of the head in {bright[mask].mean():.0%} of its voxels",
+            f"a mask of the brain: {LEAST_COVERED:.0%} or more",
+            "look for a wrong or missing orientation, or the mask of another session",
+        )
+    return mask, {"source": path.name}, [*image.warnings, *told]
+
+
+def place(
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+    oriented: bool,
+    name: str,
+    run_shape: tuple[int, ...],
+    run: MovedRun | PreparedRun,
+) -> tuple[np.ndarray, list[str]]:
+    """Return by which affine an image lies on the grid of a run, and a warning if it is a guess.
+
+    Parameters
+    ----------
+    shape, affine, oriented
+        Of the image.
+    name
+        What the warning calls it.
+    run_shape, run
+        Whose grid counts.
+    """
+    from asl_bids_app.bids.images import voxel_by_voxel
+
+    if not voxel_by_voxel(shape, affine, oriented, run_shape, run.affine, run.oriented):
+        return affine, []
+    which = "the ASL image" if oriented else "it"
+    told = f"{name}: taken voxel by voxel: {which} has no orientation, and the matrices are equal"
+    return run.affine, [told]
+
+
+def with_data(brain: np.ndarray, moved: MovedRun, name: str) -> tuple[np.ndarray, list[str]]:
+    """Leave voxels without data out of a brain mask, and tell how many.
+
+    Raises
+    ------
+    InputError
+        If none is left.
+    """
+    measured = np.ones_like(brain) if moved.measured is None else moved.measured
+    blank = int((brain & ~measured).sum())
+    told = []
+    if blank:
+        told.append(
+            f"{name}: {blank} of the brain's {int(brain.sum())} voxels are 0 in every volume, or "
+            "hold a value that can't be; they are left out of the mask"
+        )
+    mask = brain & measured & moved.covered
+    if not mask.any():
+        raise InputError(name, "voxels", "no voxel of the brain with data", "data in the brain")
+    return mask, told

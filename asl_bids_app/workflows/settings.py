@@ -1,0 +1,128 @@
+"""What a run is set to do, in words: for the dry run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.errors import AslAppError
+from asl_bids_app.workflows.options import AppOptions
+from asl_bids_app.workflows.plan import Plan, PlannedUnit
+
+
+def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]:
+    """Tell estimator, error bars, motion, tissue, device, work folder and outputs.
+
+    What would end the run before it starts (a model or device that isn't there) is told as an
+    error in its line.
+
+    Returns
+    -------
+    list of str, bool
+        Lines, and whether a run could start.
+    """
+    units = [unit for participant in plan.participants for unit in participant.units]
+    estimator, could_start = "", True
+    try:
+        estimator, told = _estimator(options)
+    except AslAppError as error:
+        told, could_start = f"error: {error}", False
+    try:
+        device = _device(options)
+    except AslAppError as error:
+        device, could_start = f"error: {error}", False
+    lines = ["what the run would do", f"  estimator: {told}"]
+    if estimator == "ensemble":
+        bars = {
+            "total": "total: noise and the doubt about T1 of blood, efficiency and M0",
+            "noise": "noise only (--error-bars noise)",
+        }[options.error_bars]
+    else:
+        bars = "noise only, as always with this estimator"
+    if estimator:
+        lines.append(f"  error bars: {bars}")
+    lines += [
+        "  motion: " + ("rigid correction of every volume" if options.hmc else "none (--no-hmc)"),
+        f"  brain mask: {_mask(options, units)}",
+        f"  tissue: {_tissue(options, units)}",
+        f"  device: {device}",
+        f"  processors: {options.nprocs}; memory: "
+        + (f"{options.mem_gb:g} GB" if options.mem_gb else "what the machine has"),
+        f"  work folder: {options.work_dir}"
+        + (" (emptied first, --clean-workdir)" if options.clean_workdir else ""),
+        f"  output folder: {options.output_dir}",
+    ]
+    for unit in units:
+        lines.append(f"  outputs of {unit.title}: {_outputs(unit, options, estimator)}")
+    if units:
+        lines.append("  reports: " + ", ".join(f"sub-{p}.html" for p in _labels(plan)))
+    return lines, could_start
+
+
+def _labels(plan: Plan) -> list[str]:
+    labels = [p.participant for p in plan.participants if p.units]
+    return labels if len(labels) < 12 else [*labels[:10], "..."]
+
+
+def _estimator(options: AppOptions) -> tuple[str, str]:
+    from asl_bids_app.workflows.run import choose_estimator
+
+    name, (model, digest) = choose_estimator(options)
+    why = "--estimator" if options.estimator else "default"
+    if name == "ensemble":
+        flips = "averaged over flips" if options.tta else "without flips (--no-tta)"
+        told = f"ensemble ({why}), model {model} ({digest[:12]}), {flips}"
+    else:
+        told = f"{name} ({why})"
+    if name != "least-squares":
+        beside = "least squares beside it" if options.baseline else "no least squares beside it"
+        told += f"; {beside}"
+    return name, told
+
+
+def _device(options: AppOptions) -> str:
+    from asl_bids_app.estimators.devices import find_device
+
+    return f"{find_device(options.device)} (--device {options.device})"
+
+
+def _mask(options: AppOptions, units: list[PlannedUnit]) -> str:
+    from asl_bids_app.workflows.tissue import given_mask
+
+    if options.brain_mask:
+        return f"{options.brain_mask} (--brain-mask)"
+    given = [str(path) for u in units if (path := given_mask(options.derivatives, u.entities))]
+    if not given:
+        return "made from the M0"
+    rest = "" if len(given) == len(units) else f"; {len(units) - len(given)} made from the M0"
+    return f"{', '.join(given[:3])}{', ...' * (len(given) > 3)} (--derivatives){rest}"
+
+
+def _tissue(options: AppOptions, units: list[PlannedUnit]) -> str:
+    from asl_bids_app.workflows.tissue import given_tissue
+
+    if not options.tissue:
+        return "none (--no-tissue): no metrics by tissue"
+    given = sum(bool(given_tissue(options.derivatives, unit.entities)) for unit in units)
+    parts = [f"maps of --derivatives for {given} of {len(units)} series"] if given else []
+    if given < len(units) or not given:
+        parts.append("the bundled atlas (MNI152), moved onto each head")
+    return "; ".join(parts)
+
+
+def _outputs(unit: PlannedUnit, options: AppOptions, estimator: str) -> str:
+    without = set()
+    if not options.hmc:
+        without.add("confounds")
+    if not options.tissue:
+        without |= {"gm", "wm", "csf"}
+    baseline = options.baseline and estimator != "least-squares"
+    names = [
+        output.name(unit.entities)
+        for key, output in OUTPUTS.items()
+        if key not in without and (baseline or not output.baseline)
+    ]
+    folder = Path(f"sub-{unit.entities['sub']}")
+    if "ses" in unit.entities:
+        folder /= f"ses-{unit.entities['ses']}"
+    return f"{folder / 'perf'}/: {', '.join(names)}"
