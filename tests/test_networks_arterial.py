@@ -152,7 +152,7 @@ def test_arteries_do_not_pass_for_early_tissue(scene):
     assert abs(early(within)) < 0.4 * abs(early(without))
     alone = observation.mask & torch.tensor(volume == 0)
     assert float(within.artery[alone].mean()) < 0.15
-    assert float(within.artery[there].mean()) > 0.7
+    assert float(within.artery[there].mean()) > 0.6
 
 
 PRIOR = ArterialPrior()
@@ -185,3 +185,55 @@ def test_untrained_network_is_the_posterior_and_may_be_told_of_arteries(scene):
     assert (believing.artery >= estimate.artery - 1e-5)[inside].all()
     assert (believing.artery - estimate.artery)[inside].mean().item() > 0.2
     assert (believing.volume - estimate.volume)[inside].mean().item() > 0
+
+
+def test_a_network_trained_without_arteries_finds_them_all_the_same():
+    """Label in arteries no longer passes for early flow; elsewhere the maps stay as they are."""
+    from physics import simulate
+
+    from asl_bids_app.estimators.base import Flag
+    from asl_bids_app.estimators.ensemble import Ensemble
+    from asl_bids_app.models.store import load_model
+    from asl_bids_app.observation import observe
+
+    rng = np.random.default_rng(5)
+    shape = (3, 28, 28)
+    cbf, att = np.full(shape, 55.0), np.full(shape, 1.1)
+    series = simulate(EARLY, cbf, att, noise_sd=0.0009, seed=2)
+    volume = np.zeros(shape)
+    volume[:, 6:9, 4:24], volume[:, 18, 10:20] = 0.015, 0.008
+    observation = observe(series, torch.full((3, 6, 1, 1), 0.0009))
+    shown = observation.arterial_response(torch.full(shape, 0.5))
+    share = torch.tensor(volume * rng.uniform(0.8, 1.2, shape), dtype=torch.float32)
+    with_arteries = replace(series, delta_m=series.delta_m + shown * share[:, None])
+    there, apart = torch.tensor(volume > 0), torch.ones(shape, dtype=torch.bool)
+    apart[:, 4:11], apart[:, 16:21] = False, False
+
+    def fit(data, arterial=True, crushed=False):
+        if crushed:
+            protocol = replace(data.protocol, vascular_crushing=(True,) * 6)
+            data = replace(data, protocol=protocol)
+        model = load_model(None)
+        return Ensemble(model, tta=False, error_bars="noise", arterial=arterial).fit(data)
+
+    free, without, within = fit(series), fit(with_arteries, arterial=False), fit(with_arteries)
+
+    def off(maps, where):
+        return float((maps.cbf - 55)[where].mean()), float((maps.att - 1.1)[where].mean())
+
+    assert off(without, there)[0] > 7
+    assert off(without, there)[1] < -0.3
+    assert abs(off(within, there)[0]) < 0.35 * off(without, there)[0]
+    assert abs(off(within, there)[1]) < 0.5 * abs(off(without, there)[1])
+    assert abs(off(within, apart)[0] - off(free, apart)[0]) < 1.0
+    found = (within.flags & int(Flag.ARTERY)) > 0
+    assert float(found[there].float().mean()) > 0.8
+    assert float(found[apart].float().mean()) < 0.05
+    assert float(within.abv[there].mean()) == pytest.approx(
+        100 * float(share[there].mean()), rel=0.3
+    )
+    assert without.abv is None
+    assert fit(with_arteries, crushed=True).abv is None
+    # Tissue and artery together leave the noise.
+    left = (within.residual / 0.0009).square().mean().sqrt()
+    assert 0.6 < float(left) < 1.2

@@ -70,6 +70,8 @@ class VoxelPosterior:
         Mean and standard deviation of the arterial blood volume, mL/mL.
     bin_volume : Tensor, shape (B, bins, H, W)
         Shares of the bins in the mean of the volume.
+    vessels : Tensor, shape (B, n, H, W)
+        Mean of the arteries' ΔM/M0 in every measurement.
 
     Where an artery was looked for, the maps of bins are twice as many: first those without an
     artery, then those with one; the probabilities of all sum to 1.
@@ -90,6 +92,7 @@ class VoxelPosterior:
     volume: Tensor
     volume_sd: Tensor
     bin_volume: Tensor
+    vessels: Tensor
 
     def __getitem__(self, index: slice | Tensor) -> VoxelPosterior:
         """Return some of the slices."""
@@ -140,7 +143,8 @@ def voxel_posterior(
         vessels = observation.arterial_response(torch.tensor(arterial.arrivals).to(like))
     states = 1 if vessels is None else 2
     bins = states * grid.bins
-    sizes = [6, bins, len(Arrival), 1, bins, bins, 3, bins if vessels is not None else 0]
+    also = [bins, like.shape[1]] if vessels is not None else [0, 0]
+    sizes = [6, bins, len(Arrival), 1, bins, bins, 3, *also]
     flat = torch.zeros(shape[0], shape[1] * shape[2], sum(sizes)).to(like)
     precision = precision_of(observation.noise_sd)
     precision = precision.expand_as(like) if precision.shape[-2:] == shape[-2:] else precision
@@ -156,8 +160,8 @@ def voxel_posterior(
             signal = like[index].flatten(1)[:, inside].T[None]
             weight = precision[index].flatten(1)
             weight = (weight[:, inside] if weight.shape[1] > 1 else weight).T[None]
-            shown = None if vessels is None else vessels[index, None]
-            tables = Tables(grid, curves[index, None], arterial, shown)
+            own = None if vessels is None else vessels[index, None]
+            tables = Tables(grid, curves[index, None], arterial, own)
             moments = _solve(signal, weight, tables, observation, place)
             flat[index, inside] = moments[0]
     else:
@@ -168,16 +172,16 @@ def voxel_posterior(
         flat = _solve(signal, weight, tables, observation, place)
         flat = torch.where(observation.mask.flatten(1).unsqueeze(2), flat, 0.0)
     maps = flat.unflatten(1, shape[1:]).permute(0, 3, 1, 2)
-    moments, odds, residual, misfit, bin_att, bin_cbf, volume, bin_volume = maps.split(sizes, 1)
+    moments, odds, residual, misfit, *shares, volume, bin_volume, shown = maps.split(sizes, 1)
     return VoxelPosterior(
         *moments.unbind(1),
         odds,
         residual,
         misfit[:, 0],
-        bin_att,
-        bin_cbf,
+        *shares,
         *volume.unbind(1),
         bin_volume,
+        shown,
     )
 
 
@@ -249,6 +253,7 @@ def _solve(
         found.bin_cbf,
         volumes,
         found.bin_volume,
+        found.vessels,
     ]
     return torch.cat(columns, 2).to(out_dtype)
 

@@ -55,7 +55,7 @@ class ArterialPrior:
         the label a signal changes fast.
     """
 
-    chance: float = 0.2
+    chance: float = 0.1
     volume_sd: float = 0.02
     arrivals: tuple[float, ...] = (
         *(0.25, 0.31, 0.37, 0.43, 0.5, 0.57, 0.65),

@@ -267,20 +267,25 @@ class PosteriorASLNet(nn.Module):
         return self.correct(posterior, self.corrections(maps), observation.mask, doubt)
 
     def prepare(
-        self, observation: Observation, grid: PosteriorGrid | None = None
+        self,
+        observation: Observation,
+        grid: PosteriorGrid | None = None,
+        arterial: ArterialPrior | None = None,
     ) -> tuple[VoxelPosterior, Tensor]:
         """Return what needs no weights: the voxelwise posterior and the U-Net's input.
 
         The input has the shape (B, in_channels, H, W), channels last in memory, zero outside
         the masks. All scales are fixed: nothing is normalised by the data, for amplitude is CBF.
-        With a `grid` its prior of ATT takes the place of the network's own.
+        With a `grid` its prior of ATT takes the place of the network's own. With `arterial`
+        arteries are looked for by a network that was trained without them, too.
         """
-        grid = grid or self.grid
-        posterior = voxel_posterior(observation, grid, arterial=self.arterial)
+        grid, arterial = grid or self.grid, self.arterial or arterial
+        posterior = voxel_posterior(observation, grid, arterial=arterial)
         inside = observation.mask.to(posterior.cbf)
         parts = own_maps(posterior, inside, observation.calibration_doubt, self.noise_apart)
         if self.window:
-            around = voxel_posterior(pooled(observation, self.window), grid)
+            averaged = pooled(observation, self.window)
+            around = voxel_posterior(averaged, grid, arterial=arterial)
             parts.append(pooled_maps(around, posterior))
         if self.arterial:
             parts.append(arterial_maps(posterior))
@@ -340,6 +345,9 @@ class PosteriorASLNet(nn.Module):
         )
         if self.arterial:
             log_odds = torch.cat([log_odds, log_odds + arteries[:, :1]], 1)
+        elif posterior.bin_volume.shape[1]:
+            # Trained without arteries: the odds of ATT hold beside one as well.
+            log_odds = torch.cat([log_odds, log_odds], 1)
         moved = reweighted(posterior, log_odds)
         inside = mask.to(posterior.cbf)
         cbf_sd, att_sd = posterior.cbf_sd.clamp(min=1e-6), posterior.att_sd.clamp(min=1e-6)
@@ -353,12 +361,13 @@ class PosteriorASLNet(nn.Module):
             (cbf_sd.log() + cbf_log_sd) * inside,
             (att_sd.log() + att_log_sd) * inside,
         )
-        if not self.arterial:
+        if not posterior.bin_volume.shape[1]:
             return found
         volume_sd = posterior.volume_sd.clamp(min=_LEAST_VOLUME_SD)
+        own, width = arteries[:, 1:].unbind(1) if self.arterial else (0.0, 0.0)
         return replace(
             found,
-            volume=(posterior.volume + moved.volume + volume_sd * arteries[:, 1]) * inside,
-            volume_log_sd=(volume_sd.log() + arteries[:, 2]) * inside,
+            volume=(posterior.volume + moved.volume + volume_sd * own) * inside,
+            volume_log_sd=(volume_sd.log() + width) * inside,
             artery=moved.artery * inside,
         )

@@ -66,20 +66,20 @@ class Sums:
     volume: Tensor
     volume_square: Tensor
     bin_volume: Tensor
+    vessels: Tensor
 
     def joined(self, other: Sums) -> Sums:
         """Add the sums of another state; its bins come behind."""
         behind = {"bins", "bin_att", "bin_cbf", "bin_volume"}
-        mine = self if other.bin_volume.shape[2] == 0 else self._with_bins_of_volume()
+        mine = replace(
+            self, bin_volume=torch.zeros_like(self.bins), vessels=torch.zeros_like(other.vessels)
+        )
 
         def together(name: str) -> Tensor:
             one, two = getattr(mine, name), getattr(other, name)
             return torch.cat([one, two], 2) if name in behind else one + two
 
         return Sums(**{f.name: together(f.name) for f in fields(Sums)})
-
-    def _with_bins_of_volume(self) -> Sums:
-        return replace(self, bin_volume=torch.zeros_like(self.bins))
 
     def moments(self) -> Tensor:
         """Return mean and variance of CBF, of ATT, covariance and noise, (S, V, 6)."""
@@ -117,6 +117,7 @@ def sums_without(
         volume=none,
         volume_square=none,
         bin_volume=none.unsqueeze(2)[..., :0],
+        vessels=none.unsqueeze(2)[..., :0],
         **_projections(grid, att, curves, weight, weighted_mean),
     )
 
@@ -181,7 +182,8 @@ class WithArtery:
         volume = weight * branch.volume
         by_arrival = volume.sum(3).movedim(0, 2)
         own = _projections(grid, self.att, self.curves, total, (weight * cbf).sum(0))
-        own["predicted"] = own["predicted"] + by_arrival @ self.vessels.mT
+        in_vessels = by_arrival @ self.vessels.mT
+        own["predicted"] = own["predicted"] + in_vessels
         each = torch.eye(grid.bins).repeat_interleave(len(self.att) // grid.bins, 0).to(weight)
         return Sums(
             second=second + noise,
@@ -190,6 +192,7 @@ class WithArtery:
             volume=by_arrival.sum(2),
             volume_square=(weight * branch.volume_square).sum((0, 3)),
             bin_volume=volume.sum(0) @ each,
+            vessels=in_vessels,
             **own,
         )
 

@@ -21,7 +21,7 @@ from asl_bids_app.training.simulate import Batch
 
 _COARSE = ("maps", "att_bins", "bin_att", "bin_cbf", "bin_volume")
 """What half precision is good enough for: the trunk rounds it more."""
-_UNUSED = ("correlation", "residual", "misfit")
+_UNUSED = ("correlation", "residual", "misfit", "vessels")
 """Parts of a posterior that only the input maps are made of."""
 
 
