@@ -139,6 +139,8 @@ def _noise(series: Series, observation: Observation, prior: TransitPrior) -> lis
 
 def _arteries(series: Series, maps: ParameterMaps, crushed: Collection[Scheme]) -> list[str]:
     """Early delays see label in arteries, which the model takes for early tissue."""
+    if maps.abv is not None:
+        return []
     kept = [i for i, scheme in enumerate(series.protocol.schemes) if scheme not in crushed]
     first = early(series.protocol.select(kept)) if kept else None
     if first is None:
