@@ -124,6 +124,69 @@ def tissue_response(
     return scale * torch.exp(-decay) * arrived(rate, length)
 
 
+ARTERIAL_EDGE: Final = 0.08
+"""Seconds: half width of the rise and the fall of label in an artery, by dispersion."""
+
+
+def arterial_response(
+    arrival: Tensor,
+    delay: Tensor,
+    label_duration: Tensor,
+    efficiency: Tensor,
+    t1_blood: Tensor | float,
+    partition_coefficient: Tensor | float,
+    arterial_arrival: Tensor,
+    edge: Tensor | float = ARTERIAL_EDGE,
+) -> Tensor:
+    """Compute ΔM/M0 of label inside arteries per unit of arterial blood volume.
+
+    Label on its way elsewhere fills an artery from its arrival to the end of the bolus:
+
+    - continuous: 2 α/λ exp(-t/T1b) while w < t < w + τ, with t the arterial arrival time;
+    - pulsed: 2 α/λ exp(-w/T1b) while t < w < t + τ;
+    - velocity-selective: none, for the readout's module crushes what moves fast.
+
+    The edges are softened by a hyperbolic tangent, as dispersion does. Every argument
+    broadcasts against the others.
+
+    Parameters
+    ----------
+    arrival : Tensor of int
+        Codes of `Arrival`.
+    delay, label_duration : Tensor
+        Seconds; the delay at the slice.
+    efficiency : Tensor
+        Effective labelling efficiency (fraction); 0 where vessels are crushed.
+    t1_blood, partition_coefficient : Tensor or float
+        Seconds; mL/g.
+    arterial_arrival : Tensor
+        Seconds from labelling to the artery.
+    edge : Tensor or float
+        Seconds: half width of the edges.
+
+    Returns
+    -------
+    Tensor
+        ΔM/M0 (a fraction) per mL of arterial blood in a mL of the voxel.
+
+    References
+    ----------
+    Chappell 2010, doi:10.1002/mrm.22320. Woods 2024, doi:10.1002/mrm.30091.
+    """
+    t1_blood = torch.as_tensor(
+        t1_blood, dtype=arterial_arrival.dtype, device=arterial_arrival.device
+    )
+    continuous = arrival == Arrival.CONTINUOUS
+    since_first = delay - arterial_arrival
+    # The label's end passes at w = t, its beginning at w + τ = t; of a pulse the reverse.
+    first = torch.where(continuous, since_first + label_duration, since_first)
+    last = torch.where(continuous, -since_first, label_duration - since_first)
+    filled = 0.25 * (1 + torch.tanh(first / edge)) * (1 + torch.tanh(last / edge))
+    age = torch.where(continuous, arterial_arrival, delay)
+    seen = torch.where(arrival == Arrival.VELOCITY_SELECTIVE, 0.0, 2 * efficiency)
+    return seen / partition_coefficient * torch.exp(-age / t1_blood) * filled
+
+
 def response(protocol: Protocol, calibration: Calibration, att: Tensor | float) -> Tensor:
     """Compute the response of every measurement of a protocol.
 

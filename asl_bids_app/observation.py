@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from asl_bids_app.kinetics import tissue_response
+from asl_bids_app.kinetics import arterial_response, tissue_response
 from asl_bids_app.series import Series
 
 
@@ -43,6 +43,11 @@ class Observation:
     slice_number : Tensor of int, shape (B,)
         Place of a slice in its volume: the next one in the batch is its neighbour if its number
         is one higher. Only learned estimators look at neighbours.
+    vessels : Tensor, shape (B, n)
+        Share of the signal of arteries that is seen: 1, or 0 where gradients crush it.
+    anatomy : Tensor, shape (B, 3, H, W)
+        M0 in any unit, and the fractions of grey and white matter; 0 everywhere where one of
+        them is not known. Only learned estimators look at it.
     """
 
     delta_m: Tensor
@@ -57,6 +62,8 @@ class Observation:
     partition_coefficient: Tensor
     calibration_doubt: Tensor
     slice_number: Tensor
+    vessels: Tensor
+    anatomy: Tensor
 
     @property
     def follows(self) -> Tensor:
@@ -90,6 +97,34 @@ class Observation:
             spread(self.t1_tissue),
             spread(self.partition_coefficient),
             att.unsqueeze(1),
+        )
+
+    def arterial_response(self, arrivals: Tensor) -> Tensor:
+        """Compute ΔM/M0 per arterial blood volume (mL/mL) for arrival times in arteries.
+
+        Parameters
+        ----------
+        arrivals : Tensor, shape (K,) or (B, H, W)
+            Seconds.
+
+        Returns
+        -------
+        Tensor, shape (B, n, K) or (B, n, H, W)
+        """
+        rest = (1,) * max(arrivals.ndim - 1, 1)
+
+        def spread(values: Tensor) -> Tensor:
+            axes = values.shape if values.ndim == 2 else (*values.shape, 1)
+            return values.reshape(*axes, *rest)
+
+        return arterial_response(
+            spread(self.arrival),
+            spread(self.delay),
+            spread(self.label_duration),
+            spread(self.efficiency * self.vessels),
+            spread(self.t1_blood),
+            spread(self.partition_coefficient),
+            arrivals if arrivals.ndim == 1 else arrivals.unsqueeze(1),
         )
 
     def __getitem__(self, index: slice | Tensor) -> Observation:
@@ -136,4 +171,8 @@ def observe(series: Series, noise_sd: Tensor, calibration_doubt: float = 1.0) ->
         partition_coefficient=per_slice(calibration.partition_coefficient.value),
         calibration_doubt=per_slice(calibration_doubt),
         slice_number=torch.arange(series.n_slices, device=like.device),
+        vessels=protocol.vessels.to(like).expand(shape),
+        anatomy=like.new_zeros(series.n_slices, 3, *like.shape[-2:])
+        if series.anatomy is None
+        else series.anatomy.to(like),
     )

@@ -8,7 +8,7 @@ measurements of a series. All times are in seconds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -180,6 +180,8 @@ class Protocol:
     slice_time : Tensor, shape (n_slices, n)
         Seconds by which a slice is excited later than the first one; (1, n) zeros for a
         3D readout.
+    vascular_crushing : tuple of bool, length n
+        Whether gradients take away the signal of arteries; nowhere if empty.
 
     Raises
     ------
@@ -192,11 +194,16 @@ class Protocol:
     post_labeling_delay: Tensor
     label_duration: Tensor
     slice_time: Tensor
+    vascular_crushing: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.schemes)
         if n == 0:
             raise ValueError("a protocol needs at least one measurement")
+        if self.vascular_crushing and len(self.vascular_crushing) != n:
+            raise ValueError(
+                f"vascular_crushing: {len(self.vascular_crushing)} values, expected {n}"
+            )
         for name in ("post_labeling_delay", "label_duration"):
             values = getattr(self, name)
             if tuple(values.shape) != (n,):
@@ -232,6 +239,12 @@ class Protocol:
         codes = [int(SCHEMES[scheme].arrival) for scheme in self.schemes]
         return torch.tensor(codes, device=self.post_labeling_delay.device)
 
+    @property
+    def vessels(self) -> Tensor:
+        """Share of the arteries' signal that each measurement sees, 1 or 0, shape (n,)."""
+        crushed = self.vascular_crushing or (False,) * self.n_measurements
+        return 1 - torch.tensor(crushed, device=self.post_labeling_delay.device).float()
+
     def select(self, measurements: Sequence[int]) -> Protocol:
         """Return the protocol of some of the measurements, in the order given."""
         index = torch.as_tensor(measurements, device=self.post_labeling_delay.device)
@@ -240,23 +253,24 @@ class Protocol:
             self.post_labeling_delay[index],
             self.label_duration[index],
             self.slice_time[:, index],
+            tuple(self.vascular_crushing[i] for i in measurements)
+            if self.vascular_crushing
+            else (),
         )
 
     def slices(self, index: slice | Sequence[int]) -> Protocol:
         """Return the protocol of some slices; a 3D readout serves any."""
         if self.slice_time.shape[0] == 1:
             return self
-        return Protocol(
-            self.schemes, self.post_labeling_delay, self.label_duration, self.slice_time[index]
-        )
+        return replace(self, slice_time=self.slice_time[index])
 
     def to(self, device: torch.device | str) -> Protocol:
         """Return the protocol with its tensors on a device."""
-        return Protocol(
-            self.schemes,
-            self.post_labeling_delay.to(device),
-            self.label_duration.to(device),
-            self.slice_time.to(device),
+        return replace(
+            self,
+            post_labeling_delay=self.post_labeling_delay.to(device),
+            label_duration=self.label_duration.to(device),
+            slice_time=self.slice_time.to(device),
         )
 
 
@@ -282,4 +296,5 @@ def join(first: Protocol, second: Protocol) -> Protocol:
         torch.cat([first.post_labeling_delay, second.post_labeling_delay]),
         torch.cat([first.label_duration, second.label_duration]),
         torch.cat([p.slice_time.expand(n_slices, -1) for p in (first, second)], dim=1),
+        tuple(bool(seen == 0) for p in (first, second) for seen in p.vessels),
     )

@@ -34,6 +34,9 @@ class Series:
     standard_error : Tensor or None, shape (n_slices, n, H, W)
         Standard error of `delta_m` from the spread of the repeats; NaN where a measurement
         has too few, None where no measurement has any.
+    anatomy : Tensor or None, shape (n_slices, 3, H, W)
+        M0 in any unit, and fractions of grey and white matter; 0 everywhere where one of them
+        is not known.
 
     Raises
     ------
@@ -47,6 +50,7 @@ class Series:
     mask: Tensor
     repeats: Tensor
     standard_error: Tensor | None = None
+    anatomy: Tensor | None = None
 
     def __post_init__(self) -> None:
         n = self.protocol.n_measurements
@@ -80,7 +84,7 @@ class Series:
 
     def to(self, device: torch.device | str) -> Series:
         """Return the series with its tensors on a device."""
-        error = self.standard_error
+        error, anatomy = self.standard_error, self.anatomy
         return replace(
             self,
             protocol=self.protocol.to(device),
@@ -88,6 +92,7 @@ class Series:
             mask=self.mask.to(device),
             repeats=self.repeats.to(device),
             standard_error=None if error is None else error.to(device),
+            anatomy=None if anatomy is None else anatomy.to(device),
         )
 
 

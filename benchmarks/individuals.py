@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,10 @@ def estimates(data: Path, case: str, truth: dict[str, np.ndarray]) -> dict[str, 
         "posterior": Bayes().fit(series),
         "ensemble": Ensemble(load_model(None), error_bars="noise").fit(series),
     }
+    vessels = maps["ensemble"].vessels
+    if vessels is not None:
+        # What arteries explain is no residual of tissue.
+        series = replace(series, delta_m=series.delta_m - vessels)
     fractions = {
         "corrected, M0": tissue.maps,
         "corrected, given": degraded(truth, assembled.affine),

@@ -59,6 +59,8 @@ def measured(protocol, cbf, att, mask, snr, seed=0):
         each(0.9),
         each(1.0),
         torch.arange(batch),
+        torch.ones(batch, n),
+        torch.zeros(batch, 3, *signal.shape[2:]),
     )
 
 

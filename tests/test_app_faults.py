@@ -311,3 +311,15 @@ def test_dry_run_tells_what_was_understood_and_writes_nothing(healthy, tmp_path,
     assert "confounds" not in told
     assert "lsq" not in told
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("delays", [(1.8,), (1.0, 1.8)])
+def test_dry_run_names_the_files_that_a_run_writes(delays, tmp_path, capsys):
+    dataset = FakeDataset(tmp_path / "bids")
+    dataset.add("01", delays=delays, noise=1e-4)
+    assert go(dataset.root, tmp_path / "out", "--dry-run") == 0
+    (line,) = (x for x in capsys.readouterr().out.splitlines() if "outputs of" in x)
+    assert go(dataset.root, tmp_path / "out") == 0
+    written = {path.name for path in (tmp_path / "out/sub-01/perf").iterdir()}
+    named = set(re.findall(r"sub-01_\S+?\.(?:nii\.gz|tsv)", line))
+    assert named == {name for name in written if not name.endswith(".json")}

@@ -14,6 +14,7 @@ import pytest
 from fake_bids import ATT, CBF, FakeDataset
 
 from asl_bids_app.cli.app import main
+from asl_bids_app.reports.cohort import read_cohort
 from asl_bids_app.reports.damage import RECORD, read_object
 
 QUICK = ["--nprocs", "1", "--no-hmc", "--no-tissue", "--estimator", "least-squares", "-q"]
@@ -82,6 +83,9 @@ def test_a_joint_session_and_its_modes(tmp_path):
     assert go(dataset.root, tmp_path / "off", "--joint", "off") == 0
     assert not (tmp_path / "off/sub-01/perf/sub-01_cbf.nii.gz").exists()
     check(tmp_path / "off", "sub-01_acq-vsasl", run)
+    # What a run writes is no damage to the group level.
+    for name in ("auto", "both", "off"):
+        assert read_cohort(tmp_path / name).damage == {}
 
 
 def test_a_bad_run_of_a_joint_session_leaves_the_other_alone(tmp_path):

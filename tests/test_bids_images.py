@@ -1,6 +1,7 @@
 """Broken images are told in one line; odd ones are read with what is to be known of them."""
 
 import gzip
+import re
 
 import nibabel as nib
 import numpy as np
@@ -335,6 +336,7 @@ MISFITS = {
     "offset between bytes": (offset(352.5), "vox_offset"),
     "offset is no number": (offset(np.nan), "vox_offset"),
     "offset without end": (offset(np.inf), "vox_offset"),
+    "a factor without end": (header_field(112, "<f4", -np.inf), "scl_slope"),
     "offset 16 too far": (offset(368), ""),
     "offset beyond the file": (offset(1e9), ""),
     "one volume too few": (header_field(48, "<i2", 3), "file length"),
@@ -374,6 +376,24 @@ def test_extensions_are_no_fault(tmp_path, kind, extension, zipped):
     assert read_header(path).warnings == ()
     # A wrong offset of an image with extensions is one all the same.
     assert fault(load, written(tmp_path, offset(0, kind)(raw), zipped)).field == "vox_offset"
+
+
+def test_a_factor_that_is_no_number_is_told(tmp_path):
+    raw = header_field(112, "<f4", np.nan)(plain(tmp_path / "a.nii"))
+    assert any("scl_slope" in text for text in load(written(tmp_path, raw, True)).warnings)
+
+
+def test_data_behind_which_something_else_follows_were_read(tmp_path):
+    path = written(tmp_path, plain(tmp_path / "a.nii"), True)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"something else")
+    assert "0 of" not in fault(load, path).found
+    # Noise can't be packed, so half of the file holds about half of the data.
+    noise = np.random.default_rng(0).normal(size=(40, 40, 40)).astype(np.float32)
+    nib.Nifti1Image(noise, AFFINE).to_filename(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    read = int(re.search(r"\((\d+) of", fault(load, path).found)[1])
+    assert read == pytest.approx(noise.nbytes / 2, rel=0.2)
 
 
 def test_both_byte_orders(tmp_path):

@@ -212,6 +212,10 @@ def test_unreadable_sidecar_fails_its_own_run_only(tmp_path):
         (b"", "an empty file"),
         (b"  \n", "an empty file"),
         (b"[1, 2]", "a JSON list"),
+        (b"null", "null"),
+        (b"false", "true or false"),
+        (b"1.5", "a number"),
+        (b'"PCASL"', "a JSON string"),
         ('{"a": "\u00fc"}'.encode("latin-1"), "bytes that are no UTF-8 text at position 7"),
     ],
 )

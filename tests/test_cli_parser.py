@@ -3,8 +3,6 @@
 import re
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
@@ -209,7 +207,7 @@ def test_faults_of_a_config_file(capsys, dataset, tmp_path, text, told):
     assert told in refused(capsys, dataset, "--config-file", str(config))
 
 
-def test_help_is_quick_and_imports_nothing_heavy(tmp_path):
+def test_help_imports_nothing_heavy():
     script = (
         "import sys; from asl_bids_app.cli.parser import build_parser;"
         "build_parser().format_help();"
@@ -220,13 +218,6 @@ def test_help_is_quick_and_imports_nothing_heavy(tmp_path):
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
-    command = Path(sys.executable).with_name("asl-app")
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run([command, "--help"], capture_output=True, check=True)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.5
 
 
 def test_the_correction_of_means_can_be_left_out(dataset):

@@ -66,6 +66,23 @@ def test_what_is_not_there_ends_with_2_before_any_work(words, tmp_path, capsys):
     assert not work.exists()
 
 
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["run", "dry run"])
+@pytest.mark.parametrize("fault", ["text", "volumes"])
+def test_a_mask_that_is_none_ends_with_2_before_any_work(fault, dry, tmp_path, capsys):
+    dataset = FakeDataset(tmp_path / "bids")
+    run = dataset.add("01")
+    mask = run.asl
+    if fault == "text":
+        mask = tmp_path / "mask.nii.gz"
+        mask.write_text("t1-blood: 1.7")
+    out = tmp_path / "out"
+    assert main([str(dataset.root), str(out), "participant", "--brain-mask", str(mask), *dry]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert told[0].startswith(f"error: command line: --brain-mask: found {mask}: ")
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("image", ["--privileged", "-v", "", "a b", "$(x)", "a\nb"])
 def test_an_option_is_no_name_of_an_image(image, monkeypatch):
     with pytest.raises(SystemExit):

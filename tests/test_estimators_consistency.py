@@ -1,7 +1,6 @@
 """Data consistency by tissue against a world of known flows, its limits, and a dense solution."""
 
 import resource
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -319,7 +318,7 @@ def test_failed_voxels_stay_and_the_residual_is_of_the_new_maps():
     np.testing.assert_allclose(found.residual[4, :, 17, 17], expected, atol=2e-5)
 
 
-def test_a_usual_volume_takes_little_time_and_memory():
+def test_a_usual_volume_takes_little_memory():
     shape = (24, 64, 64)
     rng = np.random.default_rng(0)
     fractions = rng.random((2, *shape)) / 2
@@ -330,10 +329,7 @@ def test_a_usual_volume_takes_little_time_and_memory():
     flat = torch.ones(shape)
     given = torch.tensor(fractions, dtype=torch.float32)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.process_time()
     be_consistent(observation, torch.tensor(cbf).float(), TRANSIT * flat, flat, flat, VOXEL, given)
-    # Processor time of any machine that could run the networks; half a second is usual.
-    assert time.process_time() - start < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000
 
 
@@ -354,6 +350,7 @@ def test_the_fit_of_a_series_is_corrected_unless_told(given):
         noise=estimate_noise(series),
         affine=np.diag([3.5, 3.5, 5.0, 1.0]),
         slice_axis=2,
+        crushed=frozenset(),
     )
     volumes = [np.moveaxis(part, 0, 2) for part in fractions]
     tissue = dict(zip(("gm", "wm"), volumes, strict=True)) if given else None

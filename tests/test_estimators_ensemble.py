@@ -77,7 +77,7 @@ def table(cbf=0.0, att=0.0, **weights):
 def test_untrained_ensemble_is_the_voxelwise_posterior():
     series = a_series()
     networks = [PosteriorASLNet((8, 8, 8, 8)).eval() for _ in range(3)]
-    found, bayes = Ensemble(model(networks)).fit(series), Bayes().fit(series)
+    found, bayes = Ensemble(model(networks), arterial=False).fit(series), Bayes().fit(series)
     for name in ("cbf", "att", "cbf_sd", "att_sd", "residual"):
         assert torch.allclose(getattr(found, name), getattr(bayes, name), atol=1e-3), name
     assert found.estimator == "ensemble"
@@ -277,9 +277,10 @@ def test_calibration_sees_the_members_disagreement_relative_to_the_whole():
 
 def test_calibration_scales_the_error_bars_only():
     series, networks = a_series(), members(2)
-    plain = Ensemble(model(networks)).fit(series)
+    plain = Ensemble(model(networks), arterial=False).fit(series)
     by_noise = table(math.log(2), math.log(0.5), posterior_cbf_sd=1.0)
-    scaled = Ensemble(model(networks, calibration={"total": by_noise})).fit(series)
+    tabled = model(networks, calibration={"total": by_noise})
+    scaled = Ensemble(tabled, arterial=False).fit(series)
     inside = series.mask
     assert torch.equal(plain.cbf, scaled.cbf)
     assert torch.allclose(scaled.att_sd[inside], 0.5 * plain.att_sd[inside])
@@ -357,7 +358,9 @@ def test_error_bars_of_noise_alone():
     series = a_series()
     tables = {"total": table(0.0, math.log(0.5)), "noise": table(math.log(3.0), 0.0)}
     one = model([Doubting((8, 8, 8, 8)).eval()], calibration=tables)
-    total, noise = Ensemble(one).fit(series), Ensemble(one, error_bars="noise").fit(series)
+    total, noise = (
+        Ensemble(one, error_bars=bars, arterial=False).fit(series) for bars in ("total", "noise")
+    )
     bayes = Bayes().fit(series)
     inside = series.mask
     assert torch.equal(total.cbf, noise.cbf)
@@ -388,7 +391,7 @@ def test_memory_that_runs_out_halves_the_batch(caplog):
     limited = Limited((8, 8, 8, 8))
     limited.most = 2
     with caplog.at_level(logging.WARNING):
-        found = Ensemble(model([limited]), batch_size=5).fit(series)
+        found = Ensemble(model([limited]), batch_size=5, arterial=False).fit(series)
     assert [r.getMessage() for r in caplog.records] == [
         "cpu ran out of memory: 3 slices at a time",
         "cpu ran out of memory: 2 slices at a time",
@@ -425,10 +428,10 @@ def test_gpu_without_memory_hands_over_to_the_cpu(monkeypatch, caplog):
     estimator.device = Gpu()
     real = Ensemble._estimate
 
-    def estimate(self, observation, chosen, networks, device):
+    def estimate(self, observation, chosen, networks, device, other):
         if device.type != "cpu":
             raise RuntimeError("MPS backend out of memory")
-        return real(self, observation, chosen, networks, device)
+        return real(self, observation, chosen, networks, device, other)
 
     monkeypatch.setattr(Ensemble, "_estimate", estimate)
     monkeypatch.setattr(Ensemble, "_members", lambda self, device: list(self.model.members))

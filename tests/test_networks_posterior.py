@@ -57,7 +57,7 @@ def test_untrained_is_the_voxelwise_posterior(protocol, size):
 def test_order_of_measurements_does_not_matter():
     observation = inputs()
     order = np.random.default_rng(0).permutation(12).tolist()
-    fields = ("delta_m", "noise_sd", "arrival", "delay", "label_duration", "efficiency")
+    fields = ("delta_m", "noise_sd", "arrival", "delay", "label_duration", "efficiency", "vessels")
     other = replace(observation, **{f: getattr(observation, f)[:, order] for f in fields})
     network = a_network()
     assert same(network(observation), network(other))
@@ -78,6 +78,7 @@ def test_absent_measurements_do_not_matter():
         arrival=longer(observation.arrival, 1),
         delay=longer(observation.delay, 1.0),
         label_duration=longer(observation.label_duration, 0.7),
+        vessels=longer(observation.vessels, 1.0),
         efficiency=longer(observation.efficiency, 0.9),
     )
     network = a_network()
@@ -101,7 +102,7 @@ def test_air_around_the_brain_does_not_matter():
     )
     around = network(other)
     inner = Estimate(
-        **{f: getattr(around, f)[:, 16:40, 8:32] for f in vars(around)},
+        **{f: v[:, 16:40, 8:32] for f, v in vars(around).items() if v is not None},
     )
     assert same(whole, inner)
 
@@ -114,7 +115,7 @@ def test_slices_of_a_batch_do_not_see_each_other():
     loud = both.delta_m.clone()
     loud[1] *= 30
     together = network(replace(both, delta_m=loud))
-    assert same(first, Estimate(**{f: getattr(together, f)[:1] for f in vars(together)}))
+    assert same(first, Estimate(**{f: v[:1] for f, v in vars(together).items() if v is not None}))
 
 
 @torch.no_grad()
@@ -179,7 +180,8 @@ def test_a_prior_of_the_neighbours_multiplies_the_posterior_of_att():
     expected = voxel_posterior(observation, Otherwise())
     log_odds = 6 * torch.atanh(edges / 6)
     shape = posterior.att_bins.shape
-    cbf, att = reweighted(posterior, log_odds[None, :, None, None].expand(shape))
+    moved = reweighted(posterior, log_odds[None, :, None, None].expand(shape))
+    cbf, att = moved.cbf, moved.att
     # Where the grid is refined, the bins are too coarse to tell.
     wide = observation.mask & (posterior.att_sd > 0.15) & (expected.att_sd > 0.15)
     assert int(wide.sum()) > 100
@@ -187,7 +189,7 @@ def test_a_prior_of_the_neighbours_multiplies_the_posterior_of_att():
     assert torch.allclose((posterior.att + att)[wide], expected.att[wide], atol=2e-3)
     assert torch.allclose((posterior.cbf + cbf)[wide], expected.cbf[wide], atol=0.2)
     unmoved = reweighted(posterior, torch.full(shape, 3.0))
-    assert all(float(each.abs().max()) < 1e-3 for each in unmoved)
+    assert all(float(each.abs().max()) < 1e-3 for each in (unmoved.cbf, unmoved.att))
 
 
 @torch.no_grad()
@@ -243,7 +245,7 @@ def test_half_precision_trunk():
 def test_gradients_reach_every_weight():
     network = a_network()
     estimate = network(inputs())
-    sum(getattr(estimate, f).sum() for f in vars(estimate)).backward()
+    sum(v.sum() for v in vars(estimate).values() if v is not None).backward()
     assert all(p.grad is not None and bool(p.grad.any()) for p in network.parameters())
 
 

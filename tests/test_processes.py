@@ -120,7 +120,7 @@ def slow(*values):
     [
         ("planning", 1, signal.SIGTERM),
         ("motion", 2, signal.SIGTERM),
-        slow("motion", 1, signal.SIGTERM),
+        ("motion", 1, signal.SIGTERM),
         slow("fit", 1, signal.SIGTERM),
         slow("fit", 2, signal.SIGTERM),
         slow("report", 1, signal.SIGTERM),
@@ -142,6 +142,8 @@ def test_a_signal_ends_the_run_with_a_sentence_and_no_process_is_left(
     assert "resumes" in lines[0]
     wait_for(lambda: not session(process.pid))
     assert not list((tmp_path / "w" / "locks").glob("sub-*"))
+    # A signal is no fault to report.
+    assert not list((tmp_path / "out").glob("logs/*/crash"))
 
 
 @pytest.mark.parametrize(("moment", "nprocs"), [slow("motion", 2), slow("fit", 1)])

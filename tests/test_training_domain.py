@@ -39,7 +39,15 @@ def maps(cbf, att):
     """Phantoms of given maps (n, H, W), brain everywhere."""
     n = len(cbf)
     codes = torch.zeros(n, dtype=torch.uint8)
-    return Phantoms(cbf, att, torch.ones(cbf.shape, dtype=torch.uint8), codes, codes, codes)
+    return Phantoms(
+        cbf,
+        att,
+        torch.ones(cbf.shape, dtype=torch.uint8),
+        codes,
+        codes,
+        codes,
+        torch.zeros(n, 6, *cbf.shape[1:], dtype=torch.uint8),
+    )
 
 
 def kinetic_integral(arrival, delay, duration, efficiency, t1_blood, t1_tissue, partition, att):

@@ -403,7 +403,8 @@ def made(cbf, att, cbf_sd, att_sd, truth=(50.0, 1.0), tissue=1, measurements=1):
     one = torch.ones(1)
     observation = Observation(
         torch.zeros(1, 1, *shape[1:]), torch.ones(1, 1, 1, 1), mask, torch.zeros(1, 1).long(),
-        one[:, None], one[:, None], one[:, None], one, one, one, one, one.long(),
+        one[:, None], one[:, None], one[:, None], one, one, one, one, one.long(), one[:, None],
+        torch.zeros(1, 3, *shape[1:]),
     )  # fmt: skip
     estimate = Estimate(
         voxel(cbf).requires_grad_(),
@@ -421,6 +422,8 @@ def made(cbf, att, cbf_sd, att_sd, truth=(50.0, 1.0), tissue=1, measurements=1):
         one,
         physics,
         mask.any((1, 2)),
+        voxel(0.0),
+        torch.zeros(1, 2, *shape[1:]),
     )
     return estimate, batch
 

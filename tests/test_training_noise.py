@@ -45,6 +45,7 @@ def flat_phantoms(n, size=16, cbf=60.0, att=1.2, tissue=1):
         torch.full((n, size, size), att),
         torch.full((n, size, size), tissue, dtype=torch.uint8),
         *(torch.zeros(n, dtype=torch.uint8) for _ in range(3)),
+        torch.zeros(n, 6, size, size, dtype=torch.uint8),
     )
 
 

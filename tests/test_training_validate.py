@@ -390,6 +390,8 @@ def test_smoothing_blurs_within_the_mask_and_tells_the_noise_that_is_left(monkey
         one,
         one,
         one.long(),
+        torch.ones(1, 2),
+        torch.zeros(1, 3, 13, 13),
     )
     caught = {}
     monkeypatch.setattr(baselines, "strong", lambda blurred: caught.update(blurred=blurred))

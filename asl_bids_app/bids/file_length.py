@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 _KINDS: Final = {348: (108, "f", 352), 540: (168, "q", 544)}
 """By size of the header (NIfTI-1, NIfTI-2): where `vox_offset` stands, its type, and its least
 value: the header and four bytes that tell of extensions."""
+_SLOPES: Final = {348: (112, "f"), 540: (176, "d")}
+"""By size of the header: where `scl_slope` stands, and its type."""
 _CHUNK: Final = 1 << 20
 _CURE: Final = "copy or convert it again"
 
 
-def check_offset(start: bytes, name: str) -> None:
-    """Check where a header says that the data begin.
+def check_start(start: bytes, name: str) -> tuple[str, ...]:
+    """Check where a header says that the data begin, and by what they are multiplied.
+
+    The library takes a factor that is no number for none; the format has 0 for that.
 
     Parameters
     ----------
@@ -35,11 +39,17 @@ def check_offset(start: bytes, name: str) -> None:
     name
         What messages call the file.
 
+    Returns
+    -------
+    tuple of str
+        A warning of a factor that is NaN, which some programs write for none.
+
     Raises
     ------
     InputError
-        If the data would begin inside the header, or nowhere.
+        If the data would begin inside the header, or nowhere; or of an infinite factor.
     """
+    told: list[str] = []
     for order in "<>":
         size = struct.unpack_from(f"{order}i", start)[0] if len(start) >= 4 else 0
         if size in _KINDS and len(start) >= 348:
@@ -48,6 +58,16 @@ def check_offset(start: bytes, name: str) -> None:
             if not (math.isfinite(offset) and offset >= least and offset == int(offset)):
                 expected = f"{least} or more, behind the header"
                 raise InputError(name, "vox_offset", f"{offset:g}", expected, _CURE)
+            place, kind = _SLOPES[size]
+            slope = struct.unpack_from(order + kind, start, place)[0]
+            if math.isinf(slope):
+                raise InputError(name, "scl_slope", f"{slope:g}", "a finite number", _CURE)
+            if math.isnan(slope):
+                told.append(
+                    f"{name}: scl_slope: found nan, expected a number; the values are taken as "
+                    "they are stored"
+                )
+    return tuple(told)
 
 
 def needed_bytes(image: Any) -> int:
@@ -96,7 +116,8 @@ def check_file_length(path: Path, header: Header, need: int) -> None:
     have = 0
     try:
         with gzip.open(path) as stream:
-            while have <= need and (chunk := stream.read(_CHUNK)):
+            # What was decompressed before the damage counts.
+            while have <= need and (chunk := stream.read1(_CHUNK)):
                 have += len(chunk)
     except (OSError, EOFError, zlib.error):
         pass  # What could be read is what there is.

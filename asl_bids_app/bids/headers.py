@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from asl_bids_app.bids.file_length import check_file_length, check_offset, needed_bytes
+from asl_bids_app.bids.file_length import check_file_length, check_start, needed_bytes
 from asl_bids_app.errors import InputError
 from asl_bids_app.remarks import collected
 
@@ -96,7 +96,7 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
     """Open an image and read its header; as `read_header`."""
     import nibabel as nib
 
-    _check_file(path, name)
+    odd = _check_file(path, name)
     expected = "a NIfTI image"
     cure = "copy or convert it again"
     try:
@@ -121,7 +121,7 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
     if len(shape) not in (3, 4) or min(shape) < 1:
         found = f"{len(shape)}D ({' x '.join(map(str, shape))})"
         raise InputError(name, "dimensions", found, "3D or 4D", "convert the series again")
-    told = tuple(f"{name}: header: {text}" for text in remarks)
+    told = (*odd, *(f"{name}: header: {text}" for text in remarks))
     header = Header(path, name, shape, affine, (0.0, 0.0, 0.0), told)
     _check_scaling(image.dataobj, name)
     with collected():  # of arithmetic with odd numbers, which are told of here
@@ -130,8 +130,8 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
     return image, header
 
 
-def _check_file(path: Path, name: str) -> None:
-    """Tell what is wrong with a file before the library stumbles over it."""
+def _check_file(path: Path, name: str) -> tuple[str, ...]:
+    """Tell what is wrong with a file before the library stumbles over it; return warnings."""
     expected = "a NIfTI image"
     if not path.exists():
         if path.is_symlink():
@@ -167,7 +167,7 @@ def _check_file(path: Path, name: str) -> None:
         except BROKEN as error:
             found = f"damaged gzip data ({short(error)})"
             raise InputError(name, "", found, expected, "copy or convert it again") from error
-    check_offset(start, name)
+    return check_start(start, name)
 
 
 def _check_geometry(header: Header, raw: Any) -> Header:

@@ -13,6 +13,13 @@ DEEPEST: Final = 64
 DIGITS: Final = 18
 """An integer of more digits is read as a floating-point number, as most programs read it."""
 EXPECTED: Final = "a JSON object {...}"
+_OTHERS: Final = {
+    list: "a JSON list",
+    str: "a JSON string",
+    type(None): "null",
+    bool: "true or false",
+}
+"""What a file may hold in place of an object; all others are numbers."""
 
 
 def read_json(path: Path, name: str, remarks: list[str] | None = None) -> dict[str, Any]:
@@ -72,7 +79,7 @@ def parse_json(text: str, name: str, remarks: list[str] | None = None) -> dict[s
         found = f"lists or objects nested more than {DEEPEST} deep"
         raise InputError(name, "", found, EXPECTED, "remove the key that holds them")
     if not isinstance(content, dict):
-        raise InputError(name, "", f"a JSON {type(content).__name__}", EXPECTED)
+        raise InputError(name, "", _OTHERS.get(type(content), "a number"), EXPECTED)
     if remarks is not None:
         remarks += [_told(name, key, values) for key, values in twice.items()]
     return _plain_text(content)

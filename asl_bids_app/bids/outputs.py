@@ -11,6 +11,7 @@ from typing import Final
 
 UNITS_CBF: Final = "mL/100 g/min"
 UNITS_ATT: Final = "s"
+UNITS_ABV: Final = "mL/100 mL"
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,14 @@ _ROWS: Final = (
     Output("att", "", "att", UNITS_ATT, "Arterial transit time, the main estimate."),
     Output("cbf_sd", "desc-std", "cbf", UNITS_CBF, "One standard deviation of the main CBF."),
     Output("att_sd", "desc-std", "att", UNITS_ATT, "One standard deviation of the main ATT."),
+    Output(
+        "abv",
+        "",
+        "abv",
+        UNITS_ABV,
+        "Arterial blood volume of the main estimate, where delays are early enough to show it.",
+    ),
+    Output("abv_sd", "desc-std", "abv", UNITS_ABV, "One standard deviation of the volume."),
     Output(
         "flags",
         "desc-flags",

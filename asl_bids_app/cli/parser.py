@@ -179,6 +179,13 @@ def _add_estimation(parser: _Parser) -> None:
     )
     parser.add_option(
         group,
+        "--no-arterial",
+        dest="arterial",
+        action="store_false",
+        help="look for no arteries: the ensemble takes all signal of early delays for tissue",
+    )
+    parser.add_option(
+        group,
         "--error-bars",
         choices=ERROR_BARS,
         default="total",

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from asl_bids_app.estimators.base import Flag, ParameterMaps
+from asl_bids_app.limits import CBF_LIMIT
 from asl_bids_app.networks.analytic import precision_of
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
-from asl_bids_app.quality.definitions import CBF_LIMIT
 
 CBF_RANGE: Final = (0.0, CBF_LIMIT)
 """mL/100 g/min that flow can be. Healthy grey matter has at most about 100 (children, Biagi
@@ -194,7 +194,7 @@ def mean_flow(observation: Observation, att: float) -> tuple[float, float] | Non
 
 
 def nothing_flows(flow: tuple[float, float]) -> bool:
-    """Tell whether a mean flow and its standard error are hardly different from zero."""
+    """Tell whether a mean flow is hardly different from zero by its standard error, or below."""
     return flow[0] < max(NO_FLOW, 2 * flow[1])
 
 

@@ -50,6 +50,11 @@ class ParameterMaps:
         Standard deviation between the members of an ensemble; None without one.
     att_prior : TransitPrior or None
         Prior of ATT that was used.
+    abv, abv_sd : Tensor or None, shape (n_slices, H, W)
+        Arterial blood volume, mL in 100 mL of the voxel, and one standard deviation; None where
+        no arteries were looked for.
+    vessels : Tensor or None, shape (n_slices, n, H, W)
+        The arteries' part of ΔM/M0 in every measurement, a fraction.
     """
 
     cbf: Tensor
@@ -62,6 +67,9 @@ class ParameterMaps:
     cbf_spread: Tensor | None = None
     att_spread: Tensor | None = None
     att_prior: TransitPrior | None = None
+    abv: Tensor | None = None
+    abv_sd: Tensor | None = None
+    vessels: Tensor | None = None
 
     def to(self, device: torch.device | str) -> ParameterMaps:
         """Return the maps on a device."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, cycle, islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
 
 from asl_bids_app.errors import InputError
+from asl_bids_app.estimators.arteries import early
 from asl_bids_app.estimators.bars import with_late_arrival, with_offset, without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.bayes import flag_bits, observe_usable, open_att, too_few
@@ -31,6 +33,7 @@ from asl_bids_app.estimators.uncertainty import (
     total_variance,
 )
 from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
+from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation
 from asl_bids_app.series import Series
@@ -43,8 +46,12 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-ANSWERS: Final = (*SIGNS, "undetermined")
-"""Maps that `Ensemble.estimate` returns."""
+ANSWERS: Final = (*SIGNS, "undetermined", "artery", "volume", "volume_sd")
+"""Maps that `Ensemble.estimate` returns, before the arteries' part of each measurement."""
+_MOST: Final = 10.0
+"""Times by which neighbours may make an artery's signal larger than its own voxel says."""
+_LIKELY: Final = 0.5
+"""Probability from which a voxel is flagged as one with an artery."""
 _FLIPS: Final = (((), (-2, -1)), ((-1,), (-2,)))
 """Axes along which members of even and of odd number see a slice flipped."""
 
@@ -84,6 +91,8 @@ class Ensemble:
         `asl_bids_app.estimators.uncertainty.ERROR_BARS`.
     tell
         Takes how many slices are done.
+    arterial
+        Look for arteries beside the tissue, where a delay is early enough to show them.
 
     Raises
     ------
@@ -101,6 +110,7 @@ class Ensemble:
         batch_size: int = 8,
         error_bars: str = "total",
         tell: Tell = nobody,
+        arterial: bool = True,
     ) -> None:
         if batch_size < 1:
             raise InputError("command line", "--batch-size", str(batch_size), "1 or more")
@@ -110,6 +120,7 @@ class Ensemble:
         self.batch_size = batch_size
         self.error_bars = error_bars
         self.tell = tell
+        self.arterial = arterial
         self.grid: PosteriorGrid = getattr(model.members[0], "grid", PosteriorGrid())
 
     @torch.no_grad()
@@ -136,15 +147,22 @@ class Ensemble:
 
         order = channel_order(self.model.spec, series) if self.model.spec.channels else None
         observation, failed = observe_usable(series, ERROR_BARS[self.error_bars])
-        grid = self._grid_for(series)
-        maps = torch.zeros(len(ANSWERS), *observation.mask.shape).to(observation.delta_m)
+        grid, arterial = self._grid_for(series), self._arteries_of(series)
+        size = len(ANSWERS) + (series.protocol.n_measurements if arterial else 0)
+        maps = torch.zeros(size, *observation.mask.shape).to(observation.delta_m)
         filled = observation.mask.flatten(1).any(1).nonzero().flatten()
         if len(filled):
             rows, columns = brain_box(observation.mask)
             inner = crop(observation[filled], rows, columns)
             inner = inner if order is None else select(inner, order)
-            maps[:, filled, rows, columns] = self.estimate(inner, grid=grid).to(maps)
-        found = dict(zip(ANSWERS, maps, strict=True))
+            maps[:, filled, rows, columns] = self.estimate(inner, grid=grid, arterial=arterial).to(
+                maps
+            )
+        found = dict(zip(ANSWERS, maps, strict=False))
+        vessels = maps[len(ANSWERS) :].transpose(0, 1) if arterial else None
+        if vessels is not None:
+            # What is left is tissue's, and noise.
+            observation = replace(observation, delta_m=observation.delta_m - vessels)
         cbf, att, cbf_sd, att_sd = (found[name] for name in ("cbf", "att", "cbf_sd", "att_sd"))
         table = self.model.spec.calibration.get(self.error_bars)
         if table:
@@ -156,6 +174,7 @@ class Ensemble:
             Flag.FAILED: failed,
             Flag.ATT_UNIDENTIFIABLE: ((found["undetermined"] > 0) | too_few(observation))
             & ~failed,
+            Flag.ARTERY: (found["artery"] > _LIKELY) & ~failed,
         }
         left_over = residual(observation, cbf, att)
         answer = ParameterMaps(
@@ -169,6 +188,9 @@ class Ensemble:
             found["cbf_spread"],
             found["att_spread"],
             grid.prior(series.protocol.schemes),
+            100 * found["volume"].clamp(min=0) if arterial else None,
+            100 * found["volume_sd"] if arterial else None,
+            vessels,
         )
         if correct is not None:
             answer = correct(answer)
@@ -190,12 +212,23 @@ class Ensemble:
             return self.grid
         return self.grid.for_schemes(schemes)
 
+    def _arteries_of(self, series: Series) -> ArterialPrior | None:
+        """Return what is believed of arteries, if there is a delay that could show them."""
+        kept = (series.protocol.vessels > 0).nonzero().flatten().tolist()
+        member = self.model.members[0]
+        if not self.arterial or not kept or not hasattr(member, "arterial"):
+            return None
+        several = series.protocol.n_measurements > 1
+        shown = several and early(series.protocol.select(kept)) is not None
+        return (member.arterial or ArterialPrior()) if shown or member.arterial else None
+
     @torch.no_grad()
     def estimate(
         self,
         observation: Observation,
         asked: Tensor | None = None,
         grid: PosteriorGrid | None = None,
+        arterial: ArterialPrior | None = None,
     ) -> Tensor:
         """Estimate in batches, smaller ones and at last on the CPU where memory runs out.
 
@@ -208,17 +241,22 @@ class Ensemble:
             Slices to estimate; the others are only looked at as their neighbours.
         grid
             With another prior of ATT than the model's.
+        arterial
+            What is believed of arteries; None to look for none.
 
         Returns
         -------
         Tensor, shape (answers, slices asked for, H, W)
-            In the order of `ANSWERS`: CBF, ATT, their standard deviations before calibration,
+            In the order of `ANSWERS`, and behind them the arteries' part of each measurement, if
+            they were looked for: CBF, ATT, their standard deviations before calibration,
             the other `SIGNS`, and 1 where the data leave ATT open. Zero outside the mask, on
             the device of the observation.
         """
         every = torch.arange(len(observation), device=observation.mask.device)
         places = every if asked is None else every[asked]
-        other = () if grid in (None, self.grid) else (grid,)
+        other: dict[str, Any] = {} if grid in (None, self.grid) else {"grid": grid}
+        if arterial is not None:
+            other["arterial"] = arterial
         device, size = self.device, min(self.batch_size, len(places))
         done: list[Tensor] = []
         start = 0
@@ -227,7 +265,7 @@ class Ensemble:
             self.tell("slice", start, len(places))
             try:
                 chosen = places[start : start + size]
-                part = self._estimate(observation, chosen, members, device, *other)
+                part = self._estimate(observation, chosen, members, device, other)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -259,7 +297,7 @@ class Ensemble:
         chosen: Tensor,
         members: Sequence[nn.Module],
         device: torch.device,
-        *other: PosteriorGrid,
+        other: Mapping[str, Any],
     ) -> Tensor:
         """Return what `estimate` does of slices by their places, (answers, slices, H, W)."""
         # Apple's GPUs have no double precision, which the analytic layer may need.
@@ -268,7 +306,7 @@ class Ensemble:
         reach = int(getattr(members[0], "beside", 0) > 0)
         around, rows = with_neighbours(chosen, reach, len(observation))
         seen = observation[around].to(early)
-        context, maps = members[0].prepare(seen, *other)
+        context, maps = members[0].prepare(seen, **other)
         observation, maps = seen[rows], maps[rows].to(device)
         if isinstance(context, VoxelPosterior):
             posterior = context[rows]
@@ -284,7 +322,8 @@ class Ensemble:
         found = torch.stack(each)
         cbf, cbf_variance = total_variance(found[:, 0], found[:, 2])
         att, att_variance = total_variance(found[:, 1], found[:, 3])
-        alone = open_att(posterior, observation.mask, *(other or (self.grid,)))
+        alone = open_att(posterior, observation.mask, other.get("grid", self.grid))
+        volume, volume_variance = total_variance(found[:, 4], found[:, 5])
         cbf_spread, att_spread = found[:, :2].std(0, correction=0)
         answers = {
             "cbf": cbf,
@@ -302,8 +341,19 @@ class Ensemble:
             "shared_misfit": over_slices(members[0].shared_misfit(maps), mask),
             "undetermined": open_all_around(alone, observation.mask),
             **measurement_counts(observation),
+            "artery": found[:, 6].mean(0),
+            "volume": volume,
+            "volume_sd": volume_variance.sqrt(),
         }
-        return torch.stack([answers[name].to(cbf) for name in ANSWERS])
+        stacked = torch.stack([answers[name].to(cbf) for name in ANSWERS])
+        if not posterior.bin_volume.shape[1]:
+            return stacked
+        # Neighbours change the odds of an artery; its signal goes along with its volume.
+        change = (volume.clamp(min=0).to(posterior.cbf) / posterior.volume.clamp(min=1e-7)).clamp(
+            max=_MOST
+        )
+        shown = posterior.vessels * change.unsqueeze(1)
+        return torch.cat([stacked, shown.transpose(0, 1).to(stacked)])
 
     @staticmethod
     def _member(
@@ -314,7 +364,10 @@ class Ensemble:
         mask: Tensor,
         doubt: Tensor,
     ) -> Tensor:
-        """Return cbf, att and their variances by one member, flips averaged, (4, B, H, W)."""
+        """Return what one member says, flips averaged, (7, B, H, W).
+
+        CBF, ATT and their variances; arterial volume, its variance, probability of an artery.
+        """
         estimates = []
         for axes in flips:
             answer = member.corrections(maps.flip(axes)).flip(axes)
@@ -323,5 +376,9 @@ class Ensemble:
                 torch.exp(2 * log_sd) * mask
                 for log_sd in (estimate.cbf_log_sd, estimate.att_log_sd)
             ]
-            estimates.append(torch.stack([estimate.cbf, estimate.att, *variances]))
+            arteries = [torch.zeros_like(estimate.cbf)] * 3
+            if estimate.volume is not None:
+                variance = torch.exp(2 * estimate.volume_log_sd) * mask
+                arteries = [estimate.volume, variance, estimate.artery]
+            estimates.append(torch.stack([estimate.cbf, estimate.att, *variances, *arteries]))
         return torch.stack(estimates).mean(0)

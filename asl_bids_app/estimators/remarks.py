@@ -12,6 +12,7 @@ from asl_bids_app.estimators.arteries import early
 from asl_bids_app.estimators.bars import (
     CBF_MEANINGLESS,
     CBF_RANGE,
+    NO_FLOW,
     balance,
     mean_flow,
     nothing_flows,
@@ -138,6 +139,8 @@ def _noise(series: Series, observation: Observation, prior: TransitPrior) -> lis
 
 def _arteries(series: Series, maps: ParameterMaps, crushed: Collection[Scheme]) -> list[str]:
     """Early delays see label in arteries, which the model takes for early tissue."""
+    if maps.abv is not None:
+        return []
     kept = [i for i, scheme in enumerate(series.protocol.schemes) if scheme not in crushed]
     first = early(series.protocol.select(kept)) if kept else None
     if first is None:
@@ -175,10 +178,14 @@ def _means(observation: Observation, maps: ParameterMaps, prior: TransitPrior) -
     told = []
     flow = mean_flow(observation, prior.mean)
     if flow is not None and nothing_flows(flow):
+        if flow[0] < -max(NO_FLOW, 2 * flow[1]):
+            what, cause = "below zero", "are control and label swapped?"
+        else:
+            what = "hardly different from zero"
+            cause = "did the labelling fail, are control and label volumes told apart?"
         told.append(
             f"the mean CBF of the brain is {flow[0]:.2f} ± {flow[1]:.2g} mL/100 g/min by its "
-            f"signal alone, hardly different from zero, whatever the map says: did the labelling "
-            f"fail, are control and label volumes told apart?"
+            f"signal alone, {what}, whatever the map says: {cause}"
         )
     found = balance(observation, maps)
     # The mean of a posterior isn't CBF at the mean of ATT where ATT is open: no contradiction.

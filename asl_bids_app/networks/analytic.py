@@ -18,17 +18,22 @@ number of measurements, any scheme or mix of schemes is in R.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Final
 
 import torch
 from torch import Tensor
 
+from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid, too_narrow, zoom
+from asl_bids_app.networks.sums import Tables, sums_without, with_artery
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
 from asl_bids_app.tell import Tell, nobody
 
 _DOUBLE_FROM = 2e4
 """Sum of squared signal-to-noise ratios from which the exponent needs double precision."""
+_HARDLY: Final = 0.02
+"""Probability of an artery below which it may be left out where the grid is refined."""
 _NOISE_FLOOR = 1e-7
 """ΔM/M0: noise below it is taken as it, so that its square never underflows."""
 
@@ -59,6 +64,17 @@ class VoxelPosterior:
     bin_att, bin_cbf : Tensor, shape (B, bins, H, W)
         Shares of the bins in the means of ATT and CBF before any refinement of the grid:
         their sums over the bins are the means.
+    artery : Tensor, shape (B, H, W)
+        Probability that the voxel holds an artery; 0 if none was looked for.
+    volume, volume_sd : Tensor, shape (B, H, W)
+        Mean and standard deviation of the arterial blood volume, mL/mL.
+    bin_volume : Tensor, shape (B, bins, H, W)
+        Shares of the bins in the mean of the volume.
+    vessels : Tensor, shape (B, n, H, W)
+        Mean of the arteries' ΔM/M0 in every measurement.
+
+    Where an artery was looked for, the maps of bins are twice as many: first those without an
+    artery, then those with one; the probabilities of all sum to 1.
     """
 
     cbf: Tensor
@@ -72,6 +88,11 @@ class VoxelPosterior:
     misfit: Tensor
     bin_att: Tensor
     bin_cbf: Tensor
+    artery: Tensor
+    volume: Tensor
+    volume_sd: Tensor
+    bin_volume: Tensor
+    vessels: Tensor
 
     def __getitem__(self, index: slice | Tensor) -> VoxelPosterior:
         """Return some of the slices."""
@@ -90,7 +111,10 @@ def precision_of(noise_sd: Tensor) -> Tensor:
 
 @torch.no_grad()
 def voxel_posterior(
-    observation: Observation, grid: PosteriorGrid | None = None, tell: Tell = nobody
+    observation: Observation,
+    grid: PosteriorGrid | None = None,
+    tell: Tell = nobody,
+    arterial: ArterialPrior | None = None,
 ) -> VoxelPosterior:
     """Compute the voxelwise posterior in the mask of a batch of slices.
 
@@ -102,6 +126,8 @@ def voxel_posterior(
         Priors and grid.
     tell
         Takes how many slices are done.
+    arterial
+        What is believed of arteries; None to look for none.
 
     Returns
     -------
@@ -112,7 +138,13 @@ def voxel_posterior(
     shape = observation.mask.shape
     curves = observation.response(grid.att.to(observation.delta_m)[None])
     like = observation.delta_m
-    sizes = [6, grid.bins, len(Arrival), 1, grid.bins, grid.bins]
+    vessels = None
+    if arterial is not None:
+        vessels = observation.arterial_response(torch.tensor(arterial.arrivals).to(like))
+    states = 1 if vessels is None else 2
+    bins = states * grid.bins
+    also = [bins, like.shape[1]] if vessels is not None else [0, 0]
+    sizes = [6, bins, len(Arrival), 1, bins, bins, 3, *also]
     flat = torch.zeros(shape[0], shape[1] * shape[2], sum(sizes)).to(like)
     precision = precision_of(observation.noise_sd)
     precision = precision.expand_as(like) if precision.shape[-2:] == shape[-2:] else precision
@@ -128,36 +160,49 @@ def voxel_posterior(
             signal = like[index].flatten(1)[:, inside].T[None]
             weight = precision[index].flatten(1)
             weight = (weight[:, inside] if weight.shape[1] > 1 else weight).T[None]
-            moments = _solve(signal, weight, curves[index, None], observation, place, grid)
+            own = None if vessels is None else vessels[index, None]
+            tables = Tables(grid, curves[index, None], arterial, own)
+            moments = _solve(signal, weight, tables, observation, place)
             flat[index, inside] = moments[0]
     else:
         place = torch.arange(shape[0], device=like.device).repeat_interleave(flat.shape[1])
         signal = like.flatten(2).transpose(1, 2)
         weight = precision.flatten(2).transpose(1, 2)
-        flat = _solve(signal, weight, curves, observation, place, grid)
+        tables = Tables(grid, curves, arterial, vessels)
+        flat = _solve(signal, weight, tables, observation, place)
         flat = torch.where(observation.mask.flatten(1).unsqueeze(2), flat, 0.0)
     maps = flat.unflatten(1, shape[1:]).permute(0, 3, 1, 2)
-    moments, bins, residual, misfit, *shares = maps.split(sizes, 1)
-    return VoxelPosterior(*moments.unbind(1), bins, residual, misfit[:, 0], *shares)
+    moments, odds, residual, misfit, *shares, volume, bin_volume, shown = maps.split(sizes, 1)
+    return VoxelPosterior(
+        *moments.unbind(1),
+        odds,
+        residual,
+        misfit[:, 0],
+        *shares,
+        *volume.unbind(1),
+        bin_volume,
+        shown,
+    )
 
 
 def _solve(
     signal: Tensor,
     precision: Tensor,
-    curves: Tensor,
+    tables: Tables,
     observation: Observation,
     place: Tensor,
-    grid: PosteriorGrid,
 ) -> Tensor:
     """Return what makes a `VoxelPosterior` of V voxels of each of S slices, (S, V, columns).
 
-    `signal` (S, V, n), `precision` (S, V or 1, n), `curves` (S, n, points); `place` (S * V,)
-    is the slice of each voxel in the observation.
+    `signal` (S, V, n), `precision` (S, V or 1, n); `place` (S * V,) is the slice of each voxel
+    in the observation.
     """
     out_dtype = signal.dtype
     power = (signal.square() * precision).sum(2)
     if float(power.max()) > _DOUBLE_FROM:
-        signal, precision, curves = signal.double(), precision.double(), curves.double()
+        signal, precision = signal.double(), precision.double()
+        tables = tables.to(signal)
+    grid, curves = tables.grid, tables.curves
     att = grid.att.to(signal)
     weighted = signal * precision
     # In place where it can be: these arrays are what the time goes to.
@@ -168,34 +213,23 @@ def _solve(
     square = mean.square()
     prior = grid.log_prior(att) + grid.spacing(att).log()
     log_weight = torch.addcmul(prior, curvature, square, value=0.5)
-    weight = log_weight.sub_(curvature.log(), alpha=0.5).softmax(2)
+    log_weight = log_weight.sub_(curvature.log(), alpha=0.5)
+    arteries = None
+    if tables.arterial is None or tables.vessels is None:
+        weight = log_weight.softmax(2)
+    else:
+        weight, arteries = with_artery(tables, tables.arterial, weighted, precision, log_weight)
     by_noise = curvature.reciprocal_()
-    noise = torch.linalg.vecdot(weight, by_noise)
-    second = square.add_(by_noise).mul_(weight).sum(2)
-    weighted_mean = mean.mul_(weight)
+    found = sums_without(grid, att, curves, weight, mean, by_noise, square)
+    narrow = too_narrow(weight)
+    if arteries is not None:
+        also = arteries.sums(grid)
+        # Where an artery may be, its doubt outweighs the width of a cell of the grid.
+        narrow &= also.artery < _HARDLY
+        found = found.joined(also)
+    moments, predicted = found.moments(), found.predicted
 
-    bins = torch.eye(grid.bins).repeat_interleave(grid.points // grid.bins, 0).to(signal)
-    columns = [att[:, None], att.square()[:, None], bins, att[:, None] * bins]
-    of_weight = weight @ torch.cat(columns, 1)
-    by_cbf = torch.cat([torch.ones_like(att)[None], att[None], bins.T])
-    by_cbf = by_cbf.expand(len(curves), -1, -1)
-    of_cbf = weighted_mean @ torch.cat([by_cbf, curves], 1).transpose(1, 2)
-    cbf, product, bin_cbf, predicted = of_cbf.tensor_split([1, 2, 2 + grid.bins], 2)
-    cbf, product = cbf.squeeze(2), product.squeeze(2)
-    att_mean = of_weight[..., 0]
-    moments = torch.stack(
-        [
-            cbf,
-            second - cbf.square(),
-            att_mean,
-            of_weight[..., 1] - att_mean.square(),
-            product - cbf * att_mean,
-            noise,
-        ],
-        2,
-    )
-
-    narrow = too_narrow(weight).flatten().nonzero().squeeze(1)
+    narrow = narrow.flatten().nonzero().squeeze(1)
     if len(narrow):
         best = weight.flatten(0, 1)[narrow].argmax(1)
         fine, seen = zoom(narrow, best, signal, precision, observation, place, grid)
@@ -208,8 +242,20 @@ def _solve(
     cbf_sd, att_sd = cbf_var.clamp(min=1e-12).sqrt(), att_var.clamp(min=1e-12).sqrt()
     correlation = (covariance / (cbf_sd * att_sd)).clamp(-1, 1)
     single = torch.stack([cbf, cbf_sd, att_mean, att_sd, correlation, noise.sqrt()], 2)
-    att_bins, bin_att = of_weight[..., 2:].split(grid.bins, 2)
-    return torch.cat([single, att_bins, residual, misfit, bin_att, bin_cbf], 2).to(out_dtype)
+    volume_sd = (found.volume_square - found.volume.square()).clamp(min=0).sqrt()
+    volumes = torch.stack([found.artery, found.volume, volume_sd], 2)
+    columns = [
+        single,
+        found.bins,
+        residual,
+        misfit,
+        found.bin_att,
+        found.bin_cbf,
+        volumes,
+        found.bin_volume,
+        found.vessels,
+    ]
+    return torch.cat(columns, 2).to(out_dtype)
 
 
 def _residuals(

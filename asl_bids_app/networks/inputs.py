@@ -86,7 +86,11 @@ def own_maps(
     if noise_apart:
         columns.append((posterior.cbf_noise_sd.clamp(min=1e-3) / 10).log())
     residual = posterior.residual.permute(0, 2, 3, 1).clamp(-2, 2)
-    return [torch.stack(columns, 3), posterior.att_bins.permute(0, 2, 3, 1), residual]
+    bins = posterior.att_bins
+    if posterior.bin_volume.shape[1]:
+        without, within = bins.chunk(2, 1)
+        bins = without + within
+    return [torch.stack(columns, 3), bins.permute(0, 2, 3, 1), residual]
 
 
 def pooled_maps(around: VoxelPosterior, posterior: VoxelPosterior) -> Tensor:
@@ -129,3 +133,53 @@ def neighbour_maps(maps: Tensor, follows: Tensor) -> Tensor:
     below = torch.cat([none, maps[:-1] * follows])
     above = torch.cat([maps[1:] * follows, none])
     return torch.cat([below, above], 1)
+
+
+_LOCAL: Final = 15
+"""Side in voxels of the square whose mean the M0 is compared with."""
+
+
+def arterial_maps(posterior: VoxelPosterior) -> Tensor:
+    """Turn what a posterior says of arteries into input maps (B, H, W, 5).
+
+    The odds of an artery, its volume and the doubt about it, and by how much CBF and ATT would
+    differ if there were one.
+    """
+    half = posterior.att_bins.shape[1] // 2
+    artery = posterior.artery.clamp(1e-4, 1 - 1e-4)
+
+    def between(shares: Tensor) -> Tensor:
+        without, within = shares[:, :half].sum(1), shares[:, half:].sum(1)
+        return within / artery - without / (1 - artery)
+
+    columns = [
+        torch.logit(artery) / 5,
+        (posterior.volume / 0.01).tanh(),
+        (posterior.volume_sd / 0.01).tanh(),
+        (between(posterior.bin_cbf) / 20).tanh(),
+        between(posterior.bin_att).clamp(-2, 2),
+    ]
+    return torch.stack(columns, 3)
+
+
+def anatomy_maps(observation: Observation) -> Tensor:
+    """Turn M0 and tissue fractions into input maps (B, H, W, 5).
+
+    The M0 relative to its mean around and to that of the slice (what is left of coils and
+    contrast), whether it is known, and the fractions of grey and white matter.
+    """
+    m0, grey, white = observation.anatomy.unbind(1)
+    inside = (observation.mask & (m0 > 0)).to(m0)
+    level = torch.where(inside > 0, m0.clamp(min=1e-12).log(), 0.0)
+    count = inside.sum((1, 2), keepdim=True).clamp(min=1)
+    level = (level - level.sum((1, 2), keepdim=True) / count) * inside
+
+    def around(values: Tensor) -> Tensor:
+        total = functional.avg_pool2d(
+            values.unsqueeze(1), _LOCAL, 1, _LOCAL // 2, divisor_override=1
+        )
+        return total.squeeze(1)
+
+    local = (level - around(level) / around(inside).clamp(min=1)) * inside
+    columns = [(local / 0.15).clamp(-4, 4), (level / 0.3).clamp(-4, 4), inside, grey, white]
+    return torch.stack(columns, 3)

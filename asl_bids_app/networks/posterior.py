@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
+from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.blocks import (
     ConvBlock,
     Decoder,
@@ -21,6 +22,8 @@ from asl_bids_app.networks.blocks import (
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.networks.inputs import (
     OF_NEIGHBOURS,
+    anatomy_maps,
+    arterial_maps,
     neighbour_maps,
     own_maps,
     pooled,
@@ -40,18 +43,26 @@ class Estimate:
         mL/100 g/min, and seconds.
     cbf_log_sd, att_log_sd : Tensor, shape (B, H, W)
         Natural logarithms of their standard deviations in the same units.
+    volume, volume_log_sd, artery : Tensor or None, shape (B, H, W)
+        Arterial blood volume (mL/mL), the logarithm of its standard deviation, and the
+        probability of an artery; None of a network that looks for none.
     """
 
     cbf: Tensor
     att: Tensor
     cbf_log_sd: Tensor
     att_log_sd: Tensor
+    volume: Tensor | None = None
+    volume_log_sd: Tensor | None = None
+    artery: Tensor | None = None
 
 
 _ATT_DOUBT: Final = 0.05
 """Sd of ATT by the same, s."""
 _CBF_TEXTURE: Final = 3.0
 """Sd of CBF between a voxel and what its neighbours let expect, mL/100 g/min."""
+_LEAST_VOLUME_SD: Final = 1e-5
+"""mL/mL: a standard deviation of the arterial volume below it is taken as it."""
 _ATT_TEXTURE: Final = 0.08
 """The same of ATT, s."""
 
@@ -72,11 +83,33 @@ _POOLED: Final = 9 + len(Arrival)
 """Number of the maps of the neighbourhood's posterior."""
 _SHOWN: Final = sum(map(len, OF_NEIGHBOURS))
 """Number of the maps that a slice shows to those beside it."""
+_ARTERIAL: Final = 5
+"""Number of the maps of arteries."""
+_ANATOMY: Final = 5
+"""Number of the maps of M0 and tissue."""
 _MOST: Final = 6.0
 """Natural logarithm of the most by which neighbours may change the odds of two ATTs."""
 
 
-def reweighted(posterior: VoxelPosterior, log_odds: Tensor) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Moved:
+    """What neighbours' knowledge of the odds makes of a posterior.
+
+    Attributes
+    ----------
+    cbf, att, volume : Tensor, shape (B, H, W)
+        By how much they move: mL/100 g/min, s, mL/mL; zero where the log odds are.
+    artery : Tensor, shape (B, H, W)
+        Probability of an artery after it.
+    """
+
+    cbf: Tensor
+    att: Tensor
+    volume: Tensor
+    artery: Tensor
+
+
+def reweighted(posterior: VoxelPosterior, log_odds: Tensor) -> Moved:
     """Return by how much CBF and ATT move if neighbours know better which ATTs are likely.
 
     The posterior of a noisy voxel may have two peaks, an early one with little flow and a late
@@ -88,12 +121,12 @@ def reweighted(posterior: VoxelPosterior, log_odds: Tensor) -> tuple[Tensor, Ten
     posterior
         Of every voxel for itself.
     log_odds : Tensor, shape (B, bins, H, W)
-        Logarithm of the neighbours' prior over the prior of the posterior, up to a constant.
+        Logarithm of the neighbours' prior over the prior of the posterior, up to a constant, of
+        all bins of the posterior: those with an artery too, if one was looked for.
 
     Returns
     -------
-    cbf, att : Tensor, shape (B, H, W)
-        mL/100 g/min and s; zero where `log_odds` is.
+    Moved
     """
     factor = (_MOST * torch.tanh(log_odds / _MOST)).exp()
     # Rounded alike with and without the factor, so that no factor moves nothing.
@@ -103,7 +136,14 @@ def reweighted(posterior: VoxelPosterior, log_odds: Tensor) -> tuple[Tensor, Ten
     def moved(share: Tensor) -> Tensor:
         return (share * factor).sum(1) / after - share.sum(1) / before
 
-    return moved(posterior.bin_cbf), moved(posterior.bin_att)
+    none = torch.zeros_like(posterior.volume)
+    if not posterior.bin_volume.shape[1]:
+        return Moved(moved(posterior.bin_cbf), moved(posterior.bin_att), none, none)
+    half = posterior.att_bins.shape[1] // 2
+    artery = (posterior.att_bins[:, half:] * factor[:, half:]).sum(1) / after
+    return Moved(
+        moved(posterior.bin_cbf), moved(posterior.bin_att), moved(posterior.bin_volume), artery
+    )
 
 
 class PosteriorASLNet(nn.Module):
@@ -135,6 +175,11 @@ class PosteriorASLNet(nn.Module):
         Channels of what is learnt from the posteriors of the slices below and above, where
         `Observation.slice_number` says that they are there. 0: every slice by itself.
 
+    arterial
+        Arguments of `ArterialPrior`, of a network that looks for arteries; None for none.
+    anatomy
+        Let the network see M0 and tissue fractions where the observation has them.
+
     Raises
     ------
     ValueError
@@ -150,6 +195,8 @@ class PosteriorASLNet(nn.Module):
         cbf_doubt: float = 0.08,
         noise_apart: bool = False,
         beside: int = 0,
+        arterial: Mapping[str, Any] | None = None,
+        anatomy: bool = False,
     ) -> None:
         super().__init__()
         if window < 0 or (window and window % 2 == 0):
@@ -166,6 +213,8 @@ class PosteriorASLNet(nn.Module):
         self.cbf_doubt = cbf_doubt
         self.noise_apart = noise_apart
         self.grid = PosteriorGrid(**(grid or {}))
+        self.arterial = None if arterial is None else ArterialPrior(**arterial)
+        self.anatomy = anatomy
         self.features = tuple(features)
         self.encoder = Encoder(self._seen + beside, self.features)
         if beside:
@@ -174,7 +223,8 @@ class PosteriorASLNet(nn.Module):
             with torch.no_grad():
                 self.encoder.levels[0].first.conv.weight[:, self._seen :] = 0
         self.decoder = Decoder(self.features)
-        self.head = zero_head(self.features[0], 4 + self.grid.bins)
+        answers = 4 + self.grid.bins + (3 if self.arterial else 0)
+        self.head = zero_head(self.features[0], answers)
 
     @property
     def in_channels(self) -> int:
@@ -184,7 +234,12 @@ class PosteriorASLNet(nn.Module):
     @property
     def _seen(self) -> int:
         """Number of the maps of a slice by itself."""
-        return self._own + (_POOLED if self.window else 0)
+        return (
+            self._own
+            + (_POOLED if self.window else 0)
+            + (_ARTERIAL if self.arterial else 0)
+            + (_ANATOMY if self.anatomy else 0)
+        )
 
     @property
     def _own(self) -> int:
@@ -201,6 +256,8 @@ class PosteriorASLNet(nn.Module):
             "cbf_doubt": self.cbf_doubt,
             "noise_apart": self.noise_apart,
             "beside": self.beside,
+            "arterial": None if self.arterial is None else asdict(self.arterial),
+            "anatomy": self.anatomy,
         }
 
     def forward(self, observation: Observation) -> Estimate:
@@ -210,21 +267,30 @@ class PosteriorASLNet(nn.Module):
         return self.correct(posterior, self.corrections(maps), observation.mask, doubt)
 
     def prepare(
-        self, observation: Observation, grid: PosteriorGrid | None = None
+        self,
+        observation: Observation,
+        grid: PosteriorGrid | None = None,
+        arterial: ArterialPrior | None = None,
     ) -> tuple[VoxelPosterior, Tensor]:
         """Return what needs no weights: the voxelwise posterior and the U-Net's input.
 
         The input has the shape (B, in_channels, H, W), channels last in memory, zero outside
         the masks. All scales are fixed: nothing is normalised by the data, for amplitude is CBF.
-        With a `grid` its prior of ATT takes the place of the network's own.
+        With a `grid` its prior of ATT takes the place of the network's own. With `arterial`
+        arteries are looked for by a network that was trained without them, too.
         """
-        grid = grid or self.grid
-        posterior = voxel_posterior(observation, grid)
+        grid, arterial = grid or self.grid, self.arterial or arterial
+        posterior = voxel_posterior(observation, grid, arterial=arterial)
         inside = observation.mask.to(posterior.cbf)
         parts = own_maps(posterior, inside, observation.calibration_doubt, self.noise_apart)
         if self.window:
-            around = voxel_posterior(pooled(observation, self.window), grid)
+            averaged = pooled(observation, self.window)
+            around = voxel_posterior(averaged, grid, arterial=arterial)
             parts.append(pooled_maps(around, posterior))
+        if self.arterial:
+            parts.append(arterial_maps(posterior))
+        if self.anatomy:
+            parts.append(anatomy_maps(observation))
         maps = (torch.cat(parts, 3) * inside.unsqueeze(3)).permute(0, 3, 1, 2)
         if self.beside:
             own, around_it = OF_NEIGHBOURS
@@ -234,9 +300,10 @@ class PosteriorASLNet(nn.Module):
         return posterior, maps
 
     def corrections(self, maps: Tensor) -> Tensor:
-        """Return the corrections (B, 4 + bins, H, W).
+        """Return the corrections (B, 4 + bins, H, W), or 3 more with arteries.
 
-        Of CBF, ATT, the logarithms of their sds, and of the logarithms of p(ATT) in each bin.
+        Of CBF, ATT, the logarithms of their sds, and of the logarithms of p(ATT) in each bin;
+        of the log odds of an artery, its volume and the logarithm of its sd.
 
         Parameters
         ----------
@@ -273,16 +340,34 @@ class PosteriorASLNet(nn.Module):
         """
         corrections = corrections.to(posterior.cbf)
         cbf, att, cbf_log_sd, att_log_sd = corrections[:, :4].unbind(1)
-        cbf_moved, att_moved = reweighted(posterior, corrections[:, 4:])
+        log_odds, arteries = corrections[:, 4:].split_with_sizes(
+            [self.grid.bins, corrections.shape[1] - 4 - self.grid.bins], 1
+        )
+        if self.arterial:
+            log_odds = torch.cat([log_odds, log_odds + arteries[:, :1]], 1)
+        elif posterior.bin_volume.shape[1]:
+            # Trained without arteries: the odds of ATT hold beside one as well.
+            log_odds = torch.cat([log_odds, log_odds], 1)
+        moved = reweighted(posterior, log_odds)
         inside = mask.to(posterior.cbf)
         cbf_sd, att_sd = posterior.cbf_sd.clamp(min=1e-6), posterior.att_sd.clamp(min=1e-6)
         doubt = doubt.to(posterior.cbf)[:, None, None]
         doubtful = posterior.cbf_noise_sd if self.noise_apart else cbf_sd
         cbf_room = room(doubtful, doubt * self.cbf_doubt * posterior.cbf, _CBF_TEXTURE)
         att_room = room(att_sd, doubt * _ATT_DOUBT, _ATT_TEXTURE)
-        return Estimate(
-            (posterior.cbf + cbf_moved + cbf_room * cbf) * inside,
-            (posterior.att + att_moved + att_room * att) * inside,
+        found = Estimate(
+            (posterior.cbf + moved.cbf + cbf_room * cbf) * inside,
+            (posterior.att + moved.att + att_room * att) * inside,
             (cbf_sd.log() + cbf_log_sd) * inside,
             (att_sd.log() + att_log_sd) * inside,
+        )
+        if not posterior.bin_volume.shape[1]:
+            return found
+        volume_sd = posterior.volume_sd.clamp(min=_LEAST_VOLUME_SD)
+        own, width = arteries[:, 1:].unbind(1) if self.arterial else (0.0, 0.0)
+        return replace(
+            found,
+            volume=(posterior.volume + moved.volume + volume_sd * own) * inside,
+            volume_log_sd=(volume_sd.log() + width) * inside,
+            artery=moved.artery * inside,
         )

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from asl_bids_app.bids.outputs import UNITS_ATT, UNITS_CBF
+from asl_bids_app.limits import CBF_LIMIT
 from asl_bids_app.quality.metric import Metric
 
 BASELINE_PREFIX: Final = "lsq_"
@@ -21,9 +22,6 @@ PLAUSIBLE_GM_CBF: Final = (10.0, 150.0)
 
 TISSUE_THRESHOLD: Final = 0.7
 """Probability above which a voxel counts as of a tissue (as ASLPrep does)."""
-
-CBF_LIMIT: Final = 200.0
-"""mL/100 g/min; a voxel above it is counted as implausible."""
 
 
 _INF: Final = math.inf

@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 
 from asl_bids_app.estimators.base import Flag
+from asl_bids_app.limits import CBF_LIMIT
 from asl_bids_app.quality.definitions import (
     BASELINE_PREFIX,
-    CBF_LIMIT,
     TISSUE_THRESHOLD,
     columns,
     dictionary,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from asl_bids_app.quality.definitions import CBF_LIMIT, PLAUSIBLE_GM_CBF
+from asl_bids_app.limits import CBF_LIMIT
+from asl_bids_app.quality.definitions import PLAUSIBLE_GM_CBF
 from asl_bids_app.quality.statistics import FEWEST
 
 

@@ -19,7 +19,8 @@ from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.errors import InputError, one_line
 
 Shape = Any
-"""A type or several, ``[shape]`` for a list, or a mapping of keys to shapes; null fits all."""
+"""A type or several, ``[shape]`` for a list, or a mapping of keys to shapes; null fits all but
+the items of a list, unless it is one of several types."""
 
 
 def _each(shape: Shape, *keys: str) -> dict[str, Shape]:
@@ -30,8 +31,8 @@ _RUN: Final = {
     **_each(str, "path", "scheme", "motion"),
     **_each(Mapping, "volumes", "inferred", "m0", "mask"),
     **_each([(int, float)], "post_labeling_delay"),
-    # Null where nothing cuts the bolus.
-    "label_duration": [(int, float, type(None))],
+    # JSON has no infinity: null is the bolus of VSASL that nothing cuts.
+    **_each([(int, float, type(None))], "label_duration"),
     **_each([(int, float)], "volumes_per_measurement", "slice_time", "repeats"),
     **_each([str], "rejected", "warnings"),
 }
@@ -72,7 +73,8 @@ SIDECAR: Final = MappingProxyType(
                 "SliceTiming": [(int, float)],
             }
         ],
-        "Calibration": Mapping,
+        **_each(Mapping, "Calibration", "NoiseEstimation", "Model"),
+        **_each([str], "Warnings", "Sources"),
     }
 )
 """Of a map's sidecar."""
@@ -121,10 +123,11 @@ def _fit(value: Any, shape: Shape, place: str, name: str, faults: list[str]) -> 
         faults.append(f"{where}: found {one_line(text)}, expected {_words(shape)}.")
         return None
     if isinstance(shape, list):
-        if None in value and type(None) not in _types(shape[0]):
+        blank = type(None) in _types(shape[0])
+        if None in value and not blank:
             faults.append(f"{name}: {place}: found null in a list, expected {_words(shape[0])}.")
         fitted = [_fit(item, shape[0], place, name, faults) for item in value]
-        return [item for item in fitted if item is not None]
+        return [item for item in fitted if blank or item is not None]
     if isinstance(shape, Mapping):
         return {
             key: _fit(item, shape[key], f"{place}: {key}" if place else key, name, faults)

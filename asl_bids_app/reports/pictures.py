@@ -31,6 +31,11 @@ def find_scales(data: SeriesData, mask: np.ndarray | None) -> dict[str, Scale]:
         "cbf_sd": scales.spread_scale("mL/100 g/min", *inside("cbf_sd")),
         "att_sd": scales.spread_scale("s", *inside("att_sd")),
     }
+    if "abv" in data.images:
+        found |= {
+            "abv": scales.volume_scale(data.images["abv"][mask]),
+            "abv_sd": scales.spread_scale("mL/100 mL", data.images["abv_sd"][mask]),
+        }
     for key, unit, least in (("cbf", "mL/100 g/min", 5.0), ("att", "s", 0.1)):
         both = [data.images[name][mask] for name in (key, f"lsq_{key}") if name in data.images]
         if len(both) == 2:
@@ -95,6 +100,11 @@ _QUANTITIES: Final = MappingProxyType(
 )
 
 
+_ARTERIES: Final = MappingProxyType(
+    {"abv": "Arterial blood volume", "abv_sd": "Arterial blood volume, one standard deviation"}
+)
+
+
 def picture_title(quantity: str, estimate: Estimate) -> str:
     """Name a map by quantity and estimate; of standard deviations also what they hold."""
     held = f" ({estimate.bars})" if quantity.endswith("_sd") and estimate.bars else ""
@@ -122,6 +132,11 @@ def draw_maps(
     if len(data.estimates) == 1:  # without a second column, maps stand beside their own error
         joined = [picture for row in rows for picture in row]
         rows = [joined[i : i + 2] for i in range(0, len(joined), 2)]
+    arteries = [
+        {"title": title, "src": mosaics.mosaic(data.images[key], frame, by_quantity[key])}
+        for key, title in _ARTERIES.items()
+        if key in by_quantity and key in data.images
+    ]
     differences = []
     for key in ("cbf", "att"):
         if f"{key}_difference" in by_quantity:
@@ -129,7 +144,7 @@ def draw_maps(
             picture = mosaics.mosaic(values, frame, by_quantity[f"{key}_difference"])
             title = f"{key.upper()} – {data.estimates[0].name} minus least squares"
             differences.append({"title": title, "src": picture})
-    return [row for row in [*rows, differences] if row]
+    return [row for row in [*rows, arteries, differences] if row]
 
 
 def draw_flags(data: SeriesData, frame: Frame) -> list[dict[str, Any]] | None:

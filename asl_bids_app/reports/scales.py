@@ -99,6 +99,12 @@ def time_scale(*maps: np.ndarray) -> Scale:
     return Scale(float(max(low, 0)), float(max(high, low + 0.4)), "viridis", "s")
 
 
+def volume_scale(volumes: np.ndarray) -> Scale:
+    """Return the scale of a map of arterial blood volume, mL/100 mL: up to what arteries have."""
+    high = max(nice(_percentile(volumes, 99.5)), 0.5)
+    return Scale(0.0, high, "inferno", "mL/100 mL")
+
+
 def spread_scale(unit: str, *maps: np.ndarray) -> Scale:
     """Return the scale of maps of standard deviations.
 

@@ -249,6 +249,7 @@ def mni_slices(
     # The atlas is a mean of many brains; a power sharpens it toward a single one.
     power = spread(log_uniform(generator, (n,), config.sharpness), 3)
     weight = sampled**power
+    weight[:, 0] *= spread(torch.exp(-uniform(generator, (n,), config.cortex_thinning)), 2)
     weight[:, 2] *= spread(torch.exp(1.5 * atrophy + 0.2 * normal(generator, (n,))), 2)
     fractions = _pooled(weight[:, :3] / weight.sum(1, keepdim=True))
     kind = torch.full((n,), MNI, dtype=torch.uint8, device=place.device)

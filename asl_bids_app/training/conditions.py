@@ -118,11 +118,22 @@ def draw_territories(place: Tensor, voxel: Tensor, generator: Random) -> Territo
 
 @dataclass(frozen=True)
 class Physiology:
-    """CBF (mL/100 g/min) and ATT (s) of a batch before lesions, each (n, H, W)."""
+    """What flows in a batch before lesions.
+
+    Attributes
+    ----------
+    cbf, att : Tensor, shape (n, H, W)
+        mL/100 g/min and s.
+    territories : Territories
+    white_flow, white_delay : Tensor, shape (n, H, W)
+        Share of white matter in the flow, and by how many seconds blood comes later to it.
+    """
 
     cbf: Tensor
     att: Tensor
     territories: Territories
+    white_flow: Tensor
+    white_delay: Tensor
 
 
 def _baselines(
@@ -181,7 +192,7 @@ def draw_physiology(
         + drawn(config.cbf_fine_texture) * fine[:, 0]
         + regions_cbf
     )
-    ratio = drawn((0.22, 0.5))
+    ratio = drawn(config.white_flow)
     grey = spread(grey_cbf, 2) * relative
     white = spread(grey_cbf, 2) * ratio * relative**0.5 * torch.exp(0.1 * smooth[:, 1])
     fluid = drawn((0.0, 2.0)).expand_as(grey)
@@ -210,4 +221,5 @@ def draw_physiology(
     # The small constant carries ATT into pixels without flow.
     weight = parts + 0.01 * anatomy.fractions + 1e-4
     att = (weight * late).sum(1) / weight.sum(1)
-    return Physiology(cbf, att, territories)
+    share = parts[:, 1] / cbf.clamp(min=1e-3)
+    return Physiology(cbf, att, territories, share, late[:, 1] - late[:, 0])

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from asl_bids_app.kinetics import tissue_response
+from asl_bids_app.kinetics import arterial_response, tissue_response
 from asl_bids_app.protocol import SCHEMES, Scheme
 from asl_bids_app.training.draws import chance, normal, uniform
 from asl_bids_app.training.knobs import check_knobs, knob
@@ -79,6 +79,18 @@ class DomainConfig:
     m0_spread: float = knob(0.05, "", 0, 0.5, "scale of M0, relative standard deviation")
     label_duration_spread: float = knob(0.01, "", 0, 0.5, "PCASL, CASL; relative sd")
     bolus_duration_spread: float = knob(0.05, "", 0, 0.5, "PASL, VSASL; relative sd")
+    # Arteries and anatomy
+    crushing_chance: float = knob(
+        0.0, "", 0, 1, "chance that gradients take away the arteries, told to the estimator"
+    )
+    arterial_edge: tuple[float, float] = knob(
+        (0.05, 0.15), "s", 0.01, 1, "half width of the edges of label in arteries"
+    )
+    m0_shown: float = knob(0.0, "", 0, 1, "chance that the network is shown the M0")
+    tissue_shown: float = knob(0.0, "", 0, 1, "chance that it is shown tissue maps")
+    tissue_wrong: float = knob(
+        0.08, "", 0, 1, "chance that tissue maps lie voxels away; and that they are mirrored"
+    )
 
     def __post_init__(self) -> None:
         check_knobs(self)
@@ -96,6 +108,8 @@ class Kinetics:
     efficiency : Tensor, shape (B, n)
     t1_blood, t1_tissue, partition_coefficient : Tensor, shape (B,)
         Seconds, seconds, mL/g.
+    vessels : Tensor, shape (B, n)
+        Share of the arteries' signal that is seen, 1 or 0.
     """
 
     arrival: Tensor
@@ -105,6 +119,18 @@ class Kinetics:
     t1_blood: Tensor
     t1_tissue: Tensor
     partition_coefficient: Tensor
+    vessels: Tensor
+
+    def arterial_response(self, arrival: Tensor, edge: Tensor) -> Tensor:
+        """Compute ΔM/M0 per mL/mL of arteries; arrival (B, H, W) and edge (B,) in seconds."""
+        seen = self.efficiency * self.vessels
+        measured = [self.arrival, self.delay, self.label_duration, seen]
+        return arterial_response(
+            *(t[:, :, None, None] for t in measured),
+            *(t[:, None, None, None] for t in (self.t1_blood, self.partition_coefficient)),
+            arrival[:, None],
+            edge[:, None, None, None],
+        )
 
     def response(self, att: Tensor) -> Tensor:
         """Compute ΔM/M0 per mL/100 g/min for transit times (B, H, W); (B, n, H, W)."""
@@ -141,6 +167,8 @@ class Physics:
         False where a measurement only fills the batch's rectangle.
     doubt : Tensor, shape (B,)
         0 where the nominal calibration is told to be exact, 1 where it may be off.
+    arterial_edge : Tensor, shape (B,)
+        Seconds: half width of the edges of label in arteries.
     """
 
     nominal: Kinetics
@@ -149,6 +177,7 @@ class Physics:
     repeats: Tensor
     valid: Tensor
     doubt: Tensor
+    arterial_edge: Tensor
 
     def __len__(self) -> int:
         return len(self.m0_scale)
@@ -255,6 +284,8 @@ def draw_calibration(schedule: Schedule, config: DomainConfig, generator: Genera
     arrival = torch.tensor(
         [int(SCHEMES[scheme].arrival) for scheme in _ORDER], device=generator.device
     )[schedule.scheme]
+    crushed = chance(generator, (n, 1), config.crushing_chance)
+    vessels = (~crushed).float().expand(arrival.shape)
     nominal = Kinetics(
         arrival,
         schedule.delay,
@@ -263,6 +294,7 @@ def draw_calibration(schedule: Schedule, config: DomainConfig, generator: Genera
         t1_blood,
         t1_tissue,
         partition,
+        vessels,
     )
     sd_efficiency = torch.tensor(
         [
@@ -299,8 +331,10 @@ def draw_calibration(schedule: Schedule, config: DomainConfig, generator: Genera
         t1_blood,
         t1_tissue,
         partition,
+        vessels,
     )
-    return Physics(nominal, truth, m0_scale, schedule.repeats, schedule.valid, doubt)
+    edge = uniform(generator, (n,), config.arterial_edge)
+    return Physics(nominal, truth, m0_scale, schedule.repeats, schedule.valid, doubt, edge)
 
 
 def training_domain(config: DomainConfig) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -120,6 +121,12 @@ def losses(
     relative = config.slices_count == "relative"
     learnt = _relative(of_cbf, weight) + _relative(of_att, weight) if relative else fit
     loss = learnt + config.uncertainty_weight * nll
+    if config.means_weight:
+        of_means = _means(cbf_error / config.cbf_unit, batch, weight)
+        of_means = of_means + 0.5 * _means(att_error / config.att_unit, batch, weight)
+        loss = loss + config.means_weight * of_means
+    if config.volume_weight and estimate.volume is not None:
+        loss = loss + config.volume_weight * _arteries(estimate, batch, mean, config)
     if config.dc_weight:
         loss = loss + config.dc_weight * mean(_inconsistency(estimate, batch))
     with torch.no_grad():
@@ -140,6 +147,58 @@ def _inconsistency(estimate: Estimate, batch: Batch | Prepared) -> Tensor:
     information = observation.noise_sd**-2
     square = (information * (observation.delta_m - predicted).square()).sum(1)
     return square / (information > 0).sum(1).clamp(min=1)
+
+
+_WINDOWS: Final = (3, 7)
+"""Sides in voxels of the squares whose mean errors count."""
+
+
+def _means(error: Tensor, batch: Batch | Prepared, weight: Tensor) -> Tensor:
+    """Mean size of errors averaged over squares and over each tissue of a slice; a scalar.
+
+    Noise averages out, bias doesn't. `error` is (B, H, W) in units of its scale.
+    """
+    total = error.new_zeros(())
+    for side in _WINDOWS:
+
+        def pooled(values: Tensor, side: int = side) -> Tensor:
+            shown = functional.avg_pool2d(values.unsqueeze(1), side, 1, side // 2)
+            return shown.squeeze(1)
+
+        average = pooled(weight * error) / pooled(weight).clamp(min=1e-6)
+        total = total + (weight * average.abs()).sum() / weight.sum().clamp(min=1)
+    # Squares: a voxel speaks for the tissue that it is made of.
+    tissue = batch.fractions.square() * batch.mask[:, None]
+    amount = tissue.sum((2, 3))
+    average = (tissue * error[:, None]).sum((2, 3)) / amount.clamp(min=1)
+    share = amount / amount.sum(1, keepdim=True).clamp(min=1)
+    return total + (share * average.abs()).sum(1).mean()
+
+
+def _arteries(
+    estimate: Estimate,
+    batch: Batch | Prepared,
+    mean: Callable[[Tensor], Tensor],
+    config: TrainingConfig,
+) -> Tensor:
+    """Loss of the arterial volume, its standard deviation and the odds of an artery."""
+    assert estimate.volume is not None
+    assert estimate.volume_log_sd is not None
+    assert estimate.artery is not None
+    error = estimate.volume - batch.volume
+    there = (batch.volume > _ARTERY).to(error)
+    odds = functional.binary_cross_entropy(
+        estimate.artery.clamp(1e-4, 1 - 1e-4), there, reduction="none"
+    )
+    width = _WIDTH_LOSSES[config.uncertainty_loss](error, estimate.volume_log_sd)
+    fit = misfit(error / _VOLUME_UNIT, config.loss_type)
+    return mean(fit + config.uncertainty_weight * width + 0.1 * odds)
+
+
+_ARTERY: Final = 0.001
+"""mL/mL from which a voxel counts as one with an artery."""
+_VOLUME_UNIT: Final = 0.004
+"""mL/mL: unit of errors of the arterial volume in the loss."""
 
 
 class MemberModule(pl.LightningModule):
@@ -178,7 +237,7 @@ class MemberModule(pl.LightningModule):
         phantoms = batch.phantoms if beside else batch.phantoms.alone()
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             physics = draw_physics(self.config.domain, phantoms.count, generator)
-            made = simulate(phantoms, physics, self.config.noise, generator)
+            made = simulate(phantoms, physics, self.config.noise, generator, self.config.domain)
             return parted(made, self.config.training.parted, generator)
 
     @override

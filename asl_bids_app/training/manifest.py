@@ -16,7 +16,7 @@ from asl_bids_app.training.files import sha256
 from asl_bids_app.training.phantoms import TISSUES, Phantoms
 
 MANIFEST: Final = "manifest.json"
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Counts up whenever the same settings and seed would give other phantoms or other files."""
 
 
@@ -179,6 +179,7 @@ def load_shard(path: Path) -> Phantoms:
             content["condition"],
             content["anatomy"],
             content["slice_number"],
+            content["layers"],
         )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(

@@ -8,12 +8,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.training.run_folder import NormStats, RunFolder, load_member
 from asl_bids_app.training.schema import plain
-from asl_bids_app.training.widen import widened
+from asl_bids_app.training.widen import grown, widened
 
 if TYPE_CHECKING:
     from asl_bids_app.networks.spatial import Standardisation
@@ -77,18 +77,31 @@ def build_member(config: RunConfig, stats: NormStats) -> nn.Module:
     return ChannelNetwork(made, standardisation(config, stats))
 
 
+def _weights(source: Path, member: int) -> tuple[Path, dict[str, Tensor]]:
+    """Return where weights come from, and the weights by name."""
+    exported = source / f"member-{member}.safetensors"
+    if exported.is_file():
+        from safetensors.torch import load_file
+
+        return exported, load_file(exported)
+    path = RunFolder(source).model(member) if source.is_dir() else source
+    return path, load_member(path)["model_state_dict"]
+
+
 def start_from(module: nn.Module, source: Path, member: int) -> None:
     """Give a network the weights of an earlier training.
 
-    A network with twice the channels of the earlier one (or three times, ...), all of them, gets
-    weights with which it answers the same, see `asl_bids_app.training.widen`.
+    A network with twice the channels of the earlier one (or three times, ...), all of them, or
+    with more input maps and answers, gets weights with which it answers the same, see
+    `asl_bids_app.training.widen`.
 
     Parameters
     ----------
     module
         Of `build_member`; changed in place.
     source
-        A member's ``.pt`` file or a run folder, of which the same member is taken.
+        A member's ``.pt`` file, or a run folder or a model folder, of which the same member is
+        taken.
     member
         Number of the member.
 
@@ -97,13 +110,14 @@ def start_from(module: nn.Module, source: Path, member: int) -> None:
     InputError
         If the weights are missing or of another network.
     """
-    path = RunFolder(source).model(member) if source.is_dir() else source
+    path, state = _weights(source, member)
     network = core_of(module)
-    state = load_member(path)["model_state_dict"]
     own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if own != found:
         wide = widened(state, own, Generator().manual_seed(member))
+        if wide is None:
+            wide = grown(state, own, last=getattr(network, "beside", 0))
         if wide is None:
             name = next(n for n in sorted(own | found) if own.get(n) != found.get(n))
             raise InputError(
@@ -113,6 +127,6 @@ def start_from(module: nn.Module, source: Path, member: int) -> None:
                 f"{own.get(name)}, as the configuration says",
                 "start from weights of the same network, or of one with half its features",
             )
-        log.info("member %d: %s has fewer channels, which are copied", member, path)
+        log.info("member %d: %s has fewer channels; the answers stay the same", member, path)
         state = wide
     network.load_state_dict(state)

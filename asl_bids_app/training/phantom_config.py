@@ -50,8 +50,26 @@ class PhantomConfig:
     )
     held_out_warp_factor: float = knob(1.6, "", 0.1, 3, "times the warps in held-out anatomy")
     sharpness: tuple[float, float] = knob(
-        (1.0, 5.0), "", 0.5, 10, "power that sharpens the atlas's probabilities"
+        (1.0, 5.0), "", 0.5, 20, "power that sharpens the atlas's probabilities"
     )
+    cortex_thinning: tuple[float, float] = knob(
+        (0.0, 0.0),
+        "",
+        0,
+        4,
+        "logarithm by which grey matter's odds are lowered: thins the cortex",
+    )
+    white_flow: tuple[float, float] = knob(
+        (0.22, 0.5), "", 0.05, 1, "CBF of white over that of grey matter"
+    )
+    # Arteries
+    artery_chance: float = knob(0.0, "", 0, 1, "chance of arteries in a phantom")
+    speckle_chance: float = knob(0.0, "", 0, 1, "chance of pial arteries as speckle in a slice")
+    artery_radius: tuple[float, float] = knob((0.25, 1.8), "mm", 0.05, 5, "of a vessel")
+    artery_filling: tuple[float, float] = knob(
+        (0.05, 0.5), "", 0, 1, "share of a vessel that holds label: pulsation, slow rims"
+    )
+    artery_volume: float = knob(0.06, "mL/mL", 0, 0.076, "highest arterial volume")
     smallest_brain: int = knob(150, "pixels", 1, 10000, "slices with less brain are redrawn")
     # Conditions
     healthy_weight: float = knob(0.3, "", 0, 1, "share of healthy adults")

@@ -14,12 +14,14 @@ from asl_bids_app.training.anatomy import (
     draw_sampling,
     mni_slices,
 )
+from asl_bids_app.training.arteries import draw_arteries
 from asl_bids_app.training.conditions import (
     CONDITIONS,
     draw_atrophy,
     draw_physiology,
 )
 from asl_bids_app.training.draws import Stacks, chance, choose
+from asl_bids_app.training.layers import Layers
 from asl_bids_app.training.lesions import add_lesions
 from asl_bids_app.training.phantom_config import PhantomConfig
 from asl_bids_app.training.tissues import TISSUES
@@ -49,6 +51,8 @@ class Phantoms:
         Indices into `CONDITIONS` and `ANATOMIES`.
     slice_number : Tensor of uint8, shape (n,)
         Place in the phantom, from 0.
+    layers : Tensor of uint8, shape (n, 6, H, W)
+        `asl_bids_app.training.layers.Layers`, packed.
     """
 
     cbf: Tensor
@@ -57,6 +61,7 @@ class Phantoms:
     condition: Tensor
     anatomy: Tensor
     slice_number: Tensor
+    layers: Tensor
 
     @property
     def mask(self) -> Tensor:
@@ -164,8 +169,13 @@ def _draw_chunk(config: PhantomConfig, count: int, generator: Generator) -> Phan
     anatomy = _draw_anatomy(config, sampling, condition, stacks)
     physiology = draw_physiology(config, anatomy, condition, stacks)
     cbf, att, tissue = add_lesions(config, anatomy, physiology, condition, stacks)
+    volume, arrival = draw_arteries(config, anatomy, sampling.spacing, att, stacks)
+    grey, white, _ = anatomy.fractions.unbind(1)
+    layers = Layers(
+        grey, white, physiology.white_flow, physiology.white_delay, volume, arrival
+    ).packed()
     number = stacks.level(n).to(torch.uint8)
-    return Phantoms(cbf, att, tissue, condition.to(torch.uint8), anatomy.kind, number)
+    return Phantoms(cbf, att, tissue, condition.to(torch.uint8), anatomy.kind, number, layers)
 
 
 def draw(config: PhantomConfig, n: int, seed: int) -> Phantoms:

@@ -19,9 +19,9 @@ from asl_bids_app.networks.analytic import VoxelPosterior
 from asl_bids_app.observation import Observation
 from asl_bids_app.training.simulate import Batch
 
-_COARSE = ("maps", "att_bins", "bin_att", "bin_cbf")
+_COARSE = ("maps", "att_bins", "bin_att", "bin_cbf", "bin_volume")
 """What half precision is good enough for: the trunk rounds it more."""
-_UNUSED = ("correlation", "residual", "misfit")
+_UNUSED = ("correlation", "residual", "misfit", "vessels")
 """Parts of a posterior that only the input maps are made of."""
 
 
@@ -42,6 +42,10 @@ class Prepared:
     cbf, att : Tensor, shape (B, H, W)
         The truth, mL/100 g/min and s.
     tissue : Tensor of uint8, shape (B, H, W)
+    volume : Tensor, shape (B, H, W)
+        True arterial blood volume, mL/mL.
+    fractions : Tensor, shape (B, 2, H, W)
+        True fractions of grey and white matter.
     observation : Observation or None
         Only of slices that were just simulated: those of a pool differ in their numbers of
         measurements.
@@ -55,6 +59,8 @@ class Prepared:
     cbf: Tensor
     att: Tensor
     tissue: Tensor
+    volume: Tensor
+    fractions: Tensor
     observation: Observation | None = None
 
     def __len__(self) -> int:
@@ -75,6 +81,8 @@ def prepared(network: nn.Module, batch: Batch) -> Prepared:
         batch.cbf[asked],
         batch.att[asked],
         batch.tissue[asked],
+        batch.volume[asked],
+        batch.fractions[asked],
         seen[asked],
     )
 

@@ -93,7 +93,7 @@ def _selected(physics: Physics, only: tuple[int, ...]) -> Physics:
     index = torch.tensor(only, device=physics.valid.device)
 
     def cut(kinetics: Kinetics) -> Kinetics:
-        names = ("arrival", "delay", "label_duration", "efficiency")
+        names = ("arrival", "delay", "label_duration", "efficiency", "vessels")
         return replace(kinetics, **{name: getattr(kinetics, name)[:, index] for name in names})
 
     return replace(

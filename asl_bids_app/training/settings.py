@@ -115,6 +115,10 @@ class TrainingConfig:
         measurement: with one, nothing tells a late voxel from a dark one.
     lesion_weight_in_last_cycle : float
         The same in the last of `cycles`; 0: as before.
+    means_weight : float
+        Of errors averaged over squares of 3 and 7 voxels and over each tissue of a slice.
+    volume_weight : float
+        Of the arterial blood volume, where the network looks for it.
     dc_weight : float
         Of the misfit between measured signal and the signal of the estimate, in units of the
         noise (data consistency).
@@ -162,6 +166,8 @@ class TrainingConfig:
     uncertainty_loss: str = setting("laplace", choices=("laplace", "quantile"))
     lesion_weight: float = setting(1.0, low=0.0, high=100.0)
     lesion_weight_in_last_cycle: float = setting(0.0, low=0.0, high=100.0)
+    means_weight: float = setting(0.0, low=0.0, high=100.0)
+    volume_weight: float = setting(0.2, low=0.0, high=100.0)
     dc_weight: float = setting(0.0, low=0.0, high=100.0)
     parted: float = setting(0.1, low=0.0, high=1.0)
     averaging_decay: float = setting(0.999, low=0.0, high=0.99999)

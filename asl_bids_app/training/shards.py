@@ -76,6 +76,7 @@ def _make(config: PhantomConfig, path: Path, number: int, count: int, seed: int)
         "condition": phantoms.condition.numpy(),
         "anatomy": phantoms.anatomy.numpy(),
         "slice_number": phantoms.slice_number.numpy(),
+        "layers": phantoms.layers.numpy(),
     }
     first = arrays["slice_number"] == 0
     with whole(path) as beside, beside.open("wb") as target:

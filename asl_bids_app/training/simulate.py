@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from asl_bids_app.observation import Observation
-from asl_bids_app.training.domain import Physics
+from asl_bids_app.training.domain import DomainConfig, Physics
 from asl_bids_app.training.draws import (
     Random,
     Stacks,
@@ -19,6 +19,7 @@ from asl_bids_app.training.draws import (
     spread,
     uniform,
 )
+from asl_bids_app.training.layers import Layers, unpacked
 from asl_bids_app.training.noise import (
     NoiseConfig,
     add_spikes,
@@ -31,6 +32,10 @@ from asl_bids_app.training.noise import (
 )
 from asl_bids_app.training.phantoms import Phantoms
 from asl_bids_app.training.rician import magnitude_difference, rician_sd
+from asl_bids_app.training.shown import show_anatomy
+
+_EARLIEST = 0.1
+"""Seconds: shortest transit time of a voxel's grey matter."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,10 @@ class Batch:
         Nominal and true, of every slice.
     asked : Tensor of bool, shape (B,)
         Slices that are to be estimated; the others are there to be their neighbours.
+    volume : Tensor, shape (B, H, W)
+        Arterial blood volume, mL/mL.
+    fractions : Tensor, shape (B, 2, H, W)
+        Of grey and white matter, as they are.
     """
 
     observation: Observation
@@ -63,6 +72,8 @@ class Batch:
     snr: Tensor
     physics: Physics
     asked: Tensor
+    volume: Tensor
+    fractions: Tensor
 
     @property
     def mask(self) -> Tensor:
@@ -168,8 +179,34 @@ def measure(
     return signal, told * averaged
 
 
+def clean_signal(phantoms: Phantoms, layers: Layers, physics: Physics) -> Tensor:
+    """Compute ΔM/M0 without noise, (B, n, H, W): grey and white matter and arteries mixed.
+
+    Grey and white matter of a voxel each have their own transit time; the voxel's is their mean
+    weighted by flow.
+    """
+    # Outside the brain CBF is 0.
+    flow = (phantoms.cbf * spread(physics.m0_scale, 2))[:, None]
+    if bool((layers.white_delay > 0).any()):
+        share = layers.white_flow
+        early = (phantoms.att - share * layers.white_delay).clamp(min=_EARLIEST)
+        late = early + layers.white_delay
+        of_grey = (1 - share)[:, None] * physics.truth.response(early)
+        clean = flow * (of_grey + share[:, None] * physics.truth.response(late))
+    else:
+        clean = flow * physics.truth.response(phantoms.att)
+    if bool((layers.volume > 0).any()):
+        in_arteries = physics.truth.arterial_response(layers.arrival, physics.arterial_edge)
+        clean = clean + (layers.volume * spread(physics.m0_scale, 2))[:, None] * in_arteries
+    return clean
+
+
 def simulate(
-    phantoms: Phantoms, physics: Physics, noise: NoiseConfig, generator: Generator
+    phantoms: Phantoms,
+    physics: Physics,
+    noise: NoiseConfig,
+    generator: Generator,
+    domain: DomainConfig | None = None,
 ) -> Batch:
     """Simulate the measurement of phantoms.
 
@@ -183,19 +220,22 @@ def simulate(
         Settings of the disturbances.
     generator
         On the device of the phantoms and the physics.
+    domain
+        How often M0 and tissue maps are shown; None for never.
     """
     n, mask = len(phantoms), phantoms.mask
     stacks = Stacks(generator, phantoms.slices)
     physics = physics.repeated(stacks.depth)
     valid = physics.valid
-    # Outside the brain CBF is 0.
-    flow = phantoms.cbf * spread(physics.m0_scale, 2)
-    clean = flow[:, None] * physics.truth.response(phantoms.att)
+    layers = unpacked(phantoms.layers)
+    clean = clean_signal(phantoms, layers, physics)
     snr = log_uniform(stacks, (n,), noise.snr)
     sd = thermal_sd(snr, physics.repeats, valid)
     signal, told = measure(clean, sd, phantoms.tissue, physics, noise, stacks)
     error = uniform(stacks, (n, 1, 1, 1), (-noise.told_error, noise.told_error))
     told = torch.where(spread(valid, 2), told * (1 + error), torch.inf)
+    # Last, so that what is shown of the anatomy doesn't change the signals.
+    shown = show_anatomy(layers, mask, domain, stacks) if domain else None
     nominal = physics.nominal
     observation = Observation(
         delta_m=signal * (mask[:, None] & spread(valid, 2)),
@@ -210,6 +250,8 @@ def simulate(
         partition_coefficient=nominal.partition_coefficient,
         calibration_doubt=physics.doubt,
         slice_number=phantoms.slice_number.long(),
+        vessels=nominal.vessels,
+        anatomy=clean.new_zeros(n, 3, *mask.shape[1:]) if shown is None else shown,
     )
     return Batch(
         observation,
@@ -220,6 +262,8 @@ def simulate(
         snr,
         physics,
         phantoms.inner,
+        layers.volume,
+        torch.stack([layers.grey, layers.white], 1),
     )
 
 

@@ -65,7 +65,7 @@ def simulated(
     physics = scenario.draw(config.domain, phantoms.count, generator)
     generator.manual_seed(seed_of(seed, "noise", round(1000 * snr)))
     noise = scenario.noise(config.noise, snr)
-    return simulate(phantoms.to(device), physics, noise, generator)
+    return simulate(phantoms.to(device), physics, noise, generator, config.domain)
 
 
 def flat(maps: Maps, mask: torch.Tensor) -> dict[str, np.ndarray]:

@@ -61,3 +61,48 @@ def widened(
             wide = (wide * part / part.sum(0)).movedim(0, 2).flatten(1, 2)
         found[name] = wide
     return found
+
+
+def grown(
+    state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], last: int
+) -> dict[str, Tensor] | None:
+    """Return the weights of a network with more input maps and answers that answers the same.
+
+    New input maps stand before the last ones, and new answers at the end; their weights are 0.
+
+    Parameters
+    ----------
+    state
+        Weights of the one with fewer, by name.
+    shapes
+        Of the other's, by the same names.
+    last
+        Number of input maps that stay the last ones.
+
+    Returns
+    -------
+    dict of Tensor or None
+        None if the names differ, or a kernel has fewer channels than before.
+    """
+    if state.keys() != shapes.keys():
+        return None
+    found = {}
+    for name, value in state.items():
+        shape = shapes[name]
+        if tuple(value.shape) == shape:
+            found[name] = value
+            continue
+        if value.ndim != len(shape) or value.shape[2:] != shape[2:]:
+            return None
+        if any(old > new for old, new in zip(value.shape, shape, strict=True)):
+            return None
+        new = value.new_zeros(shape)
+        outputs = value.shape[0]
+        if value.ndim == 1 or value.shape[1] == shape[1]:
+            new[:outputs] = value
+        else:
+            kept = value.shape[1] - last
+            new[:outputs, :kept] = value[:, :kept]
+            new[:outputs, shape[1] - last :] = value[:, kept:]
+        found[name] = new
+    return found

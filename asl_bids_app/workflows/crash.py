@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from asl_bids_app.bids.derivatives import write_text
 from asl_bids_app.errors import AslAppError, one_line
+from asl_bids_app.processes import Stopped
 from asl_bids_app.workflows.plan import Failure
 
 CURE = "run again with --debug, and report it with the crash file"
@@ -43,3 +45,14 @@ def write_crash(failure: Failure, folder: Path) -> Failure:
     path = folder / f"crash-{failure.step}-{name}.txt"
     write_text(path, failure.traceback)
     return replace(failure, crash_file=str(path), traceback="")
+
+
+def remove_interrupted(folder: Path) -> None:
+    """Remove the crash files of steps that a signal ended: there was no fault."""
+    for path in folder.glob("crash-*"):
+        with suppress(OSError):
+            last = path.read_text(errors="replace").rstrip().rpartition("\n")[2]
+            if last.strip().startswith((f"{Stopped.__module__}.Stopped", "KeyboardInterrupt")):
+                path.unlink()
+    with suppress(OSError):  # of others, or there is no such folder
+        folder.rmdir()

@@ -61,6 +61,7 @@ def estimate(
     seed: int = 0,
     tissue: Mapping[str, np.ndarray] | None = None,
     consistent: bool = True,
+    arterial: bool = True,
     tell: Tell = nobody,
 ) -> Estimated:
     """Run an estimator on an assembled series.
@@ -83,6 +84,8 @@ def estimate(
         Fractions of ``gm`` and ``wm`` in each voxel, (X, Y, Z), if there are any.
     consistent
         Bring the ensemble's means of tissues back to what the data say.
+    arterial
+        Let the ensemble look for arteries.
     tell
         Takes how far the estimator has come.
 
@@ -101,6 +104,9 @@ def estimate(
     def judged(maps: ParameterMaps) -> tuple[ParameterMaps, tuple[str, ...]]:
         """Flag arteries, and say what is to be known of the maps."""
         maps = maps.to("cpu")
+        if maps.vessels is not None:
+            left = replace(observation, delta_m=observation.delta_m - maps.vessels)
+            return maps, remarks(series, left, maps, assembled.crushed)
         if early(series.protocol) is not None:
             artery = find_arteries(_without(observation, series, assembled.crushed))
             maps = replace(maps, flags=maps.flags | artery.to(torch.uint8) * int(Flag.ARTERY))
@@ -120,7 +126,7 @@ def estimate(
     from asl_bids_app.models.store import load_model
 
     loaded = load_model(model)
-    ensemble = Ensemble(loaded, tta, device, batch_size, error_bars, tell)
+    ensemble = Ensemble(loaded, tta, device, batch_size, error_bars, tell, arterial)
     start = time.perf_counter()
     corrected: dict[str, Any] = {}
 
@@ -148,10 +154,12 @@ def _correct(
 ) -> tuple[ParameterMaps, Mapping[str, Any]]:
     from asl_bids_app.estimators.regional import correct_means, fractions_of, slice_sizes
 
-    axis = assembled.slice_axis
+    axis, series = assembled.slice_axis, assembled.series
+    if maps.vessels is not None:
+        series = replace(series, delta_m=series.delta_m - maps.vessels.to(series.delta_m))
     return correct_means(
         maps,
-        assembled.series,
+        series,
         assembled.noise.noise_sd,
         slice_sizes(assembled.affine, axis),
         fractions_of(tissue, axis),

@@ -205,6 +205,7 @@ class FitInput(StepInput):
     seed = traits.Int(0, usedefault=True)
     tissue = File(exists=True, desc="tissue fractions, by which means are corrected")
     consistent = traits.Bool(True, usedefault=True)
+    arterial = traits.Bool(True, usedefault=True)
 
 
 class Fit(Step):
@@ -231,6 +232,7 @@ class Fit(Step):
             tell=self.tell,
             tissue=tissue,
             consistent=values.consistent,
+            arterial=values.arterial,
         )
 
 

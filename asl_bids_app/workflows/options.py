@@ -46,6 +46,7 @@ class AppOptions:
     tta: bool = True
     error_bars: str = "total"
     tissue_consistency: bool = True
+    arterial: bool = True
     device: str = "auto"
     batch_size: int = 8
     joint: str = "auto"

@@ -172,6 +172,7 @@ class _UnitBuilder:
             batch_size=options.batch_size,
             seed=options.random_seed,
             consistent=options.tissue_consistency,
+            arterial=options.arterial,
         )
         self.flow.connect(assemble, "out_file", node, "assembled")
         self.flow.connect(node, "out_file", write, name)

@@ -20,9 +20,10 @@ from asl_bids_app.bids.derivatives import (
     unwritable,
     write_json,
 )
-from asl_bids_app.errors import InputError
+from asl_bids_app.errors import COMMAND_LINE, InputError
+from asl_bids_app.reports.explain import step_words
 from asl_bids_app.workflows.claim import claimed
-from asl_bids_app.workflows.crash import failure_of, write_crash
+from asl_bids_app.workflows.crash import failure_of, remove_interrupted, write_crash
 from asl_bids_app.workflows.lock import LockedError
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import NO_ASL, Failure, ParticipantPlan, Plan, describe, make_plan
@@ -103,6 +104,28 @@ def check_machine(options: AppOptions, model: str) -> None:
         load_model(model)
 
 
+def check_mask(options: AppOptions) -> None:
+    """Check that the mask of the command line is an image, for it is that of every run.
+
+    Raises
+    ------
+    InputError
+        If it is none, or holds several volumes.
+    """
+    if options.brain_mask is None:
+        return
+    from asl_bids_app.bids.images import read_header
+
+    path, option, expected = options.brain_mask, "--brain-mask", "a 3D image, 1 inside the brain"
+    try:
+        header = read_header(path)
+    except InputError as error:
+        found = f"{error.field}: {error.found}" if error.field else error.found
+        raise InputError(COMMAND_LINE, option, f"{path}: {found}", expected, error.cure) from error
+    if header.n_volumes > 1:
+        raise InputError(COMMAND_LINE, option, f"{path}: {header.n_volumes} volumes", expected)
+
+
 def run_participants(options: AppOptions, command: list[str]) -> int:
     """Process the participants of a dataset.
 
@@ -130,6 +153,7 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
 def _run_participants(options: AppOptions, command: list[str], shown: Progress) -> int:
     began = time.perf_counter()
     started = datetime.now().astimezone().isoformat(timespec="seconds")
+    check_mask(options)
     with shown.stage("reading the dataset"):
         plan = make_plan(options)
     if options.dry_run:
@@ -306,6 +330,7 @@ def _run(
         # Workers that were ended in the midst of writing could not take it away themselves.
         for unit in (unit for participant in participants for unit in participant.units):
             remove_partial(perf_folder(options.output_dir, unit.entities))
+        remove_interrupted(crash_folder)
         raise
     for participant in participants:
         name = f"asl_app/sub_{safe(participant.participant)}"
@@ -317,7 +342,7 @@ def _run(
             if text not in told:
                 LOG.warning("sub-%s: %s", participant.participant, text)
         for failure in failures:
-            LOG.error("%s: %s: %s", failure.unit, failure.step, failure.message)
+            LOG.error("%s: %s: %s", failure.unit, step_words(failure.step), failure.message)
         finished[participant.participant] = (units, failures)
     return finished
 

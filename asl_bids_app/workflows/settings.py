@@ -132,6 +132,9 @@ def _outputs(unit: PlannedUnit, options: AppOptions, estimator: str) -> list[str
         without.add("confounds")
     if not options.tissue:
         without |= {"gm", "wm", "csf"}
+    if sum(len(distinct_measurements(run.acquisition)) for run in unit.runs) > 1:
+        # The consensus formula is for a single delay.
+        without |= {key for key in OUTPUTS if key.startswith("consensus_")}
     baseline = options.baseline and estimator != "least-squares"
     names = [
         output.name(unit.entities)

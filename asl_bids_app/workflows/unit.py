@@ -73,6 +73,7 @@ def protocol_of(run: PlannedRun, prepared: PreparedRun, slice_time: np.ndarray) 
         torch.tensor(prepared.post_labeling_delay, dtype=torch.float32),
         torch.tensor(prepared.label_duration, dtype=torch.float32),
         torch.tensor(np.repeat(times, n, axis=1), dtype=torch.float32),
+        (run.acquisition.metadata.get("VascularCrushing") is True,) * n,
     )
 
 
@@ -273,6 +274,11 @@ def write_unit(
         "residual": volume(maps.residual),
         "flags": volume(maps.flags),
         **{key: volume(getattr(maps, key)) for key in ("att_sd", "cbf_sd", "att", "cbf")},
+        **{
+            key: volume(values)
+            for key in ("abv", "abv_sd")
+            if (values := getattr(maps, key)) is not None
+        },
         **(tissue or {}),
     }
     by_formula = consensus(assembled.series, assembled.noise.noise_sd)
