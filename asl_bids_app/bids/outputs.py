@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from asl_bids_app.limits import CBF_LIMIT
+
 UNITS_CBF: Final = "mL/100 g/min"
 UNITS_ATT: Final = "s"
 UNITS_ABV: Final = "mL/100 mL"
@@ -46,8 +48,8 @@ FLAGS: Final = (
     FlagRow(
         16,
         "CBF that flow can't have",
-        "CBF is above 200 or below -50 mL/100 g/min, or so far outside 0 to 200 that its error "
-        "bar doesn't explain it.",
+        f"CBF is above {CBF_LIMIT:g} or below -50 mL/100 g/min, or so far outside 0 to "
+        f"{CBF_LIMIT:g} that its error bar doesn't explain it.",
     ),
     FlagRow(
         32,
