@@ -62,10 +62,10 @@ def test_a_separate_m0_is_corrected_for_its_repetition_time(tmp_path):
 @pytest.mark.parametrize(("kind", "wanted"), [("INCLUDED", "m0scan"), ("ABSENT", "control")])
 def test_an_m0_among_the_volumes(kind, wanted):
     kinds = ["m0scan", "control", "label", "m0scan", "control", "label"]
-    data = np.stack([np.full(SHAPE, 100.0 * (i + 1)) for i in range(6)], axis=-1)
+    data = np.stack([np.full(SHAPE, 100.0 * (i + 10)) for i in range(6)], axis=-1)
     run = planned(kinds, m0=M0Input(M0Kind[kind], None, (4.0,)))
     found, facts, _ = find_m0(run, moved(data, AFFINE), data[..., 1], align=True)
-    mean = np.mean([100.0 * (i + 1) for i, each in enumerate(kinds) if each == wanted])
+    mean = np.mean([100.0 * (i + 10) for i, each in enumerate(kinds) if each == wanted])
     np.testing.assert_allclose(found, mean / (1 - np.exp(-4.0 / T1_TISSUE_M0)), rtol=1e-5)
     assert facts["volumes"] == 2
 

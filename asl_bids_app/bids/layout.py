@@ -18,6 +18,8 @@ from asl_bids_app.bids.index import QUERIES, Index, build_queries
 from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.errors import InputError
 
+FILE_NAME: Final = "file name"
+"""Field of a fault of a file's name."""
 RAW_ENTITIES: Final = frozenset({"sub", "ses", "acq", "rec", "dir", "run", "echo", "part", "mod"})
 IMAGE_ENDINGS: Final = ("_asl.nii", "_asl.nii.gz")
 DERIVED_ENTITIES: Final = frozenset({"desc", "space", "res", "den", "label"})
@@ -273,18 +275,18 @@ def _name_problems(
     shown_name = shown(path, root)
     if name.malformed:
         parts = ", ".join(name.malformed)
-        yield InputError(shown_name, "file name", parts, "entities like sub-01_acq-pcasl")
+        yield InputError(shown_name, FILE_NAME, parts, "entities like sub-01_acq-pcasl")
     for prefix in ("sub", "ses"):
         folder = _folder(path, root, f"{prefix}-")
         entity = name.entities.get(prefix)
         if folder != entity:
             found = f"{prefix}-{entity}" if entity else f"no {prefix}-"
             expected = f"{prefix}-{folder}, as its folder" if folder else f"no {prefix}-"
-            yield InputError(shown_name, "file name", found, expected)
+            yield InputError(shown_name, FILE_NAME, found, expected)
     derived = [f"{k}-{v}" for k, v in name.entities.items() if k in DERIVED_ENTITIES]
     if derived:
         cure = "move derivatives out of the raw dataset"
-        yield InputError(shown_name, "file name", ", ".join(derived), "a raw ASL image", cure)
+        yield InputError(shown_name, FILE_NAME, ", ".join(derived), "a raw ASL image", cure)
     if twins[path.name.partition(".")[0]] > 1:
         yield InputError(
             shown_name, "", "both .nii and .nii.gz", "one image of that name", "remove one"

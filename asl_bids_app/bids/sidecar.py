@@ -12,7 +12,7 @@ from asl_bids_app.bids import context, encoding, labelling, m0scan, scaling, tim
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.fields import Fields, Notes, show
 from asl_bids_app.bids.images import Header, read_header
-from asl_bids_app.bids.layout import RAW_ENTITIES, RunFiles
+from asl_bids_app.bids.layout import FILE_NAME, RAW_ENTITIES, RunFiles
 from asl_bids_app.bids.misspelt import check_names
 from asl_bids_app.errors import InputError
 from asl_bids_app.protocol import Scheme
@@ -71,6 +71,9 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     faults = notes.faults
     for problem in run.problems:
         faults.add(problem)
+    if any(problem.field == FILE_NAME for problem in run.problems):
+        # By a name that is wrong no other file of the run is found.
+        faults.check()
     header, kinds, n_volumes = _volumes(run, notes)
     if not run.readable:
         faults.check()
