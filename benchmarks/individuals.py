@@ -25,7 +25,8 @@ import numpy as np
 
 CASES = (
     *("L10", "L05", "L03", "D305", "S10", "S03", "SL10"),
-    *("PASL05", "J05", "STEN05", "LATE05", "LES05", "LT05", "ART05"),
+    *("PASL05", "J05", "STEN05", "LATE05", "LES05", "LT05"),
+    *("ART05", "ARTO10"),
 )
 LESIONS = {
     1: "core",
@@ -104,10 +105,12 @@ def estimates(data: Path, case: str, truth: dict[str, np.ndarray]) -> dict[str, 
     series, axis = assembled.series, assembled.slice_axis
     sizes = slice_sizes(assembled.affine, axis)
     tissue = sharpen(prepared[0], find_tissue(prepared[0], {}), given=False)
+    model = load_model(None)
     maps = {
         "least squares": LeastSquares().fit(series),
         "posterior": Bayes().fit(series),
-        "ensemble": Ensemble(load_model(None), error_bars="noise").fit(series),
+        "networks alone": Ensemble(model, error_bars="noise", arterial=False).fit(series),
+        "ensemble": Ensemble(model, error_bars="noise").fit(series),
     }
     vessels = maps["ensemble"].vessels
     if vessels is not None:
