@@ -1,17 +1,9 @@
-r"""Where the signal looks like that of an artery beside the tissue, which the model lacks.
+"""Where the signal looks like that of an artery beside the tissue, for estimates without one.
 
-Label on its way elsewhere is seen in the arteries of a voxel as long as the delay is short.
-Per unit of arterial volume (mL blood per mL voxel) and with an arrival a before that of the
-tissue, its ΔM/M0 is
-
-.. math::
-
-    \frac{2\alpha}{\lambda} e^{-a/T_{1b}} \;(w < a < w + \tau), \qquad
-    \frac{2\alpha}{\lambda} e^{-w/T_{1b}} \;(a < w < a + \tau)
-
-for continuous and for pulsed labelling, else 0 (Chappell 2010, doi:10.1002/mrm.22320). It is
-linear in the volume, so tissue and artery together are two unknowns in closed form at each
-pair of arrival times of a grid. A fit without it takes the early signal for early tissue.
+Label on its way elsewhere is seen in the arteries of a voxel as long as the delay is short
+(`asl_bids_app.kinetics.arterial_response`). It is linear in the volume, so tissue and artery
+together are two unknowns in closed form at each pair of arrival times of a grid. A fit without
+it takes the early signal for early tissue.
 """
 
 from __future__ import annotations
@@ -59,35 +51,6 @@ def early(protocol: Protocol) -> float | None:
     return min(found, default=None)
 
 
-def arterial_response(observation: Observation, arrival: Tensor) -> Tensor:
-    """Compute ΔM/M0 of an artery per unit of its volume.
-
-    Parameters
-    ----------
-    observation
-        Slices, B of them, of n measurements.
-    arrival : Tensor, shape (K,)
-        Seconds.
-
-    Returns
-    -------
-    Tensor, shape (B, n, K)
-    """
-    delay, duration = (
-        getattr(observation, name).unsqueeze(2) for name in ("delay", "label_duration")
-    )
-    kind = observation.arrival.unsqueeze(2)
-    t1 = observation.t1_blood[:, None, None]
-    scale = 2 * observation.efficiency / observation.partition_coefficient[:, None]
-    continuous = ((delay < arrival) & (arrival < delay + duration)) * torch.exp(-arrival / t1)
-    pulsed = ((arrival < delay) & (delay < arrival + duration)) * torch.exp(-delay / t1)
-    none = torch.zeros_like(pulsed)
-    signal = torch.where(
-        kind == Arrival.CONTINUOUS, continuous, torch.where(kind == Arrival.PULSED, pulsed, none)
-    )
-    return scale.unsqueeze(2) * signal
-
-
 @torch.no_grad()
 def find_arteries(observation: Observation) -> Tensor:
     """Find the voxels whose signal an artery explains far better than tissue alone does.
@@ -109,7 +72,7 @@ def find_arteries(observation: Observation) -> Tensor:
     tissue_at = torch.linspace(*_TISSUE).to(observation.delta_m)
     artery_at = torch.linspace(*_ARTERY).to(observation.delta_m)
     tissue = observation.response(tissue_at[None])
-    artery = arterial_response(observation, artery_at)
+    artery = observation.arterial_response(artery_at)
     before = (artery_at[None] < tissue_at[:, None]).flatten()
     precision = precision_of(observation.noise_sd).expand_as(observation.delta_m)
     tiny = torch.finfo(tissue.dtype).tiny
