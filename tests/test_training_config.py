@@ -14,6 +14,7 @@ from asl_bids_app.training.schema import build, plain
 
 PRESETS = {
     "laptop",
+    "laptop_arteries",
     "production_any",
     "production_dual_encoder",
     "laptop_spatial",

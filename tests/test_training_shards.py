@@ -148,7 +148,7 @@ def test_missing_and_broken_files(tmp_path):
 
 
 def test_half_a_million_fit_into_15_gb(tmp_path):
-    """Size is linear in the number: arrays of fixed size, not compressed."""
+    """Size is nearly linear in the number: arrays of fixed size, compressed one by one."""
     manifest = generate(PhantomConfig(), tmp_path, 32, seed=0, shard_size=32)
     overhead = 2500  # names and headers of the archive, once a shard
     per_phantom = (manifest.shards[0].size - overhead) / 32

@@ -168,7 +168,7 @@ def test_slices_are_cut_and_turned_together(phantoms):
     level = marked.slice_number.float()[:, None, None]
     marked = type(marked)(
         pixels + 10_000 * level, marked.att, marked.tissue, marked.condition, marked.anatomy,
-        marked.slice_number,
+        marked.slice_number, marked.layers,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(4)
     done = cropped(turned(marked, generator), 16, generator).cbf.reshape(12, DEPTH, 16, 16)

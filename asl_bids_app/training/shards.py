@@ -80,7 +80,7 @@ def _make(config: PhantomConfig, path: Path, number: int, count: int, seed: int)
     }
     first = arrays["slice_number"] == 0
     with whole(path) as beside, beside.open("wb") as target:
-        np.savez(target, **arrays)
+        np.savez_compressed(target, **arrays)
         target.flush()
         size = beside.stat().st_size
         digest = sha256(beside)
