@@ -247,6 +247,7 @@ def command(config, dataset, tmp_path):
     return words
 
 
+@pytest.mark.slow
 def test_killed_training_loses_only_what_came_after_the_last_checkpoint(
     command, tmp_path, unbroken
 ):
@@ -265,6 +266,7 @@ def test_killed_training_loses_only_what_came_after_the_last_checkpoint(
     assert curve(tmp_path / "run") == curve(unbroken)
 
 
+@pytest.mark.slow
 def test_time_limit_stops_with_status_75_and_the_same_command_goes_on(command, tmp_path, unbroken):
     limited = subprocess.run([*command, "--max-hours", "0"], check=False, capture_output=True)
     assert limited.returncode == 75

@@ -58,6 +58,8 @@ def small_run(tmp_path_factory):
 # --- the run folder
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_run_folder_is_as_documented(small_run):
     names = {path.name for path in small_run.iterdir()}
     assert {
@@ -83,6 +85,8 @@ def test_run_folder_is_as_documented(small_run):
         assert state["model_state_dict"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_second_run_has_nothing_to_do(small_run, capsys):
     before = {p: p.stat().st_mtime_ns for p in small_run.rglob("*.pt")}
     config = str(small_run / "config.yaml")
@@ -91,6 +95,8 @@ def test_a_second_run_has_nothing_to_do(small_run, capsys):
     assert {p: p.stat().st_mtime_ns for p in small_run.rglob("*.pt")} == before
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_model_folder_gives_what_the_weights_give(small_run):
     model = load_model(small_run / "model")
     run = load_model(small_run)
@@ -111,6 +117,8 @@ def test_model_folder_gives_what_the_weights_give(small_run):
     assert (small_run / "model/training/metrics-0.csv").is_file()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_training_domain_is_that_of_the_configuration(small_run):
     domain = domain_of(load(small_run / "config.yaml"))
     assert domain.t1_blood == (1.55, 2.15)
@@ -121,6 +129,7 @@ def test_training_domain_is_that_of_the_configuration(small_run):
     assert high == pytest.approx(0.95)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.slow
 def test_onnx_agrees_with_torch_for_any_slice(small_run, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -140,6 +149,8 @@ def test_onnx_agrees_with_torch_for_any_slice(small_run, tmp_path):
 # --- the report
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_report_of_a_run_is_whole_and_names_its_baselines(small_run):
     folder = small_run / "validation_results"
     report = json.loads((folder / "llm_analysis_report.json").read_text())
@@ -170,6 +181,8 @@ def test_report_of_a_run_is_whole_and_names_its_baselines(small_run):
     assert report["model"]["complete"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_least_squares_in_the_report_covers_what_it_claims(small_run):
     """Known calibration, thermal noise: the strong baseline's own errors are its yardstick."""
     report = json.loads((small_run / "validation_results/llm_analysis_report.json").read_text())
@@ -178,6 +191,8 @@ def test_least_squares_in_the_report_covers_what_it_claims(small_run):
     assert row["cbf"]["coverage_95"] == pytest.approx(0.95, abs=0.03)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_words_tell_an_unfinished_training(small_run):
     report = json.loads((small_run / "validation_results/llm_analysis_report.json").read_text())
     assert "NOT COMPLETE" not in report_words(report, [])

@@ -101,6 +101,7 @@ def signs(count, **values):
     return {**found, **values}
 
 
+@pytest.mark.slow
 def test_calibration_recovers_factors_that_depend_on_noise_tissue_and_disturbances():
     random = np.random.default_rng(1)
     count = 200_000
@@ -128,6 +129,7 @@ def test_calibration_recovers_factors_that_depend_on_noise_tissue_and_disturbanc
             assert (ratio <= 1.96).mean() == pytest.approx(0.95, abs=0.008)
 
 
+@pytest.mark.slow
 def test_calibration_weighs_voxels():
     """Of two kinds of voxels that no sign tells apart, the heavier one's errors count."""
     random = np.random.default_rng(3)
