@@ -113,7 +113,7 @@ def test_pipeline_goes_on_after_a_time_limit_and_after_a_cancelled_job(cluster, 
     out = run / "slurm.out"
     cluster.wait(lambda: "member 0 goes back into the queue" in out.read_text(), 100, "requeue")
     cluster.wait(lambda: f"job {training}_0 restart 1" in out.read_text(), 200, "the restart")
-    cluster.wait(cluster.idle, 400, "the end of the first jobs")
+    cluster.wait(cluster.idle, 700, "the end of the first jobs")
     print(out.read_text(), (run / "slurm.err").read_text())
     states = cluster.states()
     assert states[f"{training}_0"] == "COMPLETED"
@@ -127,7 +127,7 @@ def test_pipeline_goes_on_after_a_time_limit_and_after_a_cancelled_job(cluster, 
     done_at = (run / "trained_models/ensemble_model_0.pt").stat().st_mtime_ns
     second = numbers(cluster.pipeline(run, "--train-only"))
     assert "phantoms: array" not in second
-    cluster.wait(cluster.idle, 500, "the end of the second jobs")
+    cluster.wait(cluster.idle, 1000, "the end of the second jobs")
     print(out.read_text(), (run / "slurm.err").read_text())
     states = cluster.states()
     assert states[f"{second['training: array']}_1"] == "COMPLETED"
@@ -166,7 +166,7 @@ def test_scripts_by_sbatch_from_any_folder(cluster, tmp_path, place, script):
     said = log.read_text()
     new = set(cluster.states()) - before - {job}
     cluster.call("scancel", *{number.split("_")[0] for number in new})
-    cluster.wait(cluster.idle, 60, "the end of what was cancelled")
+    cluster.wait(cluster.idle, 300, "the end of what was cancelled")
     assert cluster.states()[job] == "COMPLETED", said
     assert "phantoms: array" in said
     assert len({number.split("_")[0] for number in new}) == (
