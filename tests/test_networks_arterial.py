@@ -237,3 +237,26 @@ def test_a_network_trained_without_arteries_finds_them_all_the_same():
     # Tissue and artery together leave the noise.
     left = (within.residual / 0.0009).square().mean().sqrt()
     assert 0.6 < float(left) < 1.2
+
+
+def test_a_network_with_more_maps_begins_with_the_answers_of_one_with_fewer(scene):
+    """New input maps and answers start with weights of zero."""
+    from asl_bids_app.training.widen import grown
+
+    observation, *_ = scene
+    settings = {"features": (8, 8, 8, 8), "beside": 4, "noise_apart": True}
+    torch.manual_seed(3)
+    old, new = PosteriorASLNet(**settings), PosteriorASLNet(**settings, arterial={}, anatomy=True)
+    torch.nn.init.normal_(old.head.weight, std=0.1)
+    shapes = {name: tuple(value.shape) for name, value in new.state_dict().items()}
+    new.load_state_dict(grown(old.state_dict(), shapes, last=4))
+    maps = old.prepare(observation)[1]
+    own, beside = maps.tensor_split([maps.shape[1] - 2 * 12], 1)
+    more = torch.randn(len(maps), new.in_channels - old.in_channels, *maps.shape[2:])
+    with torch.no_grad():
+        before, after = old.corrections(maps), new.corrections(torch.cat([own, more, beside], 1))
+    assert float(before.abs().max()) > 0.01
+    assert torch.allclose(after[:, : before.shape[1]], before, atol=1e-5)
+    assert not after[:, before.shape[1] :].any()
+    wider = {n: (*s[:1], *(2 * k for k in s[1:2]), *s[2:]) for n, s in shapes.items()}
+    assert grown(old.state_dict(), wider, last=4) is None

@@ -14,6 +14,10 @@ from typing import Final
 import torch
 from torch import Generator, Tensor
 
+_FIRST: Final = "encoder.levels.0."
+"""Names of the kernels that see the input maps begin so."""
+_LAST: Final = "head."
+"""Names of the kernel and bias that answer begin so."""
 _LEAST: Final = 0.2
 """Least share of a copy before all shares of a channel are made to sum to 1; the greatest is 1."""
 
@@ -82,7 +86,8 @@ def grown(
     Returns
     -------
     dict of Tensor or None
-        None if the names differ, or a kernel has fewer channels than before.
+        None if the names differ, a kernel has fewer channels than before, or one between the
+        first and the last has more.
     """
     if state.keys() != shapes.keys():
         return None
@@ -95,6 +100,11 @@ def grown(
         if value.ndim != len(shape) or value.shape[2:] != shape[2:]:
             return None
         if any(old > new for old, new in zip(value.shape, shape, strict=True)):
+            return None
+        # More channels anywhere else would change what the norms make of the old ones.
+        if value.shape[0] != shape[0] and not name.startswith(_LAST):
+            return None
+        if value.ndim > 1 and value.shape[1] != shape[1] and not name.startswith(_FIRST):
             return None
         new = value.new_zeros(shape)
         outputs = value.shape[0]
