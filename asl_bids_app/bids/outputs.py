@@ -285,7 +285,7 @@ BIDSIGNORE: Final = (
     "group_*",
     *(
         f"{folder}/*_{suffix}.*"
-        for suffix in ("cbf", "att", "mask", "probseg", "timeseries")
+        for suffix in ("cbf", "att", "abv", "mask", "probseg", "timeseries")
         for folder in ("sub-*/perf", "sub-*/ses-*/perf")
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -207,15 +208,16 @@ def with_artery(
     """Share the weights of the grid out among no artery, (S, V, points), and one."""
     grid, vessels = tables.grid, tables.vessels
     assert vessels is not None
-    # The middle of each group of points stands for it.
-    curves = tables.curves.unflatten(2, (-1, STRIDE)).mean(3)
-    att = grid.att.to(weighted).unflatten(0, (-1, STRIDE)).mean(1)
+    # The middle of each group of points stands for it; a group never reaches over two bins.
+    stride = math.gcd(STRIDE, grid.points // grid.bins)
+    curves = tables.curves.unflatten(2, (-1, stride)).mean(3)
+    att = grid.att.to(weighted).unflatten(0, (-1, stride)).mean(1)
     flat_prior = weighted.new_tensor(grid.cbf_sd**-2)
     curvature = torch.baddbmm(flat_prior, precision, curves.square())
     mean = torch.baddbmm(flat_prior * grid.cbf_mean, weighted, curves).div_(curvature)
     branch = arterial_branch(prior, weighted, precision, curves, vessels, mean, curvature, att)
 
-    spacing = STRIDE * grid.spacing(att)
+    spacing = stride * grid.spacing(att)
     coarse = grid.log_prior(att) + spacing.log() - 0.5 * curvature.log()
     coarse = coarse + 0.5 * curvature * mean.square()
     # What the coarser grid makes of the evidence without an artery, it makes of that with one.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
+from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.workflows.options import AppOptions
@@ -121,10 +123,29 @@ def _means(options: AppOptions) -> str:
     return "of grey and white matter, corrected by the data"
 
 
+def _shows_arteries(runs: Sequence[Acquisition]) -> bool:
+    """Tell whether a delay is early enough to show arteries that nothing crushes."""
+    import torch
+
+    from asl_bids_app.estimators.arteries import early
+    from asl_bids_app.protocol import Protocol
+
+    seen = [run for run in runs if run.metadata.get("VascularCrushing") is not True]
+    rows = [(run.scheme, *times[:2]) for run in seen for times in distinct_measurements(run)]
+    if not rows or sum(len(distinct_measurements(run)) for run in runs) < 2:
+        return False
+    schemes, delays, durations = zip(*rows, strict=True)
+    protocol = Protocol(
+        schemes, torch.tensor(delays), torch.tensor(durations), torch.zeros(1, len(rows))
+    )
+    return early(protocol) is not None
+
+
 def _outputs(unit: PlannedUnit, options: AppOptions, estimator: str) -> list[str]:
     without = set()
     runs = [run.acquisition for run in unit.runs]
     if sum(len(distinct_measurements(run)) for run in runs) > 1:
+        # The consensus formula is for a single delay.
         without |= {"consensus_cbf", "consensus_cbf_sd"}
     if all(run.encoding for run in runs):
         without.add("carpet")
@@ -132,9 +153,8 @@ def _outputs(unit: PlannedUnit, options: AppOptions, estimator: str) -> list[str
         without.add("confounds")
     if not options.tissue:
         without |= {"gm", "wm", "csf"}
-    if sum(len(distinct_measurements(run.acquisition)) for run in unit.runs) > 1:
-        # The consensus formula is for a single delay.
-        without |= {key for key in OUTPUTS if key.startswith("consensus_")}
+    if estimator != "ensemble" or not options.arterial or not _shows_arteries(runs):
+        without |= {"abv", "abv_sd"}
     baseline = options.baseline and estimator != "least-squares"
     names = [
         output.name(unit.entities)
