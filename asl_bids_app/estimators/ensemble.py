@@ -14,6 +14,7 @@ from torch import Tensor
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.estimators.arteries import early
+from asl_bids_app.estimators.assumed import with_assumed_constants
 from asl_bids_app.estimators.bars import with_late_arrival, with_offset, without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.bayes import flag_bits, observe_usable, open_att, too_few
@@ -194,6 +195,8 @@ class Ensemble:
         )
         if correct is not None:
             answer = correct(answer)
+        if self.error_bars == "total":
+            answer = with_assumed_constants(observation, answer, series.calibration)
         answer = with_late_arrival(observation, answer, found["posterior_cbf_sd"])
         answer = with_offset(observation, answer)
         return without_nonsense(answer, observation.mask)
