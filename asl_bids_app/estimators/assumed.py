@@ -1,4 +1,4 @@
-r"""What error bars hold of constants that are assumed: T1 of tissue, and the partition coefficient.
+r"""What error bars hold of assumed constants: T1 of tissue, and the partition coefficient.
 
 The consensus takes T1 of tissue as that of blood and one partition coefficient for all tissue, so
 that studies can be compared. Neither is true of a person, and no repeat shows it: error bars that
