@@ -147,7 +147,7 @@ def _option(action: argparse.Action) -> list[str]:
 def _validation() -> dict[str, Any]:
     """Return the validation report of the bundled model."""
     from asl_bids_app.models import store
-    from asl_bids_app.training.validation_report import REPORT
+    from asl_bids_app.training.validate.validation_report import REPORT
 
     place = Path(store.__file__).parent / store.DEFAULT_MODEL
     return json.loads((place / "validation" / f"{REPORT}.json").read_text(encoding="utf-8"))
@@ -155,7 +155,7 @@ def _validation() -> dict[str, Any]:
 
 def _cells(methods: dict[str, Any], quantity: str) -> list[str]:
     """Cells of one quantity: errors by method, ratio to the network's, win rate, R²."""
-    from asl_bids_app.training import baselines as b
+    from asl_bids_app.training.validate import baselines as b
 
     digits = 2 if quantity == "cbf" else 0
     found = {name: methods[name][quantity] for name in (b.NETWORK, b.STRONG, b.POSTERIOR)}
@@ -186,7 +186,7 @@ _TISSUES: Final = ("grey matter", "white matter", "lesion")
 
 def intervals() -> str:
     """Table of biases and of coverage of the bundled model, by tissue."""
-    from asl_bids_app.training import baselines as b
+    from asl_bids_app.training.validate import baselines as b
 
     rows = []
     scenarios = _validation()["scenarios"]
@@ -214,7 +214,7 @@ def intervals() -> str:
 
 def error_bars() -> str:
     """Least and greatest coverage over all SNR, by situation and tissue."""
-    from asl_bids_app.training import baselines as b
+    from asl_bids_app.training.validate import baselines as b
 
     rows = []
     for scenario in _validation()["scenarios"].values():
@@ -234,7 +234,7 @@ _ODD: Final = ("network", "LS, posterior", "bias", "within, %")
 
 def odd_data() -> str:
     """Tables of errors on unusual data, of `tests/benchmarks/odd_data.py`."""
-    from asl_bids_app.training import baselines as b
+    from asl_bids_app.training.validate import baselines as b
 
     report = json.loads((ROOT / "docs" / "odd_data.json").read_text(encoding="utf-8"))
     header = ["", *(f"{q} {w}" for q in ("CBF", "ATT") for w in _ODD)]
@@ -261,7 +261,7 @@ def odd_data() -> str:
 
 def neighbours() -> str:
     """Table of `tests/benchmarks/neighbour_yardstick.py`."""
-    from asl_bids_app.training.scenarios import find
+    from asl_bids_app.training.validate.scenarios import find
 
     report = json.loads((ROOT / "docs" / "neighbour_yardstick.json").read_text(encoding="utf-8"))
     errors = report["errors"]

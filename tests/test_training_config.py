@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.training.config import CRITICAL, RunConfig, load, presets
-from asl_bids_app.training.members import build_member
-from asl_bids_app.training.run_folder import NormStats
-from asl_bids_app.training.schema import build, plain
+from asl_bids_app.training.config.reading import build, plain
+from asl_bids_app.training.config.run_config import CRITICAL, RunConfig, load, presets
+from asl_bids_app.training.fit.members import build_member
+from asl_bids_app.training.fit.training_run import NormStats
 
 PRESETS = {
     "laptop",

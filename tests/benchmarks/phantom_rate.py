@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 
-from asl_bids_app.training.dataset import cropped
-from asl_bids_app.training.domain import DomainConfig, draw_physics
-from asl_bids_app.training.noise import NoiseConfig
-from asl_bids_app.training.phantoms import PhantomConfig, draw
-from asl_bids_app.training.shards import generate, load_shard
-from asl_bids_app.training.simulate import simulate
+from asl_bids_app.training.data.batches import cropped
+from asl_bids_app.training.data.shards import generate, load_shard
+from asl_bids_app.training.phantoms.drawing import PhantomConfig, draw
+from asl_bids_app.training.simulate.disturbances import NoiseConfig
+from asl_bids_app.training.simulate.physics import DomainConfig, draw_physics
+from asl_bids_app.training.simulate.simulation import simulate
 
 WANTED = 150.0
 BATCH = 16

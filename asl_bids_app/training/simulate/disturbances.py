@@ -1,0 +1,244 @@
+"""Everything that keeps a scanner's ΔM/M0 from being the model's, component by component.
+
+Each component is a pure function of tensors and a random generator, with a statistic that can
+be written down (and is tested).
+
+Conventions
+-----------
+A measurement is the mean of r control-label differences. Its *thermal sd* is the standard
+deviation of that mean by the coils' noise alone, a fraction of M0. One image, control or
+label, has complex noise of standard deviation ``thermal_sd * sqrt(r / 2)`` in each channel.
+
+All measurements of a series have the same noise in one image, so a measurement with more
+repeats has less noise. *SNR* is defined in `thermal_sd`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Generator, Tensor
+
+from asl_bids_app.training.config.knobs import check_knobs, choice, knob
+from asl_bids_app.training.random_draws import (
+    Random,
+    chance,
+    normal,
+    smooth_field,
+    spread,
+    uniform,
+)
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Which disturbances are simulated and how strong they are; ranges are (low, high).
+
+    Each field's metadata holds its unit, limits and a line of explanation. A strength of 0
+    switches a component off.
+
+    Raises
+    ------
+    ValueError
+        Names the setting that is out of its limits.
+    """
+
+    snr: tuple[float, float] = knob((2.0, 25.0), "", 0.1, 1e9, "signal to thermal noise")
+    noise_type: str = choice(
+        "rician", ("rician", "gaussian"), "noise of magnitude images, or Gaussian of ΔM"
+    )
+    static_signal: tuple[float, float] = knob(
+        (0.05, 1.0), "", 0.0, 1, "static tissue left by background suppression, of M0"
+    )
+    correlation: tuple[float, float] = knob(
+        (0.0, 0.8), "pixels", 0, 5, "sd of the Gaussian that correlates noise in space"
+    )
+    correlation_chance: float = knob(0.5, "", 0, 1, "chance that noise is correlated at all")
+    g_factor: tuple[float, float] = knob(
+        (0.0, 0.4), "", 0, 1, "variation of the noise over the slice, sd of its logarithm"
+    )
+    physiological: tuple[float, float] = knob(
+        (0.0, 0.5), "", 0, 5, "pulse and breathing: sd relative to the thermal sd"
+    )
+    drift: tuple[float, float] = knob(
+        (0.0, 0.03), "", 0, 0.5, "change of the signal over the series, relative, of either sign"
+    )
+    spike_chance: float = knob(0.005, "", 0, 1, "chance of a k-space spike in a measurement")
+    spike_size: tuple[float, float] = knob(
+        (2.0, 6.0), "", 0, 100, "amplitude of the stripes relative to the thermal sd"
+    )
+    motion: tuple[float, float] = knob(
+        (0.0, 0.15), "pixels", 0, 2, "sd of the residual displacement of a measurement"
+    )
+    pair_motion: tuple[float, float] = knob(
+        (0.0, 0.01), "pixels", 0, 2, "sd of the displacement between label and control"
+    )
+    told_error: float = knob(
+        0.1, "", 0, 0.9, "the noise told to the estimator is wrong by up to this part"
+    )
+    thermal_chance: float = knob(
+        0.0, "", 0, 1, "chance that a slice has thermal noise only, white and even in space"
+    )
+    told_flat: float = knob(
+        0.3, "", 0, 1, "chance that the noise told to the estimator is one number a measurement"
+    )
+
+    def __post_init__(self) -> None:
+        check_knobs(self)
+
+
+def thermal_only(snr: float) -> NoiseConfig:
+    """Return settings with white Gaussian noise of one SNR, told exactly, and nothing else."""
+    off = (0.0, 0.0)
+    return NoiseConfig(
+        snr=(snr, snr),
+        noise_type="gaussian",
+        correlation_chance=0.0,
+        g_factor=off,
+        physiological=off,
+        drift=off,
+        spike_chance=0.0,
+        motion=off,
+        pair_motion=off,
+        told_error=0.0,
+        told_flat=0.0,
+    )
+
+
+REFERENCE_SIGNAL: Final = (
+    2 * 0.85 * 60 / (6000 * 0.9) * 1.65 * math.exp(-1.8 / 1.65) * (1 - math.exp(-1.8 / 1.65))
+)
+"""ΔM/M0 of grey matter (CBF 60 mL/100 g/min, all label arrived) under the consensus
+acquisition: PCASL, label duration 1.8 s, delay 1.8 s, efficiency 0.85, T1 of blood 1.65 s.
+Alsop 2015, doi:10.1002/mrm.25197."""
+
+
+def thermal_sd(snr: Tensor, repeats: Tensor, valid: Tensor) -> Tensor:
+    """Compute the thermal sd of every measurement from the SNR.
+
+    SNR is `REFERENCE_SIGNAL` (0.70 % of M0) divided by the thermal sd of an averaged
+    measurement (the root mean square over a series whose repeats differ). So it states the
+    noise of a scanner in units that don't depend on protocol, calibration or subject; the
+    ratio of what a voxel shows to its noise is lower where little label arrives.
+
+    Parameters
+    ----------
+    snr : Tensor, shape (B,)
+    repeats : Tensor, shape (B, n)
+    valid : Tensor of bool, shape (B, n)
+
+    Returns
+    -------
+    Tensor, shape (B, n)
+    """
+    inverse = torch.where(valid, 1 / repeats, 0)
+    share = torch.where(valid, inverse, 1) / (inverse.sum(1) / valid.sum(1))[:, None]
+    return (REFERENCE_SIGNAL / snr)[:, None] * torch.where(valid, share, 1).sqrt()
+
+
+def noise_map(config: NoiseConfig, n: int, size: int, generator: Random) -> Tensor:
+    """Draw how noise varies over a slice with coils and parallel imaging, (n, 1, size, size).
+
+    A smooth factor whose mean square is 1 over the slice.
+    """
+    sigma = uniform(generator, (n,), (0.15, 0.4)) * size
+    strength = spread(uniform(generator, (n,), config.g_factor), 3)
+    factor = torch.exp(strength * smooth_field(generator, 1, size, sigma, nodes=8))
+    return factor / factor.square().mean((1, 2, 3), keepdim=True).sqrt()
+
+
+def draw_correlation(config: NoiseConfig, n: int, generator: Random) -> Tensor:
+    """Draw the sd in pixels of the Gaussian that correlates a sample's noise, shape (n,).
+
+    Between the slices of a stack it is one in slices.
+    """
+    on = chance(generator, (n,), config.correlation_chance)
+    return on * uniform(generator, (n,), config.correlation)
+
+
+def physiological(sd: Tensor, size: int, generator: Random) -> Tensor:
+    """Draw pulse and breathing: half in step over the slice, half varying smoothly.
+
+    Parameters
+    ----------
+    sd : Tensor, shape (B, n)
+        Standard deviation of what remains after averaging, a fraction of M0.
+
+    Returns
+    -------
+    Tensor, shape (B, n, size, size)
+    """
+    width = uniform(generator, (len(sd),), (0.1, 0.3)) * size
+    local = smooth_field(generator, sd.shape[1], size, width, nodes=12)
+    common = spread(normal(generator, tuple(sd.shape)), 2)
+    return (local + common) * spread(sd * math.sqrt(0.5), 2)
+
+
+def drift(
+    signal: Tensor, static: Tensor, repeats: Tensor, valid: Tensor, slope: Tensor, blocks: Tensor
+) -> Tensor:
+    """Let the scanner's gain change evenly over the series.
+
+    ΔM is scaled by the gain at the time of its measurement (1 at the start, where M0 was
+    taken), and control images come one image later than labels, which adds a little of the
+    static signal.
+
+    Parameters
+    ----------
+    signal : Tensor, shape (B, n, H, W)
+        ΔM/M0.
+    static : Tensor, shape (B, 1, H, W)
+        Static tissue left by background suppression, a fraction of M0.
+    repeats : Tensor, shape (B, n)
+    valid : Tensor of bool, shape (B, n)
+    slope : Tensor, shape (B,)
+        Relative change of the gain from the first to the last image.
+    blocks : Tensor of bool, shape (B,)
+        Whether all repeats of a measurement come together; else the series goes through all
+        measurements again and again, and each has the mean gain.
+    """
+    length = torch.where(valid, repeats, 0)
+    total = length.sum(1, keepdim=True)
+    middle = (length.cumsum(1) - length / 2) / total
+    time = torch.where(blocks[:, None], middle, 0.5)
+    gain = 1 + spread(slope[:, None] * time, 2)
+    return signal * gain + static * spread(slope / (2 * total[:, 0]), 3) * spread(valid, 2)
+
+
+def add_spikes(signal: Tensor, sd: Tensor, config: NoiseConfig, generator: Generator) -> Tensor:
+    """Put stripes from spikes in k-space into some of the measurements.
+
+    Parameters
+    ----------
+    signal : Tensor, shape (B, n, H, W)
+    sd : Tensor, shape (B, n)
+        Thermal sd; the stripes' amplitude is `spike_size` times it.
+    config
+        How often and how strong.
+    """
+    struck = torch.nonzero(chance(generator, tuple(sd.shape), config.spike_chance))
+    where = struck.unbind(1)
+    n = len(struck)
+    size = uniform(generator, (n,), config.spike_size) * sd[where]
+    ky, kx = uniform(generator, (2, n), (-math.pi, math.pi))
+    phase = uniform(generator, (n,), (0.0, 2 * math.pi))
+    y = torch.arange(signal.shape[-2], device=sd.device, dtype=sd.dtype)[:, None]
+    x = torch.arange(signal.shape[-1], device=sd.device, dtype=sd.dtype)
+    wave = spread(size, 2) * torch.cos(spread(ky, 2) * y + spread(kx, 2) * x + spread(phase, 2))
+    return signal.index_put(where, wave, accumulate=True)
+
+
+def displaced(image: Tensor, shift: Tensor) -> Tensor:
+    """Move images by less than a pixel, to first order.
+
+    Parameters
+    ----------
+    image : Tensor, shape (B, n or 1, H, W)
+    shift : Tensor, shape (B, n, 2)
+        Pixels down and right.
+    """
+    down, right = torch.gradient(image, dim=(-2, -1))
+    return image - spread(shift[..., 0], 2) * down - spread(shift[..., 1], 2) * right
