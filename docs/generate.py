@@ -279,6 +279,38 @@ def neighbours() -> str:
     return _table(["Situation", "SNR", *columns], rows)
 
 
+def training_settings() -> str:
+    """Tables of the settings of a training, by section."""
+    from asl_bids_app.training.config import declaration, reading, run_config
+
+    parts: dict[str, list[list[str]]] = {}
+    for key, cls, item in declaration.walk_settings(run_config.RunConfig):
+        head, _, name = key.rpartition(".")
+        declared = declaration.declared_of(item)
+        factor = declared.factor
+        expected = declaration.expected_of(cls, item, factor)
+        expected = "" if expected == "a number" else expected
+        default = json.dumps(reading.default_of(item), ensure_ascii=False)
+        parts.setdefault(head, []).append([f"`{name}`", f"`{default}`", expected, declared.text])
+    header = ("Key", "Default", "Expected", "What it is")
+    return "\n".join(
+        (f"### `{head}`\n\n" if head else "") + _table(header, rows)
+        for head, rows in parts.items()
+    )
+
+
+def critical_settings() -> str:
+    """Table of the settings of a training of which one value is known to work."""
+    from asl_bids_app.training.config import declaration, run_config
+
+    rows = [
+        [f"`{key}`", f"`{run_config.CRITICAL[key]}`", declaration.declared_of(item).critical]
+        for key, _, item in declaration.walk_settings(run_config.RunConfig)
+        if key in run_config.CRITICAL
+    ]
+    return _table(("Setting", "Value", "Why"), rows)
+
+
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
     f.__name__: f
     for f in (
@@ -293,6 +325,8 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
         error_bars,
         odd_data,
         neighbours,
+        training_settings,
+        critical_settings,
     )
 }
 
@@ -308,7 +342,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="change nothing")
     check = parser.parse_args(argv).check
     stale = []
-    for path in sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]):
+    guides = [ROOT / "README.md", ROOT / "training" / "README.md"]
+    for path in sorted([*guides, *(ROOT / "docs").glob("*.md")]):
         old = path.read_text(encoding="utf-8")
         new = fill(old)
         if new != old:

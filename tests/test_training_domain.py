@@ -10,9 +10,12 @@ import torch
 from scipy.integrate import quad
 
 from asl_bids_app.protocol import Protocol, Scheme
-from asl_bids_app.training.phantoms.drawing import PhantomConfig, Phantoms, draw
-from asl_bids_app.training.simulate.disturbances import NoiseConfig, thermal_only
-from asl_bids_app.training.simulate.physics import DomainConfig, draw_physics, training_domain
+from asl_bids_app.training.config.domain_config import DomainConfig
+from asl_bids_app.training.config.noise_config import NoiseConfig
+from asl_bids_app.training.config.phantom_config import PhantomConfig
+from asl_bids_app.training.phantoms.drawing import Phantoms, draw
+from asl_bids_app.training.simulate.disturbances import thermal_only
+from asl_bids_app.training.simulate.physics import draw_physics, training_domain
 from asl_bids_app.training.simulate.schedules import MOST, PROTOCOLS, draw_schedule
 from asl_bids_app.training.simulate.simulation import simulate
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
+from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.phantoms.drawing import Phantoms
 from asl_bids_app.training.simulate.disturbances import (
     REFERENCE_SIGNAL,
@@ -21,7 +22,7 @@ from asl_bids_app.training.simulate.disturbances import (
     thermal_only,
     thermal_sd,
 )
-from asl_bids_app.training.simulate.physics import DomainConfig, draw_physics
+from asl_bids_app.training.simulate.physics import draw_physics
 from asl_bids_app.training.simulate.rician import (
     averaged_magnitude,
     magnitude_difference,

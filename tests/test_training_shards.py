@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from asl_bids_app.errors import InputError
+from asl_bids_app.training.config.phantom_config import PhantomConfig
 from asl_bids_app.training.data.shards import (
     generate,
     load_shard,
@@ -21,7 +22,7 @@ from asl_bids_app.training.data.shards import (
     shard_name,
     verify,
 )
-from asl_bids_app.training.phantoms.drawing import CONDITIONS, PhantomConfig, draw
+from asl_bids_app.training.phantoms.drawing import CONDITIONS, draw
 from asl_bids_app.training.whole_files import seed_of
 
 SMALL = PhantomConfig(size=32, smallest_brain=20)
@@ -95,7 +96,7 @@ def test_shard_holds_the_phantoms_in_half_precision(whole):
 def test_resume_after_kill(whole, tmp_path):
     code = (
         "from pathlib import Path\n"
-        "from asl_bids_app.training.phantoms.drawing import PhantomConfig\n"
+        "from asl_bids_app.training.config.phantom_config import PhantomConfig\n"
         "from asl_bids_app.training.data.shards import generate\n"
         "config = PhantomConfig(size=32, smallest_brain=20)\n"
         f"generate(config, Path({str(tmp_path)!r}), 40, 7, 16)\n"

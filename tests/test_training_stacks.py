@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from asl_bids_app.training.config.domain_config import DomainConfig
+from asl_bids_app.training.config.noise_config import NoiseConfig
+from asl_bids_app.training.config.phantom_config import PhantomConfig
 from asl_bids_app.training.data.batches import PhantomStore, cropped, turned
 from asl_bids_app.training.data.shards import generate
-from asl_bids_app.training.phantoms.drawing import PhantomConfig, draw
+from asl_bids_app.training.phantoms.drawing import draw
 from asl_bids_app.training.phantoms.shapes import draw_blobs, random_centre
 from asl_bids_app.training.random_draws import (
     Stacks,
@@ -21,8 +24,8 @@ from asl_bids_app.training.random_draws import (
     uniform,
     widest,
 )
-from asl_bids_app.training.simulate.disturbances import NoiseConfig, thermal_only
-from asl_bids_app.training.simulate.physics import DomainConfig, draw_physics
+from asl_bids_app.training.simulate.disturbances import thermal_only
+from asl_bids_app.training.simulate.physics import draw_physics
 from asl_bids_app.training.simulate.simulation import parted, simulate
 
 DEPTH = 3

@@ -11,11 +11,12 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.estimators.uncertainty import SIGNS, calibration_factors
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
+from asl_bids_app.training.config.domain_config import DomainConfig
+from asl_bids_app.training.config.noise_config import NoiseConfig
+from asl_bids_app.training.config.phantom_config import PhantomConfig
 from asl_bids_app.training.config.run_config import load
-from asl_bids_app.training.phantoms.drawing import PhantomConfig, draw
+from asl_bids_app.training.phantoms.drawing import draw
 from asl_bids_app.training.phantoms.tissue_codes import BRIGHT_SPOT, CORE, FLUID, GREY, WHITE
-from asl_bids_app.training.simulate.disturbances import NoiseConfig
-from asl_bids_app.training.simulate.physics import DomainConfig
 from asl_bids_app.training.simulate.simulation import simulate
 from asl_bids_app.training.validate import baselines
 from asl_bids_app.training.validate.calibrate import (

@@ -24,11 +24,13 @@ from asl_bids_app.estimators.ensemble import ANSWERS, Ensemble
 from asl_bids_app.estimators.uncertainty import calibrated_sds
 from asl_bids_app.models.store import load_model
 from asl_bids_app.protocol import Scheme, join
+from asl_bids_app.training.config.domain_config import DomainConfig
+from asl_bids_app.training.config.noise_config import NoiseConfig
+from asl_bids_app.training.config.phantom_config import PhantomConfig
 from asl_bids_app.training.fit.training_run import environment
-from asl_bids_app.training.phantoms.drawing import PhantomConfig, concatenate, draw
+from asl_bids_app.training.phantoms.drawing import concatenate, draw
 from asl_bids_app.training.phantoms.tissue_codes import FLUID
-from asl_bids_app.training.simulate.disturbances import NoiseConfig
-from asl_bids_app.training.simulate.physics import DomainConfig, draw_calibration
+from asl_bids_app.training.simulate.physics import draw_calibration
 from asl_bids_app.training.simulate.schedules import PROTOCOLS, protocol_of, schedule_of
 from asl_bids_app.training.simulate.simulation import simulate
 from asl_bids_app.training.validate import baselines

@@ -17,11 +17,13 @@ from pathlib import Path
 
 import torch
 
+from asl_bids_app.training.config.domain_config import DomainConfig
+from asl_bids_app.training.config.noise_config import NoiseConfig
+from asl_bids_app.training.config.phantom_config import PhantomConfig
 from asl_bids_app.training.data.batches import cropped
 from asl_bids_app.training.data.shards import generate, load_shard
-from asl_bids_app.training.phantoms.drawing import PhantomConfig, draw
-from asl_bids_app.training.simulate.disturbances import NoiseConfig
-from asl_bids_app.training.simulate.physics import DomainConfig, draw_physics
+from asl_bids_app.training.phantoms.drawing import draw
+from asl_bids_app.training.simulate.physics import draw_physics
 from asl_bids_app.training.simulate.simulation import simulate
 
 WANTED = 150.0

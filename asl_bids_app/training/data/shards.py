@@ -20,6 +20,7 @@ import torch
 
 from asl_bids_app.atlas import ATLAS_FILE
 from asl_bids_app.errors import InputError
+from asl_bids_app.training.config.phantom_config import PhantomConfig
 from asl_bids_app.training.data.manifest import (
     FORMAT,
     MANIFEST,
@@ -30,7 +31,7 @@ from asl_bids_app.training.data.manifest import (
     shard_name,
     verify,
 )
-from asl_bids_app.training.phantoms.drawing import ANATOMIES, CONDITIONS, PhantomConfig, draw
+from asl_bids_app.training.phantoms.drawing import ANATOMIES, CONDITIONS, draw
 from asl_bids_app.training.whole_files import seed_of, sha256, whole, write_json
 from asl_bids_app.training.worker_processes import in_processes
 

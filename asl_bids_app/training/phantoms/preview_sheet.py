@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from asl_bids_app.training.config.domain_config import DomainConfig
+from asl_bids_app.training.config.noise_config import NoiseConfig
+from asl_bids_app.training.config.phantom_config import PhantomConfig
 from asl_bids_app.training.phantoms.drawing import (
     ANATOMIES,
     CONDITIONS,
     TISSUES,
-    PhantomConfig,
     Phantoms,
     concatenate,
     draw,
 )
-from asl_bids_app.training.simulate.disturbances import NoiseConfig
-from asl_bids_app.training.simulate.physics import DomainConfig, draw_physics
+from asl_bids_app.training.simulate.physics import draw_physics
 from asl_bids_app.training.simulate.simulation import simulate
 
 if TYPE_CHECKING:

@@ -16,13 +16,12 @@ repeats has less noise. *SNR* is defined in `thermal_sd`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Generator, Tensor
 
-from asl_bids_app.training.config.knobs import check_knobs, choice, knob
+from asl_bids_app.training.config.noise_config import NoiseConfig
 from asl_bids_app.training.random_draws import (
     Random,
     chance,
@@ -31,63 +30,6 @@ from asl_bids_app.training.random_draws import (
     spread,
     uniform,
 )
-
-
-@dataclass(frozen=True)
-class NoiseConfig:
-    """Which disturbances are simulated and how strong they are; ranges are (low, high).
-
-    Each field's metadata holds its unit, limits and a line of explanation. A strength of 0
-    switches a component off.
-
-    Raises
-    ------
-    ValueError
-        Names the setting that is out of its limits.
-    """
-
-    snr: tuple[float, float] = knob((2.0, 25.0), "", 0.1, 1e9, "signal to thermal noise")
-    noise_type: str = choice(
-        "rician", ("rician", "gaussian"), "noise of magnitude images, or Gaussian of ΔM"
-    )
-    static_signal: tuple[float, float] = knob(
-        (0.05, 1.0), "", 0.0, 1, "static tissue left by background suppression, of M0"
-    )
-    correlation: tuple[float, float] = knob(
-        (0.0, 0.8), "pixels", 0, 5, "sd of the Gaussian that correlates noise in space"
-    )
-    correlation_chance: float = knob(0.5, "", 0, 1, "chance that noise is correlated at all")
-    g_factor: tuple[float, float] = knob(
-        (0.0, 0.4), "", 0, 1, "variation of the noise over the slice, sd of its logarithm"
-    )
-    physiological: tuple[float, float] = knob(
-        (0.0, 0.5), "", 0, 5, "pulse and breathing: sd relative to the thermal sd"
-    )
-    drift: tuple[float, float] = knob(
-        (0.0, 0.03), "", 0, 0.5, "change of the signal over the series, relative, of either sign"
-    )
-    spike_chance: float = knob(0.005, "", 0, 1, "chance of a k-space spike in a measurement")
-    spike_size: tuple[float, float] = knob(
-        (2.0, 6.0), "", 0, 100, "amplitude of the stripes relative to the thermal sd"
-    )
-    motion: tuple[float, float] = knob(
-        (0.0, 0.15), "pixels", 0, 2, "sd of the residual displacement of a measurement"
-    )
-    pair_motion: tuple[float, float] = knob(
-        (0.0, 0.01), "pixels", 0, 2, "sd of the displacement between label and control"
-    )
-    told_error: float = knob(
-        0.1, "", 0, 0.9, "the noise told to the estimator is wrong by up to this part"
-    )
-    thermal_chance: float = knob(
-        0.0, "", 0, 1, "chance that a slice has thermal noise only, white and even in space"
-    )
-    told_flat: float = knob(
-        0.3, "", 0, 1, "chance that the noise told to the estimator is one number a measurement"
-    )
-
-    def __post_init__(self) -> None:
-        check_knobs(self)
 
 
 def thermal_only(snr: float) -> NoiseConfig:

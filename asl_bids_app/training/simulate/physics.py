@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from asl_bids_app.kinetics import arterial_response, tissue_response
 from asl_bids_app.protocol import SCHEMES, Scheme
-from asl_bids_app.training.config.knobs import check_knobs, knob
+from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.random_draws import chance, normal, uniform
 from asl_bids_app.training.simulate.schedules import (
     MOST,
@@ -27,73 +27,6 @@ from asl_bids_app.training.simulate.schedules import (
     fixed_schedule,
     reach,
 )
-
-
-@dataclass(frozen=True)
-class DomainConfig:
-    """Which acquisitions and calibrations are drawn; ranges are (low, high).
-
-    Each field's metadata holds its unit, limits and a line of explanation.
-
-    Raises
-    ------
-    ValueError
-        Names the setting that is out of its limits.
-    """
-
-    protocol: str = "random"
-    """``random``, or a name in `asl_bids_app.training.simulate.schedules.PROTOCOLS`."""
-    # Nominal calibration
-    nominal_random: bool = knob(True, "", 0, 1, "draw the nominal calibration, or use defaults")
-    t1_blood: tuple[float, float] = knob((1.55, 2.15), "s", 0.5, 4, "T1 of arterial blood")
-    pcasl_efficiency: tuple[float, float] = knob((0.75, 0.95), "", 0.05, 1, "PCASL")
-    casl_efficiency: tuple[float, float] = knob((0.60, 0.80), "", 0.05, 1, "CASL")
-    pasl_efficiency: tuple[float, float] = knob((0.90, 1.0), "", 0.05, 1, "PASL")
-    vsasl_efficiency: tuple[float, float] = knob((0.40, 0.70), "", 0.05, 1, "VSASL")
-    suppression: tuple[float, float] = knob(
-        (0.85, 1.0), "", 0.3, 1, "label left by background suppression"
-    )
-    t1_tissue_low: float = knob(1.2, "s", 0.3, 4, "shortest T1 of tissue; the longest is blood's")
-    t1_tissue_as_blood: float = knob(0.5, "", 0, 1, "chance that T1 of tissue equals blood's")
-    partition_coefficient: tuple[float, float] = knob((0.85, 0.95), "mL/g", 0.3, 1.5, "lambda")
-    # Truth around it
-    truth_from_ranges: bool = knob(
-        False, "", 0, 1, "draw the truth from the ranges above, whatever the nominal"
-    )
-    label_duration_factor: tuple[float, float] = knob(
-        (0.9, 1.1), "", 0.3, 3, "with truth_from_ranges: true over nominal label duration"
-    )
-    m0_factor: tuple[float, float] = knob(
-        (0.9, 1.1), "", 0.3, 3, "with truth_from_ranges: scale of M0"
-    )
-    spread: float = knob(1.0, "", 0, 3, "times all spreads below; 0: calibration known exactly")
-    exact_chance: float = knob(
-        0.3, "", 0, 1, "chance that the calibration is exact, and told to be so"
-    )
-    t1_blood_spread: float = knob(0.045, "", 0, 0.5, "relative standard deviation")
-    t1_tissue_spread: float = knob(0.05, "", 0, 0.5, "relative standard deviation")
-    pcasl_efficiency_spread: float = knob(0.06, "", 0, 0.5, "CASL too; relative sd")
-    pasl_efficiency_spread: float = knob(0.03, "", 0, 0.5, "relative standard deviation")
-    vsasl_efficiency_spread: float = knob(0.07, "", 0, 0.5, "relative standard deviation")
-    suppression_spread: float = knob(0.02, "", 0, 0.5, "relative standard deviation")
-    m0_spread: float = knob(0.05, "", 0, 0.5, "scale of M0, relative standard deviation")
-    label_duration_spread: float = knob(0.01, "", 0, 0.5, "PCASL, CASL; relative sd")
-    bolus_duration_spread: float = knob(0.05, "", 0, 0.5, "PASL, VSASL; relative sd")
-    # Arteries and anatomy
-    crushing_chance: float = knob(
-        0.0, "", 0, 1, "chance that gradients take away the arteries, told to the estimator"
-    )
-    arterial_edge: tuple[float, float] = knob(
-        (0.05, 0.15), "s", 0.01, 1, "half width of the edges of label in arteries"
-    )
-    m0_shown: float = knob(0.0, "", 0, 1, "chance that the network is shown the M0")
-    tissue_shown: float = knob(0.0, "", 0, 1, "chance that it is shown tissue maps")
-    tissue_wrong: float = knob(
-        0.08, "", 0, 1, "chance that tissue maps lie voxels away; and that they are mirrored"
-    )
-
-    def __post_init__(self) -> None:
-        check_knobs(self)
 
 
 @dataclass(frozen=True)

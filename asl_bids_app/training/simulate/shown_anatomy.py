@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.phantoms.layers import Layers
 from asl_bids_app.training.random_draws import (
     Stacks,
@@ -19,7 +20,6 @@ from asl_bids_app.training.random_draws import (
     spread,
     uniform,
 )
-from asl_bids_app.training.simulate.physics import DomainConfig
 
 _CONTRASTS: Final = (
     (0.82, 0.70, 1.00),  # proton density

@@ -8,6 +8,8 @@ import torch
 from torch import Generator, Tensor
 
 from asl_bids_app.observation import Observation
+from asl_bids_app.training.config.domain_config import DomainConfig
+from asl_bids_app.training.config.noise_config import NoiseConfig
 from asl_bids_app.training.phantoms.drawing import Phantoms
 from asl_bids_app.training.phantoms.layers import Layers, unpacked
 from asl_bids_app.training.random_draws import (
@@ -21,7 +23,6 @@ from asl_bids_app.training.random_draws import (
     uniform,
 )
 from asl_bids_app.training.simulate.disturbances import (
-    NoiseConfig,
     add_spikes,
     displaced,
     draw_correlation,
@@ -30,7 +31,7 @@ from asl_bids_app.training.simulate.disturbances import (
     physiological,
     thermal_sd,
 )
-from asl_bids_app.training.simulate.physics import DomainConfig, Physics
+from asl_bids_app.training.simulate.physics import Physics
 from asl_bids_app.training.simulate.rician import magnitude_difference, rician_sd
 from asl_bids_app.training.simulate.shown_anatomy import show_anatomy
 

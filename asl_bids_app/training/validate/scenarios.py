@@ -12,8 +12,9 @@ from torch import Generator
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.protocol import SCHEMES, Scheme
-from asl_bids_app.training.simulate.disturbances import NoiseConfig
-from asl_bids_app.training.simulate.physics import DomainConfig, Kinetics, Physics, draw_physics
+from asl_bids_app.training.config.domain_config import DomainConfig
+from asl_bids_app.training.config.noise_config import NoiseConfig
+from asl_bids_app.training.simulate.physics import Kinetics, Physics, draw_physics
 
 
 @dataclass(frozen=True)
