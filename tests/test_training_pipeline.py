@@ -21,8 +21,9 @@ from asl_bids_app.training.data.parts import PARTS, generate_part, part_of
 from asl_bids_app.training.data.shards import read_manifest
 from asl_bids_app.training.export.model_folder import channels_of, domain_of, export_run
 from asl_bids_app.training.fit.fit_member import fit_member
-from asl_bids_app.training.fit.launch import INTERRUPTED, run_together
+from asl_bids_app.training.fit.launch import run_together
 from asl_bids_app.training.fit.training_run import RunFolder, load_member
+from asl_bids_app.training.stop_signals import INTERRUPTED
 from asl_bids_app.training.validate import baselines
 from asl_bids_app.training.validate.validation_report import plot_curves
 from asl_bids_app.training.validate.validation_report import words as report_words

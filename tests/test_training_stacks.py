@@ -9,7 +9,8 @@ import torch
 from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.config.noise_config import NoiseConfig
 from asl_bids_app.training.config.phantom_config import PhantomConfig
-from asl_bids_app.training.data.batches import PhantomStore, cropped, turned
+from asl_bids_app.training.data.augmentation import cropped, turned
+from asl_bids_app.training.data.phantom_store import PhantomStore
 from asl_bids_app.training.data.shards import generate
 from asl_bids_app.training.phantoms.drawing import draw
 from asl_bids_app.training.phantoms.shapes import draw_blobs, random_centre

@@ -50,7 +50,7 @@ def preview(arguments: argparse.Namespace) -> int:
 
 def fit(arguments: argparse.Namespace) -> int:
     """Train members, one after the other in this process or several at a time."""
-    from asl_bids_app.training.fit.launch import INTERRUPTED
+    from asl_bids_app.training.stop_signals import INTERRUPTED
 
     config = _config(arguments)
     members = arguments.members or list(range(config.training.members))
@@ -68,6 +68,7 @@ def fit(arguments: argparse.Namespace) -> int:
         arguments.threads,
         arguments.init_from,
         progress=True,
+        stop=arguments.stop,
     )
     for member in members:
         result = fit_member(config, arguments.dataset, arguments.output_dir, member, options)

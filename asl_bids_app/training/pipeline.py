@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from asl_bids_app.allocation import processors
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.training.data.parts import PARTS, check_phantoms, generate_part
-from asl_bids_app.training.fit.launch import INTERRUPTED, run_together
+from asl_bids_app.training.fit.launch import run_together
 from asl_bids_app.training.fit.training_run import (
     RunFolder,
     check_same_config,
@@ -20,6 +20,7 @@ from asl_bids_app.training.fit.training_run import (
     note,
     trained_members,
 )
+from asl_bids_app.training.stop_signals import INTERRUPTED
 from asl_bids_app.training.whole_files import sha256
 
 if TYPE_CHECKING:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -58,6 +60,26 @@ class Stacks:
 
 
 Random = Generator | Stacks
+
+
+def search_pays(device: torch.device) -> bool:
+    """Tell whether finding the few entries that matter beats computing all of them.
+
+    The processor saves work by it. A GPU has to be waited for until the number of the found is
+    known, which takes longer than the work.
+    """
+    return device.type == "cpu"
+
+
+def to_device(values: Tensor, device: torch.device | str) -> Tensor:
+    """Return a tensor on a device; copies to a GPU are not waited for."""
+    return values.to(device, non_blocking=torch.device(device).type != "cpu")
+
+
+@cache
+def constants(values: tuple[Any, ...], device: torch.device) -> Tensor:
+    """Return numbers as a tensor that is copied to a device once, not in every step."""
+    return torch.tensor(values, device=device)
 
 
 def stacks_of(random: Random) -> Stacks:
@@ -167,7 +189,8 @@ def _joined(random: Random, white: Tensor, sigma: Tensor) -> Tensor:
     # In double precision: slices that are much alike make the matrix nearly singular.
     common = torch.exp(-square / (4 * own**2)).double()
     common = common + 1e-6 * torch.eye(depth, device=white.device, dtype=common.dtype)
-    factor = torch.linalg.cholesky(common).to(white.dtype)
+    # Not `cholesky`, which waits for a GPU to learn whether it failed; this matrix can't.
+    factor = torch.linalg.cholesky_ex(common).L.to(white.dtype)
     flat = white.reshape(-1, depth, white[0].numel())
     return (factor @ flat).reshape(white.shape)
 
@@ -248,15 +271,23 @@ def correlated(
     if through is None:
         through = (sigma[:, None] / stacks_of(random).gaps(n, height)).mean(1)
     white = _noise(random, (n, height, channels, width), through)
-    some = torch.nonzero(sigma > 0)[:, 0]
-    if len(some):
-        # One large matrix product along each axis is much faster than many small ones.
-        part = white[some].reshape(len(some), height, channels * width)
-        part = _kernels(height, sigma[some]) @ part
-        part = part.reshape(len(some), height * channels, width)
-        part = part @ _kernels(width, sigma[some]).mT
-        white[some] = part.reshape(len(some), height, channels, width)
+    if search_pays(white.device):
+        some = torch.nonzero(sigma > 0)[:, 0]
+        if len(some):
+            white[some] = _blurred(white[some], sigma[some])
+    else:
+        # A Gaussian of no width leaves white noise as it is.
+        white = _blurred(white, sigma)
     return white.transpose(1, 2).contiguous()
+
+
+def _blurred(white: Tensor, sigma: Tensor) -> Tensor:
+    """Blur noise (n, height, channels, width) along height and width."""
+    n, height, channels, width = white.shape
+    # One large matrix product along each axis is much faster than many small ones.
+    part = _kernels(height, sigma) @ white.reshape(n, height, channels * width)
+    part = part.reshape(n, height * channels, width) @ _kernels(width, sigma).mT
+    return part.reshape(white.shape)
 
 
 _CUT = 1.458

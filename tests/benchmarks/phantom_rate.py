@@ -20,7 +20,7 @@ import torch
 from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.config.noise_config import NoiseConfig
 from asl_bids_app.training.config.phantom_config import PhantomConfig
-from asl_bids_app.training.data.batches import cropped
+from asl_bids_app.training.data.augmentation import cropped
 from asl_bids_app.training.data.shards import generate, load_shard
 from asl_bids_app.training.phantoms.drawing import draw
 from asl_bids_app.training.simulate.physics import draw_physics

@@ -21,7 +21,7 @@ from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.config.noise_config import NoiseConfig
 from asl_bids_app.training.config.phantom_config import PhantomConfig
 from asl_bids_app.training.config.run_config import RunConfig
-from asl_bids_app.training.fit.lightning_module import losses
+from asl_bids_app.training.fit.losses import losses
 from asl_bids_app.training.fit.trunk_speed import speed_up
 from asl_bids_app.training.phantoms.drawing import draw
 from asl_bids_app.training.simulate.physics import draw_physics

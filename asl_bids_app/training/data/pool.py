@@ -8,7 +8,7 @@ Choi et al. 2019, arXiv:1907.05550.
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 
 from asl_bids_app.networks.analytic import VoxelPosterior
 from asl_bids_app.observation import Observation
+from asl_bids_app.training.random_draws import to_device
 from asl_bids_app.training.simulate.simulation import Batch
 
 _COARSE = ("maps", "att_bins", "bin_att", "bin_cbf", "bin_volume")
@@ -66,24 +67,56 @@ class Prepared:
     def __len__(self) -> int:
         return len(self.maps)
 
+    def __getitem__(self, index: slice) -> Prepared:
+        """Return some of the slices."""
+        return Prepared(**{f.name: _part(getattr(self, f.name), index) for f in fields(self)})
+
+
+def _part(value: Any, index: slice) -> Any:
+    return None if value is None else value[index]
+
+
+def joined(parts: Sequence[Prepared]) -> Prepared:
+    """Put slices behind each other; those to serve again, which have no observation."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def together(name: str, holders: Sequence[Any]) -> Tensor:
+        return torch.cat([getattr(holder, name) for holder in holders])
+
+    found: dict[str, Any] = {
+        f.name: together(f.name, parts)
+        for f in fields(Prepared)
+        if f.name not in ("context", "observation")
+    }
+    contexts = [part.context for part in parts if part.context is not None]
+    # Numbers of measurements differ between the parts; what hangs on them isn't kept.
+    shape = contexts[0].att_sd if contexts else None
+    posterior = {
+        f.name: shape if f.name in _UNUSED else together(f.name, contexts)
+        for f in fields(VoxelPosterior)
+        if contexts
+    }
+    return Prepared(VoxelPosterior(**posterior) if contexts else None, **found)  # type: ignore[arg-type]
+
 
 def prepared(network: nn.Module, batch: Batch) -> Prepared:
     """Do what comes before the weights of a network, and keep the slices that are asked for."""
     seen = batch.observation
     context, maps = network.prepare(seen)
-    asked = batch.asked
+    rows = batch.rows
     return Prepared(
-        context[asked] if isinstance(context, VoxelPosterior) else context,
-        maps[asked],
-        seen.mask[asked],
-        seen.calibration_doubt[asked],
-        batch.several[asked],
-        batch.cbf[asked],
-        batch.att[asked],
-        batch.tissue[asked],
-        batch.volume[asked],
-        batch.fractions[asked],
-        seen[asked],
+        context[rows] if isinstance(context, VoxelPosterior) else context,
+        maps[rows],
+        seen.mask[rows],
+        seen.calibration_doubt[rows],
+        batch.several[rows],
+        batch.cbf[rows],
+        batch.att[rows],
+        batch.tissue[rows],
+        batch.volume[rows],
+        batch.fractions[rows],
+        seen[rows],
     )
 
 
@@ -128,7 +161,7 @@ def draw_from(batches: int, size: int, seed: int) -> Draw:
 
 
 class Pool:
-    """The latest batches, ready for the trunk.
+    """The latest batches, ready for the trunk, in one tensor for each kind of map.
 
     Parameters
     ----------
@@ -137,42 +170,51 @@ class Pool:
     """
 
     def __init__(self, batches: int) -> None:
-        self._parts: deque[dict[str, Tensor]] = deque(maxlen=batches)
+        self._batches = batches
+        self._kept: dict[str, Tensor] = {}
+        self._added = 0
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return min(self._added, self._batches)
 
     @property
     def size(self) -> int:
         """Slices in a batch."""
-        return len(self._parts[0]["maps"])
+        return self._kept["maps"].shape[1]
 
     def add(self, fresh: Prepared) -> None:
         """Keep a batch; the oldest goes if the pool is full."""
-        kept: dict[str, Tensor] = {}
+        place = self._added % self._batches
         for name, value in _tensors(fresh).items():
-            kept[name] = value.half() if name in _COARSE else value
-        self._parts.append(kept)
+            if name not in self._kept:
+                dtype = torch.float16 if name in _COARSE else value.dtype
+                shape = (self._batches, *value.shape)
+                self._kept[name] = torch.empty(shape, dtype=dtype, device=value.device)
+            self._kept[name][place] = value
+        self._added += 1
 
     def take(self, draw: Draw) -> Prepared:
         """Return the slices of a step."""
-        places = list(zip(draw.place.tolist(), draw.row.tolist(), strict=True))
+        oldest = self._added % self._batches if self._added > self._batches else 0
+        place = (draw.place + oldest) % self._batches
+        device = self._kept["maps"].device
+        place, row = to_device(torch.stack([place, draw.row]), device).unbind(0)
 
         def gathered(name: str) -> Tensor:
-            values = torch.stack([self._parts[place][name][row] for place, row in places])
+            values = self._kept[name][place, row]
             if values.ndim > 1:
-                values = values.flip(draw.flips)
+                values = values.flip(draw.flips) if draw.flips else values
                 values = values.mT if draw.turned else values
             return values.float() if name in _COARSE else values
 
-        found: dict[str, Any] = {name: gathered(name) for name in self._parts[0]}
+        found: dict[str, Any] = {name: gathered(name) for name in self._kept}
         found["maps"] = found["maps"].contiguous(memory_format=torch.channels_last)
         posterior = {f.name: found.pop(_key(f.name), None) for f in fields(VoxelPosterior)}
-        if posterior["att_sd"] is None:
-            return Prepared(None, **found)
         like = posterior["att_sd"]
-        posterior = {k: like if v is None else v for k, v in posterior.items()}
-        return Prepared(VoxelPosterior(**posterior), **found)
+        if like is None:
+            return Prepared(None, **found)
+        full = {name: like if value is None else value for name, value in posterior.items()}
+        return Prepared(VoxelPosterior(**full), **found)
 
 
 def _key(name: str) -> str:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -18,10 +15,10 @@ from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 from typing_extensions import override
 
 from asl_bids_app.errors import AslAppError
+from asl_bids_app.training.stop_signals import Interrupted, StopSignals
 from asl_bids_app.training.whole_files import whole
 
 
@@ -36,17 +33,66 @@ class Averaging(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        def average(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
-            steps = float(count)
-            now = min(decay, (1 + steps) / (10 + steps))
-            return torch.lerp(old, new, 1 - now) if old.is_floating_point() else new
+        super().__init__()
+        self.decay = decay
 
-        super().__init__(avg_fn=average)
+    @override
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Add the weights of a step to the average.
+
+        The count of the steps is a number of Python: asking the device for it, parameter by
+        parameter, would let the processor wait for a GPU hundreds of times a step.
+        """
+        step = trainer.global_step
+        if step <= self._latest_update_step:
+            return
+        assert self._average_model is not None
+        average_module(self._average_model.module, pl_module, step - 1, self.decay)
+        self._average_model.n_averaged += 1
+        self._latest_update_step = step
 
     def average(self) -> torch.nn.Module:
         """Return the module with the averaged weights."""
         assert self._average_model is not None
         return self._average_model.module
+
+
+@torch.no_grad()
+def average_module(
+    average: torch.nn.Module, current: torch.nn.Module, steps: int, decay: float
+) -> None:
+    """Move averaged weights toward the current ones, all in one operator.
+
+    Parameters
+    ----------
+    average, current
+        Two modules of one kind; the first is changed.
+    steps
+        Taken into the average before; 0: it begins with the current weights.
+    decay
+        Of the average.
+    """
+    old = [*average.parameters(), *average.buffers()]
+    new = [*current.parameters(), *current.buffers()]
+    counts = [n for n, value in enumerate(old) if not value.is_floating_point()]
+    for n in counts:
+        old[n].copy_(new[n])
+    olds, news = (
+        [value.detach() for n, value in enumerate(values) if n not in counts]
+        for values in (old, new)
+    )
+    if steps == 0:
+        torch._foreach_copy_(olds, news)
+        return
+    now = min(decay, (1 + steps) / (10 + steps))
+    torch._foreach_lerp_(olds, news, 1 - now)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -100,10 +146,6 @@ class Curves(Callback):
             logger.log_metrics(row, step - 1)
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the state is saved
-    """Training stopped before its end, with a checkpoint to go on from."""
-
-
 class Checkpoints(Callback):
     """Saves the state at intervals, at a signal and at the end of the time allowed.
 
@@ -124,9 +166,9 @@ class Checkpoints(Callback):
         Time of `clock` at which training stops with a checkpoint.
     clock
         Seconds; replaceable for tests.
+    stop
+        Signals that end the training.
     """
-
-    SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 
     def __init__(
         self,
@@ -136,6 +178,7 @@ class Checkpoints(Callback):
         validate_every: int,
         deadline: float = float("inf"),
         clock: Callable[[], float] = time.monotonic,
+        stop: StopSignals | None = None,
     ) -> None:
         self.path = path
         self.every = every
@@ -143,37 +186,13 @@ class Checkpoints(Callback):
         self.validate_every = validate_every
         self.deadline = deadline
         self.clock = clock
-        self._received = ""
+        self.stop = stop or StopSignals()
         self._saved_at = clock()
-        self._previous: dict[int, Any] = {}
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen to signals; Lightning's own handlers would end training in mid-step."""
-
-        def receive(number: int, _frame: FrameType | None) -> None:
-            self._received = signal.Signals(number).name
-
-        if threading.current_thread() is threading.main_thread():
-            for number in self.SIGNALS:
-                self._previous[number] = signal.signal(number, receive)
-
-    @override
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the signals back."""
-        self._restore()
-
-    @override
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """Give the signals back."""
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
+        """Note signals from here on; Lightning's own handlers would end training in mid-step."""
+        self.stop.defer()
 
     @override
     def on_train_batch_end(
@@ -199,13 +218,13 @@ class Checkpoints(Callback):
         now = self.clock()
         late = now >= self.deadline
         aged = bool(self.minutes) and now - self._saved_at >= 60 * self.minutes
-        stop, aged = self._agree(trainer, bool(self._received) or late, aged)
+        stop, aged = self._agree(trainer, bool(self.stop.received) or late, aged)
         finished = step >= trainer.max_steps
         if stop or aged or finished or step % self.every == 0:
             trainer.save_checkpoint(self.path)
             self._saved_at = now
         if stop and not finished:
-            raise Interrupted(self._received or ("out of time" if late else "another process"))
+            raise Interrupted(self.stop.received or ("out of time" if late else "another process"))
 
     @staticmethod
     def _agree(trainer: pl.Trainer, *decisions: bool) -> tuple[bool, ...]:

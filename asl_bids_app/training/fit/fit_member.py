@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from asl_bids_app.allocation import processors
-from asl_bids_app.errors import InputError
+from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.estimators.devices import is_out_of_memory
 from asl_bids_app.training.config.run_config import RunConfig
-from asl_bids_app.training.data.batches import (
-    Batches,
-    PhantomStore,
-    StepBatch,
-    cropped,
-    norm_stats,
-)
+from asl_bids_app.training.data.augmentation import cropped
+from asl_bids_app.training.data.batches import Batches, StepBatch
+from asl_bids_app.training.data.loading import load_batches
+from asl_bids_app.training.data.phantom_store import PhantomStore, norm_stats
+from asl_bids_app.training.fit.accelerator import describe_device, find_device, full_precision
 from asl_bids_app.training.fit.callbacks import (
     Checkpoints,
     CurveLogger,
-    Interrupted,
 )
 from asl_bids_app.training.fit.lightning_module import MemberModule
 from asl_bids_app.training.fit.members import build_member, start_from
@@ -36,6 +37,12 @@ from asl_bids_app.training.fit.training_run import (
     environment,
     load_member,
     note,
+)
+from asl_bids_app.training.stop_signals import (
+    Interrupted,
+    StopSignals,
+    end_with_parent,
+    is_helper_rank,
 )
 from asl_bids_app.training.whole_files import seed_of, write_json
 
@@ -116,59 +123,127 @@ def fit_member(
         Device and limits.
     """
     options = options or FitOptions()
-    began = time.monotonic()
-    folder = RunFolder(output)
-    if not 0 <= member < config.training.members:
-        raise InputError("--members", "", str(member), f"0 to {config.training.members - 1}")
-    train = PhantomStore(dataset / "train")
-    stats = prepare_run(config, train, folder, dataset)
-    steps = config.steps
-    done = folder.model(member)
-    if done.is_file() and load_member(done)["complete"]:
-        log.info("member %d is complete", member)
-        return FitResult(member, steps, steps, finished=True)
-    _quiet()
-    # By itself torch counts what the machine has, not what a container or a job is given.
-    torch.set_num_threads(options.threads or min(processors(), torch.get_num_threads()))
+    if is_helper_rank():
+        end_with_parent()
+    stop = options.stop or StopSignals()
+    with nullcontext() if options.stop else stop:
+        try:
+            stop.attend()
+            return _Fit(config, dataset, RunFolder(output), member, options, stop).run()
+        except Interrupted as interruption:
+            done = _checkpoint_step(RunFolder(output).checkpoint(member))
+            return FitResult(member, done, config.steps, finished=False, reason=str(interruption))
 
-    torch.manual_seed(seed_of(config.seed, "weights", member))
-    network = build_member(config, stats)
-    checkpoint = folder.checkpoint(member)
-    resume = checkpoint.is_file()
-    if options.init_from is not None and not resume:
-        start_from(network, options.init_from, member)
-    start = _checkpoint_step(checkpoint)
-    curves = CurveLogger(folder.logs(member) / "metrics.csv")
-    curves.rewind(start)
-    saved = Checkpoints(
-        checkpoint,
-        config.training.checkpoint_every,
-        config.training.checkpoint_minutes,
-        min(config.training.validate_every, steps),
-        began + 3600 * options.max_hours,
-    )
-    trainer, keeper = build_trainer(config, folder, member, options, curves, saved, start)
-    if config.training.channels_last:
-        network.to(memory_format=torch.channels_last)
-    place = (trainer.global_rank, trainer.world_size)
-    batches = Batches(train, config.training, config.seed, member, start, *place)
-    watched = DataLoader(validation_batches(config, dataset), batch_size=None)
-    if trainer.is_global_zero:
-        note(folder, f"members/{member}", {"seed": config.seed, "environment": environment()})
-    reason = ""
-    try:
-        trainer.fit(
-            MemberModule(config, network, steps),
-            DataLoader(batches, batch_size=None),
-            watched,
-            ckpt_path=checkpoint if resume else None,
-            weights_only=True,
+
+@dataclass
+class _Fit:
+    """The training of one member: attempts with ever smaller pieces of a batch until one fits."""
+
+    config: RunConfig
+    dataset: Path
+    folder: RunFolder
+    member: int
+    options: FitOptions
+    stop: StopSignals
+
+    def run(self) -> FitResult:
+        """Train to the end, or until it is stopped."""
+        config, member, steps = self.config, self.member, self.config.steps
+        began = time.monotonic()
+        if not 0 <= member < config.training.members:
+            raise InputError("--members", "", str(member), f"0 to {config.training.members - 1}")
+        train = PhantomStore(self.dataset / "train")
+        stats = prepare_run(config, train, self.folder, self.dataset)
+        done = self.folder.model(member)
+        if done.is_file() and load_member(done)["complete"]:
+            log.info("member %d is complete", member)
+            return FitResult(member, steps, steps, finished=True)
+        _quiet()
+        # By itself torch counts what the machine has, not what a container or a job is given.
+        torch.set_num_threads(self.options.threads or min(processors(), torch.get_num_threads()))
+        device = find_device(self.options.device)
+        full_precision()
+        log.info("member %d trains on %s", member, describe_device(device))
+        pieces = 1
+        while True:
+            try:
+                return self._attempt(train, stats, device, pieces, began)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                pieces = self._smaller(pieces, device)
+            # Only here nothing holds on to what the failed attempt had in memory.
+            gc.collect()
+            if device == "cuda":
+                torch.cuda.empty_cache()
+
+    def _smaller(self, pieces: int, device: str) -> int:
+        """Return in how many pieces to go on after memory ran out."""
+        size = self.config.training.batch_size
+        if self.options.devices > 1 or 2 * pieces > size:
+            raise AslAppError(
+                f"member {self.member}: memory ran out on {describe_device(device)} with "
+                f"{-(-size // pieces)} slices at a time. Cure: --set training.batch_size="
+                f"{max(1, size // 2)} in a new run folder, a smaller training.crop, or more memory"
+            ) from None
+        log.warning(
+            "member %d: memory ran out with %d slices at a time; going on with %d at a time and "
+            "the gradients of all %d summed for a step",
+            self.member,
+            -(-size // pieces),
+            -(-size // (2 * pieces)),
+            size,
         )
-    except Interrupted as stop:
-        reason = str(stop)
-    if trainer.is_global_zero:
-        keeper.close(trainer.global_step, complete=not reason)
-    return FitResult(member, trainer.global_step, steps, not reason, reason)
+        return 2 * pieces
+
+    def _attempt(
+        self, train: PhantomStore, stats: NormStats, device: str, pieces: int, began: float
+    ) -> FitResult:
+        """Train from the last checkpoint, or from the start."""
+        config, member, options = self.config, self.member, self.options
+        torch.manual_seed(seed_of(config.seed, "weights", member))
+        network = build_member(config, stats)
+        checkpoint = self.folder.checkpoint(member)
+        resume = checkpoint.is_file()
+        if options.init_from is not None and not resume:
+            start_from(network, options.init_from, member)
+        start = _checkpoint_step(checkpoint)
+        curves = CurveLogger(self.folder.logs(member) / "metrics.csv")
+        curves.rewind(start)
+        saved = Checkpoints(
+            checkpoint,
+            config.training.checkpoint_every,
+            config.training.checkpoint_minutes,
+            min(config.training.validate_every, config.steps),
+            began + 3600 * options.max_hours,
+            stop=self.stop,
+        )
+        trainer, keeper = build_trainer(
+            config, self.folder, member, options, device, curves, saved, start
+        )
+        if config.training.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        place = (trainer.global_rank, trainer.world_size)
+        domain = None if device == "cpu" else config.domain
+        batches = Batches(train, config.training, config.seed, member, start, *place, domain)
+        watched = validation_batches(config, self.dataset)
+        if trainer.is_global_zero:
+            about = {"seed": config.seed, "environment": environment(), "pieces": pieces}
+            note(self.folder, f"members/{member}", {**about, "device": describe_device(device)})
+        reason = ""
+        try:
+            trainer.fit(
+                MemberModule(config, network, config.steps, pieces),
+                load_batches(batches, device, options.devices),
+                DataLoader(cast("Dataset[StepBatch]", watched), batch_size=None),
+                ckpt_path=checkpoint if resume else None,
+                weights_only=True,
+            )
+        except Interrupted as interruption:
+            reason = str(interruption)
+        if trainer.is_global_zero:
+            keeper.close(trainer.global_step, complete=not reason)
+        return FitResult(member, trainer.global_step, config.steps, not reason, reason)
 
 
 def _quiet() -> None:

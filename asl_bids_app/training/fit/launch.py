@@ -11,16 +11,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Final
 
 from asl_bids_app.allocation import processors
+from asl_bids_app.training.stop_signals import INTERRUPTED, SIGNALS
 
 log = logging.getLogger(__name__)
-
-INTERRUPTED: Final = 75
-"""Exit status of a training that stopped early with a checkpoint (EX_TEMPFAIL)."""
-
-_SIGNALS: Final = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 
 
 def run_together(
@@ -57,7 +52,7 @@ def run_together(
 
     threads = str(max(1, processors() // max(1, min(jobs, len(commands)))))
     environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **os.environ}
-    previous = {number: signal.signal(number, receive) for number in _SIGNALS}
+    previous = {number: signal.signal(number, receive) for number in SIGNALS}
     try:
         while waiting or running:
             while waiting and len(running) < jobs and not received:

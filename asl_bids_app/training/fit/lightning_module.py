@@ -2,203 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import replace
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
 from asl_bids_app.training.data.batches import Step, StepBatch
-from asl_bids_app.training.data.pool import Pool, Prepared, draw_from, prepared
+from asl_bids_app.training.data.pool import Pool, Prepared, draw_from, joined, prepared
 from asl_bids_app.training.fit.learning_rate import cycle_of, in_cycle, rate
+from asl_bids_app.training.fit.losses import losses, voxel_weight
 from asl_bids_app.training.fit.trunk_speed import speed_up
-from asl_bids_app.training.phantoms.tissue_codes import CORE
 from asl_bids_app.training.simulate.physics import draw_physics
 from asl_bids_app.training.simulate.simulation import Batch, parted, simulate
-from asl_bids_app.training.validate.calibration_fit import pinball
 
 if TYPE_CHECKING:
-    from asl_bids_app.networks.posterior import Estimate
     from asl_bids_app.training.config.run_config import RunConfig
-    from asl_bids_app.training.config.sections import TrainingConfig
-
-
-def misfit(error: Tensor, kind: str) -> Tensor:
-    """Turn errors in units of their scale into a loss."""
-    if kind == "l1":
-        return error.abs()
-    if kind == "l2":
-        return error.square()
-    return functional.huber_loss(error, torch.zeros_like(error), reduction="none")
-
-
-def laplace_nll(error: Tensor, log_sd: Tensor) -> Tensor:
-    """Negative log-likelihood of errors under a Laplace density of a standard deviation.
-
-    The errors are detached: only the standard deviation learns from it. Constants are left
-    out.
-    """
-    return log_sd + math.sqrt(2) * error.detach().abs() * torch.exp(-log_sd)
-
-
-def quantile_loss(error: Tensor, log_sd: Tensor) -> Tensor:
-    """Loss of standard deviations that hold 68 % of the errors in one and 95 % in 1.96.
-
-    The errors are detached.
-    """
-    return pinball(error.detach().abs().clamp(min=1e-7).log() - log_sd)
-
-
-_FLOOR: Final = 0.01
-"""Mean misfit of a slice below which it counts ever less."""
-_ALIKE: Final = 0.2
-"""Share of the logarithms: at a misfit of so much they pull as hard as the misfit itself."""
-
-
-def _relative(misfits: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean over the slices of the logarithm of each one's misfit, scaled.
-
-    A per cent of its error counts as much in a slice of good data as in one of which no network
-    can tell much (few measurements, noise, a calibration that is off), whose gradients would
-    drown the others'. Slices count by the weight of all their voxels: else those with large
-    lesions, which weigh most, would count as little as healthy ones. Both arguments are (B, H, W).
-    """
-    total = weight.sum((1, 2))
-    mean = (weight * misfits).sum((1, 2)) / total.clamp(min=1)
-    return _ALIKE * (total * (mean + _FLOOR).log()).sum() / total.sum().clamp(min=1)
-
-
-_WIDTH_LOSSES: Final = MappingProxyType({"laplace": laplace_nll, "quantile": quantile_loss})
-
-
-def losses(
-    estimate: Estimate,
-    batch: Batch | Prepared,
-    config: TrainingConfig,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Compute the loss of an estimate and its parts.
-
-    Parameters
-    ----------
-    estimate
-        CBF in mL/100 g/min, ATT in s, logarithms of their standard deviations.
-    batch
-        With the truth.
-    config
-        Weights, as they hold in a cycle: see `asl_bids_app.training.fit.learning_rate.in_cycle`.
-
-    Returns
-    -------
-    loss : Tensor
-        A scalar.
-    parts : dict of Tensor
-        Scalars to log, detached: errors in mL/100 g/min and ms.
-    """
-    weight = batch.mask.to(estimate.cbf.dtype)
-    if config.lesion_weight != 1:
-        # One measurement doesn't tell a late voxel from a dark one: there the weight would only
-        # teach that healthy voxels are late, too.
-        heavy = (batch.tissue >= CORE) & batch.several[:, None, None]
-        weight = weight * torch.where(heavy, config.lesion_weight, 1.0)
-    total = weight.sum().clamp(min=1)
-
-    def mean(values: Tensor) -> Tensor:
-        return (weight * values).sum() / total
-
-    cbf_error = estimate.cbf - batch.cbf
-    att_error = estimate.att - batch.att
-    of_cbf = misfit(cbf_error / config.cbf_unit, config.loss_type)
-    of_att = misfit(att_error / config.att_unit, config.loss_type)
-    fit = mean(of_cbf) + mean(of_att)
-    width = _WIDTH_LOSSES[config.uncertainty_loss]
-    nll = mean(width(cbf_error, estimate.cbf_log_sd) + width(att_error, estimate.att_log_sd))
-    relative = config.slices_count == "relative"
-    learnt = _relative(of_cbf, weight) + _relative(of_att, weight) if relative else fit
-    loss = learnt + config.uncertainty_weight * nll
-    if config.means_weight:
-        of_means = _means(cbf_error / config.cbf_unit, batch, weight)
-        of_means = of_means + 0.5 * _means(att_error / config.att_unit, batch, weight)
-        loss = loss + config.means_weight * of_means
-    if config.volume_weight and estimate.volume is not None:
-        loss = loss + config.volume_weight * _arteries(estimate, batch, mean, config)
-    if config.dc_weight:
-        loss = loss + config.dc_weight * mean(_inconsistency(estimate, batch))
-    with torch.no_grad():
-        parts = {
-            "fit": fit.detach(),
-            "nll": nll.detach(),
-            "cbf_mae": mean(cbf_error.abs()),
-            "att_mae_ms": 1000 * mean(att_error.abs()),
-        }
-    return loss, parts
-
-
-def _inconsistency(estimate: Estimate, batch: Batch | Prepared) -> Tensor:
-    """Mean square of measured minus predicted signal in units of the noise, (B, H, W)."""
-    observation = batch.observation
-    assert observation is not None, "the configuration lets slices with dc_weight serve once"
-    predicted = estimate.cbf.unsqueeze(1) * observation.response(estimate.att)
-    information = observation.noise_sd**-2
-    square = (information * (observation.delta_m - predicted).square()).sum(1)
-    return square / (information > 0).sum(1).clamp(min=1)
-
-
-_WINDOWS: Final = (3, 7)
-"""Sides in voxels of the squares whose mean errors count."""
-
-
-def _means(error: Tensor, batch: Batch | Prepared, weight: Tensor) -> Tensor:
-    """Mean size of errors averaged over squares and over each tissue of a slice; a scalar.
-
-    Noise averages out, bias doesn't. `error` is (B, H, W) in units of its scale.
-    """
-    total = error.new_zeros(())
-    for side in _WINDOWS:
-
-        def pooled(values: Tensor, side: int = side) -> Tensor:
-            shown = functional.avg_pool2d(values.unsqueeze(1), side, 1, side // 2)
-            return shown.squeeze(1)
-
-        average = pooled(weight * error) / pooled(weight).clamp(min=1e-6)
-        total = total + (weight * average.abs()).sum() / weight.sum().clamp(min=1)
-    # Squares: a voxel speaks for the tissue that it is made of.
-    tissue = batch.fractions.square() * batch.mask[:, None]
-    amount = tissue.sum((2, 3))
-    average = (tissue * error[:, None]).sum((2, 3)) / amount.clamp(min=1)
-    share = amount / amount.sum(1, keepdim=True).clamp(min=1)
-    return total + (share * average.abs()).sum(1).mean()
-
-
-def _arteries(
-    estimate: Estimate,
-    batch: Batch | Prepared,
-    mean: Callable[[Tensor], Tensor],
-    config: TrainingConfig,
-) -> Tensor:
-    """Loss of the arterial volume, its standard deviation and the odds of an artery."""
-    assert estimate.volume is not None
-    assert estimate.volume_log_sd is not None
-    assert estimate.artery is not None
-    error = estimate.volume - batch.volume
-    there = (batch.volume > _ARTERY).to(error)
-    odds = functional.binary_cross_entropy(
-        estimate.artery.clamp(1e-4, 1 - 1e-4), there, reduction="none"
-    )
-    width = _WIDTH_LOSSES[config.uncertainty_loss](error, estimate.volume_log_sd)
-    fit = misfit(error / _VOLUME_UNIT, config.loss_type)
-    return mean(fit + config.uncertainty_weight * width + 0.1 * odds)
-
-
-_ARTERY: Final = 0.001
-"""mL/mL from which a voxel counts as one with an artery."""
-_VOLUME_UNIT: Final = 0.004
-"""mL/mL: unit of errors of the arterial volume in the loss."""
 
 
 class MemberModule(pl.LightningModule):
@@ -212,6 +34,9 @@ class MemberModule(pl.LightningModule):
         Maps an `Observation` to an `Estimate`.
     steps
         Length of the training, for the learning rate.
+    pieces
+        Parts that a batch is worked through in, for less memory. The gradients of all are summed
+        before a step is taken, so the batch counts as a whole.
 
     Attributes
     ----------
@@ -219,35 +44,51 @@ class MemberModule(pl.LightningModule):
         Loss and its parts of the last training step.
     """
 
-    def __init__(self, config: RunConfig, network: nn.Module, steps: int) -> None:
+    def __init__(self, config: RunConfig, network: nn.Module, steps: int, pieces: int = 1) -> None:
         super().__init__()
         self.config = config
         self.network = network
         self.steps = steps
+        self.pieces = pieces
         self.latest: dict[str, Tensor] = {}
         training = config.training
         self.by_cycle = [in_cycle(training, cycle) for cycle in range(training.cycles)]
         self.pool = Pool(config.training.reuse_batches)
 
+    def _looked_at(self, batch: StepBatch) -> StepBatch:
+        """Return the slices that the network looks at; others needn't be simulated."""
+        beside = getattr(self.network, "beside", 0)
+        return batch if beside else replace(batch, phantoms=batch.phantoms.alone())
+
     def simulated(self, batch: StepBatch) -> Batch:
         """Make signals of phantoms by the physics and noise that belong to this step."""
         generator = Generator(self.device).manual_seed(batch.seed)
-        # What a network doesn't look at needn't be simulated.
-        beside = getattr(self.network, "beside", 0)
-        phantoms = batch.phantoms if beside else batch.phantoms.alone()
+        batch = self._looked_at(batch)
+        if self.device.type != "cpu":
+            batch = batch.drawn(self.config.domain)
+        batch = batch.to(self.device)
+        phantoms = batch.phantoms
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            physics = draw_physics(self.config.domain, phantoms.count, generator)
+            physics = batch.physics
+            if physics is None:
+                physics = draw_physics(self.config.domain, phantoms.count, generator)
             made = simulate(phantoms, physics, self.config.noise, generator, self.config.domain)
             return parted(made, self.config.training.parted, generator)
+
+    def _prepared(self, batch: StepBatch) -> list[Prepared]:
+        """Simulate a batch and do what comes before the weights, piece by piece."""
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return [
+                prepared(self.network, self.simulated(piece)) for piece in batch.split(self.pieces)
+            ]
 
     @override
     def transfer_batch_to_device(
         self, batch: StepBatch | Step, device: torch.device, dataloader_idx: int
     ) -> StepBatch | Step:
-        if isinstance(batch, Step):
-            # A pool that is filled again may be large: one batch at a time goes to the device.
-            return batch
-        return replace(batch, phantoms=batch.phantoms.to(device))
+        # What the network doesn't look at needn't travel, and a pool that is filled again may be
+        # large: `simulated` moves one batch at a time.
+        return batch
 
     @override
     def on_fit_start(self) -> None:
@@ -255,34 +96,54 @@ class MemberModule(pl.LightningModule):
         training = self.config.training
         speed_up(self.network, self.device.type, training.precision, training.compile)
 
-    def _ready(self, step: Step) -> Prepared:
+    def _ready(self, step: Step) -> list[Prepared]:
         """Return the slices of a step with all that comes before the weights done."""
-        once = self.config.training.reuse == 1
-        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            for batch in step.fresh:
-                moved = replace(batch, phantoms=batch.phantoms.to(self.device))
-                ready = prepared(self.network, self.simulated(moved))
-                if once:
-                    return ready
-                self.pool.add(ready)
-            return self.pool.take(draw_from(len(self.pool), self.pool.size, step.seed))
+        for batch in step.fresh:
+            ready = self._prepared(batch)
+            if self.config.training.reuse == 1:
+                return ready
+            self.pool.add(joined(ready))
+        with torch.no_grad():
+            taken = self.pool.take(draw_from(len(self.pool), self.pool.size, step.seed))
+        size = -(-len(taken) // self.pieces)
+        return [taken[begin : begin + size] for begin in range(0, len(taken), size)]
 
     def _losses(self, made: Prepared, cycle: int) -> tuple[Tensor, dict[str, Tensor]]:
-        answer = self.network.corrections(made.maps)
-        estimate = self.network.correct(made.context, answer, made.mask, made.doubt)
+        answer = self.network.corrections(made.maps)  # type: ignore[operator]
+        estimate = self.network.correct(made.context, answer, made.mask, made.doubt)  # type: ignore[operator]
         return losses(estimate, made, self.by_cycle[cycle])
+
+    def _losses_of_all(
+        self, pieces: list[Prepared], cycle: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of a batch in pieces and its parts; each counts by its voxels."""
+        if len(pieces) == 1:
+            return self._losses(pieces[0], cycle)
+        amounts = torch.stack(
+            [voxel_weight(piece, self.by_cycle[cycle]).sum() for piece in pieces]
+        )
+        shares = amounts / amounts.sum().clamp(min=1)
+        loss, parts = shares.new_zeros(()), dict[str, Tensor]()
+        for piece, share in zip(pieces, shares, strict=True):
+            # What the backward pass needs of a piece is computed again when it comes to it: so
+            # one piece is in memory at a time.
+            one, some = checkpoint(self._losses, piece, cycle, use_reentrant=False)
+            loss = loss + share * one
+            for name, value in some.items():
+                parts[name] = parts.get(name, 0) + share * value
+        return loss, parts
 
     @override
     def training_step(self, batch: Step, batch_idx: int) -> Tensor:
         cycle = cycle_of(self.global_step, self.steps, len(self.by_cycle))
-        loss, parts = self._losses(self._ready(batch), cycle)
+        loss, parts = self._losses_of_all(self._ready(batch), cycle)
         self.latest = {"loss": loss.detach(), **parts}
         return loss
 
     @override
     def validation_step(self, batch: StepBatch, batch_idx: int) -> None:
         # By what the last cycle counts, always: of two losses of a kind one is the better.
-        loss, parts = self._losses(prepared(self.network, self.simulated(batch)), cycle=-1)
+        loss, parts = self._losses_of_all(self._prepared(batch), cycle=-1)
         self.log_dict(
             {f"val/{name}": value for name, value in {"loss": loss, **parts}.items()},
             batch_size=batch.phantoms.count,

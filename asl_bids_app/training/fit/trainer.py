@@ -28,7 +28,7 @@ from asl_bids_app.training.fit.callbacks import (
 )
 from asl_bids_app.training.fit.members import core_of
 from asl_bids_app.training.fit.training_run import RunFolder, load_member, note, now, save_member
-from asl_bids_app.training.fit.trunk_speed import find_device
+from asl_bids_app.training.stop_signals import StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ class FitOptions:
         Weights to start from: a member's ``.pt``, a run folder or a model folder.
     progress : bool
         Draw a progress bar.
+    stop : StopSignals or None
+        Signals that the command listens to already; None: they are listened to while training.
     """
 
     device: str = "auto"
@@ -59,6 +61,7 @@ class FitOptions:
     threads: int = 0
     init_from: Path | None = None
     progress: bool = False
+    stop: StopSignals | None = None
 
 
 class Keeper(Callback):
@@ -150,15 +153,13 @@ def build_trainer(
     folder: RunFolder,
     member: int,
     options: FitOptions,
+    device: str,
     curves: CurveLogger,
     saved: Checkpoints,
     start: int,
 ) -> tuple[pl.Trainer, Keeper]:
     """Put the trainer together for one member."""
     training, steps = config.training, config.steps
-    device = find_device(options.device)
-    if device == "cuda":
-        torch.set_float32_matmul_precision("high")
     averaging = Averaging(training.averaging_decay) if training.averaging_decay else None
     keeper = Keeper(config, folder, member, averaging)
     callbacks: list[Callback] = [averaging] if averaging else []

@@ -18,9 +18,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from asl_bids_app.training.config.run_config import RunConfig
-from asl_bids_app.training.data.batches import StepBatch, cropped
+from asl_bids_app.training.data.augmentation import cropped
+from asl_bids_app.training.data.batches import StepBatch
 from asl_bids_app.training.data.pool import prepared
-from asl_bids_app.training.fit.lightning_module import MemberModule, losses
+from asl_bids_app.training.fit.lightning_module import MemberModule
+from asl_bids_app.training.fit.losses import losses
 from asl_bids_app.training.fit.members import build_member
 from asl_bids_app.training.fit.training_run import NormStats, environment
 from asl_bids_app.training.fit.trunk_speed import speed_up

@@ -16,28 +16,6 @@ from torch import Tensor, nn
 log = logging.getLogger(__name__)
 
 
-def find_device(wanted: str) -> str:
-    """Return ``cpu``, ``cuda`` or ``mps`` for a choice that may be ``auto``.
-
-    Raises
-    ------
-    InputError
-        If the device isn't there.
-    """
-    from asl_bids_app.errors import InputError
-
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if wanted == "auto":
-        return next(name for name, usable in there.items() if usable)
-    if not there[wanted]:
-        raise InputError("--device", "", wanted, "a device of this machine", "give --device cpu")
-    return wanted
-
-
 def wants_bfloat16(wanted: str, device: str) -> bool:
     """Decide whether the trunk runs in bfloat16; ``auto`` where the hardware multiplies it."""
     if wanted != "auto":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Final
 
 import torch
 from torch import Generator, Tensor
@@ -20,11 +22,11 @@ from asl_bids_app.training.phantoms.head_anatomy import (
     draw_sampling,
     mni_slices,
 )
-from asl_bids_app.training.phantoms.layers import Layers
+from asl_bids_app.training.phantoms.layers import STEPS, Layers
 from asl_bids_app.training.phantoms.lesions import add_lesions
 from asl_bids_app.training.phantoms.phantom_arteries import draw_arteries
 from asl_bids_app.training.phantoms.tissue_codes import TISSUES
-from asl_bids_app.training.random_draws import Stacks, chance, choose
+from asl_bids_app.training.random_draws import Stacks, chance, choose, to_device
 
 __all__ = ["ANATOMIES", "CONDITIONS", "TISSUES", "PhantomConfig", "Phantoms", "draw"]
 
@@ -68,10 +70,20 @@ class Phantoms:
         """Brain, bool, shape (n, H, W)."""
         return self.tissue != 0
 
-    @property
+    @cached_property
     def slices(self) -> int:
         """Number of slices of each phantom."""
         return int(self.slice_number.max()) + 1 if len(self) else 1
+
+    @cached_property
+    def mixed(self) -> bool:
+        """Whether blood comes later to a voxel's white matter than to its grey matter."""
+        return bool(self.layers[:, _WHITE_DELAY].any())
+
+    @cached_property
+    def arterial(self) -> bool:
+        """Whether there are arteries."""
+        return bool(self.layers[:, _VOLUME].any())
 
     @property
     def inner(self) -> Tensor:
@@ -99,12 +111,32 @@ class Phantoms:
 
     def alone(self) -> Phantoms:
         """Return the inner slices as phantoms of one slice each."""
-        some = self[self.inner]
+        some = self[inner_rows(len(self), self.slices, self.cbf.device)]
         return replace(some, slice_number=torch.zeros_like(some.slice_number))
 
     def to(self, device: torch.device | str) -> Phantoms:
         """Return the phantoms on a device."""
-        return Phantoms(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        moved = Phantoms(
+            **{f.name: to_device(getattr(self, f.name), device) for f in fields(self)}
+        )
+        # Known here before the copy, so that nobody waits for a GPU to tell it.
+        moved.__dict__.update({name: getattr(self, name) for name in _KNOWN})
+        return moved
+
+    def pin_memory(self) -> Phantoms:
+        """Return the phantoms in memory that a GPU copies from by itself."""
+        return Phantoms(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+
+
+_WHITE_DELAY, _VOLUME = (list(STEPS).index(name) for name in ("white_delay", "volume"))
+_KNOWN: Final = ("slices", "mixed", "arterial")
+"""What a batch knows of its content without looking again."""
+
+
+def inner_rows(n: int, slices: int, device: torch.device) -> Tensor:
+    """Return the numbers of `Phantoms.inner` slices of n in stacks, int, without a search."""
+    rows = torch.arange(n, device=device)
+    return rows.reshape(-1, slices)[:, 1:-1].flatten() if slices > 2 else rows
 
 
 def concatenate(parts: list[Phantoms]) -> Phantoms:

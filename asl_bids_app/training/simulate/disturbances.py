@@ -26,6 +26,7 @@ from asl_bids_app.training.random_draws import (
     Random,
     chance,
     normal,
+    search_pays,
     smooth_field,
     spread,
     uniform,
@@ -161,16 +162,23 @@ def add_spikes(signal: Tensor, sd: Tensor, config: NoiseConfig, generator: Gener
     config
         How often and how strong.
     """
-    struck = torch.nonzero(chance(generator, tuple(sd.shape), config.spike_chance))
-    where = struck.unbind(1)
-    n = len(struck)
-    size = uniform(generator, (n,), config.spike_size) * sd[where]
-    ky, kx = uniform(generator, (2, n), (-math.pi, math.pi))
-    phase = uniform(generator, (n,), (0.0, 2 * math.pi))
-    y = torch.arange(signal.shape[-2], device=sd.device, dtype=sd.dtype)[:, None]
-    x = torch.arange(signal.shape[-1], device=sd.device, dtype=sd.dtype)
-    wave = spread(size, 2) * torch.cos(spread(ky, 2) * y + spread(kx, 2) * x + spread(phase, 2))
+    struck = chance(generator, tuple(sd.shape), config.spike_chance)
+    if not search_pays(sd.device):
+        return signal + spread(struck, 2) * _stripes(sd, signal, config, generator)
+    where = torch.nonzero(struck).unbind(1)
+    wave = _stripes(sd[where], signal, config, generator)
     return signal.index_put(where, wave, accumulate=True)
+
+
+def _stripes(sd: Tensor, like: Tensor, config: NoiseConfig, generator: Generator) -> Tensor:
+    """Draw one spike's stripes for each thermal sd (...), as large as maps, (..., H, W)."""
+    shape = tuple(sd.shape)
+    size = uniform(generator, shape, config.spike_size) * sd
+    ky, kx = uniform(generator, (2, *shape), (-math.pi, math.pi))
+    phase = uniform(generator, shape, (0.0, 2 * math.pi))
+    y = torch.arange(like.shape[-2], device=sd.device, dtype=sd.dtype)[:, None]
+    x = torch.arange(like.shape[-1], device=sd.device, dtype=sd.dtype)
+    return spread(size, 2) * torch.cos(spread(ky, 2) * y + spread(kx, 2) * x + spread(phase, 2))
 
 
 def displaced(image: Tensor, shift: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from asl_bids_app.kinetics import arterial_response, tissue_response
 from asl_bids_app.protocol import SCHEMES, Scheme
 from asl_bids_app.training.config.domain_config import DomainConfig
-from asl_bids_app.training.random_draws import chance, normal, uniform
+from asl_bids_app.training.random_draws import chance, normal, to_device, uniform
 from asl_bids_app.training.simulate.schedules import (
     MOST,
     PROTOCOLS,
@@ -81,7 +81,11 @@ class Kinetics:
 
     def to(self, device: torch.device | str) -> Kinetics:
         """Return the constants on a device."""
-        return Kinetics(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return Kinetics(**{f.name: to_device(getattr(self, f.name), device) for f in fields(self)})
+
+    def pin_memory(self) -> Kinetics:
+        """Return the constants in memory that a GPU copies from by itself."""
+        return Kinetics(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,22 @@ class Physics:
 
     def to(self, device: torch.device | str) -> Physics:
         """Return the physics on a device."""
-        return Physics(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return Physics(
+            self.nominal.to(device),
+            self.truth.to(device),
+            *(to_device(values, device) for values in self._per_slice()),
+        )
+
+    def pin_memory(self) -> Physics:
+        """Return the physics in memory that a GPU copies from by itself."""
+        return Physics(
+            self.nominal.pin_memory(),
+            self.truth.pin_memory(),
+            *(values.pin_memory() for values in self._per_slice()),
+        )
+
+    def _per_slice(self) -> tuple[Tensor, ...]:
+        return self.m0_scale, self.repeats, self.valid, self.doubt, self.arterial_edge
 
 
 _ORDER = tuple(Scheme)

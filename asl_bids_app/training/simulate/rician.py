@@ -14,7 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from asl_bids_app.training.random_draws import spread
+from asl_bids_app.training.random_draws import search_pays, spread
 
 
 def rician_mean(amplitude: Tensor, sd: Tensor) -> Tensor:
@@ -66,17 +66,24 @@ def rician_excess(amplitude: Tensor, sd: Tensor) -> Tensor:
     # Beyond the table the excess is the sd over twice the ratio, to 1e-5 sd; most slices
     # lie there as a whole.
     excess = 0.5 / level.clamp(min=_REACH)
+    if not search_pays(amplitude.device):
+        return sd * _from_table(level, excess)
     low = torch.nonzero(level.amin((1, 2, 3)) < _REACH)[:, 0]
     if len(low):
-        place = level[low] * _PER_SD
-        index = place.clamp(max=_REACH * _PER_SD).int()
-        base, slope = (
-            torch.index_select(t, 0, index.flatten()).view_as(place)
-            for t in _excess_table(amplitude.device)
-        )
-        part = torch.addcmul(base, slope, place - index)
-        excess[low] = torch.where(place < _REACH * _PER_SD, part, excess[low])
+        excess[low] = _from_table(level[low], excess[low])
     return sd * excess
+
+
+def _from_table(level: Tensor, beyond: Tensor) -> Tensor:
+    """Return the excess in sds at amplitudes in sds; `beyond` the table as it is given."""
+    place = level * _PER_SD
+    index = place.clamp(max=_REACH * _PER_SD).int()
+    base, slope = (
+        torch.index_select(t, 0, index.flatten()).view_as(place)
+        for t in _excess_table(level.device)
+    )
+    part = torch.addcmul(base, slope, place - index)
+    return torch.where(place < _REACH * _PER_SD, part, beyond)
 
 
 def averaged_magnitude(

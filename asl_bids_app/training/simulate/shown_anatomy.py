@@ -14,6 +14,7 @@ from asl_bids_app.training.random_draws import (
     Stacks,
     chance,
     choose,
+    constants,
     log_uniform,
     normal,
     smooth_field,
@@ -28,7 +29,7 @@ _CONTRASTS: Final = (
     (0.80, 0.80, 0.90),  # hardly any
 )
 """Intensities of grey matter, white matter and fluid in M0 images by kind."""
-_HOW_OFTEN: Final = [0.55, 0.15, 0.15, 0.15]
+_HOW_OFTEN: Final = (0.55, 0.15, 0.15, 0.15)
 
 
 def _blurred(maps: Tensor, sigma: Tensor) -> Tensor:
@@ -80,8 +81,8 @@ def show_anatomy(layers: Layers, brain: Tensor, config: DomainConfig, stacks: St
     size = max(height, width)
     fluid = (brain.to(grey) - grey - white).clamp(min=0)
     fractions = torch.stack([grey, white, fluid], 1)
-    kind = choose(stacks, n, _HOW_OFTEN)
-    level = torch.tensor(_CONTRASTS, device=grey.device)[kind]
+    kind = choose(stacks, n, constants(_HOW_OFTEN, grey.device))
+    level = constants(_CONTRASTS, grey.device)[kind]
     level = level * torch.exp(0.06 * normal(stacks, (n, 3)))
     m0 = (fractions * spread(level, 2)).sum(1, keepdim=True)
     m0 = _blurred(m0, uniform(stacks, (n,), (0.0, 0.8)))

@@ -10,12 +10,13 @@ from torch import Generator, Tensor
 from asl_bids_app.observation import Observation
 from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.config.noise_config import NoiseConfig
-from asl_bids_app.training.phantoms.drawing import Phantoms
+from asl_bids_app.training.phantoms.drawing import Phantoms, inner_rows
 from asl_bids_app.training.phantoms.layers import Layers, unpacked
 from asl_bids_app.training.random_draws import (
     Random,
     Stacks,
     chance,
+    constants,
     correlated,
     log_uniform,
     normal,
@@ -63,6 +64,8 @@ class Batch:
         Arterial blood volume, mL/mL.
     fractions : Tensor, shape (B, 2, H, W)
         Of grey and white matter, as they are.
+    slices : int
+        Of each phantom.
     """
 
     observation: Observation
@@ -75,6 +78,12 @@ class Batch:
     asked: Tensor
     volume: Tensor
     fractions: Tensor
+    slices: int = 1
+
+    @property
+    def rows(self) -> Tensor:
+        """Numbers of the slices that are asked for: `asked` without waiting for a GPU."""
+        return inner_rows(len(self.cbf), self.slices, self.cbf.device)
 
     @property
     def mask(self) -> Tensor:
@@ -97,7 +106,7 @@ def static_signal(tissue: Tensor, noise: NoiseConfig, generator: Random) -> Tens
     n = len(tissue)
     low, high = (max(end, 1e-6) for end in noise.static_signal)
     left = log_uniform(generator, (n, 1), (low, high))
-    level = torch.tensor(_STATIC, device=tissue.device) * left
+    level = constants(_STATIC, tissue.device) * left
     level = level * torch.exp(0.15 * normal(generator, (n, len(_STATIC))))
     # Lesions count as grey matter.
     code = torch.where(tissue < len(_STATIC), tissue, 1).long().flatten(1)
@@ -188,7 +197,7 @@ def clean_signal(phantoms: Phantoms, layers: Layers, physics: Physics) -> Tensor
     """
     # Outside the brain CBF is 0.
     flow = (phantoms.cbf * spread(physics.m0_scale, 2))[:, None]
-    if bool((layers.white_delay > 0).any()):
+    if phantoms.mixed:
         share = layers.white_flow
         early = (phantoms.att - share * layers.white_delay).clamp(min=_EARLIEST)
         late = early + layers.white_delay
@@ -196,7 +205,7 @@ def clean_signal(phantoms: Phantoms, layers: Layers, physics: Physics) -> Tensor
         clean = flow * (of_grey + share[:, None] * physics.truth.response(late))
     else:
         clean = flow * physics.truth.response(phantoms.att)
-    if bool((layers.volume > 0).any()):
+    if phantoms.arterial:
         in_arteries = physics.truth.arterial_response(layers.arrival, physics.arterial_edge)
         clean = clean + (layers.volume * spread(physics.m0_scale, 2))[:, None] * in_arteries
     return clean
@@ -265,6 +274,7 @@ def simulate(
         phantoms.inner,
         layers.volume,
         torch.stack([layers.grey, layers.white], 1),
+        phantoms.slices,
     )
 
 

@@ -14,7 +14,7 @@ import torch
 
 from asl_bids_app.estimators.uncertainty import KINDS, SIGNS, kind_of
 from asl_bids_app.training.config.run_config import RunConfig
-from asl_bids_app.training.data.batches import PhantomStore
+from asl_bids_app.training.data.phantom_store import PhantomStore
 from asl_bids_app.training.validate.calibration_fit import FEWEST, fit_calibration
 from asl_bids_app.training.validate.run_ensemble import RunEnsemble
 from asl_bids_app.training.validate.scenarios import Scenario, find

@@ -13,10 +13,10 @@ import numpy as np
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.training.config.run_config import RunConfig, load
-from asl_bids_app.training.data.batches import PhantomStore
 from asl_bids_app.training.data.parts import generate_part
+from asl_bids_app.training.data.phantom_store import PhantomStore
+from asl_bids_app.training.fit.accelerator import describe_device, find_device, full_precision
 from asl_bids_app.training.fit.training_run import RunFolder, environment, now
-from asl_bids_app.training.fit.trunk_speed import find_device
 from asl_bids_app.training.phantoms.drawing import CONDITIONS, Phantoms, concatenate
 from asl_bids_app.training.validate import baselines
 from asl_bids_app.training.validate.calibrate import calibrate, error_bars, suitable
@@ -139,6 +139,8 @@ def validate_run(
     output = output or folder.validation
     dataset = dataset or run / "dataset"
     device = find_device(device)
+    full_precision()
+    log.info("validating on %s", describe_device(device))
     ensemble = RunEnsemble(run, device)
     scenarios = suitable(config, config.validation.scenarios)
     if not scenarios:
