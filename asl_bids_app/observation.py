@@ -39,7 +39,7 @@ class Observation:
     calibration_doubt : Tensor, shape (B,)
         How far T1 of blood, efficiency, M0 and bolus may be from what is told: 0 if they are
         exact, 1 if they are off as scanners and people differ
-        (`asl_bids_app.training.domain`). Only learned estimators can make use of it.
+        (`asl_bids_app.training.simulate.physics`). Only learned estimators can make use of it.
     slice_number : Tensor of int, shape (B,)
         Place of a slice in its volume: the next one in the batch is its neighbour if its number
         is one higher. Only learned estimators look at neighbours.

@@ -147,7 +147,7 @@ def _option(action: argparse.Action) -> list[str]:
 def _validation() -> dict[str, Any]:
     """Return the validation report of the bundled model."""
     from asl_bids_app.models import store
-    from asl_bids_app.training.validation_report import REPORT
+    from asl_bids_app.training.validate.validation_report import REPORT
 
     place = Path(store.__file__).parent / store.DEFAULT_MODEL
     return json.loads((place / "validation" / f"{REPORT}.json").read_text(encoding="utf-8"))
@@ -155,7 +155,7 @@ def _validation() -> dict[str, Any]:
 
 def _cells(methods: dict[str, Any], quantity: str) -> list[str]:
     """Cells of one quantity: errors by method, ratio to the network's, win rate, R²."""
-    from asl_bids_app.training import baselines as b
+    from asl_bids_app.training.validate import baselines as b
 
     digits = 2 if quantity == "cbf" else 0
     found = {name: methods[name][quantity] for name in (b.NETWORK, b.STRONG, b.POSTERIOR)}
@@ -186,7 +186,7 @@ _TISSUES: Final = ("grey matter", "white matter", "lesion")
 
 def intervals() -> str:
     """Table of biases and of coverage of the bundled model, by tissue."""
-    from asl_bids_app.training import baselines as b
+    from asl_bids_app.training.validate import baselines as b
 
     rows = []
     scenarios = _validation()["scenarios"]
@@ -214,7 +214,7 @@ def intervals() -> str:
 
 def error_bars() -> str:
     """Least and greatest coverage over all SNR, by situation and tissue."""
-    from asl_bids_app.training import baselines as b
+    from asl_bids_app.training.validate import baselines as b
 
     rows = []
     for scenario in _validation()["scenarios"].values():
@@ -234,7 +234,7 @@ _ODD: Final = ("network", "LS, posterior", "bias", "within, %")
 
 def odd_data() -> str:
     """Tables of errors on unusual data, of `tests/benchmarks/odd_data.py`."""
-    from asl_bids_app.training import baselines as b
+    from asl_bids_app.training.validate import baselines as b
 
     report = json.loads((ROOT / "docs" / "odd_data.json").read_text(encoding="utf-8"))
     header = ["", *(f"{q} {w}" for q in ("CBF", "ATT") for w in _ODD)]
@@ -261,7 +261,7 @@ def odd_data() -> str:
 
 def neighbours() -> str:
     """Table of `tests/benchmarks/neighbour_yardstick.py`."""
-    from asl_bids_app.training.scenarios import find
+    from asl_bids_app.training.validate.scenarios import find
 
     report = json.loads((ROOT / "docs" / "neighbour_yardstick.json").read_text(encoding="utf-8"))
     errors = report["errors"]
@@ -279,6 +279,38 @@ def neighbours() -> str:
     return _table(["Situation", "SNR", *columns], rows)
 
 
+def training_settings() -> str:
+    """Tables of the settings of a training, by section."""
+    from asl_bids_app.training.config import declaration, reading, run_config
+
+    parts: dict[str, list[list[str]]] = {}
+    for key, cls, item in declaration.walk_settings(run_config.RunConfig):
+        head, _, name = key.rpartition(".")
+        declared = declaration.declared_of(item)
+        factor = declared.factor
+        expected = declaration.expected_of(cls, item, factor)
+        expected = "" if expected == "a number" else expected
+        default = json.dumps(reading.default_of(item), ensure_ascii=False)
+        parts.setdefault(head, []).append([f"`{name}`", f"`{default}`", expected, declared.text])
+    header = ("Key", "Default", "Expected", "What it is")
+    return "\n".join(
+        (f"### `{head}`\n\n" if head else "") + _table(header, rows)
+        for head, rows in parts.items()
+    )
+
+
+def critical_settings() -> str:
+    """Table of the settings of a training of which one value is known to work."""
+    from asl_bids_app.training.config import declaration, run_config
+
+    rows = [
+        [f"`{key}`", f"`{run_config.CRITICAL[key]}`", declaration.declared_of(item).critical]
+        for key, _, item in declaration.walk_settings(run_config.RunConfig)
+        if key in run_config.CRITICAL
+    ]
+    return _table(("Setting", "Value", "Why"), rows)
+
+
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
     f.__name__: f
     for f in (
@@ -293,6 +325,8 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
         error_bars,
         odd_data,
         neighbours,
+        training_settings,
+        critical_settings,
     )
 }
 
@@ -308,7 +342,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="change nothing")
     check = parser.parse_args(argv).check
     stale = []
-    for path in sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]):
+    guides = [ROOT / "README.md", ROOT / "training" / "README.md"]
+    for path in sorted([*guides, *(ROOT / "docs").glob("*.md")]):
         old = path.read_text(encoding="utf-8")
         new = fill(old)
         if new != old:

@@ -390,7 +390,7 @@ def test_hash_of_a_run_folder_follows_its_weights(run_folder):
 
 
 def test_channels_are_the_protocol_that_training_simulates():
-    from asl_bids_app.training.protocols import PROTOCOLS as TRAINED
+    from asl_bids_app.training.simulate.schedules import PROTOCOLS as TRAINED
 
     for name, channels in CHANNELS.items():
         trained = TRAINED[name]

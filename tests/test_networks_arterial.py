@@ -241,7 +241,7 @@ def test_a_network_trained_without_arteries_finds_them_all_the_same():
 
 def test_a_network_with_more_maps_begins_with_the_answers_of_one_with_fewer(scene):
     """New input maps and answers start with weights of zero."""
-    from asl_bids_app.training.widen import grown
+    from asl_bids_app.training.fit.widen import grown
 
     observation, *_ = scene
     settings = {"features": (8, 8, 8, 8), "beside": 4, "noise_apart": True}

@@ -1,16 +1,18 @@
 """Configurations of a training: strict, told in one line, the same after a round trip."""
 
 import pickle
-from dataclasses import fields, is_dataclass
+from dataclasses import FrozenInstanceError, fields, is_dataclass
 
 import pytest
 import yaml
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.training.config import CRITICAL, RunConfig, load, presets
-from asl_bids_app.training.members import build_member
-from asl_bids_app.training.run_folder import NormStats
-from asl_bids_app.training.schema import build, plain
+from asl_bids_app.training.config.declaration import declared_of, walk_settings
+from asl_bids_app.training.config.reading import build, plain
+from asl_bids_app.training.config.run_config import CRITICAL, RunConfig, load, presets
+from asl_bids_app.training.config.sections import TrainingConfig
+from asl_bids_app.training.fit.members import build_member
+from asl_bids_app.training.fit.training_run import NormStats
 
 PRESETS = {
     "laptop",
@@ -202,3 +204,36 @@ def test_defaults_are_the_dataclasses(tmp_path):
     assert load(path).to_dict() == RunConfig().to_dict()
     assert build(RunConfig, {}, "nowhere").digest() == RunConfig().digest()
     assert yaml.safe_load(RunConfig().to_yaml()) == plain(RunConfig())
+
+
+def test_every_default_is_what_its_declaration_expects():
+    values = RunConfig().to_dict()
+    assert build(RunConfig, values, "nowhere") == RunConfig()
+    for key, cls, item in walk_settings(RunConfig):
+        declared = declared_of(item)
+        if declared.low is None and declared.high is None:
+            continue
+        held = item.default
+        assert all(map(declared.accepts, held if isinstance(held, tuple) else [held])), key
+        assert declared.text, f"{key}: no line of explanation"
+        assert cls.plain_hints[item.name] in (int, float, bool) or isinstance(held, tuple), key
+
+
+def test_messages_name_the_unit_of_the_file():
+    with pytest.raises(InputError, match=r"domain.t1_blood_ms\[1\]: found 9000.*4000 ms"):
+        load("laptop", ["domain.t1_blood_ms=[1600, 9000]"])
+    with pytest.raises(InputError, match=r"phantoms.voxel_size\[0\]: found 0.1.*1 to 12 mm"):
+        load("laptop", ["phantoms.voxel_size=[0.1, 4]"])
+
+
+def test_sections_refuse_wrong_arguments_in_one_line():
+    for wrong, words in (
+        ({"members": 0}, "members: found 0, expected 1 to 100"),
+        ({"loss_type": "l3"}, "loss_type: found 'l3', expected one of l1, l2, huber"),
+        ({"membrs": 3}, "membrs"),
+    ):
+        with pytest.raises(ValueError, match=words) as caught:
+            TrainingConfig(**wrong)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(FrozenInstanceError):
+        TrainingConfig().members = 3

@@ -10,11 +10,14 @@ import torch
 from scipy.integrate import quad
 
 from asl_bids_app.protocol import Protocol, Scheme
-from asl_bids_app.training.domain import DomainConfig, draw_physics, training_domain
-from asl_bids_app.training.noise import NoiseConfig, thermal_only
-from asl_bids_app.training.phantoms import PhantomConfig, Phantoms, draw
-from asl_bids_app.training.protocols import MOST, PROTOCOLS, draw_schedule
-from asl_bids_app.training.simulate import simulate
+from asl_bids_app.training.config.domain_config import DomainConfig
+from asl_bids_app.training.config.noise_config import NoiseConfig
+from asl_bids_app.training.config.phantom_config import PhantomConfig
+from asl_bids_app.training.phantoms.drawing import Phantoms, draw
+from asl_bids_app.training.simulate.disturbances import thermal_only
+from asl_bids_app.training.simulate.physics import draw_physics, training_domain
+from asl_bids_app.training.simulate.schedules import MOST, PROTOCOLS, draw_schedule
+from asl_bids_app.training.simulate.simulation import simulate
 
 QUIET = thermal_only(1e9)
 SCHEMES = [scheme.value for scheme in Scheme]

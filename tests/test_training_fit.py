@@ -16,21 +16,24 @@ import torch
 from asl_bids_app.errors import AslAppError, InputError
 from asl_bids_app.networks.posterior import Estimate
 from asl_bids_app.observation import Observation
-from asl_bids_app.training import lightning_module
-from asl_bids_app.training.callbacks import read_curves
-from asl_bids_app.training.config import load
-from asl_bids_app.training.dataset import Batches, PhantomStore, cropped, turned
-from asl_bids_app.training.fit import fit_member
-from asl_bids_app.training.lightning_module import MemberModule, losses, quantile_loss
-from asl_bids_app.training.members import build_member, core_of, start_from
-from asl_bids_app.training.parts import PARTS, generate_part
-from asl_bids_app.training.reuse import Draw, Pool, draw_from, prepared
-from asl_bids_app.training.run_folder import NormStats, RunFolder, load_member, save_member
-from asl_bids_app.training.schedule import in_cycle, rate
-from asl_bids_app.training.settings import NetworkConfig
-from asl_bids_app.training.simulate import Batch
-from asl_bids_app.training.tissues import CORE
-from asl_bids_app.training.trainer import FitOptions
+from asl_bids_app.training.config.run_config import load
+from asl_bids_app.training.config.sections import NetworkConfig
+from asl_bids_app.training.data.augmentation import cropped, turned
+from asl_bids_app.training.data.batches import Batches
+from asl_bids_app.training.data.parts import PARTS, generate_part
+from asl_bids_app.training.data.phantom_store import PhantomStore
+from asl_bids_app.training.data.pool import Draw, Pool, draw_from, prepared
+from asl_bids_app.training.fit import lightning_module
+from asl_bids_app.training.fit.callbacks import read_curves
+from asl_bids_app.training.fit.fit_member import fit_member
+from asl_bids_app.training.fit.learning_rate import in_cycle, rate
+from asl_bids_app.training.fit.lightning_module import MemberModule
+from asl_bids_app.training.fit.losses import losses, quantile_loss
+from asl_bids_app.training.fit.members import build_member, core_of, start_from
+from asl_bids_app.training.fit.trainer import FitOptions
+from asl_bids_app.training.fit.training_run import NormStats, RunFolder, load_member, save_member
+from asl_bids_app.training.phantoms.tissue_codes import CORE
+from asl_bids_app.training.simulate.simulation import Batch
 
 TINY = (
     "phantoms.size=32",

@@ -8,8 +8,9 @@ import pytest
 import torch
 from scipy import stats
 
-from asl_bids_app.training.domain import DomainConfig, draw_physics
-from asl_bids_app.training.noise import (
+from asl_bids_app.training.config.domain_config import DomainConfig
+from asl_bids_app.training.phantoms.drawing import Phantoms
+from asl_bids_app.training.simulate.disturbances import (
     REFERENCE_SIGNAL,
     NoiseConfig,
     add_spikes,
@@ -21,15 +22,15 @@ from asl_bids_app.training.noise import (
     thermal_only,
     thermal_sd,
 )
-from asl_bids_app.training.phantoms import Phantoms
-from asl_bids_app.training.rician import (
+from asl_bids_app.training.simulate.physics import draw_physics
+from asl_bids_app.training.simulate.rician import (
     averaged_magnitude,
     magnitude_difference,
     rician_excess,
     rician_mean,
     rician_sd,
 )
-from asl_bids_app.training.simulate import simulate
+from asl_bids_app.training.simulate.simulation import simulate
 
 LEVELS = [0.0, 0.3, 1.0, 2.0, 5.0, 12.0, 25.0]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from asl_bids_app.allocation import processors
-from asl_bids_app.training.parallel import in_processes
+from asl_bids_app.training.worker_processes import in_processes
 
 
 def slow_square(number, seconds):

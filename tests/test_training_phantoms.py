@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from asl_bids_app.training.anatomy import Anatomy, Sampling, mni_slices, plane_places
-from asl_bids_app.training.conditions import draw_physiology
-from asl_bids_app.training.draws import Stacks, correlated, mosaic_field, smooth_field
-from asl_bids_app.training.phantoms import (
+from asl_bids_app.training.phantoms.conditions import draw_physiology
+from asl_bids_app.training.phantoms.drawing import (
     ANATOMIES,
     CONDITIONS,
     TISSUES,
     PhantomConfig,
     draw,
 )
+from asl_bids_app.training.phantoms.head_anatomy import Anatomy, Sampling, mni_slices, plane_places
+from asl_bids_app.training.random_draws import Stacks, correlated, mosaic_field, smooth_field
 
 GREY, WHITE, FLUID, CORE, PENUMBRA, DELAYED = 1, 2, 3, 4, 5, 6
 
@@ -197,7 +197,7 @@ def test_held_out_phantoms_use_the_held_out_settings(monkeypatch):
         used.append(config)
         return mni_slices(config, *arguments)
 
-    monkeypatch.setattr("asl_bids_app.training.phantoms.mni_slices", spy)
+    monkeypatch.setattr("asl_bids_app.training.phantoms.drawing.mni_slices", spy)
     for held_out in (False, True):
         draw(PhantomConfig(held_out=held_out, size=32, smallest_brain=20), 8, seed=1)
     trained, kept = used[0], used[-1]
@@ -270,7 +270,7 @@ def test_preview_by_the_command(tmp_path):
 
 
 def test_preview_sheet(tmp_path):
-    from asl_bids_app.training.preview import preview_sheet
+    from asl_bids_app.training.phantoms.preview_sheet import preview_sheet
 
     path = preview_sheet(PhantomConfig(size=32), tmp_path / "new" / "sheet.png", each=1)
     from matplotlib.image import imread

@@ -15,16 +15,18 @@ import torch
 from asl_bids_app.errors import InputError
 from asl_bids_app.models.store import load_model
 from asl_bids_app.networks.spatial import SpatialASLNet
-from asl_bids_app.training import baselines, cli
-from asl_bids_app.training.config import load
-from asl_bids_app.training.export import channels_of, domain_of, export_run
-from asl_bids_app.training.fit import fit_member
-from asl_bids_app.training.launch import INTERRUPTED, run_together
-from asl_bids_app.training.parts import PARTS, generate_part, part_of
-from asl_bids_app.training.run_folder import RunFolder, load_member
-from asl_bids_app.training.shards import read_manifest
-from asl_bids_app.training.validation_report import plot_curves
-from asl_bids_app.training.validation_report import words as report_words
+from asl_bids_app.training import cli
+from asl_bids_app.training.config.run_config import load
+from asl_bids_app.training.data.parts import PARTS, generate_part, part_of
+from asl_bids_app.training.data.shards import read_manifest
+from asl_bids_app.training.export.model_folder import channels_of, domain_of, export_run
+from asl_bids_app.training.fit.fit_member import fit_member
+from asl_bids_app.training.fit.launch import run_together
+from asl_bids_app.training.fit.training_run import RunFolder, load_member
+from asl_bids_app.training.stop_signals import INTERRUPTED
+from asl_bids_app.training.validate import baselines
+from asl_bids_app.training.validate.validation_report import plot_curves
+from asl_bids_app.training.validate.validation_report import words as report_words
 
 
 @pytest.fixture(scope="module")

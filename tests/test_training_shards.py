@@ -14,9 +14,16 @@ import pytest
 import torch
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.training.files import seed_of
-from asl_bids_app.training.phantoms import CONDITIONS, PhantomConfig, draw
-from asl_bids_app.training.shards import generate, load_shard, read_manifest, shard_name, verify
+from asl_bids_app.training.config.phantom_config import PhantomConfig
+from asl_bids_app.training.data.shards import (
+    generate,
+    load_shard,
+    read_manifest,
+    shard_name,
+    verify,
+)
+from asl_bids_app.training.phantoms.drawing import CONDITIONS, draw
+from asl_bids_app.training.whole_files import seed_of
 
 SMALL = PhantomConfig(size=32, smallest_brain=20)
 
@@ -89,8 +96,8 @@ def test_shard_holds_the_phantoms_in_half_precision(whole):
 def test_resume_after_kill(whole, tmp_path):
     code = (
         "from pathlib import Path\n"
-        "from asl_bids_app.training.phantoms import PhantomConfig\n"
-        "from asl_bids_app.training.shards import generate\n"
+        "from asl_bids_app.training.config.phantom_config import PhantomConfig\n"
+        "from asl_bids_app.training.data.shards import generate\n"
         "config = PhantomConfig(size=32, smallest_brain=20)\n"
         f"generate(config, Path({str(tmp_path)!r}), 40, 7, 16)\n"
     )

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from asl_bids_app.training.dataset import PhantomStore, cropped, turned
-from asl_bids_app.training.domain import DomainConfig, draw_physics
-from asl_bids_app.training.draws import (
+from asl_bids_app.training.config.domain_config import DomainConfig
+from asl_bids_app.training.config.noise_config import NoiseConfig
+from asl_bids_app.training.config.phantom_config import PhantomConfig
+from asl_bids_app.training.data.augmentation import cropped, turned
+from asl_bids_app.training.data.phantom_store import PhantomStore
+from asl_bids_app.training.data.shards import generate
+from asl_bids_app.training.phantoms.drawing import draw
+from asl_bids_app.training.phantoms.shapes import draw_blobs, random_centre
+from asl_bids_app.training.random_draws import (
     Stacks,
     choose,
     correlated,
@@ -19,11 +25,9 @@ from asl_bids_app.training.draws import (
     uniform,
     widest,
 )
-from asl_bids_app.training.noise import NoiseConfig, thermal_only
-from asl_bids_app.training.phantoms import PhantomConfig, draw
-from asl_bids_app.training.shapes import draw_blobs, random_centre
-from asl_bids_app.training.shards import generate
-from asl_bids_app.training.simulate import parted, simulate
+from asl_bids_app.training.simulate.disturbances import thermal_only
+from asl_bids_app.training.simulate.physics import draw_physics
+from asl_bids_app.training.simulate.simulation import parted, simulate
 
 DEPTH = 3
 

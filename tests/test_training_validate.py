@@ -11,24 +11,25 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.estimators.uncertainty import SIGNS, calibration_factors
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
-from asl_bids_app.training import baselines
-from asl_bids_app.training.calibrate import (
+from asl_bids_app.training.config.domain_config import DomainConfig
+from asl_bids_app.training.config.noise_config import NoiseConfig
+from asl_bids_app.training.config.phantom_config import PhantomConfig
+from asl_bids_app.training.config.run_config import load
+from asl_bids_app.training.phantoms.drawing import draw
+from asl_bids_app.training.phantoms.tissue_codes import BRIGHT_SPOT, CORE, FLUID, GREY, WHITE
+from asl_bids_app.training.simulate.simulation import simulate
+from asl_bids_app.training.validate import baselines
+from asl_bids_app.training.validate.calibrate import (
     balanced,
     by_kind,
     protocols_of,
     rounds,
     suitable,
 )
-from asl_bids_app.training.config import load
-from asl_bids_app.training.domain import DomainConfig
-from asl_bids_app.training.metrics import GROUPS, compare, errors, win_rate
-from asl_bids_app.training.noise import NoiseConfig
-from asl_bids_app.training.phantoms import PhantomConfig, draw
-from asl_bids_app.training.scenarios import SCENARIOS, find
-from asl_bids_app.training.simulate import simulate
-from asl_bids_app.training.tissues import BRIGHT_SPOT, CORE, FLUID, GREY, WHITE
-from asl_bids_app.training.trials import large_lesions, run_scenario, simulated
-from asl_bids_app.training.uncertainty import fit_calibration
+from asl_bids_app.training.validate.calibration_fit import fit_calibration
+from asl_bids_app.training.validate.scenarios import SCENARIOS, find
+from asl_bids_app.training.validate.trials import large_lesions, run_scenario, simulated
+from asl_bids_app.training.validate.voxel_errors import GROUPS, compare, errors, win_rate
 
 
 def test_errors_by_hand():

@@ -60,7 +60,7 @@ def test_the_model_came_along_whole(environment):
         "for name, wanted in files.items():\n"
         "    assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == wanted, name\n"
         "print(len([f for f in files if f.endswith('.safetensors')]))\n"
-        "from asl_bids_app.training.config import presets\n"
+        "from asl_bids_app.training.config.run_config import presets\n"
         "assert 'laptop' in presets()\n"
     )
     found = call([environment / "python", "-c", code], 60, environment)

@@ -140,17 +140,17 @@ def voxel_posterior(
     like = observation.delta_m
     vessels = None
     if arterial is not None:
-        vessels = observation.arterial_response(torch.tensor(arterial.arrivals).to(like))
+        vessels = observation.arterial_response(like.new_tensor(arterial.arrivals))
     states = 1 if vessels is None else 2
     bins = states * grid.bins
     also = [bins, like.shape[1]] if vessels is not None else [0, 0]
     sizes = [6, bins, len(Arrival), 1, bins, bins, 3, *also]
-    flat = torch.zeros(shape[0], shape[1] * shape[2], sum(sizes)).to(like)
     precision = precision_of(observation.noise_sd)
     precision = precision.expand_as(like) if precision.shape[-2:] == shape[-2:] else precision
     # Slice by slice the arrays stay in the processor's cache; a GPU wants one big piece, and
     # voxels outside the mask cost it nothing.
-    if like.device.type == "cpu":
+    if _slice_by_slice(like.device):
+        flat = like.new_zeros(shape[0], shape[1] * shape[2], sum(sizes))
         for index in range(shape[0]):
             tell("slice", index, shape[0])
             inside = observation.mask[index].flatten().nonzero().squeeze(1)
@@ -165,7 +165,8 @@ def voxel_posterior(
             moments = _solve(signal, weight, tables, observation, place)
             flat[index, inside] = moments[0]
     else:
-        place = torch.arange(shape[0], device=like.device).repeat_interleave(flat.shape[1])
+        place = torch.arange(shape[0], device=like.device)
+        place = place.repeat_interleave(shape[1] * shape[2])
         signal = like.flatten(2).transpose(1, 2)
         weight = precision.flatten(2).transpose(1, 2)
         tables = Tables(grid, curves, arterial, vessels)
@@ -183,6 +184,10 @@ def voxel_posterior(
         bin_volume,
         shown,
     )
+
+
+def _slice_by_slice(device: torch.device) -> bool:
+    return device.type == "cpu"
 
 
 def _solve(

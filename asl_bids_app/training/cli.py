@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from asl_bids_app.errors import AslAppError
+from asl_bids_app.training.stop_signals import INTERRUPTED, Interrupted, StopSignals
 from asl_bids_app.usage import OneLineParser
 
 DESCRIPTION = "Train the networks of asl-app from physics alone: phantoms, simulation, ensembles."
@@ -47,13 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
-    from asl_bids_app.training import commands
-
-    run: Callable[[argparse.Namespace], int] = getattr(
-        commands, arguments.command.replace("-", "_")
-    )
     try:
-        return run(arguments)
+        if arguments.command not in _GO_ON:
+            return _run(arguments)
+        # Before torch is imported, which takes seconds in which a job may be told to end.
+        with StopSignals() as arguments.stop:
+            return _run(arguments)
+    except Interrupted as stop:
+        logging.getLogger(__name__).info("stopped (%s); the same command goes on from here", stop)
+        return INTERRUPTED
     except (AslAppError, ValueError, OSError) as error:
         # Anything else is a bug and deserves its traceback.
         if arguments.verbose or not isinstance(error, AslAppError | OSError):
@@ -62,6 +65,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+_GO_ON = ("fit", "pipeline")
+"""Commands that the same words continue after a signal."""
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from asl_bids_app.training import commands
+
+    run: Callable[[argparse.Namespace], int] = getattr(
+        commands, arguments.command.replace("-", "_")
+    )
+    return run(arguments)
 
 
 def _numbers(text: str) -> list[int]:

@@ -7,7 +7,7 @@ import logging
 import sys
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.training.config import RunConfig, load, presets
+from asl_bids_app.training.config.run_config import RunConfig, load, presets
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ def _config(arguments: argparse.Namespace) -> RunConfig:
 
 def generate(arguments: argparse.Namespace) -> int:
     """Make phantoms."""
-    from asl_bids_app.training.parts import PARTS, generate_part
+    from asl_bids_app.training.data.parts import PARTS, generate_part
 
     config = _config(arguments)
     parts = arguments.parts or list(PARTS)
@@ -34,7 +34,7 @@ def generate(arguments: argparse.Namespace) -> int:
 
 def preview(arguments: argparse.Namespace) -> int:
     """Draw a sheet of phantoms."""
-    from asl_bids_app.training.preview import preview_sheet
+    from asl_bids_app.training.phantoms.preview_sheet import preview_sheet
 
     config = _config(arguments)
     preview_sheet(
@@ -50,7 +50,7 @@ def preview(arguments: argparse.Namespace) -> int:
 
 def fit(arguments: argparse.Namespace) -> int:
     """Train members, one after the other in this process or several at a time."""
-    from asl_bids_app.training.launch import INTERRUPTED
+    from asl_bids_app.training.stop_signals import INTERRUPTED
 
     config = _config(arguments)
     members = arguments.members or list(range(config.training.members))
@@ -58,8 +58,8 @@ def fit(arguments: argparse.Namespace) -> int:
         from asl_bids_app.training.pipeline import fit_together
 
         return fit_together(arguments, members, arguments.jobs)
-    from asl_bids_app.training.fit import fit_member
-    from asl_bids_app.training.trainer import FitOptions
+    from asl_bids_app.training.fit.fit_member import fit_member
+    from asl_bids_app.training.fit.trainer import FitOptions
 
     options = FitOptions(
         arguments.device,
@@ -68,6 +68,7 @@ def fit(arguments: argparse.Namespace) -> int:
         arguments.threads,
         arguments.init_from,
         progress=True,
+        stop=arguments.stop,
     )
     for member in members:
         result = fit_member(config, arguments.dataset, arguments.output_dir, member, options)
@@ -85,7 +86,7 @@ def fit(arguments: argparse.Namespace) -> int:
 
 def validate(arguments: argparse.Namespace) -> int:
     """Compare an ensemble with the baselines."""
-    from asl_bids_app.training.validate import validate_run
+    from asl_bids_app.training.validate.validation import validate_run
 
     report = validate_run(
         arguments.run_dir,
@@ -101,7 +102,7 @@ def validate(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """Make a model folder."""
-    from asl_bids_app.training.export import export_run
+    from asl_bids_app.training.export.model_folder import export_run
 
     folder = export_run(
         arguments.run_dir,
@@ -123,7 +124,7 @@ def pipeline(arguments: argparse.Namespace) -> int:
 
 def benchmark(arguments: argparse.Namespace) -> int:
     """Measure how fast this machine trains."""
-    from asl_bids_app.training.benchmark import run_benchmark
+    from asl_bids_app.training.fit.training_speed import run_benchmark
 
     run_benchmark(_config(arguments), arguments.seconds, arguments.threads, arguments.output)
     return 0
@@ -134,11 +135,11 @@ def show(arguments: argparse.Namespace) -> int:
     if arguments.config is None:
         text = "\n".join(presets())
     else:
-        from asl_bids_app.training.parts import part_of
+        from asl_bids_app.training.data.parts import part_of
 
         config = _config(arguments)
         if arguments.dataset:
-            from asl_bids_app.training.parts import check_phantoms
+            from asl_bids_app.training.data.parts import check_phantoms
 
             check_phantoms(arguments.dataset)
         answers = {

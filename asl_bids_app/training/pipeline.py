@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from asl_bids_app.allocation import processors
 from asl_bids_app.errors import AslAppError
-from asl_bids_app.training.files import sha256
-from asl_bids_app.training.launch import INTERRUPTED, run_together
-from asl_bids_app.training.parts import PARTS, check_phantoms, generate_part
-from asl_bids_app.training.run_folder import (
+from asl_bids_app.training.data.parts import PARTS, check_phantoms, generate_part
+from asl_bids_app.training.fit.launch import run_together
+from asl_bids_app.training.fit.training_run import (
     RunFolder,
     check_same_config,
     load_member,
     note,
     trained_members,
 )
+from asl_bids_app.training.stop_signals import INTERRUPTED
+from asl_bids_app.training.whole_files import sha256
 
 if TYPE_CHECKING:
-    from asl_bids_app.training.config import RunConfig
+    from asl_bids_app.training.config.run_config import RunConfig
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def run_pipeline(config: RunConfig, arguments: argparse.Namespace) -> int:
     weights = weights_digest(folder)
     done = folder.read_research_config().get("pipeline", {})
     if done.get("validated") != weights:
-        from asl_bids_app.training.validate import validate_run
+        from asl_bids_app.training.validate.validation import validate_run
 
         validate_run(folder.root, dataset=arguments.dataset, device=arguments.device, jobs=jobs)
         note(folder, "pipeline/validated", weights)
@@ -121,7 +122,7 @@ def run_pipeline(config: RunConfig, arguments: argparse.Namespace) -> int:
 
     began = time.monotonic()
     if done.get("exported") != weights or "validate" in took:
-        from asl_bids_app.training.export import export_run
+        from asl_bids_app.training.export.model_folder import export_run
 
         onnx = folder.root / "onnx" if arguments.onnx else None
         export_run(folder.root, folder.root / "model", onnx=onnx)

@@ -13,14 +13,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from asl_bids_app.training import baselines, trials
-from asl_bids_app.training.config import load
-from asl_bids_app.training.ensembles import RunEnsemble
-from asl_bids_app.training.files import seed_of
-from asl_bids_app.training.metrics import GROUPS, compare
-from asl_bids_app.training.run_folder import RunFolder, environment
-from asl_bids_app.training.scenarios import find
-from asl_bids_app.training.validate import read_test_phantoms
+from asl_bids_app.training.config.run_config import load
+from asl_bids_app.training.fit.training_run import RunFolder, environment
+from asl_bids_app.training.validate import baselines, trials
+from asl_bids_app.training.validate.run_ensemble import RunEnsemble
+from asl_bids_app.training.validate.scenarios import find
+from asl_bids_app.training.validate.validation import read_test_phantoms
+from asl_bids_app.training.validate.voxel_errors import GROUPS, compare
+from asl_bids_app.training.whole_files import seed_of
 
 
 def opened(argument, scratch):

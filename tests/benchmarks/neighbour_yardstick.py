@@ -31,13 +31,13 @@ from torch.nn import functional
 from asl_bids_app.estimators.ensemble import ANSWERS, Ensemble
 from asl_bids_app.models.store import load_model
 from asl_bids_app.networks.analytic import precision_of
-from asl_bids_app.training import baselines
-from asl_bids_app.training.config import load
-from asl_bids_app.training.metrics import GROUPS
-from asl_bids_app.training.phantoms import concatenate, draw
-from asl_bids_app.training.run_folder import environment
-from asl_bids_app.training.scenarios import find
-from asl_bids_app.training.trials import BATCH, simulated
+from asl_bids_app.training.config.run_config import load
+from asl_bids_app.training.fit.training_run import environment
+from asl_bids_app.training.phantoms.drawing import concatenate, draw
+from asl_bids_app.training.validate import baselines
+from asl_bids_app.training.validate.scenarios import find
+from asl_bids_app.training.validate.trials import BATCH, simulated
+from asl_bids_app.training.validate.voxel_errors import GROUPS
 
 SEED = 4711
 SIDE, BESIDE = 9, 3

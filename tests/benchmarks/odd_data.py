@@ -24,18 +24,20 @@ from asl_bids_app.estimators.ensemble import ANSWERS, Ensemble
 from asl_bids_app.estimators.uncertainty import calibrated_sds
 from asl_bids_app.models.store import load_model
 from asl_bids_app.protocol import Scheme, join
-from asl_bids_app.training import baselines
-from asl_bids_app.training.baselines import Maps
-from asl_bids_app.training.domain import DomainConfig, draw_calibration
-from asl_bids_app.training.metrics import GROUPS, compare
-from asl_bids_app.training.noise import NoiseConfig
-from asl_bids_app.training.phantoms import PhantomConfig, concatenate, draw
-from asl_bids_app.training.protocols import PROTOCOLS, protocol_of, schedule_of
-from asl_bids_app.training.run_folder import environment
-from asl_bids_app.training.scenarios import Scenario
-from asl_bids_app.training.simulate import simulate
-from asl_bids_app.training.tissues import FLUID
-from asl_bids_app.training.trials import QUANTITIES, flat, near
+from asl_bids_app.training.config.domain_config import DomainConfig
+from asl_bids_app.training.config.noise_config import NoiseConfig
+from asl_bids_app.training.config.phantom_config import PhantomConfig
+from asl_bids_app.training.fit.training_run import environment
+from asl_bids_app.training.phantoms.drawing import concatenate, draw
+from asl_bids_app.training.phantoms.tissue_codes import FLUID
+from asl_bids_app.training.simulate.physics import draw_calibration
+from asl_bids_app.training.simulate.schedules import PROTOCOLS, protocol_of, schedule_of
+from asl_bids_app.training.simulate.simulation import simulate
+from asl_bids_app.training.validate import baselines
+from asl_bids_app.training.validate.baselines import Maps
+from asl_bids_app.training.validate.scenarios import Scenario
+from asl_bids_app.training.validate.trials import QUANTITIES, flat, near
+from asl_bids_app.training.validate.voxel_errors import GROUPS, compare
 
 SEED = 90210
 BATCH = 8

@@ -17,12 +17,14 @@ from pathlib import Path
 
 import torch
 
-from asl_bids_app.training.dataset import cropped
-from asl_bids_app.training.domain import DomainConfig, draw_physics
-from asl_bids_app.training.noise import NoiseConfig
-from asl_bids_app.training.phantoms import PhantomConfig, draw
-from asl_bids_app.training.shards import generate, load_shard
-from asl_bids_app.training.simulate import simulate
+from asl_bids_app.training.config.domain_config import DomainConfig
+from asl_bids_app.training.config.noise_config import NoiseConfig
+from asl_bids_app.training.config.phantom_config import PhantomConfig
+from asl_bids_app.training.data.augmentation import cropped
+from asl_bids_app.training.data.shards import generate, load_shard
+from asl_bids_app.training.phantoms.drawing import draw
+from asl_bids_app.training.simulate.physics import draw_physics
+from asl_bids_app.training.simulate.simulation import simulate
 
 WANTED = 150.0
 BATCH = 16

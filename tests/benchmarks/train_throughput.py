@@ -17,14 +17,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from asl_bids_app.networks import build_network
 from asl_bids_app.networks.spatial import ChannelNetwork, Standardisation
-from asl_bids_app.training.config import RunConfig
-from asl_bids_app.training.domain import DomainConfig, draw_physics
-from asl_bids_app.training.lightning_module import losses
-from asl_bids_app.training.noise import NoiseConfig
-from asl_bids_app.training.phantom_config import PhantomConfig
-from asl_bids_app.training.phantoms import draw
-from asl_bids_app.training.simulate import simulate
-from asl_bids_app.training.speed import speed_up
+from asl_bids_app.training.config.domain_config import DomainConfig
+from asl_bids_app.training.config.noise_config import NoiseConfig
+from asl_bids_app.training.config.phantom_config import PhantomConfig
+from asl_bids_app.training.config.run_config import RunConfig
+from asl_bids_app.training.fit.losses import losses
+from asl_bids_app.training.fit.trunk_speed import speed_up
+from asl_bids_app.training.phantoms.drawing import draw
+from asl_bids_app.training.simulate.physics import draw_physics
+from asl_bids_app.training.simulate.simulation import simulate
 
 CASES = (
     # name, arguments, protocol, pixels, goal in slices a second a core

@@ -1,0 +1,1 @@
+"""The configuration of a training: its declaration, reading and recipes."""

@@ -1,0 +1,1 @@
+"""Phantoms on disk, and the batches that training steps start from."""

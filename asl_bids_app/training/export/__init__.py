@@ -1,0 +1,1 @@
+"""A model folder for the app, and ONNX files."""

@@ -1,0 +1,1 @@
+"""Phantoms: slices of anatomy with known CBF and ATT."""

@@ -1,0 +1,1 @@
+"""From phantoms to signals: physics, protocols, disturbances."""

@@ -1,0 +1,1 @@
+"""Comparing an ensemble with other methods, and calibrating its error bars."""
