@@ -297,6 +297,36 @@ def _measured_efficiency(metadata: Mapping[str, Any], path: str) -> float | None
     return number
 
 
+@dataclass(frozen=True)
+class _Keys:
+    """What the sidecar's keys say of a run's constants, read once."""
+
+    t1_blood: Quantity
+    suppression: Quantity
+    warnings: list[str]
+    efficiency: float | None
+
+
+def _read_keys(
+    metadata: Mapping[str, Any], options: CalibrationOptions, path: str, given: bool
+) -> _Keys:
+    """Read the keys; all faults at once. The sidecar's efficiency counts unless one is given."""
+    faults = Faults()
+    with faults.collect():
+        t1_blood = _given(options.t1_blood, "--t1-blood", "s")
+        if t1_blood is None:
+            tesla, (value, reference) = _by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")
+            t1_blood = Quantity(value, "s", Source.DEFAULT, f"{tesla:g} T, {reference}")
+    with faults.collect():
+        suppression, warnings = _suppression(metadata, options, path)
+    efficiency = None
+    if not given:
+        with faults.collect():
+            efficiency = _measured_efficiency(metadata, path)
+    faults.check()
+    return _Keys(t1_blood, suppression, warnings, efficiency)
+
+
 def check_keys(metadata: Mapping[str, Any], options: CalibrationOptions, path: str) -> None:
     """Check the keys that constants come from, whatever the scheme.
 
@@ -310,16 +340,7 @@ def check_keys(metadata: Mapping[str, Any], options: CalibrationOptions, path: s
     InputError
         All faults at once.
     """
-    faults = Faults()
-    with faults.collect():
-        if options.t1_blood is None:
-            _by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")
-    with faults.collect():
-        _suppression(metadata, options, path)
-    if not options.labeling_efficiency:
-        with faults.collect():
-            _measured_efficiency(metadata, path)
-    faults.check()
+    _read_keys(metadata, options, path, bool(options.labeling_efficiency))
 
 
 def resolve(
@@ -354,11 +375,11 @@ def resolve(
     InputError
         If a value is out of range, or the field strength has no default.
     """
-    check_keys(metadata, options, path)
-    t1_blood = _given(options.t1_blood, "--t1-blood", "s")
-    if t1_blood is None:
-        tesla, (value, reference) = _by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")
-        t1_blood = Quantity(value, "s", Source.DEFAULT, f"{tesla:g} T, {reference}")
+    efficiency = _given(
+        options.labeling_efficiency.get(scheme), f"--labeling-efficiency {scheme.value}", ""
+    )
+    keys = _read_keys(metadata, options, path, efficiency is not None)
+    t1_blood, suppression, warnings = keys.t1_blood, keys.suppression, keys.warnings
     t1_tissue = _given(options.t1_tissue, "--t1-tissue", "s") or Quantity(
         t1_blood.value, "s", Source.DEFAULT, "equal to that of blood, doi:10.1002/mrm.25197"
     )
@@ -375,12 +396,8 @@ def resolve(
         options.partition_coefficient, "--partition-coefficient", "mL/g"
     ) or Quantity(value, "mL/g", Source.DEFAULT, reference)
 
-    suppression, warnings = _suppression(metadata, options, path)
-    efficiency = _given(
-        options.labeling_efficiency.get(scheme), f"--labeling-efficiency {scheme.value}", ""
-    )
-    measured = _measured_efficiency(metadata, path) if efficiency is None else None
-    if efficiency is None and measured is not None:
+    measured = keys.efficiency
+    if measured is not None:
         efficiency = Quantity(measured, "", Source.SIDECAR, "LabelingEfficiency")
         if options.bs_efficiency is None:
             lost = suppression

@@ -6,6 +6,7 @@ the one that `SliceTiming` runs along. `to_slices` and `to_volume` convert at th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,22 @@ from torch import Tensor
 
 from asl_bids_app.calibration import Calibration
 from asl_bids_app.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class NoiseEstimate:
+    """Noise of a series.
+
+    Attributes
+    ----------
+    noise_sd : Tensor, shape (n_slices, n, H, W)
+        Standard deviation of the averaged ΔM/M0, a fraction, positive inside the mask.
+    method : mapping of str to str
+        For each scheme how it was found: "repeats", "residuals" or "neighbours".
+    """
+
+    noise_sd: Tensor
+    method: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -37,6 +54,9 @@ class Series:
     anatomy : Tensor or None, shape (n_slices, 3, H, W)
         M0 in any unit, and fractions of grey and white matter; 0 everywhere where one of them
         is not known.
+    noise : NoiseEstimate or None
+        Noise of `delta_m`, estimated once by `asl_bids_app.estimators.noise.with_noise`. None
+        until then.
 
     Raises
     ------
@@ -51,6 +71,7 @@ class Series:
     repeats: Tensor
     standard_error: Tensor | None = None
     anatomy: Tensor | None = None
+    noise: NoiseEstimate | None = None
 
     def __post_init__(self) -> None:
         n = self.protocol.n_measurements
@@ -74,6 +95,11 @@ class Series:
                 f"standard_error: shape {tuple(self.standard_error.shape)}, "
                 f"expected {tuple(self.delta_m.shape)}"
             )
+        if self.noise is not None and self.noise.noise_sd.shape != self.delta_m.shape:
+            raise ValueError(
+                f"noise: shape {tuple(self.noise.noise_sd.shape)}, "
+                f"expected {tuple(self.delta_m.shape)}"
+            )
         if not bool(torch.isfinite(self.delta_m).all()):
             raise ValueError("delta_m: not finite")
 
@@ -82,9 +108,21 @@ class Series:
         """Number of slices."""
         return self.delta_m.shape[0]
 
+    def without_arteries(self, vessels: Tensor | None) -> Series:
+        """Return the series without the arteries' part of its signal; its noise stays.
+
+        Parameters
+        ----------
+        vessels : Tensor or None, shape (n_slices, n, H, W)
+            `asl_bids_app.estimators.base.ParameterMaps.vessels`; None where none were found.
+        """
+        if vessels is None:
+            return self
+        return replace(self, delta_m=self.delta_m - vessels.to(self.delta_m))
+
     def to(self, device: torch.device | str) -> Series:
         """Return the series with its tensors on a device."""
-        error, anatomy = self.standard_error, self.anatomy
+        error, anatomy, noise = self.standard_error, self.anatomy, self.noise
         return replace(
             self,
             protocol=self.protocol.to(device),
@@ -93,6 +131,7 @@ class Series:
             repeats=self.repeats.to(device),
             standard_error=None if error is None else error.to(device),
             anatomy=None if anatomy is None else anatomy.to(device),
+            noise=noise and replace(noise, noise_sd=noise.noise_sd.to(device)),
         )
 
 

@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +111,6 @@ def estimates(data: Path, case: str, truth: dict[str, np.ndarray]) -> dict[str, 
         "networks alone": Ensemble(model, error_bars="noise", arterial=False).fit(series),
         "ensemble": Ensemble(model, error_bars="noise").fit(series),
     }
-    vessels = maps["ensemble"].vessels
-    if vessels is not None:
-        # What arteries explain is no residual of tissue.
-        series = replace(series, delta_m=series.delta_m - vessels)
     fractions = {
         "corrected, M0": tissue.maps,
         "corrected, given": degraded(truth, assembled.affine),
@@ -123,7 +118,7 @@ def estimates(data: Path, case: str, truth: dict[str, np.ndarray]) -> dict[str, 
     for name, given in fractions.items():
         started = time.perf_counter()
         maps[name], facts = correct_means(
-            maps["ensemble"], series, assembled.noise.noise_sd, sizes, fractions_of(given, axis)
+            maps["ensemble"], series, sizes, fractions_of(given, axis)
         )
         print(f"# {case} {name}: {time.perf_counter() - started:.2f} s, {facts}", file=sys.stderr)
     keys = ("cbf", "att", "cbf_sd", "att_sd")

@@ -37,8 +37,8 @@ def observed(series):
     return observe(series, noise_level(series))
 
 
-def told(series, found, **rest):
-    return " | ".join(remarks(series, observed(series), found, **rest))
+def told(series, found):
+    return " | ".join(remarks(series, observed(series), found))
 
 
 def some_maps(cbf, sd, **rest):
@@ -284,7 +284,8 @@ def test_early_delays_are_told_unless_arteries_were_crushed():
     series = series_of(EARLY, cbf, att, mask, 10)
     found = Bayes().fit(series)
     assert "label still in arteries" in told(series, found)
-    assert "arteries" not in told(series, found, crushed={Scheme.PCASL})
+    crushed = replace(series.protocol, vascular_crushing=(True,) * len(EARLY))
+    assert "arteries" not in told(replace(series, protocol=crushed), found)
 
 
 @pytest.mark.parametrize(

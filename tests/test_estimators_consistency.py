@@ -13,6 +13,7 @@ from slices import PROTOCOLS, measured
 from asl_bids_app.estimators import consistency
 from asl_bids_app.estimators.consistency import around, be_consistent, explained, window
 from asl_bids_app.estimators.regional import correct_means, fractions_of, slice_sizes
+from asl_bids_app.series import NoiseEstimate
 
 VOXEL = (5.0, 3.5, 3.5)
 GREY, WHITE, TRANSIT = 60.0, 20.0, 1.1
@@ -309,7 +310,8 @@ def test_failed_voxels_stay_and_the_residual_is_of_the_new_maps():
     )
     noise = torch.full_like(series.delta_m, 0.001)
     given = torch.tensor(fractions, dtype=torch.float32)
-    found, facts = correct_means(maps, series, noise, VOXEL, given)
+    series = replace(series, noise=NoiseEstimate(noise, {}))
+    found, facts = correct_means(maps, series, VOXEL, given)
     assert found.cbf[place] == 0
     assert facts["MeanChangeGM"] > 3
     other = (4, 17, 17)
@@ -339,7 +341,6 @@ def test_the_fit_of_a_series_is_corrected_unless_told(given):
 
     from slices import series_of
 
-    from asl_bids_app.estimators.noise import estimate_noise
     from asl_bids_app.workflows.estimation import estimate
 
     fractions, mask = ribbons((4, 24, 24))
@@ -347,10 +348,8 @@ def test_the_fit_of_a_series_is_corrected_unless_told(given):
     series = series_of(PROTOCOLS["pcasl"], cbf, np.full(mask.shape, TRANSIT), mask, 4)
     assembled = SimpleNamespace(
         series=series,
-        noise=estimate_noise(series),
         affine=np.diag([3.5, 3.5, 5.0, 1.0]),
         slice_axis=2,
-        crushed=frozenset(),
     )
     volumes = [np.moveaxis(part, 0, 2) for part in fractions]
     tissue = dict(zip(("gm", "wm"), volumes, strict=True)) if given else None

@@ -33,17 +33,24 @@ def early(protocol: Protocol) -> float | None:
 
     That is one by which the whole bolus would have reached the tissue only for an ATT well
     below its prior's mean; None if there is none. Velocity-selective labelling has no such
-    delays: its label is made where it is used.
+    delays: its label is made where it is used. Nor have measurements whose arteries were crushed.
 
     Parameters
     ----------
     protocol
-        Of the series, without measurements whose arteries were crushed.
+        Of the series.
     """
-    delays = protocol.delay.amin(0).tolist()
-    durations = protocol.label_duration.tolist()
+    measurements = zip(
+        protocol.arrival.tolist(),
+        protocol.delay.amin(0).tolist(),
+        protocol.label_duration.tolist(),
+        (protocol.vessels > 0).tolist(),
+        strict=True,
+    )
     found = []
-    for kind, delay, duration in zip(protocol.arrival.tolist(), delays, durations, strict=True):
+    for kind, delay, duration, seen in measurements:
+        if not seen:
+            continue
         prior = PRIOR_BY_ARRIVAL[Arrival(kind)]
         since = delay - duration if kind == Arrival.PULSED else delay
         if kind != Arrival.VELOCITY_SELECTIVE and since < prior.mean - prior.sd / 4 - 1e-6:
@@ -58,7 +65,8 @@ def find_arteries(observation: Observation) -> Tensor:
     Parameters
     ----------
     observation
-        Slices; `noise_sd` decides what is far.
+        Slices; `noise_sd` decides what is far. Measurements whose arteries were crushed don't
+        count.
 
     Returns
     -------
@@ -74,7 +82,8 @@ def find_arteries(observation: Observation) -> Tensor:
     tissue = observation.response(tissue_at[None])
     artery = observation.arterial_response(artery_at)
     before = (artery_at[None] < tissue_at[:, None]).flatten()
-    precision = precision_of(observation.noise_sd).expand_as(observation.delta_m)
+    seen = (observation.vessels > 0)[:, :, None, None]
+    precision = precision_of(observation.noise_sd).expand_as(observation.delta_m) * seen
     tiny = torch.finfo(tissue.dtype).tiny
     for index in range(len(mask)):
         inside = mask[index]

@@ -13,6 +13,7 @@ from torch import Tensor
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.consistency import be_consistent
 from asl_bids_app.estimators.least_squares import residual
+from asl_bids_app.estimators.noise import noise_level, with_noise
 from asl_bids_app.observation import observe
 from asl_bids_app.series import Series, to_slices
 
@@ -36,7 +37,6 @@ def fractions_of(tissue: Mapping[str, np.ndarray] | None, slice_axis: int) -> Te
 def correct_means(
     maps: ParameterMaps,
     series: Series,
-    noise_sd: Tensor,
     voxel_mm: Sequence[float],
     fractions: Tensor | None = None,
 ) -> tuple[ParameterMaps, dict[str, Any]]:
@@ -47,8 +47,7 @@ def correct_means(
     maps
         Of an estimator that leans on neighbours.
     series
-        What they were made from.
-    noise_sd : Tensor, shape (n_slices, n, H, W)
+        What they were made from, with its noise; the part of arteries is taken off here.
     voxel_mm
         Distances of slices, rows and columns.
     fractions : Tensor, shape (2, n_slices, H, W), optional
@@ -62,7 +61,8 @@ def correct_means(
     facts : dict
         Of `asl_bids_app.estimators.consistency.Consistent`.
     """
-    observation = observe(series, noise_sd, 0.0)
+    series = with_noise(series).without_arteries(maps.vessels)
+    observation = observe(series, noise_level(series), 0.0)
     failed = (maps.flags & int(Flag.FAILED)) > 0
     blind = observation.noise_sd.masked_fill(failed.unsqueeze(1), torch.inf)
     found = be_consistent(

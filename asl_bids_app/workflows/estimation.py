@@ -15,9 +15,6 @@ from asl_bids_app.tell import Tell, nobody
 if TYPE_CHECKING:
     import numpy as np
 
-    from asl_bids_app.observation import Observation
-    from asl_bids_app.protocol import Scheme
-    from asl_bids_app.series import Series
     from asl_bids_app.workflows.unit import Assembled
 
 
@@ -95,22 +92,20 @@ def estimate(
         If the model or the device can't be used.
     """
     from asl_bids_app.estimators.arteries import early, find_arteries
+    from asl_bids_app.estimators.noise import noise_level, with_noise
     from asl_bids_app.estimators.remarks import remarks
     from asl_bids_app.observation import observe
 
-    series = assembled.series
-    observation = observe(series, assembled.noise.noise_sd)
+    series = with_noise(assembled.series)
 
     def judged(maps: ParameterMaps) -> tuple[ParameterMaps, tuple[str, ...]]:
-        """Flag arteries, and say what is to be known of the maps."""
+        """Flag arteries, and say what a reader must know about the maps."""
         maps = maps.to("cpu")
-        if maps.vessels is not None:
-            left = replace(observation, delta_m=observation.delta_m - maps.vessels)
-            return maps, remarks(series, left, maps, assembled.crushed)
-        if early(series.protocol) is not None:
-            artery = find_arteries(_without(observation, series, assembled.crushed))
+        tissue_signal = observe(series.without_arteries(maps.vessels), noise_level(series))
+        if maps.vessels is None and early(series.protocol) is not None:
+            artery = find_arteries(tissue_signal)
             maps = replace(maps, flags=maps.flags | artery.to(torch.uint8) * int(Flag.ARTERY))
-        return maps, remarks(series, observation, maps, assembled.crushed)
+        return maps, remarks(series, tissue_signal, maps)
 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -122,6 +117,7 @@ def estimate(
         return Estimated(maps, seconds, warnings=told)
 
     from asl_bids_app.estimators.ensemble import Ensemble
+    from asl_bids_app.estimators.regional import correct_means, fractions_of, slice_sizes
     from asl_bids_app.models.domain import domain_warnings, share_outside
     from asl_bids_app.models.store import load_model
 
@@ -132,7 +128,9 @@ def estimate(
 
     def correct(maps: ParameterMaps) -> ParameterMaps:
         """Bring the means of tissues back to what the data say, and keep what was done."""
-        changed, facts = _correct(maps, assembled, tissue)
+        axis = assembled.slice_axis
+        sizes = slice_sizes(assembled.affine, axis)
+        changed, facts = correct_means(maps, series, sizes, fractions_of(tissue, axis))
         corrected.update(facts)
         return changed
 
@@ -147,30 +145,6 @@ def estimate(
         share_outside(loaded.spec, series),
         corrected or None,
     )
-
-
-def _correct(
-    maps: ParameterMaps, assembled: Assembled, tissue: Mapping[str, np.ndarray] | None
-) -> tuple[ParameterMaps, Mapping[str, Any]]:
-    from asl_bids_app.estimators.regional import correct_means, fractions_of, slice_sizes
-
-    axis, series = assembled.slice_axis, assembled.series
-    if maps.vessels is not None:
-        series = replace(series, delta_m=series.delta_m - maps.vessels.to(series.delta_m))
-    return correct_means(
-        maps,
-        series,
-        assembled.noise.noise_sd,
-        slice_sizes(assembled.affine, axis),
-        fractions_of(tissue, axis),
-    )
-
-
-def _without(observation: Observation, series: Series, crushed: frozenset[Scheme]) -> Observation:
-    """Return the observation without what was measured with crushed arteries."""
-    gone = torch.tensor([scheme in crushed for scheme in series.protocol.schemes])
-    noise = observation.noise_sd.masked_fill(gone[None, :, None, None], torch.inf)
-    return replace(observation, noise_sd=noise)
 
 
 def _simple(name: str, tell: Tell) -> Estimator:

@@ -72,7 +72,7 @@ def finish_unit(
             for run in unit.runs
         ],
         "calibration": series.calibration.to_json(),
-        "noise_method": assembled.noise.method,
+        "noise_method": series.noise.method if series.noise else {},
         "metrics": metrics,
         "tissue": facts,
         "tissue_consistency": dict(fit.consistency or {}) or None,
@@ -152,6 +152,7 @@ def _quality_input(
     tissue: Mapping[str, np.ndarray] | None,
     confounds: Mapping[str, np.ndarray] | None,
 ) -> Any:
+    from asl_bids_app.estimators.noise import noise_level
     from asl_bids_app.quality.metrics import QualityInput
 
     def volume(slices: Any) -> np.ndarray:
@@ -169,7 +170,7 @@ def _quality_input(
         att_sd=volume(maps.att_sd),
         flags=volume(maps.flags),
         residual=volume(maps.residual),
-        noise=volume(assembled.noise.noise_sd),
+        noise=volume(noise_level(assembled.series)),
         delta_m=volume(assembled.series.delta_m),
         mask=volume(assembled.series.mask),
         gm=tissue.get("gm"),

@@ -22,9 +22,9 @@ from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.calibration import join as join_calibrations
 from asl_bids_app.estimators.base import ParameterMaps
 from asl_bids_app.estimators.consensus import Consensus, consensus
-from asl_bids_app.estimators.noise import NoiseEstimate, estimate_noise
+from asl_bids_app.estimators.noise import noise_level, with_noise
 from asl_bids_app.preprocess.carpet import describe_carpet
-from asl_bids_app.protocol import Protocol, Scheme
+from asl_bids_app.protocol import Protocol
 from asl_bids_app.protocol import join as join_protocols
 from asl_bids_app.series import Series, to_slices, to_volume
 from asl_bids_app.workflows.plan import PlannedRun, PlannedUnit
@@ -38,7 +38,7 @@ class Assembled:
     Attributes
     ----------
     series : Series
-    noise : NoiseEstimate
+        With its noise.
     affine : array, shape (4, 4)
     slice_axis : int
     prepared : PreparedRun
@@ -48,18 +48,14 @@ class Assembled:
     warnings : tuple of str
     carpets : tuple of mapping
         Columns of the carpet table of each run.
-    crushed : frozenset of Scheme
-        Whose label in arteries was crushed (`VascularCrushing`).
     """
 
     series: Series
-    noise: NoiseEstimate
     affine: np.ndarray
     slice_axis: int
     prepared: PreparedRun
     facts: Mapping[str, Any]
     warnings: tuple[str, ...]
-    crushed: frozenset[Scheme] = frozenset()
     carpets: tuple[Mapping[str, np.ndarray] | None, ...] = ()
 
 
@@ -140,18 +136,12 @@ def assemble(unit: PlannedUnit, prepared: list[PreparedRun], *, move: bool) -> A
         warnings += [*run.warnings, *placed.warnings]
         facts[run.acquisition.path.name] = {**placed.facts, "space": how}
     return Assembled(
-        series,
-        estimate_noise(series),
+        with_noise(series),
         first.affine,
         first_run.acquisition.slice_axis,
         first,
         facts,
         tuple(dict.fromkeys(warnings)),
-        frozenset(
-            run.acquisition.scheme
-            for run in unit.runs
-            if run.acquisition.metadata.get("VascularCrushing") is True
-        ),
         tuple(run.carpet for run in prepared),
     )
 
@@ -196,7 +186,7 @@ def sidecar_of(
         "Measurements": protocol_json(assembled.series),
         "SliceAxis": assembled.slice_axis,
         "Calibration": assembled.series.calibration.to_json(),
-        "NoiseEstimation": assembled.noise.method,
+        "NoiseEstimation": _noise_method(assembled.series),
         "Preprocessing": assembled.facts,
         "Warnings": list(assembled.warnings),
         "SoftwareVersion": f"asl-bids-app {__version__}",
@@ -215,6 +205,10 @@ def _differs(
         method = f"consensus formula: {by_formula.formula}"
         return {"EstimationMethod": method, **other, "TransitTimePrior": None}
     return {"m0": {"SkullStripped": stripped}, "mask": {"Type": "Brain"}}.get(key, {})
+
+
+def _noise_method(series: Series) -> dict[str, str]:
+    return dict(series.noise.method) if series.noise else {}
 
 
 def _prior_json(maps: ParameterMaps) -> dict[str, Any] | None:
@@ -268,7 +262,7 @@ def write_unit(
     mask, head = assembled.series.mask, assembled.prepared.head
     images: dict[str, np.ndarray] = {
         "delta_m": volume(assembled.series.delta_m),
-        "noise": volume(assembled.noise.noise_sd * mask.unsqueeze(1)),
+        "noise": volume(noise_level(assembled.series) * mask.unsqueeze(1)),
         "m0": assembled.prepared.m0 if head is None else head,
         "mask": volume(mask),
         "residual": volume(maps.residual),
@@ -281,7 +275,7 @@ def write_unit(
         },
         **(tissue or {}),
     }
-    by_formula = consensus(assembled.series, assembled.noise.noise_sd)
+    by_formula = consensus(assembled.series)
     if by_formula is not None:
         images["consensus_cbf"] = volume(by_formula.cbf)
         images["consensus_cbf_sd"] = volume(by_formula.cbf_sd)
