@@ -83,14 +83,14 @@ def estimates(data: Path, case: str, truth: dict[str, np.ndarray]) -> dict[str, 
     from asl_bids_app.estimators.ensemble import Ensemble
     from asl_bids_app.estimators.least_squares import LeastSquares
     from asl_bids_app.estimators.regional import correct_means, fractions_of, slice_sizes
+    from asl_bids_app.finish.write import assemble
     from asl_bids_app.models.store import load_model
+    from asl_bids_app.preprocess.prepare import correct_motion, prepare_run
+    from asl_bids_app.preprocess.sharpen import sharpen
+    from asl_bids_app.preprocess.tissue_maps import find_tissue
     from asl_bids_app.series import to_volume
-    from asl_bids_app.workflows.fractions import sharpen
     from asl_bids_app.workflows.options import AppOptions
     from asl_bids_app.workflows.plan import make_plan
-    from asl_bids_app.workflows.prepare import correct_motion, prepare_run
-    from asl_bids_app.workflows.tissue import find_tissue
-    from asl_bids_app.workflows.unit import assemble
 
     options = AppOptions(data, data, data, participant_label=(case,), skip_bids_validation=True)
     unit = make_plan(options).participants[0].units[0]

@@ -341,7 +341,7 @@ def test_the_fit_of_a_series_is_corrected_unless_told(given):
 
     from slices import series_of
 
-    from asl_bids_app.workflows.estimation import estimate
+    from asl_bids_app.estimators.estimate import estimate
 
     fractions, mask = ribbons((4, 24, 24))
     cbf = (GREY * fractions[0] + WHITE * fractions[1]) * mask

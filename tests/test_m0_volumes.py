@@ -11,8 +11,8 @@ from asl_bids_app.calibration import CalibrationOptions, resolve
 from asl_bids_app.cli.app import main
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.m0_volumes import choose_volumes
+from asl_bids_app.preprocess.prepare import correct_motion, prepare_run
 from asl_bids_app.workflows.plan import PlannedRun
-from asl_bids_app.workflows.prepare import correct_motion, prepare_run
 
 
 def prepare(root):

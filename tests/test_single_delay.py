@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from fake_bids import CBF, FakeDataset
 
-from asl_bids_app.workflows.estimation import estimate
-from asl_bids_app.workflows.finish import finish_unit
+from asl_bids_app.estimators.estimate import estimate
+from asl_bids_app.finish.record import finish_unit
+from asl_bids_app.finish.write import assemble
+from asl_bids_app.preprocess.prepare import correct_motion, prepare_run
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import make_plan
-from asl_bids_app.workflows.prepare import correct_motion, prepare_run
-from asl_bids_app.workflows.unit import assemble
 
 
 def assembled(root: Path):

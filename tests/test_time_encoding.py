@@ -15,9 +15,9 @@ from asl_bids_app.bids.sidecar import understand
 from asl_bids_app.calibration import CalibrationOptions, resolve
 from asl_bids_app.cli.app import main
 from asl_bids_app.errors import InputError
-from asl_bids_app.preprocess.hadamard import decode, is_hadamard, known_orders
+from asl_bids_app.hadamard import decode, is_hadamard, known_orders
+from asl_bids_app.preprocess.prepare import correct_motion, prepare_run
 from asl_bids_app.workflows.plan import PlannedRun, distinct_measurements
-from asl_bids_app.workflows.prepare import correct_motion, prepare_run
 
 BLOCK = {4: 1.0, 8: 0.4, 12: 0.3}  # s
 LAST = 0.3  # s, delay of the last sub-bolus

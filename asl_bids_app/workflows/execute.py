@@ -18,8 +18,8 @@ from asl_bids_app.errors import InputError, disk_full
 from asl_bids_app.processes import end_children, remembered
 from asl_bids_app.remarks import numeric
 from asl_bids_app.workflows.full import FULL, why_silent
+from asl_bids_app.workflows.graph import record_folder, safe
 from asl_bids_app.workflows.options import AppOptions
-from asl_bids_app.workflows.participant import record_folder, safe
 from asl_bids_app.workflows.plan import Failure, ParticipantPlan, PlannedUnit
 from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.store import load
@@ -77,7 +77,7 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
     from nipype import config
     from nipype import logging as nipype_logging
 
-    from asl_bids_app.workflows.interfaces import QUIET
+    from asl_bids_app.workflows.step import QUIET
 
     config.update_config(
         {

@@ -111,7 +111,7 @@ def rebuild_reports(options: AppOptions) -> int:
 
 def write_boilerplate(options: AppOptions) -> int:
     """Write the methods text of what would be run, and nothing else."""
-    from asl_bids_app.workflows.finish import planned_facts
+    from asl_bids_app.finish.record import planned_facts
     from asl_bids_app.workflows.run import check_writable, choose_estimator
 
     plan = make_plan(options)

@@ -302,7 +302,7 @@ def _run(
         prepare_records,
         run_workflow,
     )
-    from asl_bids_app.workflows.participant import participant_workflow, safe
+    from asl_bids_app.workflows.graph import participant_workflow, safe
 
     if options.clean_workdir:
         clean(options, [participant.participant for participant in participants])

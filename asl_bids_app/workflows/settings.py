@@ -92,7 +92,7 @@ def _device(options: AppOptions) -> str:
 
 
 def _mask(options: AppOptions, units: list[PlannedUnit]) -> str:
-    from asl_bids_app.workflows.tissue import given_mask
+    from asl_bids_app.preprocess.tissue_maps import given_mask
 
     if options.brain_mask:
         return f"{options.brain_mask} (--brain-mask)"
@@ -104,7 +104,7 @@ def _mask(options: AppOptions, units: list[PlannedUnit]) -> str:
 
 
 def _tissue(options: AppOptions, units: list[PlannedUnit]) -> str:
-    from asl_bids_app.workflows.tissue import given_tissue
+    from asl_bids_app.preprocess.tissue_maps import given_tissue
 
     if not options.tissue:
         return "none (--no-tissue): no metrics by tissue"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from asl_bids_app.bids.files import parse_name
-from asl_bids_app.workflows.prepare import PreparedRun
+from asl_bids_app.preprocess.prepare import PreparedRun
 
 LOG = logging.getLogger("asl-app")
 LEAST_AGREEMENT = 0.5
@@ -129,8 +129,8 @@ def find_tissue(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
 def _given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
     """Lay tissue maps of derivatives on a run by the scanner's coordinates."""
     from asl_bids_app.bids.images import load
+    from asl_bids_app.preprocess.find_mask import place
     from asl_bids_app.preprocess.tissue import resample_to
-    from asl_bids_app.workflows.find_mask import place
 
     maps, warnings = {}, []
     for key, path in given.items():

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asl_bids_app import __version__
+from asl_bids_app.preprocess.tissue_maps import given_mask, given_tissue
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import ParticipantPlan, PlannedUnit
 from asl_bids_app.workflows.progress import wanted
 from asl_bids_app.workflows.store import readable, save
-from asl_bids_app.workflows.tissue import given_mask, given_tissue
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node, Workflow
@@ -89,7 +89,7 @@ class _UnitBuilder:
         return node
 
     def build(self, estimator: str, model: tuple[str, str]) -> None:
-        from asl_bids_app.workflows import interfaces as steps
+        from asl_bids_app.workflows import step as steps
 
         options = self.options
         given = options.brain_mask or given_mask(options.derivatives, self.unit.entities)
@@ -155,7 +155,7 @@ class _UnitBuilder:
     def _fit(
         self, assemble: Node, write: Node, name: str, estimator: str, model: tuple[str, str]
     ) -> Node:
-        from asl_bids_app.workflows.interfaces import Fit
+        from asl_bids_app.workflows.step import Fit
 
         options = self.options
         node = self.node(

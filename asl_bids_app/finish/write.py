@@ -24,11 +24,11 @@ from asl_bids_app.estimators.base import ParameterMaps
 from asl_bids_app.estimators.consensus import Consensus, consensus
 from asl_bids_app.estimators.noise import noise_level, with_noise
 from asl_bids_app.preprocess.carpet import describe_carpet
+from asl_bids_app.preprocess.prepare import PreparedRun
 from asl_bids_app.protocol import Protocol
 from asl_bids_app.protocol import join as join_protocols
 from asl_bids_app.series import Series, to_slices, to_volume
 from asl_bids_app.workflows.plan import PlannedRun, PlannedUnit
-from asl_bids_app.workflows.prepare import PreparedRun
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ def assemble(unit: PlannedUnit, prepared: list[PreparedRun], *, move: bool) -> A
     move
         Look for head motion between the runs and undo it.
     """
-    from asl_bids_app.workflows.space import into_space
+    from asl_bids_app.preprocess.joint_space import into_space
 
     first_run, first = unit.runs[0], prepared[0]
     series = series_of(first_run, first, first_run.acquisition.slice_time)

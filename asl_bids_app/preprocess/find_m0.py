@@ -14,7 +14,7 @@ from asl_bids_app.preprocess.m0_volumes import choose_volumes
 from asl_bids_app.workflows.plan import PlannedRun
 
 if TYPE_CHECKING:
-    from asl_bids_app.workflows.prepare import MovedRun
+    from asl_bids_app.preprocess.prepare import MovedRun
 
 LEAST_COVERED: Final = 0.5
 """An M0 that shows less of the brain than this is of another place."""

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from asl_bids_app.bids.derivatives import perf_folder
+from asl_bids_app.estimators.estimate import Estimated
+from asl_bids_app.finish.write import Assembled, write_unit
+from asl_bids_app.preprocess.tissue_maps import TissueMaps
 from asl_bids_app.series import to_volume
-from asl_bids_app.workflows.estimation import Estimated
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import PlannedRun, PlannedUnit, distinct_measurements
-from asl_bids_app.workflows.tissue import TissueMaps
-from asl_bids_app.workflows.unit import Assembled, write_unit
 
 
 def finish_unit(

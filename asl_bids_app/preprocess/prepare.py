@@ -11,11 +11,11 @@ import numpy as np
 
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.errors import InputError
+from asl_bids_app.preprocess.decode import decode_run
+from asl_bids_app.preprocess.find_m0 import find_m0
+from asl_bids_app.preprocess.find_mask import find_mask, with_data
 from asl_bids_app.preprocess.m0 import calibrate, finish_m0
 from asl_bids_app.tell import Tell, nobody
-from asl_bids_app.workflows.decode import decode_run
-from asl_bids_app.workflows.find_m0 import find_m0
-from asl_bids_app.workflows.find_mask import find_mask, with_data
 from asl_bids_app.workflows.plan import PlannedRun
 
 

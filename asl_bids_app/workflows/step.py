@@ -111,7 +111,7 @@ class CorrectMotion(Step):
 
     def work(self) -> Any:
         """Return a `MovedRun`."""
-        from asl_bids_app.workflows.prepare import correct_motion
+        from asl_bids_app.preprocess.prepare import correct_motion
 
         run = load(self.inputs.plan).runs[self.inputs.index]
         return correct_motion(
@@ -137,7 +137,7 @@ class PrepareRun(Step):
 
     def work(self) -> Any:
         """Return a `PreparedRun`."""
-        from asl_bids_app.workflows.prepare import prepare_run
+        from asl_bids_app.preprocess.prepare import prepare_run
 
         mask = self.inputs.brain_mask
         return prepare_run(
@@ -163,7 +163,7 @@ class Assemble(Step):
 
     def work(self) -> Any:
         """Return an `Assembled`."""
-        from asl_bids_app.workflows.unit import assemble
+        from asl_bids_app.finish.write import assemble
 
         prepared = [load(path) for path in self.inputs.prepared]
         return assemble(load(self.inputs.plan), prepared, move=self.inputs.move)
@@ -183,8 +183,8 @@ class Tissue(Step):
 
     def work(self) -> Any:
         """Return `TissueMaps`."""
-        from asl_bids_app.workflows.fractions import sharpen
-        from asl_bids_app.workflows.tissue import find_tissue
+        from asl_bids_app.preprocess.sharpen import sharpen
+        from asl_bids_app.preprocess.tissue_maps import find_tissue
 
         given = {key: Path(path) for key, path in (self.inputs.given or {}).items()}
         prepared = load(self.inputs.prepared)
@@ -215,7 +215,7 @@ class Fit(Step):
 
     def work(self) -> Any:
         """Return maps, seconds and what the estimator says of itself."""
-        from asl_bids_app.workflows.estimation import estimate
+        from asl_bids_app.estimators.estimate import estimate
 
         values = self.inputs
         tissue = load(values.tissue).maps if isinstance(values.tissue, str) else None
@@ -255,7 +255,7 @@ class WriteUnit(Step):
 
     def work(self) -> Any:
         """Return the facts for the participant's record."""
-        from asl_bids_app.workflows.finish import finish_unit, joined_tables
+        from asl_bids_app.finish.record import finish_unit, joined_tables
 
         values = self.inputs
 

@@ -15,7 +15,7 @@ from asl_bids_app.tell import Tell, nobody
 if TYPE_CHECKING:
     import numpy as np
 
-    from asl_bids_app.workflows.unit import Assembled
+    from asl_bids_app.finish.write import Assembled
 
 
 @dataclass(frozen=True, eq=False)

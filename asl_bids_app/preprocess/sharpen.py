@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from asl_bids_app.workflows.prepare import PreparedRun
-from asl_bids_app.workflows.tissue import TissueMaps
+from asl_bids_app.preprocess.prepare import PreparedRun
+from asl_bids_app.preprocess.tissue_maps import TissueMaps
 
 
 def sharpen(prepared: PreparedRun, tissue: TissueMaps, *, given: bool) -> TissueMaps:
