@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +22,8 @@ class Source(StrEnum):
 
     SIDECAR = "sidecar"
     COMMAND_LINE = "command line"
+    ARGUMENT = "argument"
+    """Of a function of this package, called from Python."""
     DEFAULT = "default"
     INFERRED = "inferred"
 
@@ -417,7 +419,7 @@ def resolve(
         t1_tissue_m0,
         _m0_scale(options, m0_factor),
     )
-    _check_ranges(calibration, path)
+    check_ranges(calibration, path)
     return calibration, warnings
 
 
@@ -434,17 +436,63 @@ _LIMITS: Final = MappingProxyType(
 )
 
 
-def _check_ranges(calibration: Calibration, path: str) -> None:
+def check_ranges(calibration: Calibration, path: str) -> None:
+    """Check that every constant can be.
+
+    Parameters
+    ----------
+    calibration
+        The constants.
+    path
+        What an error calls the source of those that the command line didn't give.
+
+    Raises
+    ------
+    InputError
+        Of the first that can't.
+    """
     for name, quantity in calibration.items():
         low, high = _LIMITS[name.split("[")[0]]
         if not low <= quantity.value <= high:
             unit = f" {quantity.unit}" if quantity.unit else ""
             raise InputError(
-                path if quantity.source is Source.SIDECAR else "command line",
+                path if quantity.source in {Source.SIDECAR, Source.ARGUMENT} else "command line",
                 quantity.note or name,
                 f"{quantity.value:g}{unit}",
                 f"{low:g} to {high:g}{unit}",
             )
+
+
+def default_constants(
+    schemes: Iterable[Scheme], field_strength: float, t1_blood: Quantity | None, path: str
+) -> Calibration:
+    """Return the defaults of schemes at a field strength, without background suppression.
+
+    Parameters
+    ----------
+    schemes
+        Of the measurements.
+    field_strength
+        Tesla.
+    t1_blood
+        Seconds; None for the default at the field strength.
+    path
+        What an error calls the source of the field strength.
+
+    Raises
+    ------
+    InputError
+        If there is no default at the field strength, and no `t1_blood`.
+    """
+    metadata = {"MagneticFieldStrength": field_strength}
+    options = CalibrationOptions(t1_blood=None if t1_blood is None else t1_blood.value)
+    found: Calibration | None = None
+    for scheme in schemes:
+        one, _ = resolve(scheme, metadata, options, path)
+        found = one if found is None else join(found, one)
+    if found is None:
+        raise ValueError("schemes: none, expected at least one")
+    return replace(found, t1_blood=t1_blood or found.t1_blood)
 
 
 def join(first: Calibration, second: Calibration) -> Calibration:

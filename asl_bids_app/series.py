@@ -7,7 +7,8 @@ the one that `SliceTiming` runs along. `to_slices` and `to_volume` convert at th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class NoiseEstimate:
     method: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Series:
     """Averaged ΔM/M0 of one series with all that is needed to quantify it.
 
@@ -57,6 +58,19 @@ class Series:
     noise : NoiseEstimate or None
         Noise of `delta_m`, estimated once by `asl_bids_app.estimators.noise.with_noise`. None
         until then.
+    slice_axis : int
+        0, 1 or 2: the axis of a volume (X, Y, Z) that the slices lie along.
+    affine : array, shape (4, 4), or None
+        Voxel to world of a volume (X, Y, Z), mm, RAS+; None where nobody said.
+    volumes : mapping of str to array, shape (X, Y, Z)
+        Images on the same grid that no estimator needs and the outputs hold: ``m0``, ``tsnr``,
+        ``whole_brain``.
+    carpet : mapping of str to array, or None
+        Columns of the table of its volumes.
+    facts : mapping
+        What was done to each run, by file name, for sidecars and records.
+    warnings : tuple of str
+        Of its runs and of their joining.
 
     Raises
     ------
@@ -72,6 +86,12 @@ class Series:
     standard_error: Tensor | None = None
     anatomy: Tensor | None = None
     noise: NoiseEstimate | None = None
+    slice_axis: int = 2
+    affine: np.ndarray | None = None
+    volumes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    carpet: Mapping[str, np.ndarray] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = self.protocol.n_measurements
@@ -107,6 +127,25 @@ class Series:
     def n_slices(self) -> int:
         """Number of slices."""
         return self.delta_m.shape[0]
+
+    def volume(self, slices: Tensor) -> np.ndarray:
+        """Return slices (n_slices[, n], H, W) as a volume (X, Y, Z[, n])."""
+        return to_volume(slices.cpu().numpy(), self.slice_axis)
+
+    @property
+    def voxel_mm(self) -> tuple[float, float, float]:
+        """Distances of slices, rows and columns in mm.
+
+        Raises
+        ------
+        ValueError
+            Without an affine.
+        """
+        if self.affine is None:
+            raise ValueError("affine: None, expected the voxel-to-world matrix (4, 4)")
+        sizes = np.sqrt((np.asarray(self.affine, float)[:3, :3] ** 2).sum(axis=0)).tolist()
+        first = sizes.pop(self.slice_axis)
+        return (first, sizes[0], sizes[1])
 
     def without_arteries(self, vessels: Tensor | None) -> Series:
         """Return the series without the arteries' part of its signal; its noise stays.

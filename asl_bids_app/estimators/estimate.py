@@ -1,52 +1,26 @@
-"""Choosing an estimator by name, and running it on an assembled series."""
+"""Choosing an estimator by name, and running it on a series."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from asl_bids_app.estimators.base import Estimator, Flag, ParameterMaps
 from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
-    import numpy as np
+    from torch import Tensor
 
-    from asl_bids_app.finish.write import Assembled
-
-
-@dataclass(frozen=True, eq=False)
-class Estimated:
-    """Maps of a series and what is to be known of their making.
-
-    Attributes
-    ----------
-    maps : ParameterMaps
-    seconds : float
-        From ΔM in memory to maps.
-    model : mapping or None
-        Name, version and hash of the model, for sidecars.
-    warnings : tuple of str
-        Such as data outside the training domain.
-    outside_domain : float or None
-        Share of the voxels outside it.
-    consistency : mapping or None
-        What was corrected by tissue, see `asl_bids_app.estimators.consistency.Consistent`.
-    """
-
-    maps: ParameterMaps
-    seconds: float
-    model: Mapping[str, Any] | None = None
-    warnings: tuple[str, ...] = ()
-    outside_domain: float | None = None
-    consistency: Mapping[str, Any] | None = None
+    from asl_bids_app.series import Series
 
 
 def estimate(
-    assembled: Assembled,
+    series: Series,
     name: str,
     *,
     model: str | None = None,
@@ -60,13 +34,14 @@ def estimate(
     consistent: bool = True,
     arterial: bool = True,
     tell: Tell = nobody,
-) -> Estimated:
-    """Run an estimator on an assembled series.
+) -> ParameterMaps[Tensor]:
+    """Run an estimator on a series.
 
     Parameters
     ----------
-    assembled
-        The series.
+    series
+        With its noise, which is estimated if it has none yet; the ensemble's correction by
+        tissue needs its affine.
     name
         One of `asl_bids_app.workflows.options.ESTIMATORS`.
     model
@@ -86,65 +61,62 @@ def estimate(
     tell
         Takes how far the estimator has come.
 
+    Returns
+    -------
+    ParameterMaps
+        With time, model and warnings, on the CPU.
+
     Raises
     ------
     AslAppError
         If the model or the device can't be used.
     """
-    from asl_bids_app.estimators.arteries import early, find_arteries
-    from asl_bids_app.estimators.noise import noise_level, with_noise
-    from asl_bids_app.estimators.remarks import remarks
-    from asl_bids_app.observation import observe
-
-    series = with_noise(assembled.series)
-
-    def judged(maps: ParameterMaps) -> tuple[ParameterMaps, tuple[str, ...]]:
-        """Flag arteries, and say what a reader must know about the maps."""
-        maps = maps.to("cpu")
-        tissue_signal = observe(series.without_arteries(maps.vessels), noise_level(series))
-        if maps.vessels is None and early(series.protocol) is not None:
-            artery = find_arteries(tissue_signal)
-            maps = replace(maps, flags=maps.flags | artery.to(torch.uint8) * int(Flag.ARTERY))
-        return maps, remarks(series, tissue_signal, maps)
+    from asl_bids_app.estimators.noise import with_noise
 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     start = time.perf_counter()
+    series = with_noise(series)
     if name != "ensemble":
-        maps = _simple(name, tell).fit(series)
-        seconds = time.perf_counter() - start
-        maps, told = judged(maps)
-        return Estimated(maps, seconds, warnings=told)
+        return _judge(series, _simple(name, tell).fit(series), time.perf_counter() - start)
 
     from asl_bids_app.estimators.ensemble import Ensemble
-    from asl_bids_app.estimators.regional import correct_means, fractions_of, slice_sizes
+    from asl_bids_app.estimators.regional import correct_means, tissue_fractions
     from asl_bids_app.models.domain import domain_warnings, share_outside
     from asl_bids_app.models.store import load_model
 
     loaded = load_model(model)
     ensemble = Ensemble(loaded, tta, device, batch_size, error_bars, tell, arterial)
+    fractions = tissue_fractions(tissue, series.slice_axis)
     start = time.perf_counter()
-    corrected: dict[str, Any] = {}
 
-    def correct(maps: ParameterMaps) -> ParameterMaps:
-        """Bring the means of tissues back to what the data say, and keep what was done."""
-        axis = assembled.slice_axis
-        sizes = slice_sizes(assembled.affine, axis)
-        changed, facts = correct_means(maps, series, sizes, fractions_of(tissue, axis))
-        corrected.update(facts)
-        return changed
+    def correct(maps: ParameterMaps[Tensor]) -> ParameterMaps[Tensor]:
+        """Bring the means of tissues back to what the data say."""
+        return correct_means(maps, series, series.voxel_mm, fractions)
 
     maps = ensemble.fit(series, correct if consistent else None)
-    seconds = time.perf_counter() - start
-    maps, told = judged(maps)
-    return Estimated(
+    maps = replace(
         maps,
-        seconds,
-        {**loaded.facts(), "Flips": tta, "ErrorBars": error_bars},
-        (*told, *domain_warnings(loaded.spec, series)),
-        share_outside(loaded.spec, series),
-        corrected or None,
+        model={**loaded.facts(), "Flips": tta, "ErrorBars": error_bars},
+        outside_domain=share_outside(loaded.spec, series),
     )
+    maps = _judge(series, maps, time.perf_counter() - start)
+    return replace(maps, warnings=(*maps.warnings, *domain_warnings(loaded.spec, series)))
+
+
+def _judge(series: Series, maps: ParameterMaps[Tensor], seconds: float) -> ParameterMaps[Tensor]:
+    """Flag arteries, and add what a reader must know about the maps."""
+    from asl_bids_app.estimators.arteries import early, find_arteries
+    from asl_bids_app.estimators.noise import noise_level
+    from asl_bids_app.estimators.remarks import remarks
+    from asl_bids_app.observation import observe
+
+    maps = maps.to("cpu")
+    tissue_signal = observe(series.without_arteries(maps.vessels), noise_level(series))
+    if maps.vessels is None and early(series.protocol) is not None:
+        artery = find_arteries(tissue_signal)
+        maps = replace(maps, flags=maps.flags | artery.to(torch.uint8) * int(Flag.ARTERY))
+    return replace(maps, seconds=seconds, warnings=remarks(series, tissue_signal, maps))
 
 
 def _simple(name: str, tell: Tell) -> Estimator:

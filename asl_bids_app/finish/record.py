@@ -1,106 +1,116 @@
-"""The last step of a series: metrics, plausibility, derivatives, and facts for the record."""
+"""The last step of a series: metrics, plausibility, derivatives, and what the record says."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from asl_bids_app.bids.acquisition import distinct_measurements
 from asl_bids_app.bids.derivatives import perf_folder
-from asl_bids_app.estimators.estimate import Estimated
-from asl_bids_app.finish.write import Assembled, write_unit
+from asl_bids_app.bids.sessions import PlannedRun, Unit
+from asl_bids_app.estimators.base import ParameterMaps
+from asl_bids_app.estimators.consensus import consensus
+from asl_bids_app.finish.images import unit_images
+from asl_bids_app.finish.sidecars import differences, noise_method, shared_sidecar
+from asl_bids_app.finish.write import write_unit
 from asl_bids_app.preprocess.tissue_maps import TissueMaps
-from asl_bids_app.series import to_volume
-from asl_bids_app.workflows.options import AppOptions
-from asl_bids_app.workflows.plan import PlannedRun, PlannedUnit, distinct_measurements
+from asl_bids_app.quality.definitions import dictionary
+from asl_bids_app.quality.metrics import compute, plausibility
+from asl_bids_app.series import Series
 
 
 def finish_unit(
     output_dir: Path,
-    unit: PlannedUnit,
-    assembled: Assembled,
-    fit: Estimated,
+    unit: Unit,
+    series: Series,
+    maps: ParameterMaps[Tensor],
     *,
-    baseline: Estimated | None,
+    baseline: ParameterMaps[Tensor] | None,
     tissue: TissueMaps | None,
     confounds: Mapping[str, np.ndarray] | None,
 ) -> dict[str, Any]:
     """Compute the metrics of a series and write its derivatives.
+
+    Parameters
+    ----------
+    output_dir
+        Folder of the derivatives.
+    unit, series, maps
+        What was processed, and the main maps.
+    baseline
+        Least squares beside them.
+    tissue
+        Tissue maps; None where none were wanted.
+    confounds
+        Columns of the confounds table.
 
     Returns
     -------
     dict
         What the participant's record says of the series.
     """
-    from asl_bids_app.quality.definitions import dictionary
-    from asl_bids_app.quality.metrics import compute, plausibility
-
-    maps = tissue.maps if tissue else None
-    metrics = compute(_quality_input(assembled, fit, baseline, maps, confounds))
-    loud = tuple(plausibility(metrics))
-    told = (*fit.warnings, *(tissue.warnings if tissue else ()))
+    by_formula = consensus(series)
+    images = unit_images(
+        series,
+        maps,
+        baseline=baseline,
+        by_formula=by_formula,
+        tissue=tissue.maps if tissue else None,
+        framewise_displacement=confounds["framewise_displacement"] if confounds else None,
+    )
+    metrics = compute(images)
+    implausible = plausibility(metrics)
+    warnings = (*maps.warnings, *(tissue.warnings if tissue else ()))
     facts = (
         dict(tissue.facts) if tissue else {"source": "none (--no-tissue)", "reason": "--no-tissue"}
+    )
+    consistency = dict(maps.consistency or {}) or None
+    shared = shared_sidecar(
+        unit,
+        series,
+        maps,
+        facts={"tissue": facts, "tissue_consistency": consistency},
+        warnings=(*warnings, *implausible),
     )
     paths = write_unit(
         output_dir,
         unit,
-        assembled,
-        fit.maps,
-        baseline.maps if baseline else None,
-        maps,
-        confounds,
-        joined_tables(assembled.carpets),
-        (metrics, dictionary(metrics, facts.get("reason", ""))),
-        fit.model,
-        {"tissue": facts, "tissue_consistency": dict(fit.consistency or {}) or None},
-        (*told, *loud),
+        images,
+        shared,
+        differences(baseline, by_formula),
+        confounds=confounds,
+        carpet=series.carpet,
+        quality=(metrics, dictionary(metrics, facts.get("reason", ""))),
     )
-    series = assembled.series
     return {
         "entities": dict(unit.entities),
         "joint": unit.joint,
         "folder": perf_folder(Path(), unit.entities).as_posix(),
-        "estimator": fit.maps.estimator,
+        "estimator": maps.estimator,
         "baseline": baseline is not None,
-        "model": fit.model,
+        "model": maps.model,
         "runs": [
-            _run_facts(run, assembled.facts.get(run.acquisition.path.name, {}))
-            for run in unit.runs
+            _run_facts(run, series.facts.get(run.acquisition.path.name, {})) for run in unit.runs
         ],
         "calibration": series.calibration.to_json(),
-        "noise_method": series.noise.method if series.noise else {},
+        "noise_method": noise_method(series),
         "metrics": metrics,
         "tissue": facts,
-        "tissue_consistency": dict(fit.consistency or {}) or None,
-        "warnings": [*assembled.warnings, *told],
-        "plausibility": list(loud),
+        "tissue_consistency": consistency,
+        "warnings": [*series.warnings, *warnings],
+        "plausibility": list(implausible),
         "outputs": [path.relative_to(output_dir).as_posix() for path in paths],
-        "fit_seconds": round(fit.seconds, 3),
+        "fit_seconds": round(maps.seconds, 3),
         "baseline_seconds": round(baseline.seconds, 3) if baseline else None,
     }
 
 
-def joined_tables(
-    tables: Sequence[Mapping[str, np.ndarray] | None],
-) -> dict[str, np.ndarray] | None:
-    """Put tables of the runs of a unit one below the other; None if one is missing.
-
-    Of several runs a column says to which each volume belongs.
-    """
-    if not tables or any(table is None for table in tables):
-        return None
-    if len(tables) == 1:
-        return dict(tables[0])
-    lengths = [len(next(iter(table.values()))) for table in tables]
-    joined = {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
-    return {**joined, "run": np.repeat(np.arange(1, len(tables) + 1), lengths)}
-
-
-def planned_facts(unit: PlannedUnit, estimator: str, options: AppOptions) -> dict[str, Any]:
+def planned_facts(unit: Unit, estimator: str, baseline: bool) -> dict[str, Any]:
     """Return what a record would say of a unit before it is run, for the methods text."""
     calibration: dict[str, Any] = {}
     for run in unit.runs:
@@ -109,7 +119,7 @@ def planned_facts(unit: PlannedUnit, estimator: str, options: AppOptions) -> dic
         "entities": dict(unit.entities),
         "joint": unit.joint,
         "estimator": estimator,
-        "baseline": options.baseline and estimator != "least-squares",
+        "baseline": baseline and estimator != "least-squares",
         "model": None,
         "runs": [_run_facts(run, {}) for run in unit.runs],
         "calibration": calibration,
@@ -143,46 +153,3 @@ def _run_facts(run: PlannedRun, facts: Mapping[str, Any]) -> dict[str, Any]:
         },
         "field_strength": acquisition.metadata.get("MagneticFieldStrength"),
     }
-
-
-def _quality_input(
-    assembled: Assembled,
-    fit: Estimated,
-    baseline: Estimated | None,
-    tissue: Mapping[str, np.ndarray] | None,
-    confounds: Mapping[str, np.ndarray] | None,
-) -> Any:
-    from asl_bids_app.estimators.noise import noise_level
-    from asl_bids_app.quality.metrics import QualityInput
-
-    def volume(slices: Any) -> np.ndarray:
-        return to_volume(slices.numpy(), assembled.slice_axis)
-
-    maps, tissue = fit.maps, tissue or {}
-    lsq = {
-        f"lsq_{key}": volume(getattr(baseline.maps, key)) if baseline else None
-        for key in ("cbf", "att", "cbf_sd", "att_sd", "flags")
-    }
-    return QualityInput(
-        cbf=volume(maps.cbf),
-        att=volume(maps.att),
-        cbf_sd=volume(maps.cbf_sd),
-        att_sd=volume(maps.att_sd),
-        flags=volume(maps.flags),
-        residual=volume(maps.residual),
-        noise=volume(noise_level(assembled.series)),
-        delta_m=volume(assembled.series.delta_m),
-        mask=volume(assembled.series.mask),
-        gm=tissue.get("gm"),
-        wm=tissue.get("wm"),
-        csf=tissue.get("csf"),
-        m0=assembled.prepared.m0,
-        affine=assembled.affine,
-        framewise_displacement=confounds["framewise_displacement"] if confounds else None,
-        tsnr=assembled.prepared.tsnr,
-        cbf_spread=None if maps.cbf_spread is None else volume(maps.cbf_spread),
-        att_spread=None if maps.att_spread is None else volume(maps.att_spread),
-        outside_domain=fit.outside_domain,
-        whole_brain=assembled.prepared.brain,
-        **lsq,
-    )

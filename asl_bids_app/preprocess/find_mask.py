@@ -12,7 +12,8 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.find_m0 import DARK, LEAST_COVERED
 
 if TYPE_CHECKING:
-    from asl_bids_app.preprocess.prepare import MovedRun, PreparedRun
+    from asl_bids_app.preprocess.moved import MovedRun
+    from asl_bids_app.preprocess.prepare import PreparedRun
 
 
 def find_mask(

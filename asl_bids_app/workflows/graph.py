@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from asl_bids_app import __version__
-from asl_bids_app.preprocess.tissue_maps import given_mask, given_tissue
+from asl_bids_app.bids.sessions import Unit
+from asl_bids_app.settings import Settings, unit_settings
 from asl_bids_app.workflows.options import AppOptions
-from asl_bids_app.workflows.plan import ParticipantPlan, PlannedUnit
+from asl_bids_app.workflows.plan import ParticipantPlan
 from asl_bids_app.workflows.progress import wanted
 from asl_bids_app.workflows.store import readable, save
 
@@ -26,7 +28,7 @@ def record_folder(options: AppOptions, participant: str) -> Path:
     return options.work_dir / "records" / f"sub-{participant}"
 
 
-def _fingerprint(unit: PlannedUnit) -> str:
+def _fingerprint(unit: Unit) -> str:
     """Digest of all that a unit was understood to be; equal input resumes, another doesn't."""
 
     def plain(value: Any) -> Any:
@@ -46,12 +48,12 @@ def _fingerprint(unit: PlannedUnit) -> str:
         ]
         for run in unit.runs
     ]
-    text = json.dumps([__version__, unit.title, content], default=plain, sort_keys=True)
+    text = json.dumps([__version__, unit.name, content], default=plain, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _store_plan(unit: PlannedUnit, folder: Path) -> Path:
-    path = folder / f"plan-{unit.title}-{_fingerprint(unit)}.pkl"
+def _store_plan(unit: Unit, folder: Path) -> Path:
+    path = folder / f"plan-{unit.name}-{_fingerprint(unit)}.pkl"
     # A plan that is already there keeps its time stamp, by which nipype knows it.
     return path if readable(path) else save(unit, path)
 
@@ -61,122 +63,113 @@ def safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]", "_", name)
 
 
-class _UnitBuilder:
-    """Adds the steps of one unit to a workflow."""
+MEMORY_GB: Final = {"assemble": 1.0, "tissue": 1.0, "fit": 1.5, "baseline": 1.5, "write": 0.7}
+"""What a step is taken to need; those that hold a run's volumes need more the larger it is."""
+MANY_THREADS: Final = frozenset({"motion", "tissue", "fit", "baseline"})
+"""Steps that make use of several processors."""
+MACHINE: Final = ("device", "batch_size", "threads")
+"""Settings that change no result."""
 
-    def __init__(self, flow: Workflow, options: AppOptions, unit: PlannedUnit) -> None:
-        self.flow, self.options, self.unit = flow, options, unit
+
+class _UnitGraph:
+    """Adds the steps of one unit to a workflow, as `asl_bids_app.quantify` has them in a row."""
+
+    def __init__(
+        self, flow: Workflow, options: AppOptions, unit: Unit, settings: Settings
+    ) -> None:
+        self.flow, self.options, self.unit, self.settings = flow, options, unit, settings
         self.records = record_folder(options, unit.entities["sub"])
         self.plan = str(_store_plan(unit, self.records))
-        self.threads = min(options.omp_nthreads or options.nprocs, options.nprocs)
 
-    def node(
-        self, step: type, name: str, memory_gb: float, threads: int = 1, **inputs: Any
+    def build(self) -> None:
+        """Add and connect all steps."""
+        settings = self.settings
+        all_moved, all_prepared = [], []
+        for index, run in enumerate(self.unit.runs):
+            size = run.acquisition.path.stat().st_size / 1e9
+            memory = 0.5 + 12 * size
+            moved = self.step(
+                "motion", index, memory_gb=memory, sources=[str(run.acquisition.path)]
+            )
+            m0 = [str(path)] if (path := run.acquisition.m0.path) else None
+            prepared = self.step("prepare", index, memory_gb=memory, sources=m0)
+            self.connect(moved, prepared, "moved")
+            all_moved.append(moved)
+            all_prepared.append(prepared)
+        assemble = self.step("assemble")
+        self.gather("gather", all_prepared, assemble, "all_prepared")
+        write = self.step("write", output_dir=str(self.options.output_dir))
+        self.connect(assemble, write, "series")
+        self.gather("moves", all_moved, write, "all_moved")
+        fit = self.step("fit")
+        self.connect(assemble, fit, "series")
+        self.connect(fit, write, "maps")
+        if settings.tissue:
+            tissue = self.step("tissue")
+            self.connect(all_prepared[0], tissue, "prepared")
+            self.connect(tissue, write, "tissue")
+            if settings.corrects_by_tissue:
+                self.connect(tissue, fit, "tissue")
+        if settings.wants_baseline:
+            baseline = self.step("baseline")
+            self.connect(assemble, baseline, "series")
+            self.connect(baseline, write, "baseline")
+
+    def step(
+        self, name: str, index: int | None = None, memory_gb: float = 0.0, **inputs: Any
     ) -> Node:
+        """Add a step; several runs have one each, told apart by a number."""
         from nipype.pipeline.engine import Node
 
-        interface = step(
+        from asl_bids_app.quantify import STEPS
+        from asl_bids_app.workflows.step import Step
+
+        title = name if index is None else f"{name}{index}"
+        threads = self.settings.threads if name in MANY_THREADS else 1
+        interface = Step(
+            step=name,
             plan=self.plan,
-            record=str(self.records / f"{self.unit.title}.{name}.json"),
-            threads=threads,
+            settings=_plain(self.settings, STEPS[name][1]),
+            machine=_plain(self.settings, MACHINE) | {"threads": threads},
+            record=str(self.records / f"{self.unit.name}.{title}.json"),
             watched=wanted(self.options.quiet),
             **{key: value for key, value in inputs.items() if value is not None},
+            **({} if index is None else {"index": index}),
         )
         node = Node(
-            interface, name=f"{safe(self.unit.title)}__{name}", n_procs=threads, mem_gb=memory_gb
+            interface,
+            name=f"{safe(self.unit.name)}__{title}",
+            n_procs=threads,
+            mem_gb=memory_gb or MEMORY_GB[name],
         )
         self.flow.add_nodes([node])
         return node
 
-    def build(self, estimator: str, model: tuple[str, str]) -> None:
-        from asl_bids_app.workflows import step as steps
+    def connect(self, source: Node, target: Node, field: str) -> None:
+        """Let a step take what another one made."""
+        self.flow.connect(source, "out_file", target, field)
 
-        options = self.options
-        given = options.brain_mask or given_mask(options.derivatives, self.unit.entities)
-        mask = str(given) if given else None
-        prepared, all_moved = [], []
-        for index, run in enumerate(self.unit.runs):
-            size = run.acquisition.path.stat().st_size / 1e9
-            memory = 0.5 + 12 * size
-            moved = self.node(
-                steps.CorrectMotion,
-                f"motion{index}",
-                memory,
-                self.threads,
-                in_file=str(run.acquisition.path),
-                index=index,
-                hmc=options.hmc,
-            )
-            m0_path = run.acquisition.m0.path
-            prepare = self.node(
-                steps.PrepareRun,
-                f"prepare{index}",
-                memory,
-                index=index,
-                hmc=options.hmc,
-                m0_file=str(m0_path) if m0_path else None,
-                m0_smooth_fwhm=options.m0_smooth_fwhm,
-                brain_mask=mask,
-            )
-            self.flow.connect(moved, "out_file", prepare, "moved")
-            prepared.append(prepare)
-            all_moved.append(moved)
-        assemble = self.node(steps.Assemble, "assemble", 1.0, move=options.hmc)
-        self._gather("gather", prepared, assemble, "prepared")
-        write = self.node(steps.WriteUnit, "write", 0.7, output_dir=str(options.output_dir))
-        self.flow.connect(assemble, "out_file", write, "assembled")
-        self._gather("moves", all_moved, write, "moved")
-        node = None
-        if options.tissue:
-            tissue = given_tissue(options.derivatives, self.unit.entities)
-            node = self.node(steps.Tissue, "tissue", 1.0, self.threads, given=tissue)
-            self.flow.connect(prepared[0], "out_file", node, "prepared")
-            self.flow.connect(node, "out_file", write, "tissue")
-        fit = self._fit(assemble, write, "fit", estimator, model)
-        # Least squares and the voxelwise posterior lean on no neighbours.
-        if node is not None and estimator == "ensemble" and options.tissue_consistency:
-            self.flow.connect(node, "out_file", fit, "tissue")
-        if options.baseline and estimator != "least-squares":
-            self._fit(assemble, write, "baseline", "least-squares", ("", ""))
-
-    def _gather(self, name: str, sources: list[Node], target: Node, field: str) -> None:
+    def gather(self, name: str, sources: list[Node], target: Node, field: str) -> None:
+        """Let a step take what the same step of all runs made."""
         from nipype.interfaces.utility import Merge
         from nipype.pipeline.engine import Node
 
         merge = Node(
             Merge(len(sources)),
-            name=f"{safe(self.unit.title)}__{name}",
+            name=f"{safe(self.unit.name)}__{name}",
             run_without_submitting=True,
         )
         for index, source in enumerate(sources):
-            self.flow.connect(source, "out_file", merge, f"in{index + 1}")
+            self.connect(source, merge, f"in{index + 1}")
         self.flow.connect(merge, "out", target, field)
 
-    def _fit(
-        self, assemble: Node, write: Node, name: str, estimator: str, model: tuple[str, str]
-    ) -> Node:
-        from asl_bids_app.workflows.step import Fit
 
-        options = self.options
-        node = self.node(
-            Fit,
-            name,
-            1.5,
-            self.threads,
-            estimator=estimator,
-            model=model[0],
-            model_hash=model[1],
-            tta=options.tta,
-            error_bars=options.error_bars,
-            device=options.device,
-            batch_size=options.batch_size,
-            seed=options.random_seed,
-            consistent=options.tissue_consistency,
-            arterial=options.arterial,
-        )
-        self.flow.connect(assemble, "out_file", node, "assembled")
-        self.flow.connect(node, "out_file", write, name)
-        return node
+def _plain(settings: Settings, names: Iterable[str]) -> dict[str, Any]:
+    """Return some of the settings as nipype can hash them."""
+    values = {name: getattr(settings, name) for name in names}
+    return {
+        key: str(v) if isinstance(v, Path) else v for key, v in values.items() if v is not None
+    }
 
 
 def participant_workflow(
@@ -206,5 +199,6 @@ def participant_workflow(
 
     flow = Workflow(name=f"sub_{safe(plan.participant)}")
     for unit in plan.units:
-        _UnitBuilder(flow, options, unit).build(estimator, model)
+        settings = unit_settings(options, unit, estimator, model)
+        _UnitGraph(flow, options, unit, settings).build()
     return flow
