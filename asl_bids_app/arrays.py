@@ -199,7 +199,6 @@ def calibration_of(
         If a constant is out of range, or there is no default at the field strength.
     """
     from asl_bids_app.calibration import Quantity, Source, check_ranges, default_constants
-    from asl_bids_app.protocol import SCHEMES
 
     def given(value: float, unit: str, name: str) -> Quantity:
         if isinstance(value, bool) or not np.isscalar(value) or not np.isfinite(float(value)):
@@ -217,15 +216,11 @@ def calibration_of(
         by_scheme = dict(labeling_efficiency)
     else:
         by_scheme = dict.fromkeys(schemes, labeling_efficiency)
-    efficiency = {}
+    efficiency = dict(usual.labeling_efficiency)
     for scheme in schemes:
         value = by_scheme.pop(scheme.value, None)
-        row = SCHEMES[scheme]
-        efficiency[scheme] = (
-            Quantity(row.labeling_efficiency, "", Source.DEFAULT, row.source)
-            if value is None
-            else given(value, "", "labeling_efficiency")
-        )
+        if value is not None:
+            efficiency[scheme] = given(value, "", "labeling_efficiency")
     if by_scheme:
         known = ", ".join(scheme.value for scheme in schemes)
         raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -484,15 +484,34 @@ def default_constants(
     InputError
         If there is no default at the field strength, and no `t1_blood`.
     """
-    metadata = {"MagneticFieldStrength": field_strength}
-    options = CalibrationOptions(t1_blood=None if t1_blood is None else t1_blood.value)
-    found: Calibration | None = None
-    for scheme in schemes:
-        one, _ = resolve(scheme, metadata, options, path)
-        found = one if found is None else join(found, one)
-    if found is None:
-        raise ValueError("schemes: none, expected at least one")
-    return replace(found, t1_blood=t1_blood or found.t1_blood)
+    tesla = min(T1_BLOOD, key=lambda known: abs(known - field_strength))
+    known = abs(tesla - field_strength) <= FIELD_TOLERANCE
+    if t1_blood is None and not known:
+        strengths = ", ".join(f"{known:g}" for known in T1_BLOOD)
+        raise InputError(
+            path,
+            "field_strength",
+            f"{field_strength:g} T",
+            f"one of {strengths} T",
+            "give t1_blood",
+        )
+    value, reference = T1_BLOOD[tesla]
+    blood = t1_blood or Quantity(value, "s", Source.DEFAULT, f"{tesla:g} T, {reference}")
+    rows = {scheme: SCHEMES[scheme] for scheme in schemes}
+    value, reference = PARTITION_COEFFICIENT
+    equal = "equal to that of blood, doi:10.1002/mrm.25197"
+    return Calibration(
+        blood,
+        Quantity(blood.value, "s", Source.DEFAULT, equal),
+        Quantity(value, "mL/g", Source.DEFAULT, reference),
+        {
+            s: Quantity(r.labeling_efficiency, "", Source.DEFAULT, r.source)
+            for s, r in rows.items()
+        },
+        {s: Quantity(1.0, "", Source.DEFAULT, "no background suppression") for s in rows},
+        Quantity(T1_TISSUE_M0[tesla], "s", Source.DEFAULT, "Wright 2008"),
+        Quantity(1.0, "", Source.DEFAULT),
+    )
 
 
 def join(first: Calibration, second: Calibration) -> Calibration:

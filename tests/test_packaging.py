@@ -200,7 +200,8 @@ MAY_IMPORT = {
     # Ranges of the keys that constants come from; bids knows no constants.
     "calibration": {"protocol", "bids"},
     "atlas": set(),
-    "bids": {"protocol", "hadamard"},
+    # Of calibration only a type: a planned run carries its constants.
+    "bids": {"protocol", "hadamard", "calibration"},
     "preprocess": CORE | {"atlas", "bids", "estimators", "hadamard"},
     "hadamard": set(),
     "networks": CORE,
