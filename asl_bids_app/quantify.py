@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -141,7 +142,7 @@ def fit_baseline(
     unit: Unit, settings: Settings, *, series: Series, tell: Tell = nobody
 ) -> ParameterMaps:
     """Estimate by least squares, beside the main maps."""
-    plain = Settings(estimator="least-squares", threads=settings.threads, seed=settings.seed)
+    plain = replace(settings, estimator="least-squares", model="")
     return fit(unit, plain, series=series, tell=tell)
 
 
@@ -190,7 +191,7 @@ STEPS: Final[Mapping[str, Any]] = MappingProxyType(
                 "arterial",
             ),
         ),
-        "baseline": (fit_baseline, ("seed",)),
+        "baseline": (fit_baseline, ("seed", "arterial")),
         "write": (finish, ()),
     }
 )

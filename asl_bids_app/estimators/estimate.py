@@ -57,7 +57,7 @@ def estimate(
     consistent
         Bring the ensemble's means of tissues back to what the data say.
     arterial
-        Let the ensemble look for arteries.
+        Look for arteries.
     tell
         Takes how far the estimator has come.
 
@@ -78,7 +78,9 @@ def estimate(
     start = time.perf_counter()
     series = with_noise(series)
     if name != "ensemble":
-        return _judge(series, _simple(name, tell).fit(series), time.perf_counter() - start)
+        return _judge(
+            series, _simple(name, tell, arterial).fit(series), time.perf_counter() - start
+        )
 
     from asl_bids_app.estimators.ensemble import Ensemble
     from asl_bids_app.estimators.regional import correct_means, tissue_fractions
@@ -119,12 +121,12 @@ def _judge(series: Series, maps: ParameterMaps[Tensor], seconds: float) -> Param
     return replace(maps, seconds=seconds, warnings=remarks(series, tissue_signal, maps))
 
 
-def _simple(name: str, tell: Tell) -> Estimator:
+def _simple(name: str, tell: Tell, arterial: bool) -> Estimator:
     """Return an estimator that needs no model."""
     if name == "least-squares":
         from asl_bids_app.estimators.least_squares import LeastSquares
 
-        return LeastSquares(tell=tell)
+        return LeastSquares(tell=tell, arterial=arterial)
     from asl_bids_app.estimators.bayes import Bayes
 
-    return Bayes(tell=tell)
+    return Bayes(tell=tell, arterial=arterial)
