@@ -276,7 +276,7 @@ def _on_grid(name: str, values: Any, space: tuple[int, ...]) -> np.ndarray:
     """Return an image of the grid with three axes of space."""
     array = np.asarray(values)
     _check_shape(name, array.shape, space)
-    return array.reshape(*space, *(1,) * (3 - len(space)))
+    return array.reshape((*space, *(1,) * (3 - len(space))))
 
 
 def _m0_of(m0: np.ndarray | float, space: tuple[int, ...]) -> np.ndarray:
@@ -374,7 +374,7 @@ def _of_shape(
     if len(space) == 3:
         return maps
     values = {
-        name: value.reshape(*space, *value.shape[3:])
+        name: value.reshape((*space, *value.shape[3:]))
         for name, value in vars(maps).items()
         if isinstance(value, np.ndarray)
     }
