@@ -1,4 +1,4 @@
-"""Quantifying from Python: arrays against written-out physics, datasets against the command line."""
+"""From Python: arrays against written-out physics, datasets against the command line."""
 
 import doctest
 import importlib
@@ -239,10 +239,8 @@ def test_a_dataset_gives_what_the_command_line_gives_and_a_bad_run_stops_no_othe
     from asl_bids_app.cli.app import main
 
     dataset = FakeDataset(tmp_path / "bids")
-    for label in ("01", "02"):
-        dataset.add(label, noise=1e-4).edit(
-            **({"LabelingDuration": None} if label == "02" else {})
-        )
+    dataset.add("01", noise=1e-4)
+    dataset.add("02", noise=1e-4).edit(LabelingDuration=None)
     out = tmp_path / "out"
     result = asl_bids_app.quantify_bids(
         dataset.root, out, estimator="least-squares", hmc=False, tissue=False
