@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from types import MappingProxyType
@@ -22,6 +22,8 @@ class Source(StrEnum):
 
     SIDECAR = "sidecar"
     COMMAND_LINE = "command line"
+    ARGUMENT = "argument"
+    """Of a function of this package, called from Python."""
     DEFAULT = "default"
     INFERRED = "inferred"
 
@@ -297,6 +299,36 @@ def _measured_efficiency(metadata: Mapping[str, Any], path: str) -> float | None
     return number
 
 
+@dataclass(frozen=True)
+class _Keys:
+    """What the sidecar's keys say of a run's constants, read once."""
+
+    t1_blood: Quantity
+    suppression: Quantity
+    warnings: list[str]
+    efficiency: float | None
+
+
+def _read_keys(
+    metadata: Mapping[str, Any], options: CalibrationOptions, path: str, given: bool
+) -> _Keys:
+    """Read the keys; all faults at once. The sidecar's efficiency counts unless one is given."""
+    faults = Faults()
+    with faults.collect():
+        t1_blood = _given(options.t1_blood, "--t1-blood", "s")
+        if t1_blood is None:
+            tesla, (value, reference) = _by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")
+            t1_blood = Quantity(value, "s", Source.DEFAULT, f"{tesla:g} T, {reference}")
+    with faults.collect():
+        suppression, warnings = _suppression(metadata, options, path)
+    efficiency = None
+    if not given:
+        with faults.collect():
+            efficiency = _measured_efficiency(metadata, path)
+    faults.check()
+    return _Keys(t1_blood, suppression, warnings, efficiency)
+
+
 def check_keys(metadata: Mapping[str, Any], options: CalibrationOptions, path: str) -> None:
     """Check the keys that constants come from, whatever the scheme.
 
@@ -310,16 +342,7 @@ def check_keys(metadata: Mapping[str, Any], options: CalibrationOptions, path: s
     InputError
         All faults at once.
     """
-    faults = Faults()
-    with faults.collect():
-        if options.t1_blood is None:
-            _by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")
-    with faults.collect():
-        _suppression(metadata, options, path)
-    if not options.labeling_efficiency:
-        with faults.collect():
-            _measured_efficiency(metadata, path)
-    faults.check()
+    _read_keys(metadata, options, path, bool(options.labeling_efficiency))
 
 
 def resolve(
@@ -354,11 +377,11 @@ def resolve(
     InputError
         If a value is out of range, or the field strength has no default.
     """
-    check_keys(metadata, options, path)
-    t1_blood = _given(options.t1_blood, "--t1-blood", "s")
-    if t1_blood is None:
-        tesla, (value, reference) = _by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")
-        t1_blood = Quantity(value, "s", Source.DEFAULT, f"{tesla:g} T, {reference}")
+    efficiency = _given(
+        options.labeling_efficiency.get(scheme), f"--labeling-efficiency {scheme.value}", ""
+    )
+    keys = _read_keys(metadata, options, path, efficiency is not None)
+    t1_blood, suppression, warnings = keys.t1_blood, keys.suppression, keys.warnings
     t1_tissue = _given(options.t1_tissue, "--t1-tissue", "s") or Quantity(
         t1_blood.value, "s", Source.DEFAULT, "equal to that of blood, doi:10.1002/mrm.25197"
     )
@@ -375,12 +398,8 @@ def resolve(
         options.partition_coefficient, "--partition-coefficient", "mL/g"
     ) or Quantity(value, "mL/g", Source.DEFAULT, reference)
 
-    suppression, warnings = _suppression(metadata, options, path)
-    efficiency = _given(
-        options.labeling_efficiency.get(scheme), f"--labeling-efficiency {scheme.value}", ""
-    )
-    measured = _measured_efficiency(metadata, path) if efficiency is None else None
-    if efficiency is None and measured is not None:
+    measured = keys.efficiency
+    if measured is not None:
         efficiency = Quantity(measured, "", Source.SIDECAR, "LabelingEfficiency")
         if options.bs_efficiency is None:
             lost = suppression
@@ -400,7 +419,7 @@ def resolve(
         t1_tissue_m0,
         _m0_scale(options, m0_factor),
     )
-    _check_ranges(calibration, path)
+    check_ranges(calibration, path)
     return calibration, warnings
 
 
@@ -417,17 +436,82 @@ _LIMITS: Final = MappingProxyType(
 )
 
 
-def _check_ranges(calibration: Calibration, path: str) -> None:
+def check_ranges(calibration: Calibration, path: str) -> None:
+    """Check that every constant can be.
+
+    Parameters
+    ----------
+    calibration
+        The constants.
+    path
+        What an error calls the source of those that the command line didn't give.
+
+    Raises
+    ------
+    InputError
+        Of the first that can't.
+    """
     for name, quantity in calibration.items():
         low, high = _LIMITS[name.split("[")[0]]
         if not low <= quantity.value <= high:
             unit = f" {quantity.unit}" if quantity.unit else ""
             raise InputError(
-                path if quantity.source is Source.SIDECAR else "command line",
+                path if quantity.source in {Source.SIDECAR, Source.ARGUMENT} else "command line",
                 quantity.note or name,
                 f"{quantity.value:g}{unit}",
                 f"{low:g} to {high:g}{unit}",
             )
+
+
+def default_constants(
+    schemes: Iterable[Scheme], field_strength: float, t1_blood: Quantity | None, path: str
+) -> Calibration:
+    """Return the defaults of schemes at a field strength, without background suppression.
+
+    Parameters
+    ----------
+    schemes
+        Of the measurements.
+    field_strength
+        Tesla.
+    t1_blood
+        Seconds; None for the default at the field strength.
+    path
+        What an error calls the source of the field strength.
+
+    Raises
+    ------
+    InputError
+        If there is no default at the field strength, and no `t1_blood`.
+    """
+    tesla = min(T1_BLOOD, key=lambda known: abs(known - field_strength))
+    known = abs(tesla - field_strength) <= FIELD_TOLERANCE
+    if t1_blood is None and not known:
+        strengths = ", ".join(f"{known:g}" for known in T1_BLOOD)
+        raise InputError(
+            path,
+            "field_strength",
+            f"{field_strength:g} T",
+            f"one of {strengths} T",
+            "give t1_blood",
+        )
+    value, reference = T1_BLOOD[tesla]
+    blood = t1_blood or Quantity(value, "s", Source.DEFAULT, f"{tesla:g} T, {reference}")
+    rows = {scheme: SCHEMES[scheme] for scheme in schemes}
+    value, reference = PARTITION_COEFFICIENT
+    equal = "equal to that of blood, doi:10.1002/mrm.25197"
+    return Calibration(
+        blood,
+        Quantity(blood.value, "s", Source.DEFAULT, equal),
+        Quantity(value, "mL/g", Source.DEFAULT, reference),
+        {
+            s: Quantity(r.labeling_efficiency, "", Source.DEFAULT, r.source)
+            for s, r in rows.items()
+        },
+        {s: Quantity(1.0, "", Source.DEFAULT, "no background suppression") for s in rows},
+        Quantity(T1_TISSUE_M0[tesla], "s", Source.DEFAULT, "Wright 2008"),
+        Quantity(1.0, "", Source.DEFAULT),
+    )
 
 
 def join(first: Calibration, second: Calibration) -> Calibration:

@@ -11,10 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 class Arrival(IntEnum):
@@ -222,6 +226,134 @@ class Protocol:
                 raise ValueError(
                     f"label_duration: {duration} s for {scheme.value}, expected > 0 s"
                 )
+
+    @classmethod
+    def pcasl(
+        cls,
+        post_labeling_delay: ArrayLike,
+        label_duration: ArrayLike,
+        slice_time: ArrayLike = 0.0,
+        *,
+        vascular_crushing: bool = False,
+    ) -> Protocol:
+        """Return a protocol of PCASL.
+
+        Parameters
+        ----------
+        post_labeling_delay : float or sequence of float, length n
+            Seconds from the end of the label to the excitation of the first slice.
+        label_duration : float or sequence of float, length n
+            Seconds.
+        slice_time : float or sequence of float, length n_slices
+            Seconds after the first slice; 0 for a 3D readout.
+        vascular_crushing
+            Whether gradients take away the signal of arteries.
+
+        Raises
+        ------
+        ValueError
+            If lengths disagree or a time can't be.
+
+        Examples
+        --------
+        >>> Protocol.pcasl([0.5, 1.0, 1.5], 1.8).n_measurements
+        3
+        """
+        times = (post_labeling_delay, label_duration, slice_time)
+        return cls.of_scheme(Scheme.PCASL, *times, vascular_crushing=vascular_crushing)
+
+    @classmethod
+    def casl(
+        cls,
+        post_labeling_delay: ArrayLike,
+        label_duration: ArrayLike,
+        slice_time: ArrayLike = 0.0,
+        *,
+        vascular_crushing: bool = False,
+    ) -> Protocol:
+        """Return a protocol of CASL; as `pcasl`."""
+        times = (post_labeling_delay, label_duration, slice_time)
+        return cls.of_scheme(Scheme.CASL, *times, vascular_crushing=vascular_crushing)
+
+    @classmethod
+    def pasl(
+        cls,
+        inversion_time: ArrayLike,
+        bolus_duration: ArrayLike,
+        slice_time: ArrayLike = 0.0,
+        *,
+        vascular_crushing: bool = False,
+    ) -> Protocol:
+        """Return a protocol of PASL; as `pcasl`.
+
+        Parameters
+        ----------
+        inversion_time : float or sequence of float, length n
+            Seconds from the inversion pulse to the excitation of the first slice.
+        bolus_duration : float or sequence of float, length n
+            Seconds: TI1, at which QUIPSS II or Q2TIPS cut the bolus.
+        slice_time, vascular_crushing
+            As for `pcasl`.
+        """
+        times = (inversion_time, bolus_duration, slice_time)
+        return cls.of_scheme(Scheme.PASL, *times, vascular_crushing=vascular_crushing)
+
+    @classmethod
+    def vsasl(
+        cls,
+        post_labeling_delay: ArrayLike,
+        bolus_duration: ArrayLike = float("inf"),
+        slice_time: ArrayLike = 0.0,
+        *,
+        vascular_crushing: bool = False,
+    ) -> Protocol:
+        """Return a protocol of VSASL; as `pcasl`.
+
+        Parameters
+        ----------
+        post_labeling_delay : float or sequence of float, length n
+            Seconds from the label module to the excitation of the first slice.
+        bolus_duration : float or sequence of float, length n
+            Seconds to the second module; infinite where nothing cuts the bolus.
+        slice_time, vascular_crushing
+            As for `pcasl`.
+        """
+        times = (post_labeling_delay, bolus_duration, slice_time)
+        return cls.of_scheme(Scheme.VSASL, *times, vascular_crushing=vascular_crushing)
+
+    @classmethod
+    def of_scheme(
+        cls,
+        scheme: Scheme,
+        delay: ArrayLike,
+        duration: ArrayLike,
+        slice_time: ArrayLike = 0.0,
+        *,
+        vascular_crushing: bool = False,
+    ) -> Protocol:
+        """Return a protocol of one scheme; as `pcasl`."""
+        delays, durations = (
+            torch.as_tensor(np.atleast_1d(np.asarray(values, np.float32)))
+            for values in (delay, duration)
+        )
+        n = max(len(delays), len(durations))
+        delays, durations = (v.repeat(n) if len(v) == 1 else v for v in (delays, durations))
+        protocol = cls(
+            (scheme,) * n, delays, durations, torch.zeros(1, n), (vascular_crushing,) * n
+        )
+        return protocol.with_slice_time(slice_time)
+
+    def with_slice_time(self, slice_time: ArrayLike) -> Protocol:
+        """Return the protocol with the time of each slice (s), the same in all measurements."""
+        times = np.atleast_1d(np.asarray(slice_time, np.float32))
+        if not times.any():
+            times = times[:1]
+        column = torch.as_tensor(times)[:, None]
+        return replace(self, slice_time=column.repeat(1, self.n_measurements))
+
+    def __add__(self, other: Protocol) -> Protocol:
+        """Put the measurements of another protocol of the same grid behind these."""
+        return join(self, other)
 
     @property
     def n_measurements(self) -> int:

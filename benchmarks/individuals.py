@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +82,15 @@ def estimates(data: Path, case: str, truth: dict[str, np.ndarray]) -> dict[str, 
     from asl_bids_app.estimators.bayes import Bayes
     from asl_bids_app.estimators.ensemble import Ensemble
     from asl_bids_app.estimators.least_squares import LeastSquares
-    from asl_bids_app.estimators.regional import correct_means, fractions_of, slice_sizes
+    from asl_bids_app.estimators.regional import correct_means, tissue_fractions
     from asl_bids_app.models.store import load_model
+    from asl_bids_app.preprocess.assemble import assemble
+    from asl_bids_app.preprocess.moved import correct_motion
+    from asl_bids_app.preprocess.prepare import prepare_run
+    from asl_bids_app.preprocess.tissue_maps import find_tissue, sharpen
     from asl_bids_app.series import to_volume
-    from asl_bids_app.workflows.fractions import sharpen
     from asl_bids_app.workflows.options import AppOptions
     from asl_bids_app.workflows.plan import make_plan
-    from asl_bids_app.workflows.prepare import correct_motion, prepare_run
-    from asl_bids_app.workflows.tissue import find_tissue
-    from asl_bids_app.workflows.unit import assemble
 
     options = AppOptions(data, data, data, participant_label=(case,), skip_bids_validation=True)
     unit = make_plan(options).participants[0].units[0]
@@ -101,9 +100,7 @@ def estimates(data: Path, case: str, truth: dict[str, np.ndarray]) -> dict[str, 
         )
         for run in unit.runs
     ]  # fmt: skip
-    assembled = assemble(unit, prepared, move=False)
-    series, axis = assembled.series, assembled.slice_axis
-    sizes = slice_sizes(assembled.affine, axis)
+    series = assemble(unit, prepared, move=False)
     tissue = sharpen(prepared[0], find_tissue(prepared[0], {}), given=False)
     model = load_model(None)
     maps = {
@@ -112,25 +109,21 @@ def estimates(data: Path, case: str, truth: dict[str, np.ndarray]) -> dict[str, 
         "networks alone": Ensemble(model, error_bars="noise", arterial=False).fit(series),
         "ensemble": Ensemble(model, error_bars="noise").fit(series),
     }
-    vessels = maps["ensemble"].vessels
-    if vessels is not None:
-        # What arteries explain is no residual of tissue.
-        series = replace(series, delta_m=series.delta_m - vessels)
     fractions = {
         "corrected, M0": tissue.maps,
-        "corrected, given": degraded(truth, assembled.affine),
+        "corrected, given": degraded(truth, series.affine),
     }
     for name, given in fractions.items():
         started = time.perf_counter()
-        maps[name], facts = correct_means(
-            maps["ensemble"], series, assembled.noise.noise_sd, sizes, fractions_of(given, axis)
-        )
+        shares = tissue_fractions(given, series.slice_axis)
+        maps[name] = correct_means(maps["ensemble"], series, series.voxel_mm, shares)
+        facts = maps[name].consistency
         print(f"# {case} {name}: {time.perf_counter() - started:.2f} s, {facts}", file=sys.stderr)
     keys = ("cbf", "att", "cbf_sd", "att_sd")
     return {
-        "mask": to_volume(series.mask.numpy(), axis),
+        "mask": to_volume(series.mask.numpy(), series.slice_axis),
         **{
-            name: {key: to_volume(getattr(found, key).numpy(), axis) for key in keys}
+            name: {key: to_volume(getattr(found, key).numpy(), series.slice_axis) for key in keys}
             for name, found in maps.items()
         },
     }

@@ -19,7 +19,8 @@ from asl_bids_app.bids.derivatives import (
 )
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.quality.definitions import dictionary
-from asl_bids_app.quality.metrics import QualityInput, compute, plausibility
+from asl_bids_app.quality.images import UnitImages
+from asl_bids_app.quality.metrics import compute, plausibility
 
 DELAYS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 SLICE_STEP = 0.04  # s, of a 2D readout
@@ -147,7 +148,7 @@ def write_series(
         "framewise_displacement": np.r_[np.nan, np.abs(rng.normal(0.12, 0.08, volumes - 1))],
     }
     metrics = compute(
-        QualityInput(
+        UnitImages(
             **images,
             affine=affine,
             framewise_displacement=confounds["framewise_displacement"],

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from asl_bids_app.bids.acquisition import Acquisition, M0Input, M0Kind
+from asl_bids_app.bids.sessions import PlannedRun
 from asl_bids_app.calibration import CalibrationOptions, resolve
+from asl_bids_app.preprocess.moved import MovedRun
+from asl_bids_app.preprocess.prepare import PreparedRun
 from asl_bids_app.protocol import Scheme
-from asl_bids_app.workflows.plan import PlannedRun
-from asl_bids_app.workflows.prepare import MovedRun, PreparedRun
 
 
 def planned(

@@ -91,12 +91,12 @@ def test_one_odd_file_costs_one_line_and_no_other_participant(name, tmp_path, ca
 def test_an_unforeseen_fault_is_one_participants_with_a_crash_file(
     where, tmp_path, capsys, monkeypatch
 ):
-    from asl_bids_app.workflows import participant
+    from asl_bids_app.workflows import graph
 
     dataset = FakeDataset(tmp_path / "bids")
     for label in ("01", "02"):
         dataset.add(label, noise=1e-4)
-    module = participant if where == "participant_workflow" else plan
+    module = graph if where == "participant_workflow" else plan
     whole = getattr(module, where)
 
     def spoilt(subject, *arguments, **settings):
@@ -266,7 +266,7 @@ def test_cleaning_is_refused_while_another_run_works_there(worked, capsys):
 def test_a_full_disk_is_called_one(where, number, tmp_path, capsys, monkeypatch):
     from nipype.pipeline.engine import nodes
 
-    from asl_bids_app.workflows import interfaces
+    from asl_bids_app.workflows import step
 
     dataset = FakeDataset(tmp_path / "bids")
     for label in ("01", "02"):
@@ -277,7 +277,7 @@ def test_a_full_disk_is_called_one(where, number, tmp_path, capsys, monkeypatch)
             raise OSError(number, os.strerror(number))
 
     module, name = {
-        "result of a step": (interfaces, "save"),
+        "result of a step": (step, "save"),
         "derivatives": (nib, "save"),
         "nipype": (nodes, "_save_resultfile"),
     }[where]

@@ -37,8 +37,8 @@ def observed(series):
     return observe(series, noise_level(series))
 
 
-def told(series, found, **rest):
-    return " | ".join(remarks(series, observed(series), found, **rest))
+def told(series, found):
+    return " | ".join(remarks(series, observed(series), found))
 
 
 def some_maps(cbf, sd, **rest):

@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from physics import integrated
+from physics import integrated, simulate
 from scipy import ndimage
 from slices import PROTOCOLS, measured
 
 from asl_bids_app.estimators import consistency
 from asl_bids_app.estimators.consistency import around, be_consistent, explained, window
-from asl_bids_app.estimators.regional import correct_means, fractions_of, slice_sizes
+from asl_bids_app.estimators.regional import correct_means, tissue_fractions
+from asl_bids_app.series import NoiseEstimate
 
 VOXEL = (5.0, 3.5, 3.5)
 GREY, WHITE, TRANSIT = 60.0, 20.0, 1.1
@@ -282,19 +283,19 @@ def test_explained_variance_is_that_of_linear_regression():
 
 def test_sizes_and_fractions_have_slices_first():
     affine = np.diag([3.0, 3.5, 6.0, 1.0])
-    assert slice_sizes(affine, 2) == (6.0, 3.0, 3.5)
-    assert slice_sizes(affine, 0) == (3.0, 3.5, 6.0)
+    series = simulate(PROTOCOLS["pcasl"], np.full((1, 2, 2), 50.0), np.ones((1, 2, 2)))
+    series = replace(series, affine=affine)
+    assert series.voxel_mm == (6.0, 3.0, 3.5)
+    assert replace(series, slice_axis=0).voxel_mm == (3.0, 3.5, 6.0)
     maps = {key: np.full((4, 5, 6), value) for key, value in (("gm", 0.3), ("wm", 0.6))}
-    found = fractions_of(maps, 2)
+    found = tissue_fractions(maps, 2)
     assert found.shape == (2, 6, 4, 5)
     assert found[1].mean().item() == pytest.approx(0.6)
-    assert fractions_of({}, 2) is None
-    assert fractions_of(None, 2) is None
+    assert tissue_fractions({}, 2) is None
+    assert tissue_fractions(None, 2) is None
 
 
 def test_failed_voxels_stay_and_the_residual_is_of_the_new_maps():
-    from physics import simulate
-
     from asl_bids_app.estimators.base import Flag, ParameterMaps
 
     fractions, mask = ribbons()
@@ -314,7 +315,9 @@ def test_failed_voxels_stay_and_the_residual_is_of_the_new_maps():
     )
     noise = torch.full_like(series.delta_m, 0.001)
     given = torch.tensor(fractions, dtype=torch.float32)
-    found, facts = correct_means(maps, series, noise, VOXEL, given)
+    series = replace(series, noise=NoiseEstimate(noise, {}))
+    found = correct_means(maps, series, VOXEL, given)
+    facts = found.consistency
     assert found.cbf[place] == 0
     assert facts["MeanChangeGM"] > 3
     other = (4, 17, 17)
@@ -340,33 +343,24 @@ def test_a_usual_volume_takes_little_memory():
 
 @pytest.mark.parametrize("given", [True, False], ids=["with fractions", "without"])
 def test_the_fit_of_a_series_is_corrected_unless_told(given):
-    from types import SimpleNamespace
-
     from slices import series_of
 
-    from asl_bids_app.estimators.noise import estimate_noise
-    from asl_bids_app.workflows.estimation import estimate
+    from asl_bids_app.estimators.estimate import estimate
 
     fractions, mask = ribbons((4, 24, 24))
     cbf = (GREY * fractions[0] + WHITE * fractions[1]) * mask
     series = series_of(PROTOCOLS["pcasl"], cbf, np.full(mask.shape, TRANSIT), mask, 4)
-    assembled = SimpleNamespace(
-        series=series,
-        noise=estimate_noise(series),
-        affine=np.diag([3.5, 3.5, 5.0, 1.0]),
-        slice_axis=2,
-        crushed=frozenset(),
-    )
+    series = replace(series, affine=np.diag([3.5, 3.5, 5.0, 1.0]))
     volumes = [np.moveaxis(part, 0, 2) for part in fractions]
     tissue = dict(zip(("gm", "wm"), volumes, strict=True)) if given else None
     settings = {"tta": False, "error_bars": "noise", "tissue": tissue}
-    alone = estimate(assembled, "ensemble", consistent=False, **settings)
-    found = estimate(assembled, "ensemble", **settings)
+    alone = estimate(series, "ensemble", consistent=False, **settings)
+    found = estimate(series, "ensemble", **settings)
     assert alone.consistency is None
     grey = mask & (fractions[0] > 0.7)
 
     def bias(estimated):
-        return abs(estimated.maps.cbf.numpy()[grey].mean() / cbf[grey].mean() - 1)
+        return abs(estimated.cbf.numpy()[grey].mean() / cbf[grey].mean() - 1)
 
     if given:
         assert found.consistency["TissueWeight"] > 0

@@ -6,13 +6,14 @@ import pytest
 from fake_bids import CBF, M0, FakeDataset, runs_of
 
 from asl_bids_app.bids.images import load
+from asl_bids_app.bids.sessions import PlannedRun
 from asl_bids_app.bids.sidecar import understand
 from asl_bids_app.calibration import CalibrationOptions, resolve
 from asl_bids_app.cli.app import main
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.m0_volumes import choose_volumes
-from asl_bids_app.workflows.plan import PlannedRun
-from asl_bids_app.workflows.prepare import correct_motion, prepare_run
+from asl_bids_app.preprocess.moved import correct_motion
+from asl_bids_app.preprocess.prepare import prepare_run
 
 
 def prepare(root):

@@ -200,16 +200,25 @@ MAY_IMPORT = {
     # Ranges of the keys that constants come from; bids knows no constants.
     "calibration": {"protocol", "bids"},
     "atlas": set(),
-    "bids": {"protocol", "preprocess"},
-    "preprocess": {"atlas"},
+    # Of calibration only a type: a planned run carries its constants.
+    "bids": {"protocol", "hadamard", "calibration"},
+    "preprocess": CORE | {"atlas", "bids", "estimators", "hadamard"},
+    "hadamard": set(),
     "networks": CORE,
     # The circle of models and estimators (the noise level of a series) is to be opened.
     "models": CORE | {"networks", "estimators"},
     "estimators": CORE | {"networks", "models"},
     "quality": CORE | {"estimators", "bids", "atlas"},
     "reports": CORE | {"bids", "quality", "estimators", "atlas"},
+    "finish": CORE | {"bids", "preprocess", "estimators", "quality"},
+    "settings": {"bids", "preprocess", "workflows"},
+    "arrays": CORE | {"preprocess", "estimators", "workflows"},
+    "batch": {"bids", "quantify", "settings", "workflows"},
+    "quantify": CORE
+    | {"arrays", "batch", "bids", "estimators", "finish", "preprocess", "settings"},
     "workflows": CORE
-    | {"atlas", "bids", "preprocess", "estimators", "models", "quality", "reports", "networks"},
+    | {"atlas", "bids", "preprocess", "estimators", "models", "quality", "reports", "networks"}
+    | {"finish", "quantify", "settings"},
     "cli": {"workflows", "usage"},
     "demo": {"atlas", "bids"},
     "docker": {"cli", "workflows"},

@@ -5,8 +5,7 @@ import pytest
 from scipy import ndimage
 
 from asl_bids_app.preprocess.fractions import tissue_fractions
-from asl_bids_app.workflows.fractions import sharpen
-from asl_bids_app.workflows.tissue import TissueMaps
+from asl_bids_app.preprocess.tissue_maps import TissueMaps, sharpen
 
 VOXEL = np.array([3.5, 3.5, 5.0])
 SHAPE = (40, 44, 14)

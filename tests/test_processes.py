@@ -55,7 +55,7 @@ sys.meta_path.insert(0, Finder())
 MOMENTS = {
     "planning": "asl_bids_app.workflows.plan:find_runs",
     "motion": "asl_bids_app.preprocess.motion:estimate_motion",
-    "fit": "asl_bids_app.workflows.estimation:estimate",
+    "fit": "asl_bids_app.estimators.estimate:estimate",
     "report": "asl_bids_app.reports.participant:write_participant_report",
 }
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from asl_bids_app.quality.definitions import METRICS, columns, dictionary, lookup
+from asl_bids_app.quality.images import UnitImages
 from asl_bids_app.quality.index import combine, quality_evaluation_index
 from asl_bids_app.quality.metric import Light
-from asl_bids_app.quality.metrics import QualityInput, compute, plausibility
+from asl_bids_app.quality.metrics import compute, plausibility
 from asl_bids_app.quality.statistics import residual_to_noise, right_half
 
 SHAPE = (40, 48, 20)
@@ -51,7 +52,7 @@ def example(**changes):
         "csf": csf.astype(float),
         "m0": np.where(mask, 1000.0, 0),
     }
-    return QualityInput(**(base | changes))
+    return UnitImages(**(base | changes))
 
 
 def test_tissue_means_are_those_of_the_tissues():

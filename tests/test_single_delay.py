@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from fake_bids import CBF, FakeDataset
 
-from asl_bids_app.workflows.estimation import estimate
-from asl_bids_app.workflows.finish import finish_unit
+from asl_bids_app.estimators.estimate import estimate
+from asl_bids_app.finish.record import finish_unit
+from asl_bids_app.preprocess.assemble import assemble
+from asl_bids_app.preprocess.moved import correct_motion
+from asl_bids_app.preprocess.prepare import prepare_run
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import make_plan
-from asl_bids_app.workflows.prepare import correct_motion, prepare_run
-from asl_bids_app.workflows.unit import assemble
 
 
 def assembled(root: Path):
@@ -90,7 +91,7 @@ def test_early_delays_are_told_unless_the_sidecar_says_that_arteries_were_crushe
         delays=(0.25, 0.5, 0.75, 1.0, 1.5), repeats=6, noise=1e-4, VascularCrushing=crushed
     )
     _, series = assembled(dataset.root)
-    told = " ".join(estimate(series, "bayes").warnings)
+    told = " ".join(estimate(series, "bayes", arterial=False).warnings)
     assert ("label still in arteries" in told) != crushed
 
 

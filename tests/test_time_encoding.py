@@ -11,13 +11,15 @@ import pytest
 from fake_bids import CBF, M0, FakeDataset, delta_m, runs_of
 from scipy.linalg import hadamard, toeplitz
 
+from asl_bids_app.bids.sessions import PlannedRun
 from asl_bids_app.bids.sidecar import understand
 from asl_bids_app.calibration import CalibrationOptions, resolve
 from asl_bids_app.cli.app import main
 from asl_bids_app.errors import InputError
-from asl_bids_app.preprocess.hadamard import decode, is_hadamard, known_orders
-from asl_bids_app.workflows.plan import PlannedRun, distinct_measurements
-from asl_bids_app.workflows.prepare import correct_motion, prepare_run
+from asl_bids_app.hadamard import decode, is_hadamard, known_orders
+from asl_bids_app.preprocess.moved import correct_motion
+from asl_bids_app.preprocess.prepare import prepare_run
+from asl_bids_app.workflows.plan import distinct_measurements
 
 BLOCK = {4: 1.0, 8: 0.4, 12: 0.3}  # s
 LAST = 0.3  # s, delay of the last sub-bolus

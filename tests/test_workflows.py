@@ -16,10 +16,10 @@ from nipype.pipeline.engine import Node, Workflow
 
 from asl_bids_app.cli.app import main
 from asl_bids_app.errors import InputError
+from asl_bids_app.preprocess.carpet import join_tables
+from asl_bids_app.preprocess.tissue_maps import given_mask, given_tissue
 from asl_bids_app.workflows.execute import run_workflow
-from asl_bids_app.workflows.finish import joined_tables
 from asl_bids_app.workflows.options import AppOptions
-from asl_bids_app.workflows.tissue import given_mask, given_tissue
 
 QUICK = ["--nprocs", "1", "--no-tissue", "-q"]
 
@@ -244,8 +244,8 @@ def test_tissue_maps_are_of_the_session(tmp_path):
 def test_motion_of_a_joint_series_is_that_of_all_its_runs():
     still = {"trans_x": np.zeros(3), "framewise_displacement": np.array([np.nan, 0, 0])}
     moved = {"trans_x": np.array([0, 4]), "framewise_displacement": np.array([np.nan, 4.0])}
-    both = joined_tables([still, moved])
+    both = join_tables([still, moved])
     assert np.nanmax(both["framewise_displacement"]) == 4
     assert both["run"].tolist() == [1, 1, 1, 2, 2]
-    assert "run" not in joined_tables([still])
-    assert joined_tables([None, None]) is None
+    assert "run" not in join_tables([still])
+    assert join_tables([None, None]) is None

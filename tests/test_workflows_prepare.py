@@ -8,11 +8,12 @@ from runs import ball, grid, moved, planned, prepared, world
 from asl_bids_app.bids.acquisition import M0Input, M0Kind
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess import tissue
+from asl_bids_app.preprocess.find_m0 import brain_covered, displacement, find_m0
+from asl_bids_app.preprocess.moved import correct_motion
+from asl_bids_app.preprocess.prepare import prepare_run
 from asl_bids_app.preprocess.signal import has_signal
 from asl_bids_app.preprocess.tissue import Tissue
-from asl_bids_app.workflows.find_m0 import brain_covered, displacement, find_m0
-from asl_bids_app.workflows.prepare import correct_motion, prepare_run
-from asl_bids_app.workflows.tissue import find_tissue
+from asl_bids_app.preprocess.tissue_maps import find_tissue
 
 SHAPE, ZOOMS = (22, 24, 14), (7.0, 7.0, 9.0)
 AFFINE = grid(SHAPE, ZOOMS)

@@ -6,7 +6,7 @@ from runs import ball, grid, planned, prepared, world
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess import align
-from asl_bids_app.workflows.space import into_space
+from asl_bids_app.preprocess.joint_space import into_space
 
 SHAPE, ZOOMS = (20, 22, 12), (7.0, 7.0, 10.0)
 AFFINE = grid(SHAPE, ZOOMS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -102,3 +103,15 @@ class Acquisition:
     def participant(self) -> str:
         """Participant label without ``sub-``."""
         return self.entities["sub"]
+
+
+def distinct_measurements(acquisition: Acquisition) -> list[tuple[float, float, int]]:
+    """Return (post-labelling delay, duration, volumes) of each measurement of a run."""
+    if acquisition.encoding:
+        return acquisition.encoding.measurements()
+    used = [kind in {"control", "label", "deltam"} for kind in acquisition.volume_types]
+    pairs = zip(
+        acquisition.post_labeling_delay[used], acquisition.label_duration[used], strict=True
+    )
+    counts = Counter((float(delay), float(duration)) for delay, duration in pairs)
+    return [(*key, counts[key]) for key in sorted(counts)]

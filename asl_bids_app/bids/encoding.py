@@ -20,7 +20,7 @@ from asl_bids_app.bids.context import PERFUSION
 from asl_bids_app.bids.encoding_times import sub_bolus_times
 from asl_bids_app.bids.fields import Fields, show
 from asl_bids_app.errors import InputError
-from asl_bids_app.preprocess.hadamard import SIZES, Order, is_hadamard
+from asl_bids_app.hadamard import SIZES, Order, is_hadamard
 from asl_bids_app.protocol import Scheme
 
 SIZE: Final = "TimeEncodedMatrixSize"

@@ -9,18 +9,39 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
 
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.errors import InputError
 from asl_bids_app.protocol import Scheme
+
+if TYPE_CHECKING:
+    from asl_bids_app.calibration import Calibration
 
 Mode = Literal["auto", "off", "both"]
 MODES: Final = ("auto", "off", "both")
 CONTINUOUS: Final = frozenset({Scheme.PCASL, Scheme.CASL})
 ORDER: Final = ("sub", "ses", "acq", "rec", "dir", "run", "echo", "part")
 JOINT_LABEL: Final = "joint"
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedRun:
+    """A run that is understood, with its constants.
+
+    Attributes
+    ----------
+    acquisition : Acquisition
+    calibration : Calibration
+    warnings : tuple of str
+        Of both.
+    """
+
+    acquisition: Acquisition
+    calibration: Calibration
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +58,19 @@ class Unit:
     joint : bool
     warnings : tuple of str
         Of the grouping alone.
+    runs : tuple of PlannedRun
+        The acquisitions with their constants; empty until `with_constants`.
     """
 
     acquisitions: tuple[Acquisition, ...]
     entities: Mapping[str, str]
     joint: bool
     warnings: tuple[str, ...] = ()
+    runs: tuple[PlannedRun, ...] = ()
+
+    def with_constants(self, planned: Mapping[Path, PlannedRun]) -> Unit:
+        """Return the unit with its runs as they are planned, by the path of each."""
+        return replace(self, runs=tuple(planned[run.path] for run in self.acquisitions))
 
     @property
     def name(self) -> str:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import IntFlag
+from typing import Any, Generic, TypeVar
 from typing import Protocol as Interface
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from asl_bids_app.protocol import TransitPrior
-from asl_bids_app.series import Series
+from asl_bids_app.series import Series, to_volume
+
+Array = TypeVar("Array")
+"""`torch.Tensor` inside the package, `numpy.ndarray` where maps leave it."""
 
 
 class Flag(IntFlag):
-    """What is to be known of a voxel beside its numbers; bits of `ParameterMaps.flags`."""
+    """What a reader must know about a voxel beside its numbers; bits of `ParameterMaps.flags`."""
 
     CBF_AT_BOUND = 1
     """CBF ended at a bound of its range."""
@@ -30,9 +36,12 @@ class Flag(IntFlag):
     """The signal looks like that of an artery beside the tissue, which the model lacks."""
 
 
-@dataclass(frozen=True)
-class ParameterMaps:
-    """Estimates of one series, zero outside its mask.
+@dataclass(frozen=True, eq=False)
+class ParameterMaps(Generic[Array]):
+    """Estimates of one series, zero outside its mask, and how they were made.
+
+    Inside the package maps are tensors with slices first, as written below. `volumes` gives
+    the same as numpy arrays (X, Y, Z).
 
     Attributes
     ----------
@@ -55,27 +64,50 @@ class ParameterMaps:
         no arteries were looked for.
     vessels : Tensor or None, shape (n_slices, n, H, W)
         The arteries' part of ΔM/M0 in every measurement, a fraction.
+    seconds : float
+        From ΔM in memory to maps.
+    model : mapping or None
+        Name, version and hash of the model, for sidecars; None without one.
+    warnings : tuple of str
+        What a reader must know, such as data outside the training domain.
+    outside_domain : float or None
+        Share of the voxels outside the domain that the model was trained on.
+    consistency : mapping or None
+        What was corrected by tissue, see `asl_bids_app.estimators.consistency.Consistent`.
     """
 
-    cbf: Tensor
-    att: Tensor
-    cbf_sd: Tensor
-    att_sd: Tensor
-    residual: Tensor
-    flags: Tensor
+    cbf: Array
+    att: Array
+    cbf_sd: Array
+    att_sd: Array
+    residual: Array
+    flags: Array
     estimator: str
-    cbf_spread: Tensor | None = None
-    att_spread: Tensor | None = None
+    cbf_spread: Array | None = None
+    att_spread: Array | None = None
     att_prior: TransitPrior | None = None
-    abv: Tensor | None = None
-    abv_sd: Tensor | None = None
-    vessels: Tensor | None = None
+    abv: Array | None = None
+    abv_sd: Array | None = None
+    vessels: Array | None = None
+    seconds: float = 0.0
+    model: Mapping[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+    outside_domain: float | None = None
+    consistency: Mapping[str, Any] | None = None
 
-    def to(self, device: torch.device | str) -> ParameterMaps:
+    def to(self, device: torch.device | str) -> ParameterMaps[Tensor]:
         """Return the maps on a device."""
+        return self._with_each(lambda values: values.to(device))
+
+    def volumes(self, slice_axis: int = 2) -> ParameterMaps[np.ndarray]:
+        """Return the maps as numpy arrays, (X, Y, Z) or (X, Y, Z, n)."""
+        return self._with_each(lambda values: to_volume(values.cpu().numpy(), slice_axis))
+
+    def _with_each(self, change: Callable[[Tensor], Any]) -> ParameterMaps[Any]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {name: v.to(device) for name, v in values.items() if isinstance(v, Tensor)}
-        return replace(self, **moved)
+        return replace(
+            self, **{name: change(v) for name, v in values.items() if isinstance(v, Tensor)}
+        )
 
 
 class Estimator(Interface):
@@ -83,6 +115,6 @@ class Estimator(Interface):
 
     name: str
 
-    def fit(self, series: Series) -> ParameterMaps:
+    def fit(self, series: Series) -> ParameterMaps[Tensor]:
         """Estimate CBF and ATT inside the mask of a series."""
         ...

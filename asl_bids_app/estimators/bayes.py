@@ -105,7 +105,8 @@ class Bayes:
         posterior = voxel_posterior(observation, grid, self.tell, arterial)
         if shown:
             # What is left is tissue's, and noise.
-            observation = replace(observation, delta_m=observation.delta_m - posterior.vessels)
+            left = series.without_arteries(posterior.vessels)
+            observation = replace(observation, delta_m=left.delta_m)
         cbf = posterior.cbf.masked_fill(failed, 0.0)
         reach = grid.spacing(grid.att[[0, -1]]).to(cbf)
         at_bound = (posterior.att < grid.att_min + reach[0]) | (

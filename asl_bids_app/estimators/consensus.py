@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from asl_bids_app.estimators.noise import noise_level
 from asl_bids_app.kinetics import ML_PER_100G_MIN
 from asl_bids_app.protocol import SCHEMES, Arrival
 from asl_bids_app.series import Series
@@ -44,15 +45,13 @@ class Consensus:
     formula: str
 
 
-def consensus(series: Series, noise_sd: Tensor) -> Consensus | None:
+def consensus(series: Series) -> Consensus | None:
     """Estimate CBF of a single delay by the consensus formula.
 
     Parameters
     ----------
     series
-        Calibrated series.
-    noise_sd : Tensor, shape (n_slices, n, H, W)
-        Standard deviation of its ΔM/M0, a fraction.
+        Calibrated series; the error is by its noise.
 
     Returns
     -------
@@ -86,6 +85,6 @@ def consensus(series: Series, noise_sd: Tensor) -> Consensus | None:
     factor = factor[:, None, None] * series.mask
     return Consensus(
         factor * series.delta_m[:, 0],
-        factor * noise_sd[:, 0].to(series.delta_m).nan_to_num(posinf=0.0),
+        factor * noise_level(series)[:, 0].to(series.delta_m).nan_to_num(posinf=0.0),
         FORMULAS[arrival],
     )

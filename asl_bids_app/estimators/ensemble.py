@@ -21,6 +21,7 @@ from asl_bids_app.estimators.bayes import flag_bits, observe_usable, open_att, t
 from asl_bids_app.estimators.boxes import brain_box, crop, select, with_neighbours
 from asl_bids_app.estimators.devices import find_device, is_out_of_memory
 from asl_bids_app.estimators.least_squares import residual
+from asl_bids_app.estimators.noise import with_noise
 from asl_bids_app.estimators.signs import (
     measurement_counts,
     open_all_around,
@@ -144,6 +145,7 @@ class Ensemble:
         """
         from asl_bids_app.models.domain import channel_order
 
+        series = with_noise(series)
         order = channel_order(self.model.spec, series) if self.model.spec.channels else None
         observation, failed = observe_usable(series, ERROR_BARS[self.error_bars])
         grid, arterial = self._grid_for(series), self._arteries_of(series)
@@ -159,9 +161,8 @@ class Ensemble:
             )
         found = dict(zip(ANSWERS, maps, strict=False))
         vessels = maps[len(ANSWERS) :].transpose(0, 1) if arterial else None
-        if vessels is not None:
-            # What is left is tissue's, and noise.
-            observation = replace(observation, delta_m=observation.delta_m - vessels)
+        # What the arteries leave is the tissue's signal, and noise.
+        observation = replace(observation, delta_m=series.without_arteries(vessels).delta_m)
         cbf, att, cbf_sd, att_sd = (found[name] for name in ("cbf", "att", "cbf_sd", "att_sd"))
         table = self.model.spec.calibration.get(self.error_bars)
         if table:

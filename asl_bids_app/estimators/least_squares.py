@@ -422,7 +422,8 @@ class LeastSquares:
         if self.arterial and early(series.protocol) is not None:
             arteries, fitted = self._with_arteries(observation, fitted)
             # What is left is tissue's, and noise.
-            observation = replace(observation, delta_m=observation.delta_m - arteries.vessels)
+            left = series.without_arteries(arteries.vessels)
+            observation = replace(observation, delta_m=left.delta_m)
         cbf, att, cbf_sd, att_sd, flags = fitted
         left_over = residual(observation, cbf, att)
         given, usual = self.options, transit_prior(series.protocol.schemes)

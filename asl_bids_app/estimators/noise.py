@@ -8,35 +8,19 @@ too few delays for that, differences between neighbouring voxels do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from scipy.special import gammaincinv
 from torch import Tensor
 from torch.nn import functional
 
-from asl_bids_app.series import Series
+from asl_bids_app.series import NoiseEstimate, Series
 
 _ENOUGH = 4
 """Degrees of freedom of a scheme's repeats from which their spread is used."""
 _SIGMA = 1.5
 """Voxels; standard deviation of the Gaussian that pools variances in the plane."""
-
-
-@dataclass(frozen=True)
-class NoiseEstimate:
-    """Noise of a series.
-
-    Attributes
-    ----------
-    noise_sd : Tensor, shape (n_slices, n, H, W)
-        Standard deviation of the averaged ΔM/M0, a fraction, positive inside the mask.
-    method : mapping of str to str
-        For each scheme how it was found: "repeats", "residuals" or "neighbours".
-    """
-
-    noise_sd: Tensor
-    method: dict[str, str]
 
 
 def _pool(variance: Tensor, mask: Tensor, sigma: float = _SIGMA) -> Tensor:
@@ -176,6 +160,12 @@ def estimate_noise(series: Series) -> NoiseEstimate:
     return NoiseEstimate(noise, method)
 
 
+def with_noise(series: Series) -> Series:
+    """Return the series with its noise, estimated if it carries none yet."""
+    return series if series.noise else replace(series, noise=estimate_noise(series))
+
+
 def noise_level(series: Series) -> Tensor:
-    """Return the noise of every averaged measurement, (n_slices, n, H, W), a fraction."""
-    return estimate_noise(series).noise_sd
+    """Return the noise that a series carries, (n_slices, n, H, W); estimated if it has none."""
+    noise = series.noise or estimate_noise(series)
+    return noise.noise_sd

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,18 +12,12 @@ from torch import Tensor
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.consistency import be_consistent
 from asl_bids_app.estimators.least_squares import residual
+from asl_bids_app.estimators.noise import noise_level, with_noise
 from asl_bids_app.observation import observe
 from asl_bids_app.series import Series, to_slices
 
 
-def slice_sizes(affine: np.ndarray, slice_axis: int) -> tuple[float, float, float]:
-    """Return the distances of slices, rows and columns in mm."""
-    sizes = np.sqrt((np.asarray(affine, float)[:3, :3] ** 2).sum(axis=0)).tolist()
-    first = sizes.pop(slice_axis)
-    return (first, *sizes)
-
-
-def fractions_of(tissue: Mapping[str, np.ndarray] | None, slice_axis: int) -> Tensor | None:
+def tissue_fractions(tissue: Mapping[str, np.ndarray] | None, slice_axis: int) -> Tensor | None:
     """Return the fractions of grey and white matter, slices first, (2, S, H, W), or None."""
     if not tissue or not {"gm", "wm"} <= set(tissue):
         return None
@@ -34,12 +27,11 @@ def fractions_of(tissue: Mapping[str, np.ndarray] | None, slice_axis: int) -> Te
 
 @torch.no_grad()
 def correct_means(
-    maps: ParameterMaps,
+    maps: ParameterMaps[Tensor],
     series: Series,
-    noise_sd: Tensor,
     voxel_mm: Sequence[float],
     fractions: Tensor | None = None,
-) -> tuple[ParameterMaps, dict[str, Any]]:
+) -> ParameterMaps[Tensor]:
     """Bring the means of tissues back to what the data say.
 
     Parameters
@@ -47,8 +39,7 @@ def correct_means(
     maps
         Of an estimator that leans on neighbours.
     series
-        What they were made from.
-    noise_sd : Tensor, shape (n_slices, n, H, W)
+        What they were made from, with its noise; the part of arteries is taken off here.
     voxel_mm
         Distances of slices, rows and columns.
     fractions : Tensor, shape (2, n_slices, H, W), optional
@@ -56,13 +47,12 @@ def correct_means(
 
     Returns
     -------
-    maps : ParameterMaps
-        CBF, ATT, their standard deviations and the residual are new; voxels that failed stay as
-        they are.
-    facts : dict
-        Of `asl_bids_app.estimators.consistency.Consistent`.
+    ParameterMaps
+        CBF, ATT, their standard deviations, the residual and `consistency` are new; voxels that
+        failed stay as they are.
     """
-    observation = observe(series, noise_sd, 0.0)
+    series = with_noise(series).without_arteries(maps.vessels)
+    observation = observe(series, noise_level(series), 0.0)
     failed = (maps.flags & int(Flag.FAILED)) > 0
     blind = observation.noise_sd.masked_fill(failed.unsqueeze(1), torch.inf)
     found = be_consistent(
@@ -77,5 +67,4 @@ def correct_means(
     names = ("cbf", "cbf_sd", "att", "att_sd")
     new = {n: torch.where(failed, getattr(maps, n), getattr(found, n)) for n in names}
     left = residual(observation, new["cbf"], new["att"])
-    changed = replace(maps, residual=left, **new)
-    return changed, found.facts
+    return replace(maps, residual=left, consistency=found.facts, **new)

@@ -36,11 +36,7 @@ _LEANING: Final = {
 """Why the mean of a map isn't that of the data, by estimator."""
 
 
-def remarks(
-    series: Series,
-    observation: Observation,
-    maps: ParameterMaps,
-) -> tuple[str, ...]:
+def remarks(series: Series, observation: Observation, maps: ParameterMaps) -> tuple[str, ...]:
     """Return the sentences about a series and its maps.
 
     Parameters

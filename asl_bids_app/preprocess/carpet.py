@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -93,3 +93,19 @@ def describe_carpet() -> dict[str, Any]:
             for band in range(1, BANDS + 1)
         },
     }
+
+
+def join_tables(
+    tables: Sequence[Mapping[str, np.ndarray] | None],
+) -> dict[str, np.ndarray] | None:
+    """Put tables of the runs of a unit one below the other; None if one is missing.
+
+    Of several runs a column says to which each volume belongs.
+    """
+    if not tables or any(table is None for table in tables):
+        return None
+    if len(tables) == 1:
+        return dict(tables[0])
+    lengths = [len(next(iter(table.values()))) for table in tables]
+    joined = {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
+    return {**joined, "run": np.repeat(np.arange(1, len(tables) + 1), lengths)}

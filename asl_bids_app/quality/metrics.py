@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,6 +15,7 @@ from asl_bids_app.quality.definitions import (
     columns,
     dictionary,
 )
+from asl_bids_app.quality.images import UnitImages
 from asl_bids_app.quality.index import quality_evaluation_index
 from asl_bids_app.quality.plausibility import plausibility
 from asl_bids_app.quality.statistics import (
@@ -31,96 +31,13 @@ from asl_bids_app.quality.statistics import (
     variation,
 )
 
-__all__ = ["QualityInput", "compute", "dictionary", "plausibility"]
+__all__ = ["UnitImages", "compute", "dictionary", "plausibility"]
 
 _FD_LIMIT: Final = 0.5
 
 
-@dataclass(frozen=True, eq=False)
-class QualityInput:
-    """What the metrics are computed from; arrays of one grid, None for what doesn't exist.
-
-    Attributes
-    ----------
-    cbf, cbf_sd : array, shape (X, Y, Z)
-        Main estimate, mL/100 g/min.
-    att, att_sd : array, shape (X, Y, Z)
-        Main estimate, seconds.
-    flags : array of int, shape (X, Y, Z)
-        Sums of `asl_bids_app.estimators.base.Flag`.
-    residual, noise, delta_m : array, shape (X, Y, Z, n)
-        Fractions of M0: measured minus fitted, standard deviation, measured.
-    mask : array of bool, shape (X, Y, Z)
-    affine : array, shape (4, 4)
-        Voxel to world, mm, RAS+.
-    gm, wm, csf : array, shape (X, Y, Z), or None
-        Tissue probabilities.
-    m0 : array, shape (X, Y, Z), or None
-    lsq_cbf, lsq_att, lsq_cbf_sd, lsq_att_sd, lsq_flags : array, shape (X, Y, Z), or None
-        Least squares, where it ran beside the main estimator.
-    framewise_displacement : array, shape (n_volumes,), or None
-        mm; NaN where there is no volume before.
-    tsnr : array, shape (X, Y, Z), or None
-        Mean over standard deviation in time of the control (or ΔM) volumes.
-    cbf_spread, att_spread : array, shape (X, Y, Z), or None
-        Standard deviation between the members of an ensemble.
-    outside_domain : float or None
-        Share of the data outside the training domain.
-    whole_brain : array of bool, shape (X, Y, Z), or None
-        The brain before voxels without data were left out of the mask.
-
-    Raises
-    ------
-    ValueError
-        If shapes disagree.
-    """
-
-    cbf: np.ndarray
-    att: np.ndarray
-    cbf_sd: np.ndarray
-    att_sd: np.ndarray
-    flags: np.ndarray
-    residual: np.ndarray
-    noise: np.ndarray
-    delta_m: np.ndarray
-    mask: np.ndarray
-    affine: np.ndarray
-    gm: np.ndarray | None = None
-    wm: np.ndarray | None = None
-    csf: np.ndarray | None = None
-    m0: np.ndarray | None = None
-    lsq_cbf: np.ndarray | None = None
-    lsq_att: np.ndarray | None = None
-    lsq_cbf_sd: np.ndarray | None = None
-    lsq_att_sd: np.ndarray | None = None
-    lsq_flags: np.ndarray | None = None
-    framewise_displacement: np.ndarray | None = None
-    tsnr: np.ndarray | None = None
-    cbf_spread: np.ndarray | None = None
-    att_spread: np.ndarray | None = None
-    outside_domain: float | None = None
-    whole_brain: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        other = {"affine", "framewise_displacement", "outside_domain"}
-        for name, value in vars(self).items():
-            if name not in other and value is not None and value.shape[:3] != self.cbf.shape:
-                raise ValueError(f"{name}: shape {value.shape}, expected {self.cbf.shape}")
-
-    @property
-    def brain(self) -> np.ndarray:
-        """The mask as booleans."""
-        return self.mask.astype(bool)
-
-    def tissue(self, values: np.ndarray | None) -> np.ndarray:
-        """Return where a tissue is; nowhere without its probability."""
-        if values is None:
-            return np.zeros(self.cbf.shape, dtype=bool)
-        return self.brain & (probability(values) > TISSUE_THRESHOLD)
-
-
 def _of_maps(
-    data: QualityInput,
+    data: UnitImages,
     cbf: np.ndarray,
     att: np.ndarray,
     cbf_sd: np.ndarray | None,
@@ -168,7 +85,7 @@ def _of_maps(
     }
 
 
-def _of_fit(data: QualityInput) -> dict[str, float]:
+def _of_fit(data: UnitImages) -> dict[str, float]:
     """Residuals, spread, and how main and least-squares estimates agree."""
     gm = data.tissue(data.gm)
     where = gm if gm.sum() >= FEWEST else data.brain
@@ -195,7 +112,7 @@ def _of_fit(data: QualityInput) -> dict[str, float]:
     return found
 
 
-def _of_data(data: QualityInput) -> dict[str, float]:
+def _of_data(data: UnitImages) -> dict[str, float]:
     """Metrics of what was measured, before any estimate."""
     brain, gm = data.brain, data.tissue(data.gm)
     volume = abs(float(np.linalg.det(data.affine[:3, :3]))) / 1000
@@ -234,7 +151,7 @@ def _of_data(data: QualityInput) -> dict[str, float]:
     return found
 
 
-def compute(data: QualityInput) -> dict[str, float]:
+def compute(data: UnitImages) -> dict[str, float]:
     """Compute every metric of the table in `definitions`.
 
     Parameters

@@ -81,7 +81,7 @@ def _scanner(run: Mapping[str, Any]) -> str:
 
 _ATLAS: Final = "MNI152 atlas"
 _COORDINATES: Final = "by the scanner's coordinates"
-"""How the sources of tissue maps begin and end, see `asl_bids_app.workflows.tissue`."""
+"""How the sources of tissue maps begin and end, see `asl_bids_app.preprocess.tissue_maps`."""
 
 
 def describe_preprocessing(

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asl_bids_app.allocation import allocation
+from asl_bids_app.bids.sessions import Unit
 from asl_bids_app.errors import InputError, disk_full
 from asl_bids_app.processes import end_children, remembered
 from asl_bids_app.remarks import numeric
 from asl_bids_app.workflows.full import FULL, why_silent
+from asl_bids_app.workflows.graph import record_folder, safe
 from asl_bids_app.workflows.options import AppOptions
-from asl_bids_app.workflows.participant import record_folder, safe
-from asl_bids_app.workflows.plan import Failure, ParticipantPlan, PlannedUnit
+from asl_bids_app.workflows.plan import Failure, ParticipantPlan
 from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.store import load
 
@@ -77,7 +78,7 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
     from nipype import config
     from nipype import logging as nipype_logging
 
-    from asl_bids_app.workflows.interfaces import QUIET
+    from asl_bids_app.workflows.step import QUIET
 
     config.update_config(
         {
@@ -199,7 +200,7 @@ def prepare_records(options: AppOptions, plan: ParticipantPlan) -> None:
             path.unlink()
     remove_empty(options.work_dir / f"asl_app/sub_{safe(plan.participant)}")
     for unit in plan.units:
-        (folder / f"{unit.title}.write.json").unlink(missing_ok=True)
+        (folder / f"{unit.name}.write.json").unlink(missing_ok=True)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -247,14 +248,14 @@ def collect(
     for unit in plan.units:
         records = {
             path.name.removesuffix(".json").split(".")[-1]: record
-            for path in sorted(folder.glob(f"{glob.escape(unit.title)}.*.json"))
+            for path in sorted(folder.glob(f"{glob.escape(unit.name)}.*.json"))
             if (record := read_record(path))
         }
         failed = {step: record for step, record in records.items() if "failure" in record}
         for step, record in failed.items():
-            crash = "" if record.get("input") else _crash_file(crash_folder, unit.title, step)
-            failures.append(Failure(unit.title, step, record["failure"], crash))
-        result = options.work_dir / flow_name / f"{safe(unit.title)}__write" / "result.pkl"
+            crash = "" if record.get("input") else _crash_file(crash_folder, unit.name, step)
+            failures.append(Failure(unit.name, step, record["failure"], crash))
+        result = options.work_dir / flow_name / f"{safe(unit.name)}__write" / "result.pkl"
         if not failed and result.exists() and "write" in records:
             facts = dict(load(result))
             facts["warnings"] = [*facts["warnings"], *_remarks(unit, records)]
@@ -262,13 +263,13 @@ def collect(
                 facts[key] = {step: r[name] for step, r in records.items() if name in r}
             units.append(facts)
         elif not failed:
-            crash = _crash_file(crash_folder, unit.title, "")
+            crash = _crash_file(crash_folder, unit.name, "")
             message = ended or why_silent(crash, options.work_dir, options.output_dir)
-            failures.append(Failure(unit.title, "workflow", message, crash))
+            failures.append(Failure(unit.name, "workflow", message, crash))
     return units, failures
 
 
-def _remarks(unit: PlannedUnit, records: Mapping[str, Any]) -> list[str]:
+def _remarks(unit: Unit, records: Mapping[str, Any]) -> list[str]:
     """Tell of the numbers that went wrong in a step, by the images that it worked on."""
     told = []
     for step, record in records.items():
@@ -279,7 +280,7 @@ def _remarks(unit: PlannedUnit, records: Mapping[str, Any]) -> list[str]:
                 "expected signal of a usual size; look at the maps for holes and extreme values"
             )
         for text in record.get("remarks") or []:
-            LOG.debug("%s: %s: %s", unit.title, step, text)
+            LOG.debug("%s: %s: %s", unit.name, step, text)
     return told
 
 

@@ -6,20 +6,19 @@ Every fault that the metadata show is found here, so a dry run tells all of it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from asl_bids_app.bids.acquisition import Acquisition, M0Kind
+from asl_bids_app.bids.acquisition import M0Kind, distinct_measurements
 from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.bids.labelling import scheme_of
 from asl_bids_app.bids.layout import Dataset, RunFiles, find_runs
-from asl_bids_app.bids.sessions import group
+from asl_bids_app.bids.sessions import PlannedRun, Unit, group
 from asl_bids_app.bids.sidecar import InputOptions, understand
-from asl_bids_app.calibration import Calibration, CalibrationOptions, check_keys, resolve
+from asl_bids_app.calibration import CalibrationOptions, check_keys, resolve
 from asl_bids_app.errors import COMMAND_LINE, AslAppError, Faults, InputError, faults_of
 from asl_bids_app.protocol import Scheme
 from asl_bids_app.wording import seconds
@@ -27,38 +26,6 @@ from asl_bids_app.workflows.options import AppOptions
 
 NO_ASL: Final = "search"
 """The step of a `Failure` that says that a participant has no ASL run."""
-
-
-@dataclass(frozen=True, eq=False)
-class PlannedRun:
-    """A run that is understood, with its constants.
-
-    Attributes
-    ----------
-    acquisition : Acquisition
-    calibration : Calibration
-    warnings : tuple of str
-        Of both.
-    """
-
-    acquisition: Acquisition
-    calibration: Calibration
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class PlannedUnit:
-    """Runs that are quantified together (or one), and the entities of the result."""
-
-    entities: Mapping[str, str]
-    joint: bool
-    runs: tuple[PlannedRun, ...]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """The entities as in file names."""
-        return "_".join(f"{key}-{value}" for key, value in self.entities.items())
 
 
 @dataclass(frozen=True)
@@ -94,7 +61,7 @@ class ParticipantPlan:
     """What will be done for a participant."""
 
     participant: str
-    units: tuple[PlannedUnit, ...]
+    units: tuple[Unit, ...]
     failures: tuple[Failure, ...]
     not_understood: tuple[RunFiles, ...] = ()
 
@@ -201,12 +168,7 @@ def _plan_participant(
     units = ()
     try:
         units = tuple(
-            PlannedUnit(
-                dict(unit.entities),
-                unit.joint,
-                tuple(planned[acquisition.path] for acquisition in unit.acquisitions),
-                unit.warnings,
-            )
+            unit.with_constants(planned)
             for unit in group([run.acquisition for run in planned.values()], options.joint)
         )
     except Exception as error:
@@ -246,18 +208,6 @@ def make_plan(options: AppOptions) -> Plan:
     return Plan(dataset, participants)
 
 
-def distinct_measurements(acquisition: Acquisition) -> list[tuple[float, float, int]]:
-    """Return (post-labelling delay, duration, volumes) of each measurement of a run."""
-    if acquisition.encoding:
-        return acquisition.encoding.measurements()
-    used = [kind in {"control", "label", "deltam"} for kind in acquisition.volume_types]
-    pairs = zip(
-        acquisition.post_labeling_delay[used], acquisition.label_duration[used], strict=True
-    )
-    counts = Counter((float(delay), float(duration)) for delay, duration in pairs)
-    return [(*key, counts[key]) for key in sorted(counts)]
-
-
 def _describe_run(run: PlannedRun) -> list[str]:
     acquisition = run.acquisition
     counts = Counter(acquisition.volume_types)
@@ -292,7 +242,7 @@ def describe(plan: Plan) -> str:
         lines.append(f"sub-{participant.participant}")
         for unit in participant.units:
             joint = "quantified together" if unit.joint else "quantified alone"
-            lines.append(f"  {unit.title} ({joint})")
+            lines.append(f"  {unit.name} ({joint})")
             lines += [f"    warning: {warning}" for warning in unit.warnings]
             for run in unit.runs:
                 lines += _describe_run(run)

@@ -111,8 +111,8 @@ def rebuild_reports(options: AppOptions) -> int:
 
 def write_boilerplate(options: AppOptions) -> int:
     """Write the methods text of what would be run, and nothing else."""
-    from asl_bids_app.workflows.finish import planned_facts
-    from asl_bids_app.workflows.run import check_writable, choose_estimator
+    from asl_bids_app.finish.record import planned_facts
+    from asl_bids_app.workflows.checks import check_writable, choose_estimator
 
     plan = make_plan(options)
     estimator, _ = choose_estimator(options)
@@ -124,7 +124,9 @@ def write_boilerplate(options: AppOptions) -> int:
                 "version": __version__,
                 "options": options.to_json(),
                 **machine(),
-                "units": [planned_facts(unit, estimator, options) for unit in participant.units],
+                "units": [
+                    planned_facts(unit, estimator, options.baseline) for unit in participant.units
+                ],
             }
             LOG.info("methods text: %s", write_citation(record, options.output_dir / "logs"))
             return 0

@@ -13,15 +13,18 @@ from typing import Any
 
 from asl_bids_app import __version__
 from asl_bids_app.bids.derivatives import (
-    PARTIAL,
     describe_dataset,
     perf_folder,
     remove_partial,
-    unwritable,
     write_json,
 )
-from asl_bids_app.errors import COMMAND_LINE, InputError
 from asl_bids_app.reports.explain import step_words
+from asl_bids_app.workflows.checks import (
+    check_machine,
+    check_mask,
+    check_writable,
+    choose_estimator,
+)
 from asl_bids_app.workflows.claim import claimed
 from asl_bids_app.workflows.crash import failure_of, remove_interrupted, write_crash
 from asl_bids_app.workflows.lock import LockedError
@@ -34,96 +37,9 @@ from asl_bids_app.workflows.settings import describe_settings
 LOG = logging.getLogger("asl-app")
 
 
-def check_writable(folder: Path, name: str) -> None:
-    """Make a folder and try to write in it.
-
-    Raises
-    ------
-    InputError
-        If that can't be done.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f"{PARTIAL}{uuid.uuid4().hex}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise unwritable(folder, error, "a writable folder", name) from error
-
-
 def new_run_id() -> str:
     """Return a name for a run: its time, and a few letters against collisions."""
     return f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
-
-
-def choose_estimator(options: AppOptions) -> tuple[str, tuple[str, str]]:
-    """Return the name of the main estimator, and the model with its hash.
-
-    Raises
-    ------
-    AslAppError
-        If the model can't be used.
-    """
-    if options.estimator in {"bayes", "least-squares"}:
-        if options.model:
-            raise InputError("command line", "--model", options.model, "--estimator ensemble")
-        return options.estimator, ("", "")
-    from asl_bids_app.models.store import DEFAULT_MODEL, find_model
-
-    name = options.model or DEFAULT_MODEL
-    if options.estimator is None and not options.model and find_model(name) is None:
-        LOG.info("no trained model is installed: the main maps are by least squares")
-        return "least-squares", ("", "")
-    from asl_bids_app.models.store import model_hash
-
-    return "ensemble", (name, model_hash(name))
-
-
-def check_machine(options: AppOptions, model: str) -> None:
-    """Check that device and model can be used, before hours are spent on what comes before them.
-
-    Parameters
-    ----------
-    options
-        Of the run.
-    model
-        Name or folder of the ensemble's model; empty for none.
-
-    Raises
-    ------
-    InputError
-        If this machine has no such device, or the model is damaged or of another network.
-    """
-    from asl_bids_app.estimators.devices import find_device
-
-    find_device(options.device)
-    # The bundled one came with the program, and is looked at where it is used.
-    if model and options.model:
-        from asl_bids_app.models.store import load_model
-
-        load_model(model)
-
-
-def check_mask(options: AppOptions) -> None:
-    """Check that the mask of the command line is an image, for it is that of every run.
-
-    Raises
-    ------
-    InputError
-        If it is none, or holds several volumes.
-    """
-    if options.brain_mask is None:
-        return
-    from asl_bids_app.bids.images import read_header
-
-    path, option, expected = options.brain_mask, "--brain-mask", "a 3D image, 1 inside the brain"
-    try:
-        header = read_header(path)
-    except InputError as error:
-        found = f"{error.field}: {error.found}" if error.field else error.found
-        raise InputError(COMMAND_LINE, option, f"{path}: {found}", expected, error.cure) from error
-    if header.n_volumes > 1:
-        raise InputError(COMMAND_LINE, option, f"{path}: {header.n_volumes} volumes", expected)
 
 
 def run_participants(options: AppOptions, command: list[str]) -> int:
@@ -302,7 +218,7 @@ def _run(
         prepare_records,
         run_workflow,
     )
-    from asl_bids_app.workflows.participant import participant_workflow, safe
+    from asl_bids_app.workflows.graph import participant_workflow, safe
 
     if options.clean_workdir:
         clean(options, [participant.participant for participant in participants])

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.bids.sessions import Unit
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.workflows.options import AppOptions
-from asl_bids_app.workflows.plan import Plan, PlannedUnit, distinct_measurements
+from asl_bids_app.workflows.plan import Plan, distinct_measurements
 
 
 def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]:
@@ -70,7 +71,7 @@ def _labels(plan: Plan) -> list[str]:
 
 
 def _estimator(options: AppOptions) -> tuple[str, str]:
-    from asl_bids_app.workflows.run import choose_estimator
+    from asl_bids_app.workflows.checks import choose_estimator
 
     name, (model, digest) = choose_estimator(options)
     why = "--estimator" if options.estimator else "default"
@@ -91,8 +92,8 @@ def _device(options: AppOptions) -> str:
     return f"{find_device(options.device)} (--device {options.device})"
 
 
-def _mask(options: AppOptions, units: list[PlannedUnit]) -> str:
-    from asl_bids_app.workflows.tissue import given_mask
+def _mask(options: AppOptions, units: list[Unit]) -> str:
+    from asl_bids_app.preprocess.tissue_maps import given_mask
 
     if options.brain_mask:
         return f"{options.brain_mask} (--brain-mask)"
@@ -103,8 +104,8 @@ def _mask(options: AppOptions, units: list[PlannedUnit]) -> str:
     return f"{', '.join(given[:3])}{', ...' * (len(given) > 3)} (--derivatives){rest}"
 
 
-def _tissue(options: AppOptions, units: list[PlannedUnit]) -> str:
-    from asl_bids_app.workflows.tissue import given_tissue
+def _tissue(options: AppOptions, units: list[Unit]) -> str:
+    from asl_bids_app.preprocess.tissue_maps import given_tissue
 
     if not options.tissue:
         return "none (--no-tissue): no metrics by tissue"
@@ -141,7 +142,7 @@ def _shows_arteries(runs: Sequence[Acquisition]) -> bool:
     return early(protocol) is not None
 
 
-def _outputs(unit: PlannedUnit, options: AppOptions, estimator: str) -> list[str]:
+def _outputs(unit: Unit, options: AppOptions, estimator: str) -> list[str]:
     without = set()
     runs = [run.acquisition for run in unit.runs]
     if sum(len(distinct_measurements(run)) for run in runs) > 1:
@@ -165,5 +166,5 @@ def _outputs(unit: PlannedUnit, options: AppOptions, estimator: str) -> list[str
     if "ses" in unit.entities:
         folder /= f"ses-{unit.entities['ses']}"
     listed = textwrap.wrap(", ".join(names), 100, break_long_words=False, break_on_hyphens=False)
-    head = f"  outputs of {unit.title}, in {folder / 'perf'}/:"
+    head = f"  outputs of {unit.name}, in {folder / 'perf'}/:"
     return [head, *(f"    {line}" for line in listed)]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from asl_bids_app.bids.files import parse_name
-from asl_bids_app.workflows.prepare import PreparedRun
+from asl_bids_app.preprocess.prepare import PreparedRun
 
 LOG = logging.getLogger("asl-app")
 LEAST_AGREEMENT = 0.5
@@ -129,8 +129,8 @@ def find_tissue(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
 def _given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
     """Lay tissue maps of derivatives on a run by the scanner's coordinates."""
     from asl_bids_app.bids.images import load
+    from asl_bids_app.preprocess.find_mask import place
     from asl_bids_app.preprocess.tissue import resample_to
-    from asl_bids_app.workflows.find_mask import place
 
     maps, warnings = {}, []
     for key, path in given.items():
@@ -160,3 +160,39 @@ def _none(
     """Return that there are no tissue maps: what rests on them is n/a, and why."""
     told = f"no tissue maps, and n/a in the metrics by tissue: {reason}"
     return TissueMaps({}, {**(facts or {}), "source": "none", "reason": reason}, (*warnings, told))
+
+
+def sharpen(prepared: PreparedRun, tissue: TissueMaps, *, given: bool) -> TissueMaps:
+    """Let the M0 say how much of each tissue a voxel holds, where the atlas says what is likely.
+
+    Parameters
+    ----------
+    prepared
+        The run.
+    tissue
+        Its tissue maps.
+    given
+        They are of derivatives: made from a T1w image they are better than the M0, and stay.
+
+    Returns
+    -------
+    TissueMaps
+        With ``fractions`` (derivatives, M0 or atlas) among its facts.
+    """
+    if not tissue.maps:
+        return tissue
+    if given:
+        return replace(tissue, facts={**tissue.facts, "fractions": "derivatives"})
+    from asl_bids_app.preprocess.fractions import tissue_fractions
+    from asl_bids_app.preprocess.geometry import voxel_sizes
+
+    found = tissue_fractions(
+        prepared.m0, prepared.mask, tissue.maps, np.asarray(voxel_sizes(prepared.affine))
+    )
+    facts = {
+        **tissue.facts,
+        "fractions": "M0" if found.from_m0 else "atlas",
+        "contrast": found.contrast,
+        "fractions_likeness": found.likeness,
+    }
+    return replace(tissue, maps={"gm": found.gm, "wm": found.wm, "csf": found.csf}, facts=facts)

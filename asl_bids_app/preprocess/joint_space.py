@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from asl_bids_app.bids.sessions import PlannedRun
 from asl_bids_app.errors import InputError
-from asl_bids_app.workflows.find_m0 import LEAST_COVERED, displacement
-from asl_bids_app.workflows.find_mask import place
-from asl_bids_app.workflows.plan import PlannedRun
-from asl_bids_app.workflows.prepare import PreparedRun
+from asl_bids_app.preprocess.find_m0 import LEAST_COVERED, displacement
+from asl_bids_app.preprocess.find_mask import place
+from asl_bids_app.preprocess.prepare import PreparedRun
 
 STILL_MM = 0.3
 """A movement between runs below this is not undone: resampling would cost more."""

@@ -9,10 +9,11 @@ import numpy as np
 
 from asl_bids_app.bids.acquisition import Acquisition, M0Kind
 from asl_bids_app.errors import InputError
-from asl_bids_app.workflows.find_m0 import DARK, LEAST_COVERED
+from asl_bids_app.preprocess.find_m0 import DARK, LEAST_COVERED
 
 if TYPE_CHECKING:
-    from asl_bids_app.workflows.prepare import MovedRun, PreparedRun
+    from asl_bids_app.preprocess.moved import MovedRun
+    from asl_bids_app.preprocess.prepare import PreparedRun
 
 
 def find_mask(

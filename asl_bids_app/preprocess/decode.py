@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 
 from asl_bids_app.bids.encoding import CURE, MATRIX, SIZE, Encoding
+from asl_bids_app.bids.sessions import PlannedRun
 from asl_bids_app.errors import InputError
-from asl_bids_app.preprocess.hadamard import Evidence, compare_orders, decode, known_orders
-from asl_bids_app.workflows.plan import PlannedRun
+from asl_bids_app.hadamard import Evidence, compare_orders, decode, known_orders
 
 PARTS: Final = (3, 3, 4)
 """Parts along each axis into which the brain is cut to compare orders."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from asl_bids_app.bids.acquisition import Acquisition, M0Kind
+from asl_bids_app.bids.sessions import PlannedRun
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.m0 import M0Error, average_m0, recovery, tissue_m0_of_blood
 from asl_bids_app.preprocess.m0_volumes import choose_volumes
-from asl_bids_app.workflows.plan import PlannedRun
 
 if TYPE_CHECKING:
-    from asl_bids_app.workflows.prepare import MovedRun
+    from asl_bids_app.preprocess.moved import MovedRun
 
 LEAST_COVERED: Final = 0.5
 """An M0 that shows less of the brain than this is of another place."""

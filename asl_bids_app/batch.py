@@ -1,0 +1,112 @@
+"""Quantifying a BIDS dataset from Python, one unit after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asl_bids_app.errors import InputError
+
+if TYPE_CHECKING:
+    from asl_bids_app.workflows.plan import Failure
+
+
+@dataclass(frozen=True, eq=False)
+class BidsResult:
+    """What became of a dataset.
+
+    Attributes
+    ----------
+    units : tuple of dict
+        The record of each unit: entities, metrics, warnings, and the paths of its files below
+        the output folder.
+    failures : tuple of Failure
+        What could not be done, each in one line; empty if all went well.
+    """
+
+    units: tuple[dict[str, Any], ...]
+    failures: tuple[Failure, ...]
+
+
+def quantify_bids(
+    bids_dir: str | Path,
+    output_dir: str | Path,
+    *,
+    participants: Sequence[str] = (),
+    sessions: Sequence[str] = (),
+    estimator: str | None = None,
+    **options: Any,
+) -> BidsResult:
+    """Quantify the ASL runs of a BIDS dataset and write derivatives.
+
+    The same maps, tables and sidecars as of the command line, in this process and without its
+    work folder, logs and reports. Nothing is taken from earlier runs.
+
+    Parameters
+    ----------
+    bids_dir, output_dir
+        The dataset, and where the derivatives go.
+    participants, sessions
+        Labels; all by default.
+    estimator
+        ``ensemble``, ``bayes`` or ``least-squares``; by default the ensemble.
+    **options
+        Any other field of `asl_bids_app.workflows.options.AppOptions`, such as ``hmc``,
+        ``t1_blood`` or ``tissue``.
+
+    Returns
+    -------
+    BidsResult
+        A run that fails is in its failures, and the others go on.
+
+    Raises
+    ------
+    InputError
+        If the dataset as a whole or an option is at fault.
+
+    Examples
+    --------
+    >>> from asl_bids_app import quantify_bids
+    >>> result = quantify_bids("my_dataset", "derivatives", hmc=False)  # doctest: +SKIP
+    >>> result.units[0]["metrics"]["cbf_mean_gm"]  # doctest: +SKIP
+    52.3
+    """
+    from asl_bids_app.bids.derivatives import describe_dataset
+    from asl_bids_app.quantify import quantify_unit
+    from asl_bids_app.settings import unit_settings
+    from asl_bids_app.workflows.checks import check_machine, check_mask, choose_estimator
+    from asl_bids_app.workflows.crash import failure_of
+    from asl_bids_app.workflows.options import AppOptions
+    from asl_bids_app.workflows.plan import make_plan
+
+    known = {item.name for item in fields(AppOptions)}
+    for name in options:
+        if name not in known:
+            raise InputError("quantify_bids", name, "an unknown option", "a field of AppOptions")
+    source, target = Path(bids_dir).absolute(), Path(output_dir).absolute()
+    asked = AppOptions(
+        source,
+        target,
+        target,
+        participant_label=tuple(label.removeprefix("sub-") for label in participants),
+        session_label=tuple(label.removeprefix("ses-") for label in sessions),
+        estimator=estimator,
+        **options,
+    )
+    check_mask(asked)
+    plan = make_plan(asked)
+    name, model = choose_estimator(asked)
+    check_machine(asked, model[0])
+    describe_dataset(target, source, plan.dataset.description)
+    units: list[dict[str, Any]] = []
+    failures: list[Failure] = []
+    for participant in plan.participants:
+        failures += participant.failures
+        for unit in participant.units:
+            try:
+                units.append(quantify_unit(unit, target, unit_settings(asked, unit, name, model)))
+            except Exception as error:  # whatever it is, it is this unit's and no other's
+                failures.append(failure_of(unit.name, "quantify", error))
+    return BidsResult(tuple(units), tuple(failures))

@@ -1,0 +1,155 @@
+"""The last step of a series: metrics, plausibility, derivatives, and what the record says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from asl_bids_app.bids.acquisition import distinct_measurements
+from asl_bids_app.bids.derivatives import perf_folder
+from asl_bids_app.bids.sessions import PlannedRun, Unit
+from asl_bids_app.estimators.base import ParameterMaps
+from asl_bids_app.estimators.consensus import consensus
+from asl_bids_app.finish.images import unit_images
+from asl_bids_app.finish.sidecars import differences, noise_method, shared_sidecar
+from asl_bids_app.finish.write import write_unit
+from asl_bids_app.preprocess.tissue_maps import TissueMaps
+from asl_bids_app.quality.definitions import dictionary
+from asl_bids_app.quality.metrics import compute, plausibility
+from asl_bids_app.series import Series
+
+
+def finish_unit(
+    output_dir: Path,
+    unit: Unit,
+    series: Series,
+    maps: ParameterMaps[Tensor],
+    *,
+    baseline: ParameterMaps[Tensor] | None,
+    tissue: TissueMaps | None,
+    confounds: Mapping[str, np.ndarray] | None,
+) -> dict[str, Any]:
+    """Compute the metrics of a series and write its derivatives.
+
+    Parameters
+    ----------
+    output_dir
+        Folder of the derivatives.
+    unit, series, maps
+        What was processed, and the main maps.
+    baseline
+        Least squares beside them.
+    tissue
+        Tissue maps; None where none were wanted.
+    confounds
+        Columns of the confounds table.
+
+    Returns
+    -------
+    dict
+        What the participant's record says of the series.
+    """
+    by_formula = consensus(series)
+    images = unit_images(
+        series,
+        maps,
+        baseline=baseline,
+        by_formula=by_formula,
+        tissue=tissue.maps if tissue else None,
+        framewise_displacement=confounds["framewise_displacement"] if confounds else None,
+    )
+    metrics = compute(images)
+    implausible = plausibility(metrics)
+    warnings = (*maps.warnings, *(tissue.warnings if tissue else ()))
+    facts = (
+        dict(tissue.facts) if tissue else {"source": "none (--no-tissue)", "reason": "--no-tissue"}
+    )
+    consistency = dict(maps.consistency or {}) or None
+    shared = shared_sidecar(
+        unit,
+        series,
+        maps,
+        facts={"tissue": facts, "tissue_consistency": consistency},
+        warnings=(*warnings, *implausible),
+    )
+    paths = write_unit(
+        output_dir,
+        unit,
+        images,
+        shared,
+        differences(baseline, by_formula),
+        confounds=confounds,
+        carpet=series.carpet,
+        quality=(metrics, dictionary(metrics, facts.get("reason", ""))),
+    )
+    return {
+        "entities": dict(unit.entities),
+        "joint": unit.joint,
+        "folder": perf_folder(Path(), unit.entities).as_posix(),
+        "estimator": maps.estimator,
+        "baseline": baseline is not None,
+        "model": maps.model,
+        "runs": [
+            _run_facts(run, series.facts.get(run.acquisition.path.name, {})) for run in unit.runs
+        ],
+        "calibration": series.calibration.to_json(),
+        "noise_method": noise_method(series),
+        "metrics": metrics,
+        "tissue": facts,
+        "tissue_consistency": consistency,
+        "warnings": [*series.warnings, *warnings],
+        "plausibility": list(implausible),
+        "outputs": [path.relative_to(output_dir).as_posix() for path in paths],
+        "fit_seconds": round(maps.seconds, 3),
+        "baseline_seconds": round(baseline.seconds, 3) if baseline else None,
+    }
+
+
+def planned_facts(unit: Unit, estimator: str, baseline: bool) -> dict[str, Any]:
+    """Return what a record would say of a unit before it is run, for the methods text."""
+    calibration: dict[str, Any] = {}
+    for run in unit.runs:
+        calibration |= run.calibration.to_json()
+    return {
+        "entities": dict(unit.entities),
+        "joint": unit.joint,
+        "estimator": estimator,
+        "baseline": baseline and estimator != "least-squares",
+        "model": None,
+        "runs": [_run_facts(run, {}) for run in unit.runs],
+        "calibration": calibration,
+    }
+
+
+def _run_facts(run: PlannedRun, facts: Mapping[str, Any]) -> dict[str, Any]:
+    acquisition = run.acquisition
+    measurements = distinct_measurements(acquisition)
+    m0 = acquisition.m0
+    return {
+        "path": acquisition.path.name,
+        "scheme": acquisition.scheme.value,
+        "volumes": dict(Counter(acquisition.volume_types)),
+        "post_labeling_delay": [delay for delay, _, _ in measurements],
+        "label_duration": [duration for _, duration, _ in measurements],
+        "volumes_per_measurement": [number for *_, number in measurements],
+        "slice_time": [
+            float(np.min(acquisition.slice_time)),
+            float(np.max(acquisition.slice_time)),
+        ],
+        "inferred": dict(acquisition.inferred),
+        "warnings": list(run.warnings),
+        **facts,
+        "m0": {
+            "kind": m0.kind.value,
+            "path": m0.path.name if m0.path else None,
+            "repetition_time": list(m0.repetition_time),
+            "estimate": m0.estimate,
+            **facts.get("m0", {}),
+        },
+        "field_strength": acquisition.metadata.get("MagneticFieldStrength"),
+    }

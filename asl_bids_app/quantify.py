@@ -1,0 +1,208 @@
+"""The way of a run on one page: plan, moved, prepared, series, maps, metrics, files.
+
+Each step is a plain function of a unit, the settings, and what earlier steps gave. Here they are
+called one after the other; `asl_bids_app.workflows` calls the same functions from nipype, side by
+side and with results kept. The module can be called: ``asl_bids_app.quantify(delta_m, m0,
+protocol)`` quantifies arrays, see `asl_bids_app.arrays`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from asl_bids_app.arrays import quantify
+from asl_bids_app.batch import quantify_bids
+from asl_bids_app.settings import Settings
+from asl_bids_app.tell import Tell, nobody
+
+if TYPE_CHECKING:
+    from asl_bids_app.bids.sessions import Unit
+    from asl_bids_app.estimators.base import ParameterMaps
+    from asl_bids_app.preprocess.moved import MovedRun
+    from asl_bids_app.preprocess.prepare import PreparedRun
+    from asl_bids_app.preprocess.tissue_maps import TissueMaps
+    from asl_bids_app.series import Series
+
+__all__ = ["STEPS", "quantify", "quantify_bids", "quantify_unit"]
+
+
+def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> dict[str, Any]:
+    """Quantify one planned unit and write its derivatives.
+
+    Parameters
+    ----------
+    unit
+        Of `asl_bids_app.workflows.plan.make_plan`: the runs that give one set of maps.
+    output_dir
+        Folder of the derivatives.
+    settings
+        How it is processed.
+
+    Returns
+    -------
+    dict
+        What the participant's record says of the unit: metrics, warnings, files.
+
+    Raises
+    ------
+    AslAppError
+        If the data can't be used.
+    """
+    indices = range(len(unit.runs))
+    moved = [move(unit, settings, index=i) for i in indices]
+    prepared = [prepare(unit, settings, index=i, moved=moved[i]) for i in indices]
+    series = assemble(unit, settings, prepared=prepared)
+    tissue = find_tissue(unit, settings, prepared=prepared[0]) if settings.tissue else None
+    seen = tissue if settings.corrects_by_tissue else None
+    maps = fit(unit, settings, series=series, tissue=seen)
+    baseline = fit_baseline(unit, settings, series=series) if settings.wants_baseline else None
+    return finish(
+        unit,
+        settings,
+        output_dir=output_dir,
+        series=series,
+        moved=moved,
+        maps=maps,
+        baseline=baseline,
+        tissue=tissue,
+    )
+
+
+def move(unit: Unit, settings: Settings, *, index: int, tell: Tell = nobody) -> MovedRun:
+    """Load a run and correct its head motion."""
+    from asl_bids_app.preprocess.moved import correct_motion
+
+    run = unit.runs[index].acquisition
+    return correct_motion(run, hmc=settings.hmc, threads=settings.threads, tell=tell)
+
+
+def prepare(unit: Unit, settings: Settings, *, index: int, moved: MovedRun) -> PreparedRun:
+    """Find M0 and brain of a run, average its pairs, and divide by M0."""
+    from asl_bids_app.preprocess.prepare import prepare_run
+
+    return prepare_run(
+        unit.runs[index],
+        moved,
+        align_m0=settings.hmc,
+        m0_smooth_fwhm=settings.m0_smooth_fwhm,
+        brain_mask=settings.brain_mask,
+    )
+
+
+def assemble(unit: Unit, settings: Settings, *, prepared: Sequence[PreparedRun]) -> Series:
+    """Put the runs of a unit into one space, and estimate the noise of the series."""
+    from asl_bids_app.preprocess.assemble import assemble as join_runs
+
+    return join_runs(unit, prepared, move=settings.hmc)
+
+
+def find_tissue(unit: Unit, settings: Settings, *, prepared: PreparedRun) -> TissueMaps:  # noqa: ARG001
+    """Find how much grey and white matter each voxel holds."""
+    from asl_bids_app.preprocess.tissue_maps import find_tissue as lay_priors
+    from asl_bids_app.preprocess.tissue_maps import sharpen
+
+    given = {key: Path(path) for key, path in settings.tissue_maps.items()}
+    return sharpen(prepared, lay_priors(prepared, given), given=bool(given))
+
+
+def fit(
+    unit: Unit,  # noqa: ARG001 - every step takes it
+    settings: Settings,
+    *,
+    series: Series,
+    tissue: TissueMaps | None = None,
+    tell: Tell = nobody,
+) -> ParameterMaps:
+    """Estimate CBF and ATT."""
+    from asl_bids_app.estimators.estimate import estimate
+
+    return estimate(
+        series,
+        settings.estimator,
+        model=settings.model or None,
+        tta=settings.tta,
+        error_bars=settings.error_bars,
+        device=settings.device,
+        batch_size=settings.batch_size,
+        threads=settings.threads,
+        seed=settings.seed,
+        tissue=tissue.maps if tissue else None,
+        consistent=settings.tissue_consistency,
+        arterial=settings.arterial,
+        tell=tell,
+    )
+
+
+def fit_baseline(
+    unit: Unit, settings: Settings, *, series: Series, tell: Tell = nobody
+) -> ParameterMaps:
+    """Estimate by least squares, beside the main maps."""
+    plain = replace(settings, estimator="least-squares", model="")
+    return fit(unit, plain, series=series, tell=tell)
+
+
+def finish(
+    unit: Unit,
+    settings: Settings,  # noqa: ARG001 - every step takes it
+    *,
+    output_dir: Path,
+    series: Series,
+    moved: Sequence[MovedRun],
+    maps: ParameterMaps,
+    baseline: ParameterMaps | None = None,
+    tissue: TissueMaps | None = None,
+) -> dict[str, Any]:
+    """Compute metrics, write images, tables and sidecars, and return the unit's record."""
+    from asl_bids_app.finish.record import finish_unit
+    from asl_bids_app.preprocess.carpet import join_tables
+
+    return finish_unit(
+        output_dir,
+        unit,
+        series,
+        maps,
+        baseline=baseline,
+        tissue=tissue,
+        confounds=join_tables([run.confounds for run in moved]),
+    )
+
+
+STEPS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "motion": (move, ("hmc",)),
+        "prepare": (prepare, ("hmc", "m0_smooth_fwhm", "brain_mask")),
+        "assemble": (assemble, ("hmc",)),
+        "tissue": (find_tissue, ("tissue_maps",)),
+        "fit": (
+            fit,
+            (
+                "estimator",
+                "model",
+                "model_hash",
+                "tta",
+                "error_bars",
+                "seed",
+                "tissue_consistency",
+                "arterial",
+            ),
+        ),
+        "baseline": (fit_baseline, ("seed", "arterial")),
+        "write": (finish, ()),
+    }
+)
+"""Function of each step, and the settings that its result depends on."""
+
+
+class _Callable(ModuleType):
+    """A module that quantifies arrays when it is called, for `import` binds its name."""
+
+    def __call__(self, *arrays: Any, **options: Any) -> Any:
+        return quantify(*arrays, **options)
+
+
+sys.modules[__name__].__class__ = _Callable

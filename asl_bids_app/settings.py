@@ -1,0 +1,105 @@
+"""How one unit is processed: the options that its steps look at. No heavy import stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asl_bids_app.bids.sessions import Unit
+    from asl_bids_app.workflows.options import AppOptions
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one unit is processed; for the meaning of each see the command line's help.
+
+    Attributes
+    ----------
+    hmc : bool
+        Correct head motion.
+    m0_smooth_fwhm : float
+        mm.
+    brain_mask : Path or None
+        Mask to use instead of one made from the M0.
+    tissue : bool
+        Look for grey and white matter.
+    tissue_maps : mapping of str to str
+        Paths of tissue maps of derivatives by key (gm, wm, csf); without them the bundled atlas.
+    estimator, model, model_hash : str
+        Of the main maps; the hash makes another model another result.
+    tta, error_bars, tissue_consistency, arterial
+        Of the ensemble.
+    baseline : bool
+        Least squares beside another estimator.
+    seed : int
+    device, batch_size, threads
+        Of the machine. They don't change results.
+    """
+
+    hmc: bool = True
+    m0_smooth_fwhm: float = 0.0
+    brain_mask: Path | None = None
+    tissue: bool = True
+    tissue_maps: Mapping[str, str] = field(default_factory=dict)
+    estimator: str = "ensemble"
+    model: str = ""
+    model_hash: str = ""
+    tta: bool = True
+    error_bars: str = "total"
+    tissue_consistency: bool = True
+    arterial: bool = True
+    baseline: bool = True
+    seed: int = 0
+    device: str = "auto"
+    batch_size: int = 8
+    threads: int = 1
+
+    @property
+    def wants_baseline(self) -> bool:
+        """Whether least squares runs beside the main estimator."""
+        return self.baseline and self.estimator != "least-squares"
+
+    @property
+    def corrects_by_tissue(self) -> bool:
+        """Whether the fit looks at tissue; only the ensemble leans on neighbours."""
+        return self.tissue and self.tissue_consistency and self.estimator == "ensemble"
+
+
+def unit_settings(
+    options: AppOptions, unit: Unit, estimator: str, model: tuple[str, str] = ("", "")
+) -> Settings:
+    """Return how a unit is processed.
+
+    Parameters
+    ----------
+    options
+        Of the run.
+    unit
+        The unit; masks and tissue maps of derivatives are found by its entities.
+    estimator, model
+        Of `asl_bids_app.workflows.checks.choose_estimator`.
+    """
+    from asl_bids_app.preprocess.tissue_maps import given_mask, given_tissue
+
+    return Settings(
+        hmc=options.hmc,
+        m0_smooth_fwhm=options.m0_smooth_fwhm,
+        brain_mask=options.brain_mask or given_mask(options.derivatives, unit.entities),
+        tissue=options.tissue,
+        tissue_maps=given_tissue(options.derivatives, unit.entities) if options.tissue else {},
+        estimator=estimator,
+        model=model[0],
+        model_hash=model[1],
+        tta=options.tta,
+        error_bars=options.error_bars,
+        tissue_consistency=options.tissue_consistency,
+        arterial=options.arterial,
+        baseline=options.baseline,
+        seed=options.random_seed,
+        device=options.device,
+        batch_size=options.batch_size,
+        threads=min(options.omp_nthreads or options.nprocs, options.nprocs),
+    )

@@ -1,0 +1,204 @@
+"""The nipype workflow of one participant, and of a whole run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from asl_bids_app import __version__
+from asl_bids_app.bids.sessions import Unit
+from asl_bids_app.settings import Settings, unit_settings
+from asl_bids_app.workflows.options import AppOptions
+from asl_bids_app.workflows.plan import ParticipantPlan
+from asl_bids_app.workflows.progress import wanted
+from asl_bids_app.workflows.store import readable, save
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node, Workflow
+
+
+def record_folder(options: AppOptions, participant: str) -> Path:
+    """Return where the steps of a participant leave their records."""
+    return options.work_dir / "records" / f"sub-{participant}"
+
+
+def _fingerprint(unit: Unit) -> str:
+    """Digest of all that a unit was understood to be; equal input resumes, another doesn't."""
+
+    def plain(value: Any) -> Any:
+        return value.tolist() if isinstance(value, np.ndarray) else str(value)
+
+    content = [
+        [
+            str(run.acquisition.path),
+            dict(run.acquisition.metadata),
+            run.acquisition.volume_types,
+            run.acquisition.post_labeling_delay,
+            run.acquisition.label_duration,
+            run.acquisition.slice_time,
+            str(run.acquisition.m0),
+            run.calibration.to_json(),
+            run.warnings,
+        ]
+        for run in unit.runs
+    ]
+    text = json.dumps([__version__, unit.name, content], default=plain, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _store_plan(unit: Unit, folder: Path) -> Path:
+    path = folder / f"plan-{unit.name}-{_fingerprint(unit)}.pkl"
+    # A plan that is already there keeps its time stamp, by which nipype knows it.
+    return path if readable(path) else save(unit, path)
+
+
+def safe(name: str) -> str:
+    """Return a name that nipype takes for a step or a workflow."""
+    return re.sub(r"[^A-Za-z0-9]", "_", name)
+
+
+MEMORY_GB: Final = {"assemble": 1.0, "tissue": 1.0, "fit": 1.5, "baseline": 1.5, "write": 0.7}
+"""What a step is taken to need; those that hold a run's volumes need more the larger it is."""
+MANY_THREADS: Final = frozenset({"motion", "tissue", "fit", "baseline"})
+"""Steps that make use of several processors."""
+MACHINE: Final = ("device", "batch_size", "threads")
+"""Settings that change no result."""
+
+
+class _UnitGraph:
+    """Adds the steps of one unit to a workflow, as `asl_bids_app.quantify` has them in a row."""
+
+    def __init__(
+        self, flow: Workflow, options: AppOptions, unit: Unit, settings: Settings
+    ) -> None:
+        self.flow, self.options, self.unit, self.settings = flow, options, unit, settings
+        self.records = record_folder(options, unit.entities["sub"])
+        self.plan = str(_store_plan(unit, self.records))
+
+    def build(self) -> None:
+        """Add and connect all steps."""
+        settings = self.settings
+        all_moved, all_prepared = [], []
+        for index, run in enumerate(self.unit.runs):
+            size = run.acquisition.path.stat().st_size / 1e9
+            memory = 0.5 + 12 * size
+            moved = self.step(
+                "motion", index, memory_gb=memory, sources=[str(run.acquisition.path)]
+            )
+            m0 = [str(path)] if (path := run.acquisition.m0.path) else None
+            prepared = self.step("prepare", index, memory_gb=memory, sources=m0)
+            self.connect(moved, prepared, "moved")
+            all_moved.append(moved)
+            all_prepared.append(prepared)
+        assemble = self.step("assemble")
+        self.gather("gather", all_prepared, assemble, "all_prepared")
+        write = self.step("write", output_dir=str(self.options.output_dir))
+        self.connect(assemble, write, "series")
+        self.gather("moves", all_moved, write, "all_moved")
+        fit = self.step("fit")
+        self.connect(assemble, fit, "series")
+        self.connect(fit, write, "maps")
+        if settings.tissue:
+            tissue = self.step("tissue")
+            self.connect(all_prepared[0], tissue, "prepared")
+            self.connect(tissue, write, "tissue")
+            if settings.corrects_by_tissue:
+                self.connect(tissue, fit, "tissue")
+        if settings.wants_baseline:
+            baseline = self.step("baseline")
+            self.connect(assemble, baseline, "series")
+            self.connect(baseline, write, "baseline")
+
+    def step(
+        self, name: str, index: int | None = None, memory_gb: float = 0.0, **inputs: Any
+    ) -> Node:
+        """Add a step; several runs have one each, told apart by a number."""
+        from nipype.pipeline.engine import Node
+
+        from asl_bids_app.quantify import STEPS
+        from asl_bids_app.workflows.step import Step
+
+        title = name if index is None else f"{name}{index}"
+        threads = self.settings.threads if name in MANY_THREADS else 1
+        interface = Step(
+            step=name,
+            plan=self.plan,
+            settings=_plain(self.settings, STEPS[name][1]),
+            machine=_plain(self.settings, MACHINE) | {"threads": threads},
+            record=str(self.records / f"{self.unit.name}.{title}.json"),
+            watched=wanted(self.options.quiet),
+            **{key: value for key, value in inputs.items() if value is not None},
+            **({} if index is None else {"index": index}),
+        )
+        node = Node(
+            interface,
+            name=f"{safe(self.unit.name)}__{title}",
+            n_procs=threads,
+            mem_gb=memory_gb or MEMORY_GB[name],
+        )
+        self.flow.add_nodes([node])
+        return node
+
+    def connect(self, source: Node, target: Node, field: str) -> None:
+        """Let a step take what another one made."""
+        self.flow.connect(source, "out_file", target, field)
+
+    def gather(self, name: str, sources: list[Node], target: Node, field: str) -> None:
+        """Let a step take what the same step of all runs made."""
+        from nipype.interfaces.utility import Merge
+        from nipype.pipeline.engine import Node
+
+        merge = Node(
+            Merge(len(sources)),
+            name=f"{safe(self.unit.name)}__{name}",
+            run_without_submitting=True,
+        )
+        for index, source in enumerate(sources):
+            self.connect(source, merge, f"in{index + 1}")
+        self.flow.connect(merge, "out", target, field)
+
+
+def _plain(settings: Settings, names: Iterable[str]) -> dict[str, Any]:
+    """Return some of the settings as nipype can hash them."""
+    values = {name: getattr(settings, name) for name in names}
+    return {
+        key: str(v) if isinstance(v, Path) else v for key, v in values.items() if v is not None
+    }
+
+
+def participant_workflow(
+    plan: ParticipantPlan,
+    options: AppOptions,
+    estimator: str,
+    model: tuple[str, str] = ("", ""),
+) -> Workflow:
+    """Build the workflow of one participant.
+
+    Parameters
+    ----------
+    plan
+        Its units.
+    options
+        Of the run.
+    estimator
+        Of the main maps.
+    model
+        Name or folder, and hash, of the ensemble's model.
+
+    Returns
+    -------
+    Workflow
+    """
+    from nipype.pipeline.engine import Workflow
+
+    flow = Workflow(name=f"sub_{safe(plan.participant)}")
+    for unit in plan.units:
+        settings = unit_settings(options, unit, estimator, model)
+        _UnitGraph(flow, options, unit, settings).build()
+    return flow
