@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 from asl_bids_app.protocol import Scheme
 
 Mode = Literal["auto", "off", "both"]
@@ -35,14 +36,14 @@ class Unit:
         Those that output names bear, in file-name order: of a joint unit the ones common to
         its runs, else those of the run.
     joint : bool
-    warnings : tuple of str
+    warnings : tuple of Notice
         Of the grouping alone.
     """
 
     acquisitions: tuple[Acquisition, ...]
     entities: Mapping[str, str]
     joint: bool
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
     @property
     def name(self) -> str:
@@ -95,7 +96,7 @@ def group(acquisitions: Sequence[Acquisition], mode: Mode = "auto") -> tuple[Uni
         pairs, warnings = ([], ()) if mode == "off" else _pairs(runs)
         joined = {id(run) for pair in pairs for run in pair}
         alone = [
-            Unit((run,), dict(run.entities), False, _for(run, warnings))
+            Unit((run,), dict(run.entities), False, _warnings_of(run, warnings))
             for run in runs
             if mode == "both" or id(run) not in joined
         ]
@@ -110,7 +111,7 @@ def group(acquisitions: Sequence[Acquisition], mode: Mode = "auto") -> tuple[Uni
 
 def _pairs(
     runs: Sequence[Acquisition],
-) -> tuple[list[tuple[Acquisition, Acquisition]], tuple[str, ...]]:
+) -> tuple[list[tuple[Acquisition, Acquisition]], tuple[Notice, ...]]:
     """Find the runs of one session that belong together."""
     continuous = [run for run in runs if run.scheme in CONTINUOUS]
     selective = [run for run in runs if run.scheme is Scheme.VSASL]
@@ -130,15 +131,17 @@ def _pairs(
             pairs.append((first, partners[0]))
     joined = {id(run) for pair in pairs for run in pair}
     left = [run.path.name for run in (*continuous, *selective) if id(run) not in joined]
-    warning = (
-        f"{', '.join(left)}: no one-to-one pairs of PCASL and VSASL by run, rec and dir; "
-        "quantified alone (name them by the same run- label, or choose by --bids-filter-file)"
+    warning = Notice(
+        left,
+        found="no one-to-one pairs of PCASL and VSASL by run, rec and dir",
+        outcome="quantified alone (name them by the same run- label, or choose by "
+        "--bids-filter-file)",
     )
     return pairs, (warning,) if left else ()
 
 
-def _for(run: Acquisition, warnings: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(w for w in warnings if run.path.name in w.partition(":")[0].split(", "))
+def _warnings_of(run: Acquisition, warnings: tuple[Notice, ...]) -> tuple[Notice, ...]:
+    return tuple(warning for warning in warnings if warning.concerns(run.path.name))
 
 
 def _join(pair: tuple[Acquisition, Acquisition], taken: set[str]) -> Unit:
@@ -153,7 +156,11 @@ def _join(pair: tuple[Acquisition, Acquisition], taken: set[str]) -> Unit:
         labelled = sorted(
             (common | {"acq": label}).items(), key=lambda item: order.get(item[0], len(ORDER))
         )
-        warning = f"{unit.name} is the name of another result; the joint one bears acq-{label}"
+        warning = Notice(
+            unit.name,
+            found="the name of another result",
+            outcome=f"the joint one bears acq-{label}",
+        )
         other = Unit(pair, dict(labelled), True, (warning,))
         if other.name not in taken:
             return other

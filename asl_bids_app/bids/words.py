@@ -47,10 +47,20 @@ OWN_KEYS: Final = (
 
 
 class Guess(NamedTuple):
-    """A value that nobody gave, and what it rests on."""
+    """A value that nobody gave, and what it rests on.
+
+    Attributes
+    ----------
+    value
+        None if it can't be guessed.
+    why : str
+    key : str
+        The sidecar's key that it was read from; empty if it rests on something else.
+    """
 
     value: Any
     why: str
+    key: str = ""
 
 
 def guess_scheme(metadata: Mapping[str, Any]) -> Guess | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,16 @@ from asl_bids_app.bids.layout import Dataset, RunFiles, find_runs
 from asl_bids_app.bids.sessions import group
 from asl_bids_app.bids.sidecar import InputOptions, understand
 from asl_bids_app.calibration import Calibration, CalibrationOptions, check_keys, resolve
-from asl_bids_app.errors import COMMAND_LINE, AslAppError, Faults, InputError, faults_of
+from asl_bids_app.errors import (
+    COMMAND_LINE,
+    AslAppError,
+    Cause,
+    Faults,
+    InputError,
+    faults_of,
+)
+from asl_bids_app.failures import Failure
+from asl_bids_app.notices import Notice
 from asl_bids_app.protocol import Scheme
 from asl_bids_app.wording import seconds
 from asl_bids_app.workflows.options import AppOptions
@@ -37,13 +46,13 @@ class PlannedRun:
     ----------
     acquisition : Acquisition
     calibration : Calibration
-    warnings : tuple of str
+    warnings : tuple of Notice
         Of both.
     """
 
     acquisition: Acquisition
     calibration: Calibration
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,40 +62,12 @@ class PlannedUnit:
     entities: Mapping[str, str]
     joint: bool
     runs: tuple[PlannedRun, ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
     @property
     def title(self) -> str:
         """The entities as in file names."""
         return "_".join(f"{key}-{value}" for key, value in self.entities.items())
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Something that could not be done.
-
-    Attributes
-    ----------
-    unit : str
-        Series or run it concerns, as in file names.
-    step : str
-    message : str
-        One line.
-    crash_file : str
-        Where the traceback is; empty if the fault is the data's.
-    traceback : str
-        The traceback itself, until it has been written to the crash file.
-    """
-
-    unit: str
-    step: str
-    message: str
-    crash_file: str = ""
-    traceback: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """Return the failure for a record."""
-        return {key: value for key, value in asdict(self).items() if key != "traceback"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,14 +167,17 @@ def _plan_participant(
 
     failures, planned, faulty = [], {}, []
     if not runs and participant in options.participant_label:
-        message = f"sub-{participant}: found no ASL run, expected sub-{participant}/**/perf/*_asl"
-        failures.append(Failure(f"sub-{participant}", NO_ASL, f"{message}.nii[.gz]."))
+        where = f"sub-{participant}"
+        error = InputError(
+            where, "", "no ASL run", f"{where}/**/perf/*_asl.nii[.gz]", cause=Cause.NO_ASL
+        )
+        failures.append(Failure.of(where, NO_ASL, error))
     for run in runs:
         try:
             planned[run.path] = _plan_run(run, options)
         except AslAppError as error:
             name = run.path.name.partition(".")[0]
-            failures += [Failure(name, "input", str(fault)) for fault in faults_of(error)]
+            failures += [Failure.of(name, "input", fault) for fault in faults_of(error)]
             faulty.append(run)
         except Exception as error:
             # Whatever it is, it is this run's and no other's.
