@@ -12,7 +12,7 @@ from asl_bids_app.bids.labelling import label_module
 from asl_bids_app.constants import ConstantKey, Quantity, Source
 from asl_bids_app.errors import COMMAND_LINE, Faults, InputError
 from asl_bids_app.notices import Notice
-from asl_bids_app.protocol import SCHEMES, Scheme
+from asl_bids_app.schemes import SCHEMES, Scheme
 
 if TYPE_CHECKING:
     from asl_bids_app.bids.scaling import M0Factor

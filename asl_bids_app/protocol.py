@@ -92,7 +92,7 @@ class Protocol:
             if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
                 raise ValueError(f"{name}: {values.tolist()}, expected finite times >= 0 s")
         for scheme, duration in zip(self.schemes, self.label_duration.tolist(), strict=True):
-            endless = duration == float("inf") and scheme is Scheme.VSASL
+            endless = duration == float("inf") and SCHEMES[scheme].endless_bolus
             if not endless and not 0 < duration < float("inf"):
                 raise ValueError(
                     f"label_duration: {duration} s for {scheme.value}, expected > 0 s"

@@ -64,9 +64,41 @@ class TransitPrior:
         return {"Mean": self.mean, "StandardDeviation": self.sd, "Units": "s", "Note": self.source}
 
 
+class JointPart(StrEnum):
+    """What a scheme is in a joint series: two schemes that share CBF and ATT."""
+
+    NONE = "none"
+    """Its ATT is another quantity, so it is quantified alone."""
+    CONTINUOUS = "continuous"
+    SELECTIVE = "velocity-selective"
+
+
 @dataclass(frozen=True)
+class SidecarForm:
+    """How sidecars and names tell a scheme.
+
+    Attributes
+    ----------
+    in_bids
+        Whether `ArterialSpinLabelingType` of BIDS has the scheme's name.
+    aliases
+        Other values of `ArterialSpinLabelingType` that mean it.
+    words
+        What names of sequences and series have, a regular expression of lower case.
+    own_keys, likely_keys
+        Keys that this scheme has only, or far more often than others.
+    """
+
+    in_bids: bool = True
+    aliases: tuple[str, ...] = ()
+    words: str = "(?!)"
+    own_keys: tuple[str, ...] = ()
+    likely_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class SchemeInfo:
-    """What the rest of the program has to know of a labelling scheme.
+    """Everything that differs between labelling schemes.
 
     Attributes
     ----------
@@ -82,9 +114,19 @@ class SchemeInfo:
     transit
         Prior of ATT. It depends on where the label is made: PASL counts from the edge of its
         slab, close to the tissue, PCASL and CASL from a plane at the neck.
+    colour
+        Of drawings, as HTML writes it.
     modules
         Default efficiency and its source by the kind of label module, where the scheme has
         several; `labeling_efficiency` is taken where the kind isn't known.
+    endless_bolus
+        Whether the bolus may be cut by nothing (a duration of ``inf``).
+    joint
+        What it is in a joint series.
+    sidecar
+        How sidecars tell it.
+    remark
+        A sentence for methods texts, with citations; empty if there is nothing to add.
     """
 
     arrival: Arrival
@@ -92,7 +134,22 @@ class SchemeInfo:
     labeling_efficiency: float
     source: str
     transit: TransitPrior
+    colour: str
     modules: Mapping[Module, tuple[float, str]] = field(default_factory=dict)
+    endless_bolus: bool = False
+    joint: JointPart = JointPart.NONE
+    sidecar: SidecarForm = SidecarForm()
+    remark: str = ""
+
+    @property
+    def continuous(self) -> bool:
+        """Whether the label is a stream, which has a duration, and not a bolus."""
+        return self.arrival is Arrival.CONTINUOUS
+
+    @property
+    def duration_word(self) -> str:
+        """What the duration of a measurement is the duration of."""
+        return "label" if self.continuous else "bolus"
 
 
 _FROM_NECK: Final = TransitPrior(
@@ -109,38 +166,83 @@ _SATURATION: Final = (
 )
 
 
+# Colours: Okabe and Ito's, distinguishable with any colour vision.
 SCHEMES: Final = MappingProxyType(
     {
         Scheme.PCASL: SchemeInfo(
-            Arrival.CONTINUOUS,
-            "pseudo-continuous",
-            0.85,
-            "Alsop 2015, doi:10.1002/mrm.25197",
-            _FROM_NECK,
+            arrival=Arrival.CONTINUOUS,
+            title="pseudo-continuous",
+            labeling_efficiency=0.85,
+            source="Alsop 2015, doi:10.1002/mrm.25197",
+            transit=_FROM_NECK,
+            colour="#0072b2",
+            joint=JointPart.CONTINUOUS,
+            sidecar=SidecarForm(
+                words=r"p-?casl|pseudo.?contin|pulsed.?contin|^asl$|3dasl|\bpc\b",
+                own_keys=(
+                    "NumRFBlocks",
+                    "RFGap",
+                    "MeanGzx10",
+                    "TagRFFlipAngle",
+                    "MeanTagGradient",
+                ),
+                likely_keys=("PCASLType", "LabelingDuration"),
+            ),
         ),
         Scheme.CASL: SchemeInfo(
-            Arrival.CONTINUOUS,
-            "continuous",
-            0.68,
-            "Wang 2005, doi:10.1148/radiol.2351031663",
-            _FROM_NECK,
+            arrival=Arrival.CONTINUOUS,
+            title="continuous",
+            labeling_efficiency=0.68,
+            source="Wang 2005, doi:10.1148/radiol.2351031663",
+            transit=_FROM_NECK,
+            colour="#56b4e9",
+            joint=JointPart.CONTINUOUS,
+            sidecar=SidecarForm(words="casl|continuous", own_keys=("CASLType",)),
         ),
         Scheme.PASL: SchemeInfo(
-            Arrival.PULSED,
-            "pulsed",
-            0.98,
-            "Alsop 2015, doi:10.1002/mrm.25197",
-            _FROM_SLAB,
+            arrival=Arrival.PULSED,
+            title="pulsed",
+            labeling_efficiency=0.98,
+            source="Alsop 2015, doi:10.1002/mrm.25197",
+            transit=_FROM_SLAB,
+            colour="#009e73",
+            sidecar=SidecarForm(
+                words=r"pasl|pulsed|fair|picore|epistar|q2tips|quipss|star\b",
+                own_keys=(
+                    "SaturationStopTime",
+                    "PostInversionDelay",
+                    "PASLType",
+                    "BolusCutOffFlag",
+                    "BolusCutOffTechnique",
+                ),
+            ),
         ),
         Scheme.VSASL: SchemeInfo(
-            Arrival.VELOCITY_SELECTIVE,
-            "velocity-selective",
-            *_INVERSION,
-            _SHARED,
-            {Module.INVERSION: _INVERSION, Module.SATURATION: _SATURATION},
+            arrival=Arrival.VELOCITY_SELECTIVE,
+            title="velocity-selective",
+            labeling_efficiency=_INVERSION[0],
+            source=_INVERSION[1],
+            transit=_SHARED,
+            colour="#d55e00",
+            modules={Module.INVERSION: _INVERSION, Module.SATURATION: _SATURATION},
+            endless_bolus=True,
+            joint=JointPart.SELECTIVE,
+            sidecar=SidecarForm(
+                in_bids=False,
+                aliases=("VSI", "VSS"),
+                words=r"vsasl|vs[-_ ]?asl|velocity.?selective|vsi\b|vss\b",
+            ),
+            remark="Velocity-selective labelling [@wong;@qin] was modelled with label arriving "
+            "at once.",
         ),
     }
 )
+
+
+def find_scheme(name: object) -> SchemeInfo | None:
+    """Return the row of a scheme by its name; None if there is none of that name."""
+    return SCHEMES[Scheme(name)] if isinstance(name, str) and name in set(Scheme) else None
+
 
 PRIOR_BY_ARRIVAL: Final = MappingProxyType(
     {info.arrival: info.transit for info in reversed(SCHEMES.values())}

@@ -13,7 +13,7 @@ import numpy as np
 from asl_bids_app.bids.encoding import Encoding
 from asl_bids_app.bids.scaling import M0Factor
 from asl_bids_app.notices import Notice
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import Scheme
 
 
 class M0Kind(StrEnum):

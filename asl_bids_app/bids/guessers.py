@@ -19,7 +19,7 @@ from asl_bids_app.bids.labelling import BIDS_TYPES
 from asl_bids_app.bids.timing import CUT_OFFS
 from asl_bids_app.bids.words import Guess, guess_scheme
 from asl_bids_app.errors import InputError
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import SCHEMES, Scheme
 
 BLOCK: Final = 0.0185
 """Seconds of one of `NumRFBlocks`, 20 pulses, of the sequence ep2d_pcasl (loft-lab.org)."""
@@ -156,8 +156,9 @@ def _type(evidence: Evidence) -> Guess | None:
     if near:
         return Guess(near, f"the sidecar says {value!r}")
     guess = guess_scheme(evidence.metadata)
-    if guess and guess.value is Scheme.VSASL:
-        return Guess("PASL", f"{guess.why}: velocity-selective; name the pulse in PASLType")
+    if guess and not SCHEMES[guess.value].sidecar.in_bids:
+        title = SCHEMES[guess.value].title
+        return Guess("PASL", f"{guess.why}: {title}; name the pulse in PASLType")
     return guess and Guess(guess.value.value, guess.why)
 
 
@@ -177,7 +178,7 @@ def _delay(evidence: Evidence) -> Guess | None:
 
 
 def _duration(evidence: Evidence) -> Guess | None:
-    if evidence.scheme is Scheme.PASL or evidence.scheme is Scheme.VSASL:
+    if evidence.scheme and not SCHEMES[evidence.scheme].continuous:
         return None
     others = ("TagDuration", "GELabelingDuration", "LabelDuration", "BolusDuration")
     guess = _time("LabelingDuration", *others)(evidence)

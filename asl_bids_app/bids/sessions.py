@@ -15,11 +15,10 @@ from typing import Final, Literal
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import SCHEMES, JointPart
 
 Mode = Literal["auto", "off", "both"]
 MODES: Final = ("auto", "off", "both")
-CONTINUOUS: Final = frozenset({Scheme.PCASL, Scheme.CASL})
 ORDER: Final = ("sub", "ses", "acq", "rec", "dir", "run", "echo", "part")
 JOINT_LABEL: Final = "joint"
 
@@ -113,8 +112,8 @@ def _pairs(
     runs: Sequence[Acquisition],
 ) -> tuple[list[tuple[Acquisition, Acquisition]], tuple[Notice, ...]]:
     """Find the runs of one session that belong together."""
-    continuous = [run for run in runs if run.scheme in CONTINUOUS]
-    selective = [run for run in runs if run.scheme is Scheme.VSASL]
+    continuous = [run for run in runs if SCHEMES[run.scheme].joint is JointPart.CONTINUOUS]
+    selective = [run for run in runs if SCHEMES[run.scheme].joint is JointPart.SELECTIVE]
     if not continuous or not selective:
         return [], ()
     if len(continuous) == len(selective) == 1:

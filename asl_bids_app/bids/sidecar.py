@@ -16,7 +16,7 @@ from asl_bids_app.bids.layout import FILE_NAME, RAW_ENTITIES, RunFiles
 from asl_bids_app.bids.misspelt import check_names
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import Scheme
 
 UNUSED: Final = (
     ("EchoTime", "the echo time in seconds"),

@@ -8,13 +8,8 @@ from typing import Any, Final
 
 from asl_bids_app.constants import read_constants
 from asl_bids_app.reports.page import figure_text
+from asl_bids_app.schemes import find_scheme
 
-_SCHEMES: Final = {
-    "PCASL": "pseudo-continuous (PCASL)",
-    "CASL": "continuous (CASL)",
-    "PASL": "pulsed (PASL)",
-    "VSASL": "velocity-selective (VSASL)",
-}
 _TOLD: Final = frozenset(
     {
         "path",
@@ -52,8 +47,9 @@ def run_facts(run: Mapping[str, Any]) -> dict[str, Any]:
         ``path``, and ``facts`` as pairs of name and text.
     """
     scheme = str(run.get("scheme") or "unknown")
+    info = find_scheme(scheme)
     facts = [
-        ("Labelling", _SCHEMES.get(scheme, scheme)),
+        ("Labelling", f"{info.title} ({scheme})" if info else scheme),
         (
             "Field strength",
             f"{words(run['field_strength'])} T" if run.get("field_strength") else "",
@@ -130,7 +126,8 @@ def _timing(run: Mapping[str, Any], scheme: str) -> list[tuple[str, str]]:
     if delays:
         facts.append(("Post-labelling delays", _seconds(delays)))
     if durations:
-        kind = "Label duration" if scheme in {"PCASL", "CASL"} else "Bolus duration"
+        info = find_scheme(scheme)
+        kind = f"{info.duration_word if info else 'bolus'} duration".capitalize()
         facts.append((kind, _seconds(durations)))
     if counts:
         distinct = list(dict.fromkeys(counts))
