@@ -12,7 +12,7 @@ from asl_bids_app import __version__
 from asl_bids_app.allocation import processors
 from asl_bids_app.cli.checks import apply_config, check_places
 from asl_bids_app.cli.elsewhere import ELSEWHERE
-from asl_bids_app.cli.types import (
+from asl_bids_app.options.readers import (
     between,
     count,
     efficiency,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from asl_bids_app.cli.parser import build_parser, parse
-from asl_bids_app.cli.types import pair, path
+from asl_bids_app.options.readers import pair, path
 from asl_bids_app.errors import InputError
 from asl_bids_app.workflows.options import AppOptions
 
