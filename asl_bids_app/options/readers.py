@@ -53,6 +53,15 @@ def path(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
+def device(text: str) -> str:
+    """Read the name of a device; whether this machine has it shows later."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected auto, cpu, cuda, cuda:N or mps"
+        )
+    return text
+
+
 def _size(text: str, bare: float) -> float:
     found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMGT]?)B?", text.strip(), re.IGNORECASE)
     if not found:

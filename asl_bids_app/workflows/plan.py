@@ -30,9 +30,9 @@ from asl_bids_app.errors import (
 )
 from asl_bids_app.failures import Failure
 from asl_bids_app.notices import Notice
+from asl_bids_app.options.table import AppOptions
 from asl_bids_app.protocol import Scheme
 from asl_bids_app.wording import seconds
-from asl_bids_app.workflows.options import AppOptions
 
 NO_ASL: Final = "search"
 """The step of a `Failure` that says that a participant has no ASL run."""

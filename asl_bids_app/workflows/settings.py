@@ -9,7 +9,7 @@ from pathlib import Path
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.errors import AslAppError
-from asl_bids_app.workflows.options import AppOptions
+from asl_bids_app.options.table import AppOptions
 from asl_bids_app.workflows.plan import Plan, PlannedUnit, distinct_measurements
 
 
