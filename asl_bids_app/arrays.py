@@ -239,7 +239,7 @@ def calibration_of(
 
 
 def _check_estimator(name: str) -> None:
-    from asl_bids_app.workflows.options import ESTIMATORS
+    from asl_bids_app.options.groups import ESTIMATORS
 
     if name not in ESTIMATORS:
         raise InputError(CALL, "estimator", repr(name), f"one of {', '.join(ESTIMATORS)}")

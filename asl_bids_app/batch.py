@@ -53,7 +53,7 @@ def quantify_bids(
     estimator
         ``ensemble``, ``bayes`` or ``least-squares``; by default the ensemble.
     **options
-        Any other field of `asl_bids_app.workflows.options.AppOptions`, such as ``hmc``,
+        Any other field of `asl_bids_app.options.table.AppOptions`, such as ``hmc``,
         ``t1_blood`` or ``tissue``.
 
     Returns
@@ -74,11 +74,11 @@ def quantify_bids(
     52.3
     """
     from asl_bids_app.bids.derivatives import describe_dataset
+    from asl_bids_app.options.table import AppOptions
     from asl_bids_app.quantify import quantify_unit
     from asl_bids_app.settings import unit_settings
     from asl_bids_app.workflows.checks import check_machine, check_mask, choose_estimator
     from asl_bids_app.workflows.crash import failure_of
-    from asl_bids_app.workflows.options import AppOptions
     from asl_bids_app.workflows.plan import make_plan
 
     known = {item.name for item in fields(AppOptions)}

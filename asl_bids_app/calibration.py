@@ -4,62 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.bids.fields import SPANS, show, to_number
 from asl_bids_app.bids.labelling import label_module
-from asl_bids_app.errors import Faults, InputError
-from asl_bids_app.protocol import SCHEMES, Scheme
+from asl_bids_app.constants import ConstantKey, Quantity, Source
+from asl_bids_app.errors import COMMAND_LINE, Faults, InputError
+from asl_bids_app.notices import Notice
+from asl_bids_app.schemes import SCHEMES, Scheme
 
 if TYPE_CHECKING:
     from asl_bids_app.bids.scaling import M0Factor
-
-
-class Source(StrEnum):
-    """Where a number came from."""
-
-    SIDECAR = "sidecar"
-    COMMAND_LINE = "command line"
-    ARGUMENT = "argument"
-    """Of a function of this package, called from Python."""
-    DEFAULT = "default"
-    INFERRED = "inferred"
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A number that reaches the user, with unit, origin and a remark.
-
-    Attributes
-    ----------
-    value : float
-    unit : str
-        Empty for a fraction.
-    source : Source
-    note : str
-        A reference, a file and field, or how it was inferred.
-    """
-
-    value: float
-    unit: str
-    source: Source
-    note: str = ""
-
-    def __str__(self) -> str:
-        unit = f" {self.unit}" if self.unit else ""
-        note = f": {self.note}" if self.note else ""
-        return f"{self.value:g}{unit} ({self.source.value}{note})"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the quantity for a sidecar or a run report."""
-        return {
-            "Value": self.value,
-            "Units": self.unit or "fraction",
-            "Source": self.source.value,
-            "Note": self.note,
-        }
 
 
 @dataclass(frozen=True)
@@ -94,20 +50,20 @@ class Calibration:
         """Return the labelling efficiency times the loss by background suppression."""
         return self.labeling_efficiency[scheme].value * self.suppression[scheme].value
 
-    def items(self) -> list[tuple[str, Quantity]]:
-        """Return (name, quantity) of every constant, in the order of reports."""
-        rows: list[tuple[str, Quantity]] = []
+    def items(self) -> list[tuple[ConstantKey, Quantity]]:
+        """Return (key, quantity) of every constant, in the order of reports."""
+        rows: list[tuple[ConstantKey, Quantity]] = []
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, Quantity):
-                rows.append((item.name, value))
+                rows.append((ConstantKey(item.name), value))
             else:
-                rows += [(f"{item.name}[{scheme.value}]", q) for scheme, q in value.items()]
+                rows += [(ConstantKey(item.name, s.value), q) for s, q in value.items()]
         return rows
 
     def to_json(self) -> dict[str, Any]:
         """Return all constants for a sidecar or a run report."""
-        return {name: quantity.to_json() for name, quantity in self.items()}
+        return {str(key): quantity.to_json() for key, quantity in self.items()}
 
 
 @dataclass(frozen=True)
@@ -154,6 +110,8 @@ PARTITION_COEFFICIENT: Final = (0.9, "Herscovitch 1985, doi:10.1038/jcbfm.1985.9
 PULSE_EFFICIENCY: Final = (0.95, "Garcia 2005, doi:10.1002/mrm.20556")
 USUAL_PULSES: Final = 2
 """Background-suppression pulses assumed when a sidecar doesn't give their number."""
+NUMBER_PULSES: Final = "BackgroundSuppressionNumberPulses"
+PULSE_TIME: Final = "BackgroundSuppressionPulseTime"
 
 
 def _given(value: float | None, option: str, unit: str) -> Quantity | None:
@@ -189,31 +147,32 @@ def _by_field_strength(
 
 def _suppression(
     metadata: Mapping[str, Any], options: CalibrationOptions, path: str
-) -> tuple[Quantity, list[str]]:
+) -> tuple[Quantity, list[Notice]]:
     if not metadata.get("BackgroundSuppression", False):
         return Quantity(1.0, "", Source.SIDECAR, "no background suppression"), []
-    warnings = []
+    warnings: list[Notice] = []
     pulses, listed = _pulses(metadata, path)
     origin = Source.SIDECAR
     if pulses is None and listed is not None:
         pulses = listed
         origin = Source.INFERRED
     elif listed not in {None, pulses}:
-        warnings.append(
-            f"{path}: BackgroundSuppressionPulseTime: found {listed} times, expected {pulses} as "
-            "in BackgroundSuppressionNumberPulses, which is used"
-        )
+        expected = f"{pulses} as in {NUMBER_PULSES}, which is used"
+        warnings.append(Notice(path, PULSE_TIME, f"{listed} times", expected))
     if pulses is None:
         pulses = USUAL_PULSES
         origin = Source.INFERRED
-        warnings.append(
-            f"{path}: BackgroundSuppressionNumberPulses: found nothing, expected the number of "
-            f"pulses; {USUAL_PULSES} assumed (--bs-efficiency 1 takes none into account)"
-        )
+        outcome = f"{USUAL_PULSES} assumed (--bs-efficiency 1 takes none into account)"
+        warnings.append(Notice(path, NUMBER_PULSES, "nothing", "the number of pulses", outcome))
     if pulses == 0:
         warnings.append(
-            f"{path}: BackgroundSuppressionNumberPulses: found 0 with BackgroundSuppression true, "
-            "expected at least 1 pulse; no loss of label by the pulses is taken into account"
+            Notice(
+                path,
+                NUMBER_PULSES,
+                "0 with BackgroundSuppression true",
+                "at least 1 pulse",
+                "no loss of label by the pulses is taken into account",
+            )
         )
     each, reference = PULSE_EFFICIENCY
     if options.bs_efficiency is not None:
@@ -228,12 +187,12 @@ def _suppression(
 
 def _pulses(metadata: Mapping[str, Any], path: str) -> tuple[int | None, int | None]:
     """Return the number of pulses that a sidecar gives, and that of the times it lists."""
-    key = "BackgroundSuppressionNumberPulses"
+    key = NUMBER_PULSES
     given, span = metadata.get(key), SPANS[key]
     number = to_number(given)
     if given is not None and (number is None or number not in span or number % 1):
         raise InputError(path, key, show(given), f"a whole number of pulses, {span}")
-    key = "BackgroundSuppressionPulseTime"
+    key = PULSE_TIME
     times, span = metadata.get(key), SPANS[key]
     if times is None:
         return (None if number is None else int(number)), None
@@ -245,18 +204,20 @@ def _pulses(metadata: Mapping[str, Any], path: str) -> tuple[int | None, int | N
     return (None if number is None else int(number)), len(read)
 
 
-def _doubt(metadata: Mapping[str, Any], measured: float, lost: Quantity, path: str) -> list[str]:
+def _suppression_uncertainty(
+    metadata: Mapping[str, Any], measured: float, lost: Quantity, path: str
+) -> list[Notice]:
     """Tell that an efficiency of a sidecar may or may not contain the loss by suppression."""
-    pulses = metadata.get("BackgroundSuppressionNumberPulses")
+    pulses = metadata.get(NUMBER_PULSES)
     beside = "background suppression" if pulses is None else f"{pulses:g} suppression pulses"
     each = PULSE_EFFICIENCY[0]
-    return [
-        f"{path}: LabelingEfficiency: found {measured:g} beside {beside}, expected it to contain "
-        f"their loss; taken so. If it was measured without them (by phase contrast, or "
-        f"simulated), give --bs-efficiency {each:g}: the efficiency is then "
-        f"{measured * lost.value:.4g} and CBF {1 / lost.value - 1:.0%} higher; --bs-efficiency 1 "
-        "confirms that it contains it"
-    ]
+    outcome = (
+        "taken so. If it was measured without them (by phase contrast, or simulated), give "
+        f"--bs-efficiency {each:g}: the efficiency is then {measured * lost.value:.4g} and CBF "
+        f"{1 / lost.value - 1:.0%} higher; --bs-efficiency 1 confirms that it contains it"
+    )
+    found = f"{measured:g} beside {beside}"
+    return [Notice(path, "LabelingEfficiency", found, "it to contain their loss", outcome)]
 
 
 def _m0_scale(options: CalibrationOptions, factor: M0Factor | None) -> Quantity:
@@ -268,7 +229,7 @@ def _m0_scale(options: CalibrationOptions, factor: M0Factor | None) -> Quantity:
 
 def _default_efficiency(
     scheme: Scheme, metadata: Mapping[str, Any], path: str
-) -> tuple[Quantity, list[str]]:
+) -> tuple[Quantity, list[Notice]]:
     """Return the default efficiency of a scheme, by its label module where there are several."""
     info = SCHEMES[scheme]
     value, source, origin, kind = info.labeling_efficiency, info.source, Source.DEFAULT, ""
@@ -282,9 +243,12 @@ def _default_efficiency(
         origin = Source.DEFAULT if stated else Source.INFERRED
     else:
         kind = "as of inversion: nothing says inversion (VSI) or saturation (VSS)"
-    warning = (
-        f"{path}: LabelingEfficiency: found nothing, expected the measured efficiency of the "
-        f"{info.title} module; {value:g} assumed ({kind})"
+    warning = Notice(
+        path,
+        "LabelingEfficiency",
+        "nothing",
+        f"the measured efficiency of the {info.title} module",
+        f"{value:g} assumed ({kind})",
     )
     return Quantity(value, "", origin, f"{kind}; {source}"), [warning]
 
@@ -351,7 +315,7 @@ def resolve(
     options: CalibrationOptions,
     path: str,
     m0_factor: M0Factor | None = None,
-) -> tuple[Calibration, list[str]]:
+) -> tuple[Calibration, list[Notice]]:
     """Settle every constant of one run, from command line, sidecar or default.
 
     Parameters
@@ -369,7 +333,7 @@ def resolve(
 
     Returns
     -------
-    Calibration, list of str
+    Calibration, list of Notice
         The constants, and warnings for the log, the sidecars and the report.
 
     Raises
@@ -406,7 +370,9 @@ def resolve(
             suppression = Quantity(
                 1.0, "", Source.SIDECAR, "contained in the LabelingEfficiency of the sidecar"
             )
-            warnings = _doubt(metadata, measured, lost, path) if lost.value < 1 else []
+            warnings = []
+            if lost.value < 1:
+                warnings = _suppression_uncertainty(metadata, measured, lost, path)
     if efficiency is None:
         efficiency, told = _default_efficiency(scheme, metadata, path)
         warnings += told
@@ -451,13 +417,13 @@ def check_ranges(calibration: Calibration, path: str) -> None:
     InputError
         Of the first that can't.
     """
-    for name, quantity in calibration.items():
-        low, high = _LIMITS[name.split("[")[0]]
+    for key, quantity in calibration.items():
+        low, high = _LIMITS[key.name]
         if not low <= quantity.value <= high:
             unit = f" {quantity.unit}" if quantity.unit else ""
             raise InputError(
-                path if quantity.source in {Source.SIDECAR, Source.ARGUMENT} else "command line",
-                quantity.note or name,
+                path if quantity.source in {Source.SIDECAR, Source.ARGUMENT} else COMMAND_LINE,
+                quantity.note or str(key),
                 f"{quantity.value:g}{unit}",
                 f"{low:g} to {high:g}{unit}",
             )

@@ -6,8 +6,24 @@ import errno
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
+
+
+class Cause(StrEnum):
+    """What kind of failure an error is, by which reports explain it."""
+
+    INPUT = "input"
+    """The data, a sidecar or an option."""
+    NO_ASL = "no ASL"
+    MEMORY = "memory"
+    DISK_FULL = "disk full"
+    NOT_WRITABLE = "not writable"
+    GRAPHICS = "graphics card"
+    IMAGE = "damaged image"
+    UNFORESEEN = "unforeseen"
+
 
 COMMAND_LINE: Final = "command line"
 """What an `InputError` calls the command line, which has no file."""
@@ -72,6 +88,8 @@ class InputError(AslAppError, ValueError):
         In words, with units.
     cure
         What would most likely put it right; empty if unknown.
+    cause
+        For reports: what kind of failure it is.
 
     Examples
     --------
@@ -81,14 +99,21 @@ class InputError(AslAppError, ValueError):
     """
 
     def __init__(
-        self, file: str | Path, field: str, found: str, expected: str, cure: str = ""
+        self,
+        file: str | Path,
+        field: str,
+        found: str,
+        expected: str,
+        cure: str = "",
+        cause: Cause = Cause.INPUT,
     ) -> None:
         self.file = str(file)
         self.field = field
         self.found = found
         self.expected = expected
         self.cure = cure
-        super().__init__(self.file, field, found, expected, cure)
+        self.cause = cause
+        super().__init__(self.file, field, found, expected, cure, cause)
 
     def __str__(self) -> str:
         place = f"{self.file}: {self.field}" if self.field else self.file
@@ -113,7 +138,9 @@ class SeveralInputsError(InputError):
     def __init__(self, faults: Sequence[InputError]) -> None:
         self.faults = tuple(faults)
         first = self.faults[0]
-        super().__init__(first.file, first.field, first.found, first.expected, first.cure)
+        super().__init__(
+            first.file, first.field, first.found, first.expected, first.cure, first.cause
+        )
 
     def __reduce__(self) -> tuple[type, tuple[tuple[InputError, ...]]]:
         return SeveralInputsError, (self.faults,)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asl_bids_app.bids.sessions import Unit
-    from asl_bids_app.workflows.options import AppOptions
+    from asl_bids_app.options.table import AppOptions
 
 
 @dataclass(frozen=True)

@@ -84,12 +84,12 @@ def estimates(data: Path, case: str, truth: dict[str, np.ndarray]) -> dict[str, 
     from asl_bids_app.estimators.least_squares import LeastSquares
     from asl_bids_app.estimators.regional import correct_means, tissue_fractions
     from asl_bids_app.models.store import load_model
+    from asl_bids_app.options.table import AppOptions
     from asl_bids_app.preprocess.assemble import assemble
     from asl_bids_app.preprocess.moved import correct_motion
     from asl_bids_app.preprocess.prepare import prepare_run
     from asl_bids_app.preprocess.tissue_maps import find_tissue, sharpen
     from asl_bids_app.series import to_volume
-    from asl_bids_app.workflows.options import AppOptions
     from asl_bids_app.workflows.plan import make_plan
 
     options = AppOptions(data, data, data, participant_label=(case,), skip_bids_validation=True)

@@ -15,10 +15,10 @@ import pytest
 
 from asl_bids_app import __version__
 from asl_bids_app.cli.parser import build_parser, parse
-from asl_bids_app.cli.types import pair, path
 from asl_bids_app.docker import cli
 from asl_bids_app.docker.arguments import links_outside, read_command
 from asl_bids_app.docker.container import ContainerRun
+from asl_bids_app.options.readers import pair, path
 
 
 @pytest.fixture

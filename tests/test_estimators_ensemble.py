@@ -36,8 +36,8 @@ from asl_bids_app.models.store import Model
 from asl_bids_app.networks.analytic import voxel_posterior
 from asl_bids_app.networks.posterior import PosteriorASLNet
 from asl_bids_app.networks.spatial import ChannelNetwork, SpatialASLNet, Standardisation
+from asl_bids_app.options.groups import ERROR_BARS
 from asl_bids_app.protocol import Arrival, Protocol
-from asl_bids_app.workflows.options import ERROR_BARS
 
 
 def members(count, std=0.2, features=(8, 8, 8, 8), **arguments):

@@ -17,7 +17,7 @@ from mutations import legal_change, legal_header, mutate_header, mutate_sidecar
 
 from asl_bids_app.bids.images import load
 from asl_bids_app.errors import InputError
-from asl_bids_app.workflows.options import AppOptions
+from asl_bids_app.options.table import AppOptions
 from asl_bids_app.workflows.plan import _plan_participant
 
 BASES = {

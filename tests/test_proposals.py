@@ -20,7 +20,7 @@ from asl_bids_app.bids.volume_guess import UNKNOWN, guess_kinds
 from asl_bids_app.bids.words import NAMED_IN, guess_scheme
 from asl_bids_app.cli.app import main
 from asl_bids_app.errors import InputError, SeveralInputsError
-from asl_bids_app.workflows.options import AppOptions
+from asl_bids_app.options.table import AppOptions
 from asl_bids_app.workflows.plan import faults_of_run
 
 SMALL = {"shape": (6, 6, 3), "zooms": (24.0, 24.0, 36.0)}

@@ -10,10 +10,10 @@ from fake_bids import CBF, FakeDataset
 
 from asl_bids_app.estimators.estimate import estimate
 from asl_bids_app.finish.record import finish_unit
+from asl_bids_app.options.table import AppOptions
 from asl_bids_app.preprocess.assemble import assemble
 from asl_bids_app.preprocess.moved import correct_motion
 from asl_bids_app.preprocess.prepare import prepare_run
-from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import make_plan
 
 

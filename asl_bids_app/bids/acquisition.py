@@ -13,7 +13,8 @@ import numpy as np
 
 from asl_bids_app.bids.encoding import Encoding
 from asl_bids_app.bids.scaling import M0Factor
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.notices import Notice
+from asl_bids_app.schemes import Scheme
 
 
 class M0Kind(StrEnum):
@@ -75,7 +76,7 @@ class Acquisition:
     slice_axis : int
         0, 1 or 2.
     m0 : M0Input
-    warnings : tuple of str
+    warnings : tuple of Notice
         Whole lines for log, sidecar and report.
     inferred : mapping of str to str
         Field name to a sentence, for each thing that was not read but concluded.
@@ -95,7 +96,7 @@ class Acquisition:
     slice_time: np.ndarray
     slice_axis: int
     m0: M0Input
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     inferred: Mapping[str, str] = field(default_factory=dict)
     encoding: Encoding | None = None
 

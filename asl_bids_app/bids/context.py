@@ -11,10 +11,11 @@ from typing import Final
 import numpy as np
 
 from asl_bids_app.bids import marks
-from asl_bids_app.bids.fields import did_you_mean
+from asl_bids_app.bids.fields import find_near_word
 from asl_bids_app.bids.files import shown
 from asl_bids_app.bids.layout import RunFiles
 from asl_bids_app.errors import Faults, InputError
+from asl_bids_app.notices import Notice
 from asl_bids_app.wording import seconds
 
 VOLUME_TYPES: Final = ("control", "label", "deltam", "m0scan", "cbf", "noRF", "n/a")
@@ -71,7 +72,7 @@ def read(run: RunFiles, n_volumes: int | None) -> tuple[str, ...]:
 def meant(kind: str) -> str:
     """Return the volume type that a word most likely stands for; empty if unclear."""
     nickname = NICKNAMES.get(kind.strip().casefold())
-    return nickname or did_you_mean(kind, VOLUME_TYPES).removeprefix("write ")
+    return nickname or find_near_word(kind, VOLUME_TYPES)
 
 
 def words(run: RunFiles) -> list[str]:
@@ -135,7 +136,7 @@ def name_of(run: RunFiles) -> str:
     return shown(run.aslcontext, run.root) if run.aslcontext else run.name
 
 
-def settle(kinds: tuple[str, ...], run: RunFiles, warnings: list[str]) -> tuple[str, ...]:
+def settle(kinds: tuple[str, ...], run: RunFiles, warnings: list[Notice]) -> tuple[str, ...]:
     """Decide which volumes are quantified where a run holds the same thing twice.
 
     Control-label pairs win over `deltam`, and both over `cbf`; the rest becomes ``n/a``.
@@ -161,10 +162,9 @@ def settle(kinds: tuple[str, ...], run: RunFiles, warnings: list[str]) -> tuple[
     for kind in sorted(drop):
         kept = "deltam" if "deltam" in present - drop else "control and label"
         units = " (and have no Units)" if kind == "cbf" and "Units" not in run.metadata else ""
-        warnings.append(
-            f"{name}: volume_type: found {kind} beside {kept} volumes; the {kind} volumes{units} "
-            "are left out"
-        )
+        found = f"found {kind} beside {kept} volumes"
+        outcome = f"the {kind} volumes{units} are left out"
+        warnings.append(Notice(name, "volume_type", found, outcome=outcome))
     return tuple("n/a" if kind in drop else kind for kind in kinds)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from asl_bids_app import __version__
 from asl_bids_app.bids.outputs import BIDSIGNORE, Output
-from asl_bids_app.errors import InputError, disk_full
+from asl_bids_app.errors import Cause, InputError, disk_full
 
 BIDS_VERSION = "1.10.0"
 PARTIAL = ".part-"
@@ -63,10 +63,11 @@ def unwritable(path: Path, error: OSError, expected: str, field: str = "") -> In
     """Return the error that something can't be written; a full disk is called one."""
     if words := disk_full(error):
         cure = "make room, or give other folders (output_dir, --work-dir), and run it again"
-        return InputError(path, field, f"a full disk ({words})", "room to write", cure)
+        found = f"a full disk ({words})"
+        return InputError(path, field, found, "room to write", cure, Cause.DISK_FULL)
     cure = "mount it writable, or give another" if field else ""
-    told = f"no way to write {'there' if field else 'it'} ({error.strerror or error})"
-    return InputError(path, field, told, expected, cure)
+    found = f"no way to write {'there' if field else 'it'} ({error.strerror or error})"
+    return InputError(path, field, found, expected, cure, Cause.NOT_WRITABLE)
 
 
 def remove_partial(folder: Path) -> None:

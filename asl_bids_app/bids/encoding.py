@@ -21,7 +21,7 @@ from asl_bids_app.bids.encoding_times import sub_bolus_times
 from asl_bids_app.bids.fields import Fields, show
 from asl_bids_app.errors import InputError
 from asl_bids_app.hadamard import SIZES, Order, is_hadamard
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import SCHEMES, Scheme
 
 SIZE: Final = "TimeEncodedMatrixSize"
 TYPE: Final = "TimeEncodedMatrixType"
@@ -98,7 +98,7 @@ def read(fields: Fields, scheme: Scheme, kinds: Sequence[str]) -> Encoding | Non
     if not raw:
         _check_decoded(fields, kinds)
         return None
-    if scheme not in {Scheme.PCASL, Scheme.CASL}:
+    if not SCHEMES[scheme].continuous:
         raise _refusal(fields, f"with {scheme.value}")
     if size not in SIZES:
         raise _refusal(fields, f"of size {size:g}; 4, 8 and 12 can be decoded here")

@@ -16,6 +16,7 @@ import numpy as np
 from asl_bids_app.bids import marks
 from asl_bids_app.bids.files import DataFile
 from asl_bids_app.errors import Faults, InputError
+from asl_bids_app.notices import Notice
 
 COUSINS: Final = MappingProxyType(
     {
@@ -101,7 +102,7 @@ def to_number(value: Any) -> float | None:
 class Notes:
     """What was concluded, what is to be said and what is wrong while a run is understood."""
 
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
     inferred: dict[str, str] = field(default_factory=dict)
     faults: Faults = field(default_factory=Faults)
 
@@ -143,9 +144,7 @@ class Fields:
 
     def warn(self, key: str, found: str, expected: str, outcome: str) -> None:
         """Note a warning about a key."""
-        self.notes.warnings.append(
-            f"{self.file.cite(key)}: {key}: found {found}, expected {expected}; {outcome}"
-        )
+        self.notes.warnings.append(Notice(self.file.cite(key), key, found, expected, outcome))
 
     def check_reviewed(self) -> None:
         """Refuse proposed values that nobody has reviewed.
@@ -310,8 +309,14 @@ def show(value: Any) -> str:
 
 def did_you_mean(value: Any, choices: Sequence[str]) -> str:
     """Return a cure for a misspelt word; empty if none is near."""
+    word = find_near_word(value, choices)
+    return f"write {word}" if word else ""
+
+
+def find_near_word(value: Any, choices: Sequence[str]) -> str:
+    """Return the word that a misspelt one was most likely meant to be; empty if none is near."""
     if not isinstance(value, str):
         return ""
     by_case = {choice.casefold(): choice for choice in choices}
     near = difflib.get_close_matches(value.strip().casefold(), by_case, n=1, cutoff=0.6)
-    return f"write {by_case[near[0]]}" if near else ""
+    return by_case[near[0]] if near else ""

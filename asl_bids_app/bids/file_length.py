@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 
 if TYPE_CHECKING:
     from asl_bids_app.bids.headers import Header
@@ -41,7 +42,7 @@ def check_start(start: bytes, name: str) -> tuple[str, ...]:
 
     Returns
     -------
-    tuple of str
+    tuple of Notice
         A warning of a factor that is NaN, which some programs write for none.
 
     Raises
@@ -49,7 +50,7 @@ def check_start(start: bytes, name: str) -> tuple[str, ...]:
     InputError
         If the data would begin inside the header, or nowhere; or of an infinite factor.
     """
-    told: list[str] = []
+    found: list[Notice] = []
     for order in "<>":
         size = struct.unpack_from(f"{order}i", start)[0] if len(start) >= 4 else 0
         if size in _KINDS and len(start) >= 348:
@@ -63,11 +64,9 @@ def check_start(start: bytes, name: str) -> tuple[str, ...]:
             if math.isinf(slope):
                 raise InputError(name, "scl_slope", f"{slope:g}", "a finite number", _CURE)
             if math.isnan(slope):
-                told.append(
-                    f"{name}: scl_slope: found nan, expected a number; the values are taken as "
-                    "they are stored"
-                )
-    return tuple(told)
+                outcome = "the values are taken as they are stored"
+                found.append(Notice(name, "scl_slope", "nan", "a number", outcome))
+    return tuple(found)
 
 
 def needed_bytes(image: Any) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class DataFile:
     problems : tuple of InputError
         What is wrong with names and sidecars; told when the run is understood, so that it
         fails this run and no other.
-    remarks : tuple of str
+    remarks : tuple of Notice
         What is odd about the sidecars but harms nothing.
     """
 
@@ -98,7 +99,7 @@ class DataFile:
     metadata: Mapping[str, Any]
     origin: Mapping[str, Path]
     problems: tuple[InputError, ...] = ()
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[Notice, ...] = ()
 
     @property
     def name(self) -> str:
@@ -130,7 +131,7 @@ class Tree:
         self.root = root
         self._files: dict[tuple[Path, str, str], list[tuple[Path, Name]]] = defaultdict(list)
         self._content: dict[Path, dict[str, Any] | InputError] = {}
-        self._remarks: dict[Path, tuple[str, ...]] = {}
+        self._remarks: dict[Path, tuple[Notice, ...]] = {}
         for path in sorted(paths):
             name = parse_name(path.name)
             if not name.malformed:
@@ -157,7 +158,7 @@ class Tree:
     def content(self, path: Path) -> dict[str, Any] | InputError:
         """Return the content of a JSON file, or what is wrong with it; read once."""
         if path not in self._content:
-            remarks: list[str] = []
+            remarks: list[Notice] = []
             try:
                 self._content[path] = read_json(path, shown(path, self.root), remarks)
             except InputError as error:

@@ -13,13 +13,13 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from asl_bids_app.bids.acquisition import M0Kind
-from asl_bids_app.bids.fields import COUSINS, Fields, Notes, did_you_mean
+from asl_bids_app.bids.fields import COUSINS, Fields, Notes, find_near_word
 from asl_bids_app.bids.files import DataFile
 from asl_bids_app.bids.labelling import BIDS_TYPES
 from asl_bids_app.bids.timing import CUT_OFFS
 from asl_bids_app.bids.words import Guess, guess_scheme
 from asl_bids_app.errors import InputError
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import SCHEMES, Scheme
 
 BLOCK: Final = 0.0185
 """Seconds of one of `NumRFBlocks`, 20 pulses, of the sequence ep2d_pcasl (loft-lab.org)."""
@@ -115,19 +115,19 @@ def _spread(guess: Guess, evidence: Evidence) -> Guess:
     if not isinstance(values, list) or not kinds or len(values) == len(kinds):
         return guess
     if len(values) == 1:
-        return Guess(values[0], guess.why)
+        return guess._replace(value=values[0])
     n = evidence.labelled
     why = f"{guess.why}; 0 put in at m0scan"
     if len(values) * 2 == n and "label" in kinds:
         values, why = [v for v in values for _ in range(2)], f"{why}, each value for one pair"
     if len(values) != n:
         told = f"not known: {guess.why}, {len(values)} values for {len(kinds)} volumes"
-        return Guess(None, f"{told}; give each volume its own")
+        return Guess(None, f"{told}; give each volume its own", guess.key)
     rest = iter(values)
     spread = [
         next(rest) if kind in {"control", "label", "deltam"} else 0 for kind in evidence.kinds
     ]
-    return Guess(spread, why)
+    return Guess(spread, why, guess.key)
 
 
 def _time(key: str, *others: str) -> Callable[[Evidence], Guess | None]:
@@ -139,7 +139,7 @@ def _time(key: str, *others: str) -> Callable[[Evidence], Guess | None]:
                 value = evidence.metadata[name]
                 found = _seconds(key, value, f"{name} = {_short(value)}")
                 if found:
-                    return _spread(found, evidence)
+                    return _spread(found._replace(key=name), evidence)
         return None
 
     return guess
@@ -152,12 +152,13 @@ def _short(value: Any) -> str:
 
 def _type(evidence: Evidence) -> Guess | None:
     value = evidence.metadata.get("ArterialSpinLabelingType")
-    near = did_you_mean(value, BIDS_TYPES).removeprefix("write ")
+    near = find_near_word(value, BIDS_TYPES)
     if near:
         return Guess(near, f"the sidecar says {value!r}")
     guess = guess_scheme(evidence.metadata)
-    if guess and guess.value is Scheme.VSASL:
-        return Guess("PASL", f"{guess.why}: velocity-selective; name the pulse in PASLType")
+    if guess and not SCHEMES[guess.value].sidecar.in_bids:
+        title = SCHEMES[guess.value].title
+        return Guess("PASL", f"{guess.why}: {title}; name the pulse in PASLType")
     return guess and Guess(guess.value.value, guess.why)
 
 
@@ -166,18 +167,18 @@ def _delay(evidence: Evidence) -> Guess | None:
     if guess is None:
         return None
     caution = ""
-    if guess.why.startswith(("PostLabelDelay", "divided by 1000: PostLabelDelay")):
+    if guess.key == "PostLabelDelay":
         caution = (
             "; of enhanced DICOM this key may hold the duration of the label instead "
             "(dcm2niix issue 748)"
         )
-    elif "InversionTime" in guess.why and evidence.scheme is Scheme.PCASL:
+    elif guess.key in {"InversionTime", "InversionTimes"} and evidence.scheme is Scheme.PCASL:
         caution = "; true of GE, where it is the delay; elsewhere it may include the label"
-    return Guess(guess.value, guess.why + caution)
+    return guess._replace(why=guess.why + caution)
 
 
 def _duration(evidence: Evidence) -> Guess | None:
-    if evidence.scheme is Scheme.PASL or evidence.scheme is Scheme.VSASL:
+    if evidence.scheme and not SCHEMES[evidence.scheme].continuous:
         return None
     others = ("TagDuration", "GELabelingDuration", "LabelDuration", "BolusDuration")
     guess = _time("LabelingDuration", *others)(evidence)
@@ -211,7 +212,7 @@ def _cut_off_time(evidence: Evidence) -> Guess | None:
 
 def _technique(evidence: Evidence) -> Guess | None:
     value = evidence.metadata.get("BolusCutOffTechnique")
-    near = did_you_mean(str(value).replace(" ", ""), CUT_OFFS).removeprefix("write ")
+    near = find_near_word(str(value).replace(" ", ""), CUT_OFFS)
     if value is not None and near:
         return Guess(near, f"the sidecar says {value!r}")
     words = evidence.text(*_NAMES)
@@ -248,7 +249,7 @@ def _m0_type(evidence: Evidence) -> Guess | None:
         return Guess("Included", "the image holds M0 volumes")
     if evidence.m0_file:
         return Guess("Separate", f"there is {evidence.m0_file}")
-    near = did_you_mean(value, tuple(M0Kind)).removeprefix("write ")
+    near = find_near_word(value, tuple(M0Kind))
     if near and near != value:
         return Guess(near, f"the sidecar says {value!r}")
     if not evidence.kinds:

@@ -12,6 +12,7 @@ import numpy as np
 
 from asl_bids_app.bids.file_length import check_file_length, check_start, needed_bytes
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 from asl_bids_app.remarks import collected
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Header:
     shape: tuple[int, ...]
     affine: np.ndarray
     zooms: tuple[float, float, float]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     oriented: bool = True
 
     @property
@@ -121,7 +122,7 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
     if len(shape) not in (3, 4) or min(shape) < 1:
         found = f"{len(shape)}D ({' x '.join(map(str, shape))})"
         raise InputError(name, "dimensions", found, "3D or 4D", "convert the series again")
-    told = (*odd, *(f"{name}: header: {text}" for text in remarks))
+    told = (*odd, *(Notice(name, "header", text) for text in remarks))
     header = Header(path, name, shape, affine, (0.0, 0.0, 0.0), told)
     _check_scaling(image.dataobj, name)
     with collected():  # of arithmetic with odd numbers, which are told of here
@@ -130,7 +131,7 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
     return image, header
 
 
-def _check_file(path: Path, name: str) -> tuple[str, ...]:
+def _check_file(path: Path, name: str) -> tuple[Notice, ...]:
     """Tell what is wrong with a file before the library stumbles over it; return warnings."""
     expected = "a NIfTI image"
     if not path.exists():
@@ -184,9 +185,9 @@ def _check_geometry(header: Header, raw: Any) -> Header:
     warnings = list(header.warnings)
     codes = int(raw["qform_code"]), int(raw["sform_code"])
     if not any(codes):
+        outcome = "the axes are taken as left, anterior, superior around the middle of the image"
         warnings.append(
-            f"{name}: affine: found neither qform nor sform, expected an orientation; the "
-            "axes are taken as left, anterior, superior around the middle of the image"
+            Notice(name, "affine", "neither qform nor sform", "an orientation", outcome)
         )
     elif all(codes):
         warnings += _disagreement(header, raw)
@@ -194,9 +195,8 @@ def _check_geometry(header: Header, raw: Any) -> Header:
     if not np.allclose(pixdim, zooms, rtol=0.02):
         found = " x ".join(f"{zoom:.3g}" for zoom in pixdim)
         used = " x ".join(f"{zoom:.3g}" for zoom in zooms)
-        warnings.append(
-            f"{name}: pixdim: found {found} mm, expected {used} mm as in the affine, which is used"
-        )
+        expected = f"{used} mm as in the affine, which is used"
+        warnings.append(Notice(name, "pixdim", f"{found} mm", expected))
     return replace(
         header,
         zooms=tuple(float(zoom) for zoom in zooms),
@@ -214,25 +214,22 @@ def _check_scaling(data: Any, name: str) -> None:
             raise InputError(name, key, f"{value:g}", expected, "convert the image again")
 
 
-def _disagreement(header: Header, raw: Any) -> list[str]:
+def _disagreement(header: Header, raw: Any) -> list[Notice]:
     """Tell if qform and sform send a corner of the image to different places."""
     import nibabel as nib
 
-    expected = "one place; the sform is used"
     try:
         other = np.asarray(raw.get_qform(), dtype=float)
     except (nib.spatialimages.HeaderDataError, ValueError):
-        return [f"{header.name}: qform: found no rotation, expected one as in the sform, used"]
+        return [Notice(header.name, "qform", "no rotation", "one as in the sform, used")]
     ends = [(0, n - 1) for n in header.shape[:3]]
     corners = np.stack([a.ravel() for a in np.meshgrid(*ends, indexing="ij")])
     between = header.affine - other
     apart = np.linalg.norm(between[:3, :3] @ corners + between[:3, 3:], axis=0).max()
     if not apart > FORMS_MM:
         return []
-    return [
-        f"{header.name}: affine: found qform and sform that differ by up to {apart:.1f} mm, "
-        f"expected {expected}"
-    ]
+    found = f"qform and sform that differ by up to {apart:.1f} mm"
+    return [Notice(header.name, "affine", found, "one place", "the sform is used")]
 
 
 def short(error: BaseException) -> str:

@@ -13,14 +13,18 @@ import gzip
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from asl_bids_app.bids.file_length import check_length, needed_bytes
 from asl_bids_app.bids.headers import BROKEN, Header, open_image, read_header, short
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 from asl_bids_app.remarks import collected, numeric
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
 
 SPIKE: Final = 1000.0
 """A value this many times the 99th percentile of the image is no measurement: arteries, fat and
@@ -57,7 +61,7 @@ class Image:
     affine: np.ndarray
     zooms: tuple[float, float, float]
     finite: np.ndarray
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     oriented: bool = True
     spikes: np.ndarray | None = None
 
@@ -119,29 +123,7 @@ def load(
     if ndim is not None and len(header.shape) != ndim and (ndim, header.n_volumes) != (3, 1):
         found = f"{len(header.shape)}D ({' x '.join(map(str, header.shape))})"
         raise InputError(name, "dimensions", found, f"{ndim}D", "convert the series again")
-    try:
-        if header.path.name.endswith(".gz"):
-            # Read to the end, where the checksum stands; the library stops before it.
-            content = gzip.decompress(header.path.read_bytes())
-            check_length(header, len(content), needed_bytes(image))
-            with collected():  # what the header is remarked for has been told
-                image = type(image).from_bytes(content)
-        with collected() as remarks:
-            data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
-        data = data.reshape(header.shape)
-    except InputError:
-        raise
-    except BROKEN as error:
-        raise InputError(
-            name,
-            "",
-            f"image data that end early or are damaged ({short(error)})",
-            str(header),
-            "copy or convert it again",
-        ) from error
-    except MemoryError as error:
-        raise InputError(name, "", str(header), "an image that fits into memory") from error
-
+    data, remarks = _read_data(image, header)
     valid = np.isfinite(data)
     bad = int(valid.size - np.count_nonzero(valid))
     if bad:
@@ -169,29 +151,62 @@ def load(
     finite = valid.reshape(volumes.shape)[..., used].all(axis=3)
     warnings = list(header.warnings)
     warnings += [
-        f"{name}: found values that can't be held as numbers ({text}), expected "
-        "signal of a usual size"
+        Notice(
+            name,
+            found=f"values that can't be held as numbers ({text})",
+            expected="signal of a usual size",
+        )
         for text in numeric(remarks)
     ]
     if not finite.all():
         count = finite.size - int(np.count_nonzero(finite))
         if count == finite.size:
             raise InputError(name, "", "NaN or infinity in some volume of every voxel", "numbers")
-        warnings.append(
-            f"{name}: {count} of {finite.size} voxels are NaN or infinite in some volume and "
-            "are not used"
+        found = (
+            f"{count} of {finite.size} voxels are NaN or infinite in some volume and are not used"
         )
+        warnings.append(Notice(name, found=found))
     volumes, spikes = _without_spikes(volumes, valid.reshape(volumes.shape), may_be_empty)
     if spikes is not None:
         warnings.append(
-            f"{name}: {np.count_nonzero(spikes)} of {spikes.size} voxels hold a value of more "
-            f"than {SPIKE:g} times the image's 99th percentile, which no scanner measures; "
-            "those of their neighbours stand in"
+            Notice(
+                name,
+                found=f"{np.count_nonzero(spikes)} of {spikes.size} voxels hold a value of more "
+                f"than {SPIKE:g} times the image's 99th percentile, which no scanner measures",
+                outcome="those of their neighbours stand in",
+            )
         )
     data = volumes[..., 0] if ndim == 3 else volumes.reshape(header.shape)
     return Image(
         data, header.affine, header.zooms, finite, tuple(warnings), header.oriented, spikes
     )
+
+
+def _read_data(image: Nifti1Image, header: Header) -> tuple[np.ndarray, list[str]]:
+    """Read the voxels of an opened image to the end, and what the library remarks on them."""
+    name = header.name
+    try:
+        if header.path.name.endswith(".gz"):
+            # Read to the end, where the checksum stands; the library stops before it.
+            content = gzip.decompress(header.path.read_bytes())
+            check_length(header, len(content), needed_bytes(image))
+            with collected():  # what the header is remarked for has been told
+                image = type(image).from_bytes(content)
+        with collected() as remarks:
+            data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+        return data.reshape(header.shape), remarks
+    except InputError:
+        raise
+    except BROKEN as error:
+        raise InputError(
+            name,
+            "",
+            f"image data that end early or are damaged ({short(error)})",
+            str(header),
+            "copy or convert it again",
+        ) from error
+    except MemoryError as error:
+        raise InputError(name, "", str(header), "an image that fits into memory") from error
 
 
 def _without_spikes(

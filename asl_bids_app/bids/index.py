@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 
 if TYPE_CHECKING:
     from bids import BIDSLayout
@@ -20,7 +21,7 @@ QUERIES: Final = ("asl", "m0scan")
 
 def build_queries(
     filters: Mapping[str, Mapping[str, Any]] | None,
-) -> tuple[dict[str, dict[str, Any]], list[str]]:
+) -> tuple[dict[str, dict[str, Any]], list[Notice]]:
     """Return the pybids queries with a filter file worked in, and warnings.
 
     Raises
@@ -54,7 +55,8 @@ def build_queries(
                 entity: value(item, f"{key}: {entity}") for entity, item in wanted.items()
             }
         else:
-            unused.append(f"{option}: {key} is not used; this app reads {' and '.join(QUERIES)}")
+            outcome = f"this app reads {' and '.join(QUERIES)}"
+            unused.append(Notice(option, found=f"{key} is not used", outcome=outcome))
     return queries, unused
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 
 DEEPEST: Final = 64
 """Levels of lists and objects in each other; sidecars have three."""
@@ -22,7 +23,7 @@ _OTHERS: Final = {
 """What a file may hold in place of an object; all others are numbers."""
 
 
-def read_json(path: Path, name: str, remarks: list[str] | None = None) -> dict[str, Any]:
+def read_json(path: Path, name: str, remarks: list[Notice] | None = None) -> dict[str, Any]:
     """Read a JSON object.
 
     Parameters
@@ -52,7 +53,7 @@ def read_json(path: Path, name: str, remarks: list[str] | None = None) -> dict[s
     return parse_json(text, name, remarks)
 
 
-def parse_json(text: str, name: str, remarks: list[str] | None = None) -> dict[str, Any]:
+def parse_json(text: str, name: str, remarks: list[Notice] | None = None) -> dict[str, Any]:
     """Read a JSON object from a text; as `read_json`."""
     if not text.strip():
         raise InputError(name, "", "an empty file", EXPECTED)
@@ -81,7 +82,7 @@ def parse_json(text: str, name: str, remarks: list[str] | None = None) -> dict[s
     if not isinstance(content, dict):
         raise InputError(name, "", _OTHERS.get(type(content), "a number"), EXPECTED)
     if remarks is not None:
-        remarks += [_told(name, key, values) for key, values in twice.items()]
+        remarks += [_given_twice(name, key, values) for key, values in twice.items()]
     return _plain_text(content)
 
 
@@ -111,9 +112,7 @@ def _plain_text(value: Any) -> Any:
     return value
 
 
-def _told(name: str, key: str, values: list[Any]) -> str:
+def _given_twice(name: str, key: str, values: list[Any]) -> Notice:
     shown = [text if len(text := json.dumps(v)) <= 40 else text[:37] + "..." for v in values]
-    return (
-        f"{name}: {key}: found {len(values)} values ({', '.join(shown)}), expected the key once; "
-        f"the last one is used"
-    )
+    found = f"{len(values)} values ({', '.join(shown)})"
+    return Notice(name, key, found, "the key once", "the last one is used")

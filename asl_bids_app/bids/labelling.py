@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from asl_bids_app.bids.fields import Fields, Notes, did_you_mean, show
 from asl_bids_app.bids.files import DataFile
 from asl_bids_app.bids.words import guess_scheme
 from asl_bids_app.errors import InputError
-from asl_bids_app.protocol import Module, Scheme
+from asl_bids_app.schemes import SCHEMES, Module, Scheme
 
 KEY: Final = "ArterialSpinLabelingType"
-BIDS_TYPES: Final = ("PCASL", "CASL", "PASL")
-ALIASES: Final = ("VSASL", "VSI", "VSS")
+BIDS_TYPES: Final = tuple(s.value for s, info in SCHEMES.items() if info.sidecar.in_bids)
+"""Values of `KEY` that BIDS has."""
+ALIASES: Final = MappingProxyType(
+    {
+        name: scheme
+        for scheme, info in SCHEMES.items()
+        if not info.sidecar.in_bids
+        for name in (scheme.value, *info.sidecar.aliases)
+    }
+)
+"""Other values of `KEY` that are understood."""
 SLAB_TYPES: Final = frozenset({"FAIR", "EPISTAR", "PICORE", "PULSAR", "STAR", "TILT", "UNFAIR"})
 MODULES: Final = frozenset({"DRHS", "DRHT", "BIR8", "SBIR8", "FTVSI", "FTVSS"})
 """Names of velocity-selective pulse trains that don't contain the token VS."""
@@ -111,16 +121,17 @@ def decide(fields: Fields) -> Scheme:
     if kind is not None and not isinstance(kind, str):
         raise fields.fault("PASLType", show(kind), "a name in quotes")
     claimed = fields.flag(EVIDENCE[0]) if EVIDENCE[0] in fields else None
-    if value in ALIASES:
-        _alias(fields, value, kind, claimed)
-        return Scheme.VSASL
+    if isinstance(value, str) and (scheme := ALIASES.get(value)):
+        if scheme is Scheme.VSASL:
+            _alias(fields, value, kind, claimed)
+        return scheme
     if value not in BIDS_TYPES:
         cure = did_you_mean(value, (*BIDS_TYPES, *ALIASES))
         if is_velocity_selective(value):
             cure = 'write "PASL" and name the pulse in PASLType'
         raise fields.fault(key, show(value), "one of " + ", ".join(BIDS_TYPES), cure)
     hints = _hints(fields, claimed)
-    if value == "PASL":
+    if value == Scheme.PASL:
         return _pulsed(fields, kind, claimed, hints)
     if is_velocity_selective(kind):
         hints.insert(0, f"PASLType {kind}")

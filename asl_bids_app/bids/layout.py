@@ -17,6 +17,7 @@ from asl_bids_app.bids.files import DataFile, Name, Tree, parse_name, shown
 from asl_bids_app.bids.index import QUERIES, Index, build_queries
 from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 
 FILE_NAME: Final = "file name"
 """Field of a fault of a file's name."""
@@ -59,7 +60,7 @@ class Dataset:
     root: Path
     description: Mapping[str, Any]
     participants: Mapping[str, tuple[RunFiles, ...]]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
 
 def find_runs(
@@ -121,21 +122,22 @@ def find_runs(
         chosen = _choose(sorted(present), sessions, "ses-", "--session-label")
         asl = [path for path in asl if _folder(path, root, "ses-") in chosen]
         warnings += [
-            f"ses-{label}: no ASL run was found in this session"
+            Notice(f"ses-{label}", found="no ASL run was found in this session")
             for label in chosen
             if label not in here
         ]
     for path in asl:
         if not _magnitude(path):
             part = parse_name(path.name).entities["part"]
-            warnings.append(f"{shown(path, root)}: part-{part} is left out")
+            warnings.append(Notice(shown(path, root), found=f"part-{part} is left out"))
     runs = dict.fromkeys(asked, ()) | assemble(root, [*asl, *unnamed], m0scans, files.tables())
     indexed = {_folder(path, root, "sub-") for path in files.all} if database_dir else set()
     for label in asked:
         if database_dir and label not in indexed:
             _check_fresh(root, label, database_dir)
         if not runs[label]:
-            warnings.append(f"sub-{label}: no ASL run was found (sub-{label}/**/perf/*_asl.nii*)")
+            where = f"sub-{label}/**/perf/*_asl.nii*"
+            warnings.append(Notice(f"sub-{label}", found=f"no ASL run was found ({where})"))
     return Dataset(root, description, runs, tuple(warnings))
 
 
@@ -203,17 +205,18 @@ def _choose(known: list[str], asked: Sequence[str] | None, prefix: str, option: 
     return labels
 
 
-def _description(root: Path) -> tuple[dict[str, Any], list[str]]:
+def _description(root: Path) -> tuple[dict[str, Any], list[Notice]]:
     name = "dataset_description.json"
-    remarks: list[str] = []
+    remarks: list[Notice] = []
     try:
         description = read_json(root / name, name, remarks)
     except InputError as error:
-        return {}, [f"{error} The dataset is read all the same."]
+        outcome = "the dataset is read all the same"
+        return {}, [Notice(error.file, error.field, error.found, error.expected, outcome)]
     warnings = list(remarks)
     if description.get("DatasetType", "raw") not in ("raw", "study"):
         kind = json.dumps(description["DatasetType"])
-        warnings.append(f"{name}: DatasetType: found {kind}, expected raw data")
+        warnings.append(Notice(name, "DatasetType", kind, "raw data"))
     for key in ("Name", "License", "DatasetDOI"):
         if not isinstance(description.get(key, ""), str):
             warnings.append(_left_out(name, key, description.pop(key), "text"))
@@ -223,8 +226,8 @@ def _description(root: Path) -> tuple[dict[str, Any], list[str]]:
     return description, warnings
 
 
-def _left_out(name: str, key: str, value: Any, expected: str) -> str:
-    return f"{name}: {key}: found {show(value)}, expected {expected}; left out"
+def _left_out(name: str, key: str, value: Any, expected: str) -> Notice:
+    return Notice(name, key, show(value), expected, "left out")
 
 
 def _check_fresh(root: Path, label: str, database: Path | str) -> None:

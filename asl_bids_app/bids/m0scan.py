@@ -16,6 +16,7 @@ from asl_bids_app.bids.images import Header, check_grid, read_header
 from asl_bids_app.bids.layout import RunFiles
 from asl_bids_app.bids.timing import repetition_times
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 
 ECHO_TOLERANCE: Final = 2e-4
 """Seconds by which echo times may differ without a warning."""
@@ -141,7 +142,7 @@ def _separate(fields: Fields, run: RunFiles, header: Header | None) -> M0Input |
             grid = check_grid(m0_header, header)
             fields.notes.inferred["m0_grid"] = grid.statement
             if grid.overlap < COVERED or grid.guessed:
-                fields.notes.warnings.append(f"{scan.name}: {grid.statement}")
+                fields.notes.warnings.append(Notice(scan.name, found=grid.statement))
     if not scan.readable:
         return None
     own = Fields(scan, fields.notes, fields.lenient)
@@ -226,10 +227,8 @@ def _note_rule(scan: DataFile, run: RunFiles, notes: Notes, rule: str) -> None:
         found = f"{targets[0]!r}" + (", a file that doesn't exist" if absent else "")
     key = "IntendedFor"
     notes.inferred["m0"] = f"{scan.name}, taken {rule}"
-    notes.warnings.append(
-        f"{scan.cite(key)}: {key}: found {found}, expected bids::{run.name}; "
-        f"the M0 scan is taken for this run {rule}"
-    )
+    outcome = f"the M0 scan is taken for this run {rule}"
+    notes.warnings.append(Notice(scan.cite(key), key, found, f"bids::{run.name}", outcome))
 
 
 def _ambiguous(run: RunFiles, scans: Sequence[DataFile], rule: str) -> InputError:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -59,9 +59,17 @@ class Proposal:
     open: tuple[str, ...]
 
 
+class Note(NamedTuple):
+    """What a proposal says of a key: its value, why, and whether the key is to be filled in."""
+
+    value: Any
+    why: str
+    blank: bool = False
+
+
 def complete(
     evidence: Evidence, faults: Sequence[InputError]
-) -> tuple[dict[str, Any], dict[str, Guess]]:
+) -> tuple[dict[str, Any], dict[str, Note]]:
     """Complete a sidecar.
 
     Parameters
@@ -73,7 +81,7 @@ def complete(
 
     Returns
     -------
-    dict, dict of str to Guess
+    dict, dict of str to Note
         The sidecar, and each key that was guessed, or (value None) couldn't be.
     """
     told = {fault.field: fault for fault in faults}
@@ -85,12 +93,12 @@ def complete(
         fault, given = told[key], key in evidence.metadata
         guess = GUESSERS[key](evidence) if key in GUESSERS else None
         if guess and guess.value is not None and guess.value != content.get(key):
-            notes[key] = Guess(guess.value, f"guessed: {guess.why}")
+            notes[key] = Note(guess.value, f"guessed: {guess.why}")
         elif given:
-            notes[key] = Guess(None, f"to correct: found {fault.found}, expected {fault.expected}")
+            notes[key] = Note(None, f"to correct: found {fault.found}, expected {fault.expected}")
         else:
             why = guess.why if guess else f"not known: {fault.expected}"
-            notes[key] = Guess(None, why)
+            notes[key] = Note(None, why, blank=True)
         if notes[key].value is not None or not given:
             content[key] = notes[key].value
     return content, notes
@@ -126,7 +134,7 @@ def propose(run: RunFiles, examine: Examine) -> list[Proposal]:
     )
     stem = run.path.name.partition(".")[0]
     path = run.path.with_name(f"{stem}.json")
-    notes: dict[str, Guess] = {}
+    notes: dict[str, Note] = {}
     of_m0: list[InputError] = []
     with tempfile.TemporaryDirectory() as folder:
         table = run.aslcontext
@@ -161,9 +169,9 @@ def propose(run: RunFiles, examine: Examine) -> list[Proposal]:
     return proposals
 
 
-def _nulls(notes: Mapping[str, Guess]) -> dict[str, None]:
+def _nulls(notes: Mapping[str, Note]) -> dict[str, None]:
     """Return the keys that nobody could guess and that hold nothing."""
-    return {key: None for key, note in notes.items() if note.why.startswith("not known")}
+    return {key: None for key, note in notes.items() if note.blank}
 
 
 def _names(file: DataFile) -> set[str]:
@@ -172,7 +180,7 @@ def _names(file: DataFile) -> set[str]:
 
 
 def _sidecar(
-    path: Path, root: Path, content: Mapping[str, Any], notes: Mapping[str, Guess]
+    path: Path, root: Path, content: Mapping[str, Any], notes: Mapping[str, Note]
 ) -> Proposal:
     # Marks of an earlier proposal stay: nobody has reviewed those values either.
     review = {marks.HOW: marks.INSTRUCTION, **marks.marked(content)}
@@ -192,7 +200,7 @@ def _m0_sidecar(scan: DataFile, run: RunFiles, faults: Sequence[InputError]) -> 
     # A scan of another name may serve several runs.
     if "IntendedFor" not in scan.metadata and scan.entities == run.entities:
         content["IntendedFor"] = f"bids::{run.name}"
-        notes["IntendedFor"] = Guess(content["IntendedFor"], "guessed: the M0 of this run")
+        notes["IntendedFor"] = Note(content["IntendedFor"], "guessed: the M0 of this run")
     path = scan.path.with_name(f"{scan.path.name.partition('.')[0]}.json")
     return _sidecar(path, scan.root, content, notes)
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.errors import InputError
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.notices import Notice
+from asl_bids_app.schemes import SCHEMES, JointPart
 
 if TYPE_CHECKING:
     from asl_bids_app.calibration import Calibration
 
 Mode = Literal["auto", "off", "both"]
 MODES: Final = ("auto", "off", "both")
-CONTINUOUS: Final = frozenset({Scheme.PCASL, Scheme.CASL})
 ORDER: Final = ("sub", "ses", "acq", "rec", "dir", "run", "echo", "part")
 JOINT_LABEL: Final = "joint"
 
@@ -56,7 +56,7 @@ class Unit:
         Those that output names bear, in file-name order: of a joint unit the ones common to
         its runs, else those of the run.
     joint : bool
-    warnings : tuple of str
+    warnings : tuple of Notice
         Of the grouping alone.
     runs : tuple of PlannedRun
         The acquisitions with their constants; empty until `with_constants`.
@@ -65,7 +65,7 @@ class Unit:
     acquisitions: tuple[Acquisition, ...]
     entities: Mapping[str, str]
     joint: bool
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     runs: tuple[PlannedRun, ...] = ()
 
     def with_constants(self, planned: Mapping[Path, PlannedRun]) -> Unit:
@@ -123,7 +123,7 @@ def group(acquisitions: Sequence[Acquisition], mode: Mode = "auto") -> tuple[Uni
         pairs, warnings = ([], ()) if mode == "off" else _pairs(runs)
         joined = {id(run) for pair in pairs for run in pair}
         alone = [
-            Unit((run,), dict(run.entities), False, _for(run, warnings))
+            Unit((run,), dict(run.entities), False, _warnings_of(run, warnings))
             for run in runs
             if mode == "both" or id(run) not in joined
         ]
@@ -138,10 +138,10 @@ def group(acquisitions: Sequence[Acquisition], mode: Mode = "auto") -> tuple[Uni
 
 def _pairs(
     runs: Sequence[Acquisition],
-) -> tuple[list[tuple[Acquisition, Acquisition]], tuple[str, ...]]:
+) -> tuple[list[tuple[Acquisition, Acquisition]], tuple[Notice, ...]]:
     """Find the runs of one session that belong together."""
-    continuous = [run for run in runs if run.scheme in CONTINUOUS]
-    selective = [run for run in runs if run.scheme is Scheme.VSASL]
+    continuous = [run for run in runs if SCHEMES[run.scheme].joint is JointPart.CONTINUOUS]
+    selective = [run for run in runs if SCHEMES[run.scheme].joint is JointPart.SELECTIVE]
     if not continuous or not selective:
         return [], ()
     if len(continuous) == len(selective) == 1:
@@ -158,15 +158,17 @@ def _pairs(
             pairs.append((first, partners[0]))
     joined = {id(run) for pair in pairs for run in pair}
     left = [run.path.name for run in (*continuous, *selective) if id(run) not in joined]
-    warning = (
-        f"{', '.join(left)}: no one-to-one pairs of PCASL and VSASL by run, rec and dir; "
-        "quantified alone (name them by the same run- label, or choose by --bids-filter-file)"
+    warning = Notice(
+        left,
+        found="no one-to-one pairs of PCASL and VSASL by run, rec and dir",
+        outcome="quantified alone (name them by the same run- label, or choose by "
+        "--bids-filter-file)",
     )
     return pairs, (warning,) if left else ()
 
 
-def _for(run: Acquisition, warnings: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(w for w in warnings if run.path.name in w.partition(":")[0].split(", "))
+def _warnings_of(run: Acquisition, warnings: tuple[Notice, ...]) -> tuple[Notice, ...]:
+    return tuple(warning for warning in warnings if warning.concerns(run.path.name))
 
 
 def _join(pair: tuple[Acquisition, Acquisition], taken: set[str]) -> Unit:
@@ -181,7 +183,11 @@ def _join(pair: tuple[Acquisition, Acquisition], taken: set[str]) -> Unit:
         labelled = sorted(
             (common | {"acq": label}).items(), key=lambda item: order.get(item[0], len(ORDER))
         )
-        warning = f"{unit.name} is the name of another result; the joint one bears acq-{label}"
+        warning = Notice(
+            unit.name,
+            found="the name of another result",
+            outcome=f"the joint one bears acq-{label}",
+        )
         other = Unit(pair, dict(labelled), True, (warning,))
         if other.name not in taken:
             return other

@@ -15,7 +15,8 @@ from asl_bids_app.bids.images import Header, read_header
 from asl_bids_app.bids.layout import FILE_NAME, RAW_ENTITIES, RunFiles
 from asl_bids_app.bids.misspelt import check_names
 from asl_bids_app.errors import InputError
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.notices import Notice
+from asl_bids_app.schemes import Scheme
 
 UNUSED: Final = (
     ("EchoTime", "the echo time in seconds"),
@@ -239,7 +240,7 @@ def _check_dimensions(header: Header, kinds: tuple[str, ...], notes: Notes) -> N
         cure = "convert the series again, keeping all volumes"
         raise InputError(header.name, "dimensions", f"3D ({size})", "4D", cure)
     notes.warnings.append(
-        f"{header.name}: dimensions: found 3D ({size}), expected 4D; taken for one deltam volume"
+        Notice(header.name, "dimensions", f"3D ({size})", "4D", "taken for one deltam volume")
     )
 
 
@@ -283,7 +284,7 @@ def _check_one_contrast(fields: Fields, kinds: tuple[str, ...]) -> None:
 def _check_entities(run: RunFiles, notes: Notes) -> None:
     strange = [f"{key}-{value}" for key, value in run.entities.items() if key not in RAW_ENTITIES]
     if strange:
+        expected = "entities that BIDS has for ASL"
         notes.warnings.append(
-            f"{run.name}: file name: found {', '.join(strange)}, expected entities that BIDS has "
-            "for ASL; read all the same"
+            Notice(run.name, "file name", ", ".join(strange), expected, "read all the same")
         )

@@ -11,7 +11,7 @@ import numpy as np
 from asl_bids_app.bids.context import PERFUSION
 from asl_bids_app.bids.fields import Fields, show
 from asl_bids_app.bids.labelling import ALIASES, is_velocity_selective
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import SCHEMES, Scheme
 
 CUT_OFFS: Final = ("Q2TIPS", "QUIPSS", "QUIPSSII")
 AXES: Final = ("i", "j", "k")
@@ -61,7 +61,7 @@ def delays(fields: Fields, scheme: Scheme | None, kinds: Sequence[str]) -> np.nd
     values = fields.per_volume(key, kinds, "the delay in seconds")
     values = np.where(perfusion(kinds), values, np.nan)
     used = values[perfusion(kinds)]
-    if scheme in {Scheme.PASL, Scheme.VSASL} and used.min() == 0:
+    if scheme and not SCHEMES[scheme].continuous and used.min() == 0:
         raise fields.fault(key, "0", f"more than 0 s for {scheme.value}", "see the protocol")
     return values
 
@@ -94,7 +94,7 @@ def durations(
     ------
     InputError
     """
-    if scheme in {Scheme.PCASL, Scheme.CASL}:
+    if SCHEMES[scheme].continuous:
         key = "LabelingDuration"
         values = fields.per_volume(key, kinds, "the label duration in seconds")
         used = values[perfusion(kinds)]
@@ -120,7 +120,7 @@ def durations(
             )
         values = (
             _vsasl_bolus(fields, kinds)
-            if scheme is Scheme.VSASL
+            if SCHEMES[scheme].endless_bolus
             else _pasl_bolus(fields, kinds, delay, bolus)
         )
     return None if values is None else np.where(perfusion(kinds), values, np.nan)
@@ -323,7 +323,7 @@ def check_fit(
 ) -> None:
     """Warn if label, delay and readout don't fit into the repetition time."""
     used = np.isfinite(delay)
-    label = duration if scheme in {Scheme.PCASL, Scheme.CASL} else np.zeros_like(delay)
+    label = duration if SCHEMES[scheme].continuous else np.zeros_like(delay)
     needed = (label + delay + slice_time.max())[used]
     excess = needed - repetition[used]
     if excess.max() > LATE:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import SCHEMES, Scheme
 
 NAMED_IN: Final = (
     "ASLContrastTechnique",
@@ -28,29 +28,34 @@ NAMED_IN: Final = (
 )
 """Keys whose text may name the labelling, the most trustworthy first."""
 
-WORDS: Final = (
-    (Scheme.VSASL, re.compile(r"vsasl|vs[-_ ]?asl|velocity.?selective|vsi\b|vss\b")),
-    (Scheme.PCASL, re.compile(r"p-?casl|pseudo.?contin|pulsed.?contin|^asl$|3dasl|\bpc\b")),
-    (Scheme.PASL, re.compile(r"pasl|pulsed|fair|picore|epistar|q2tips|quipss|star\b")),
-    (Scheme.CASL, re.compile(r"casl|continuous")),
-)
-"""Words of each scheme, the first that fits wins: ``casl`` is a part of ``pcasl``."""
-
+ORDER: Final = (Scheme.VSASL, Scheme.PCASL, Scheme.PASL)
+"""Schemes whose words are looked for before those of the others: ``casl`` is a part of
+``pcasl``."""
+_RANKED: Final = (*ORDER, *(scheme for scheme in SCHEMES if scheme not in ORDER))
+WORDS: Final = tuple((s, re.compile(SCHEMES[s].sidecar.words)) for s in _RANKED)
+"""Words of each scheme, the first that fits wins."""
 OWN_KEYS: Final = (
-    (Scheme.PCASL, ("NumRFBlocks", "RFGap", "MeanGzx10", "TagRFFlipAngle", "MeanTagGradient")),
-    (Scheme.PASL, ("SaturationStopTime", "PostInversionDelay")),
-    (Scheme.PASL, ("PASLType", "BolusCutOffFlag", "BolusCutOffTechnique")),
-    (Scheme.CASL, ("CASLType",)),
-    (Scheme.PCASL, ("PCASLType", "LabelingDuration")),
+    *((scheme, SCHEMES[scheme].sidecar.own_keys) for scheme in _RANKED),
+    *((scheme, SCHEMES[scheme].sidecar.likely_keys) for scheme in _RANKED),
 )
-"""Keys that one scheme has only, or far more often than others; the first wins."""
+"""Keys that one scheme has only, then those that it has far more often; the first wins."""
 
 
 class Guess(NamedTuple):
-    """A value that nobody gave, and what it rests on."""
+    """A value that nobody gave, and what it rests on.
+
+    Attributes
+    ----------
+    value
+        None if it can't be guessed.
+    why : str
+    key : str
+        The sidecar's key that it was read from; empty if it rests on something else.
+    """
 
     value: Any
     why: str
+    key: str = ""
 
 
 def guess_scheme(metadata: Mapping[str, Any]) -> Guess | None:

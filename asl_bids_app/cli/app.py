@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from asl_bids_app.cli.parser import parse
 from asl_bids_app.errors import AslAppError, InputError, disk_full, one_line
+from asl_bids_app.options.table import AppOptions
 from asl_bids_app.processes import STOPPED, end_now, exit_code, stoppable
 from asl_bids_app.remarks import quiet
-from asl_bids_app.workflows.options import AppOptions
 
 LOG = logging.getLogger("asl-app")
 

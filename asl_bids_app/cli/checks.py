@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+from dataclasses import fields
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from asl_bids_app.options.declare import Access, option_of
+from asl_bids_app.options.table import AppOptions
 
 
 def apply_config(parser: argparse.ArgumentParser, path: Path) -> None:
@@ -131,10 +135,11 @@ def check_places(parser: argparse.ArgumentParser, values: dict[str, Any]) -> Non
                     f"{option}: found {place} inside the raw data, expected a folder outside "
                     f"(or {advice})"
                 )
-    for key in ("brain_mask", "bids_filter_file", "use_plugin"):
-        path = values[key]
-        if path and not path.is_file():
-            parser.error(f"--{key.replace('_', '-')}: found no file {path}, expected one")
+    for item in fields(AppOptions):
+        path = values[item.name]
+        if path and option_of(item).access is Access.READ_FILE and not path.is_file():
+            option = item.name.replace("_", "-")
+            parser.error(f"--{option}: found no file {path}, expected one")
     for name, path in dict(values["derivatives"]).items():
         if not path.is_dir():
             parser.error(f"--derivatives {name}: found no folder {path}, expected derivatives")

@@ -5,19 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 from asl_bids_app.cli.parser import build_parser, parse
-from asl_bids_app.cli.types import pair, path
 from asl_bids_app.errors import InputError
-from asl_bids_app.workflows.options import AppOptions
+from asl_bids_app.options.declare import Access, option_of
+from asl_bids_app.options.readers import path
+from asl_bids_app.options.table import CONFIG_FILE, AppOptions
 
-WRITTEN: Final = frozenset(
-    {"output_dir", "work_dir", "bids_database_dir", "run_report", "propose_sidecars"}
-)
-"""Options whose paths the app writes to; it only reads the others."""
+ACCESS: Final = {
+    **{item.name: option_of(item).access for item in fields(AppOptions)},
+    "config_file": CONFIG_FILE.access,
+}
+"""What the app does with the path of each option, by the table of options."""
 
 POSITIONAL: Final = ("bids_dir", "output_dir", "level")
 
@@ -69,7 +71,7 @@ def read_command(argv: Sequence[str]) -> AppCommand:
         If a path can't be given to a container.
     """
     options = parse(argv)
-    parser, kinds = _text_parser()
+    parser = _text_parser()
     given = vars(parser.parse_args(argv))
     values = {**vars(options), "config_file": given.get("config_file")}
     # Docker mounts nothing under a name with dots in it.
@@ -77,18 +79,21 @@ def read_command(argv: Sequence[str]) -> AppCommand:
     arguments = [str(values[name]) for name in POSITIONAL]
     mounts = [Mount(values["bids_dir"]), *_writable_folder(values["output_dir"], options)]
     for action in parser._actions:
-        name, kind = action.dest, kinds[action.dest]
-        if name in {*POSITIONAL, "model"}:
+        name = action.dest
+        access = ACCESS.get(name, Access.NONE)
+        if name in POSITIONAL or access is Access.MODEL:
+            continue
+        if access is Access.NONE:
+            arguments += _spell(action, given[name]) if name in given else []
             continue
         # A path may also come from a configuration file, whose text is read in the container.
-        if kind is path and values[name]:
-            arguments += [_spelling(action), str(values[name])]
-            mounts += _mounts(name, values[name], options)
-        elif kind is pair and values[name]:
-            arguments += [_spelling(action), *(f"{k}={v}" for k, v in values[name].items())]
-            mounts += [Mount(place) for place in values[name].values()]
-        elif kind not in {path, pair} and name in given:
-            arguments += _spell(action, given[name])
+        value = values[name]
+        if isinstance(value, Mapping) and value:
+            arguments += [_spelling(action), *(f"{k}={v}" for k, v in value.items())]
+            mounts += [Mount(place) for place in value.values()]
+        elif value:
+            arguments += [_spelling(action), str(value)]
+            mounts += _mounts(name, value, options)
     if options.model:
         model = _model(options.model)
         arguments += ["--model", str(model)]
@@ -108,15 +113,13 @@ def _model(model: str) -> str | Path:
     return model
 
 
-def _text_parser() -> tuple[argparse.ArgumentParser, dict[str, Any]]:
-    """Return a parser that keeps only what is given, as written, and the readers of values."""
+def _text_parser() -> argparse.ArgumentParser:
+    """Return a parser that keeps only what is given, as written but for paths."""
     parser = build_parser()
-    kinds = {}
     for action in parser._actions:
-        kinds[action.dest] = action.type
         action.default = argparse.SUPPRESS
         action.type = path if action.type is path else None
-    return parser, kinds
+    return parser
 
 
 def _plain(value: Any) -> Any:
@@ -145,13 +148,12 @@ def _spell(action: argparse.Action, value: Any) -> list[str]:
 def _mounts(name: str, place: Path, options: AppOptions) -> list[Mount]:
     if name == "work_dir" and options.level == "group":
         return []
-    if name == "run_report":
-        return _writable_folder(place.parent, options)
-    if name == "propose_sidecars":
-        # Written by a dry run too.
+    access = ACCESS[name]
+    if access is Access.WRITE_ALWAYS:
         return [Mount(place, writable=True)]
-    if name in WRITTEN:
-        return _writable_folder(place, options)
+    if access in {Access.WRITE, Access.WRITE_FILE}:
+        folder = place.parent if access is Access.WRITE_FILE else place
+        return _writable_folder(folder, options)
     return [Mount(place)]
 
 

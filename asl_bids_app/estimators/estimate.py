@@ -43,7 +43,7 @@ def estimate(
         With its noise, which is estimated if it has none yet; the ensemble's correction by
         tissue needs its affine.
     name
-        One of `asl_bids_app.workflows.options.ESTIMATORS`.
+        One of `asl_bids_app.options.groups.ESTIMATORS`.
     model
         Name or folder of the ensemble's model; the bundled one by default.
     tta, error_bars, device, batch_size

@@ -10,6 +10,7 @@ import numpy as np
 from asl_bids_app.bids.acquisition import Acquisition, M0Kind
 from asl_bids_app.bids.sessions import PlannedRun
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 from asl_bids_app.preprocess.m0 import M0Error, average_m0, recovery, tissue_m0_of_blood
 from asl_bids_app.preprocess.m0_volumes import choose_volumes
 
@@ -25,7 +26,7 @@ from the coils."""
 
 def find_m0(
     run: PlannedRun, moved: MovedRun, static: np.ndarray, *, align: bool
-) -> tuple[np.ndarray, dict[str, Any], list[str]]:
+) -> tuple[np.ndarray, dict[str, Any], list[Notice]]:
     """Return the M0 of tissue on the grid of the run, before filling and smoothing.
 
     Parameters
@@ -41,7 +42,7 @@ def find_m0(
 
     Returns
     -------
-    array (X, Y, Z), dict, list of str
+    array (X, Y, Z), dict, list of Notice
         M0 in the units of the image, what was done, and warnings.
 
     Raises
@@ -54,7 +55,7 @@ def find_m0(
     t1 = calibration.t1_tissue_m0.value
     name = m0.path.name if m0.path else acquisition.path.name
     facts: dict[str, Any] = {}
-    warnings: list[str] = []
+    warnings: list[Notice] = []
     if m0.kind is M0Kind.ESTIMATE:
         value = tissue_m0_of_blood(m0.estimate, calibration.partition_coefficient.value)
         return np.full(static.shape, value), {"value": value}, warnings
@@ -71,7 +72,7 @@ def find_m0(
         if m0.kind is not M0Kind.ABSENT and len(times) == volumes.shape[3]:
             factors = [1 / recovery(time, t1) for time in times]
             choice = choose_volumes(volumes, factors, numbers.tolist())
-            warnings += [f"{name}: {text}" for text in choice.passed_over]
+            warnings += [Notice(name, found=text) for text in choice.passed_over]
             volumes, times = volumes[..., choice.used], [times[i] for i in choice.used]
         average, correction, used = average_m0(volumes, times, t1)
     except M0Error as error:
@@ -80,7 +81,7 @@ def find_m0(
         ) from error
     facts |= {"volumes": used, "repetition_time_correction": round(correction, 5)}
     if m0.kind is M0Kind.SEPARATE:
-        average, how = _onto_run(average, affine, static, moved.affine, align=align)
+        average, how, failed = _onto_run(average, affine, static, moved.affine, align=align)
         anatomy = bool(np.isin(kinds, ("control", "label")).any())
         covered = brain_covered(average, static, moved.affine) if anatomy else None
         if covered is not None and covered < LEAST_COVERED:
@@ -92,21 +93,21 @@ def find_m0(
                 "look for a wrong or missing orientation, or the M0 of another session",
             )
         facts["alignment"] = how
-        if ":" in how:
-            warnings.append(f"{name}: M0 not aligned with the run but taken {how}")
+        if failed:
+            warnings.append(Notice(name, found=f"M0 not aligned with the run but taken {how}"))
     return average, facts, warnings
 
 
 def _load_separate(
     path: Path, acquisition: Acquisition
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
+) -> tuple[np.ndarray, np.ndarray, list[Notice]]:
     from asl_bids_app.bids.images import check_grid, load, read_header
 
     header = read_header(path, path.name)
     image = load(path, name=path.name, spare=range(header.n_volumes))
     asl = read_header(acquisition.path, acquisition.path.name)
     grid = check_grid(header, asl)
-    told = [] if grid.equal and not grid.guessed else [f"{path.name}: {grid.statement}"]
+    told = [] if grid.equal and not grid.guessed else [Notice(path.name, found=grid.statement)]
     volumes = image.data[..., None] if image.data.ndim == 3 else image.data
     data = np.where(image.finite[..., None], volumes, 0)
     return data, asl.affine if grid.guessed else image.affine, [*image.warnings, *told]
@@ -119,21 +120,27 @@ def _onto_run(
     target_affine: np.ndarray,
     *,
     align: bool,
-) -> tuple[np.ndarray, str]:
-    """Resample a separate M0 onto the run, moved if the head did."""
+) -> tuple[np.ndarray, str, bool]:
+    """Resample a separate M0 onto the run, moved if the head did.
+
+    Returns
+    -------
+    array (X, Y, Z), str, bool
+        The M0, how it was placed, and whether an alignment was tried and failed.
+    """
     from asl_bids_app.preprocess.align import AlignmentError, align_to, resample
 
     same = image.shape == static.shape and np.allclose(affine, target_affine, atol=1e-3)
-    transform, how = np.eye(4), "as scanned"
+    transform, how, failed = np.eye(4), "as scanned", False
     if align:
         try:
             transform = align_to(image, affine, static, target_affine)
             how = f"moved rigidly by up to {displacement(transform):.2f} mm"
         except AlignmentError as error:
-            how = f"as scanned: {error}"
+            how, failed = f"as scanned: {error}", True
     if same and np.allclose(transform, np.eye(4)):
-        return image, how
-    return resample(image, affine, static.shape, target_affine, transform), how
+        return image, how, failed
+    return resample(image, affine, static.shape, target_affine, transform), how, failed
 
 
 def brain_covered(m0: np.ndarray, static: np.ndarray, affine: np.ndarray) -> float | None:

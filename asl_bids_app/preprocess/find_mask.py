@@ -9,6 +9,8 @@ import numpy as np
 
 from asl_bids_app.bids.acquisition import Acquisition, M0Kind
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
+from asl_bids_app.origins import MaskKind
 from asl_bids_app.preprocess.find_m0 import DARK, LEAST_COVERED
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ def find_mask(
     moved: MovedRun,
     acquisition: Acquisition,
     given: Path | None,
-) -> tuple[np.ndarray, dict[str, Any], list[str]]:
+) -> tuple[np.ndarray, dict[str, Any], list[Notice]]:
     """Find the brain of a run, or bring a given mask onto its grid.
 
     Parameters
@@ -38,7 +40,7 @@ def find_mask(
 
     Returns
     -------
-    array of bool (X, Y, Z), dict, list of str
+    array of bool (X, Y, Z), dict, list of Notice
         The brain, where it comes from, and warnings.
 
     Raises
@@ -57,13 +59,14 @@ def find_mask(
         raise InputError(
             acquisition.path.name, "brain mask", str(error), "a brain", "give --brain-mask"
         ) from error
-    made_from = "made from the M0" if source is m0 else "made from the ASL volumes"
-    return mask, {"source": made_from}, []
+    if source is m0:
+        return mask, {"kind": MaskKind.M0.value, "source": "made from the M0"}, []
+    return mask, {"kind": MaskKind.ASL.value, "source": "made from the ASL volumes"}, []
 
 
 def _given_mask(
     path: Path, source: np.ndarray, moved: MovedRun
-) -> tuple[np.ndarray, dict[str, Any], list[str]]:
+) -> tuple[np.ndarray, dict[str, Any], list[Notice]]:
     """Bring a given mask onto the grid of a run."""
     from asl_bids_app.bids.images import load
     from asl_bids_app.preprocess.align import resample
@@ -84,7 +87,7 @@ def _given_mask(
             f"a mask of the brain: {LEAST_COVERED:.0%} or more",
             "look for a wrong or missing orientation, or the mask of another session",
         )
-    return mask, {"source": path.name}, [*image.warnings, *told]
+    return mask, {"kind": MaskKind.GIVEN.value, "source": path.name}, [*image.warnings, *told]
 
 
 def place(
@@ -94,7 +97,7 @@ def place(
     name: str,
     run_shape: tuple[int, ...],
     run: MovedRun | PreparedRun,
-) -> tuple[np.ndarray, list[str]]:
+) -> tuple[np.ndarray, list[Notice]]:
     """Return by which affine an image lies on the grid of a run, and a warning if it is a guess.
 
     Parameters
@@ -111,11 +114,11 @@ def place(
     if not voxel_by_voxel(shape, affine, oriented, run_shape, run.affine, run.oriented):
         return affine, []
     which = "the ASL image" if oriented else "it"
-    told = f"{name}: taken voxel by voxel: {which} has no orientation, and the matrices are equal"
-    return run.affine, [told]
+    found = f"{which} has no orientation, and the matrices are equal"
+    return run.affine, [Notice(name, "taken voxel by voxel", found)]
 
 
-def with_data(brain: np.ndarray, moved: MovedRun, name: str) -> tuple[np.ndarray, list[str]]:
+def with_data(brain: np.ndarray, moved: MovedRun, name: str) -> tuple[np.ndarray, list[Notice]]:
     """Leave voxels without data out of a brain mask, and tell how many.
 
     Raises
@@ -128,8 +131,12 @@ def with_data(brain: np.ndarray, moved: MovedRun, name: str) -> tuple[np.ndarray
     told = []
     if blank:
         told.append(
-            f"{name}: {blank} of the brain's {int(brain.sum())} voxels are 0 in every volume, or "
-            "hold a value that can't be; they are left out of the mask"
+            Notice(
+                name,
+                found=f"{blank} of the brain's {int(brain.sum())} voxels are 0 in every volume, "
+                "or hold a value that can't be",
+                outcome="they are left out of the mask",
+            )
         )
     mask = brain & measured & moved.covered
     if not mask.any():

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from asl_bids_app.bids.files import parse_name
+from asl_bids_app.origins import TissueKind
 from asl_bids_app.preprocess.prepare import PreparedRun
 
 LOG = logging.getLogger("asl-app")
@@ -112,6 +113,7 @@ def find_tissue(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
     except (RegistrationError, ValueError) as error:
         return _none(str(error))
     facts = {
+        "kind": TissueKind.ATLAS.value,
         "source": "MNI152 atlas, registered affinely to the M0",
         "likeness": round(tissue.likeness, 3),
     }
@@ -143,7 +145,8 @@ def _given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
         maps[key] = np.clip(data, 0, 1).astype(np.float32) * prepared.mask
         warnings += [*image.warnings, *told]
     names = ", ".join(path.name for path in given.values())
-    facts = {"source": f"{names}, by the scanner's coordinates"}
+    kind = TissueKind.DERIVATIVES.value
+    facts = {"kind": kind, "source": f"{names}, by the scanner's coordinates"}
     fit = float((sum(maps.values())[prepared.mask] > 0.5).mean())
     if fit < LEAST_AGREEMENT:
         reason = (
@@ -159,7 +162,8 @@ def _none(
 ) -> TissueMaps:
     """Return that there are no tissue maps: what rests on them is n/a, and why."""
     told = f"no tissue maps, and n/a in the metrics by tissue: {reason}"
-    return TissueMaps({}, {**(facts or {}), "source": "none", "reason": reason}, (*warnings, told))
+    none = {"kind": TissueKind.NONE.value, "source": "none", "reason": reason}
+    return TissueMaps({}, {**(facts or {}), **none}, (*warnings, told))
 
 
 def sharpen(prepared: PreparedRun, tissue: TissueMaps, *, given: bool) -> TissueMaps:

@@ -12,6 +12,7 @@ import numpy as np
 
 from asl_bids_app.reports.load import Measurement
 from asl_bids_app.reports.sheet import INK
+from asl_bids_app.schemes import find_scheme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +24,6 @@ ORANGE: Final = "#d55e00"
 GREEN: Final = "#009e73"
 PURPLE: Final = "#aa4499"
 GREY: Final = "#8a949e"
-SCHEME_COLOURS: Final = {"PCASL": BLUE, "CASL": "#56b4e9", "PASL": GREEN, "VSASL": ORANGE}
-_CONTINUOUS: Final = ("PCASL", "CASL")
 
 
 def svg(figure: Figure) -> str:
@@ -85,11 +84,13 @@ def timing(measurements: Sequence[Measurement], readout: float = 0.0) -> str:
 
     end = 0.0
     for i, item in enumerate(measurements):
-        colour = SCHEME_COLOURS.get(item.scheme, PURPLE)
+        info = find_scheme(item.scheme)
+        colour = info.colour if info else PURPLE
+        continuous = info is not None and info.continuous
         duration, delay = item.label_duration, item.post_labeling_delay
-        start = duration + delay if item.scheme in _CONTINUOUS else delay
+        start = duration + delay if continuous else delay
         late = max(item.slice_timing, default=readout)
-        if item.scheme in _CONTINUOUS:
+        if continuous:
             axes.barh(
                 i, duration, color=colour, height=0.62, label=once(f"{item.scheme} labelling")
             )

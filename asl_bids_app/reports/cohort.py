@@ -6,23 +6,27 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from asl_bids_app.bids.derivatives import sidecar_path
 from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.errors import Cause
+from asl_bids_app.failures import Failure
+from asl_bids_app.notices import Notice
 from asl_bids_app.quality.plausibility import plausibility
 from asl_bids_app.reports.damage import SIDECAR, read_metric_row, read_object
 from asl_bids_app.reports.explain import Explained, explain
 from asl_bids_app.reports.load import parse_entities
 from asl_bids_app.reports.records import (
     asked_participants,
+    find_unit,
     outdated,
     read_records,
     standing,
-    unit_of,
 )
+from asl_bids_app.run_records import ParticipantRecord, UnitRecord
 
 OUTLIER_Z: Final = 3.5
 """Modified z score from which a value is marked (Iglewicz and Hoaglin 1993)."""
@@ -95,15 +99,15 @@ class Cohort:
         All who are known of.
     outliers : mapping of str to tuple of str
         Metrics in which a series is one, by the title of the series.
-    damage : mapping of str to list of str
-        Lines on tables, sidecars and records that can't be used, by participant.
+    damage : mapping of str to list of Notice
+        Of tables, sidecars and records that can't be used, by participant.
     """
 
     rows: tuple[Row, ...]
     absent: tuple[Absent, ...]
     participants: tuple[str, ...]
     outliers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    damage: Mapping[str, list[str]] = field(default_factory=dict)
+    damage: Mapping[str, list[Notice]] = field(default_factory=dict)
 
 
 def read_cohort(output_dir: Path) -> Cohort:
@@ -123,7 +127,7 @@ def read_cohort(output_dir: Path) -> Cohort:
     )
     absent = []
     for label in known:
-        status, told = standing(records.get(label, []))
+        status, failures = standing(records.get(label, []))
         status = status or ("complete" if label in with_maps else "missing")
         if status == "complete" and label not in with_maps:
             status = "missing"
@@ -131,10 +135,17 @@ def read_cohort(output_dir: Path) -> Cohort:
         if faults:
             status = "damaged"
         if status != "complete":
-            told = [*({"unit": f"sub-{label}", "message": text} for text in faults), *told]
-            errors = tuple(explain(error, output_dir) for error in told)
+            damaged = [_failure_of(f"sub-{label}", fault) for fault in faults]
+            errors = tuple(explain(error, output_dir) for error in (*damaged, *failures))
             absent.append(Absent(label, status, errors, _report(output_dir, label)))
     return Cohort(tuple(rows), tuple(absent), tuple(known), find_outliers(rows), damage)
+
+
+def _failure_of(unit: str, fault: Notice) -> Failure:
+    """Return the failure that a file which can't be read back is."""
+    fields = {"field": fault.field, "found": fault.found, "expected": fault.expected}
+    (file,) = fault.files
+    return Failure(unit, "", fault, cause=Cause.INPUT, file=file, cure=fault.outcome, **fields)
 
 
 def _report(output_dir: Path, label: str) -> str:
@@ -144,8 +155,8 @@ def _report(output_dir: Path, label: str) -> str:
 
 def _rows(
     output_dir: Path,
-    records: Mapping[str, Sequence[Mapping[str, Any]]],
-    damage: dict[str, list[str]],
+    records: Mapping[str, Sequence[ParticipantRecord]],
+    damage: dict[str, list[Notice]],
 ) -> list[Row]:
     """Read the series; what is wrong with their files is added to `damage`."""
     quality, main = OUTPUTS["quality"], OUTPUTS["cbf"]
@@ -160,16 +171,16 @@ def _rows(
         beside = sidecar_path(path.parent / main.name(entities))
         sidecar, faults = read_object(beside, SIDECAR, output_dir)
         if faults or fault:
-            damage.setdefault(label, []).extend([fault] * bool(fault) + faults)
-        unit = unit_of(records.get(label, []), entities)
+            damage.setdefault(label, []).extend([*([fault] if fault else []), *faults])
+        unit = find_unit(records.get(label, []), entities) or UnitRecord()
         schemes = [str(m.get("Scheme", "")) for m in sidecar.get("Measurements") or []]
-        schemes = schemes or [str(run.get("scheme", "")) for run in unit.get("runs") or []]
+        schemes = schemes or [run.scheme for run in unit.runs]
         report = _report(output_dir, label)
         row = Row(
             label,
             entities,
             metrics,
-            str(sidecar.get("EstimationMethod") or unit.get("estimator") or ""),
+            str(sidecar.get("EstimationMethod") or unit.estimator),
             "+".join(dict.fromkeys(schemes)),
             (
                 *outdated(records.get(label, []), entities),

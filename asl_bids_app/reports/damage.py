@@ -7,16 +7,20 @@ fault of one participant, whose row is marked, and of no other.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import re
+from collections import abc
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final
+from types import MappingProxyType, UnionType
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.errors import InputError, one_line
+from asl_bids_app.notices import Notice
+from asl_bids_app.run_records import ParticipantRecord, RunRecord
 
 Shape = Any
 """A type or several, ``[shape]`` for a list, or a mapping of keys to shapes; null fits all but
@@ -27,41 +31,35 @@ def _each(shape: Shape, *keys: str) -> dict[str, Shape]:
     return dict.fromkeys(keys, shape)
 
 
-_RUN: Final = {
-    **_each(str, "path", "scheme", "motion"),
-    **_each(Mapping, "volumes", "inferred", "m0", "mask"),
-    **_each([(int, float)], "post_labeling_delay"),
-    # JSON has no infinity: null is the bolus of VSASL that nothing cuts.
-    **_each([(int, float, type(None))], "label_duration"),
-    **_each([(int, float)], "volumes_per_measurement", "slice_time", "repeats"),
-    **_each([str], "rejected", "warnings"),
+def shape_of(kind: Any) -> Shape:
+    """Return the shape that a type of `asl_bids_app.run_records` has in a file."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        names = [item.name for item in dataclasses.fields(kind)]
+        return {n: shape_of(hints[n]) for n in names if n not in {"more", "traceback"}}
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        return [shape_of(arguments[0])]
+    if origin in {Union, UnionType}:
+        shapes = [shape_of(each) for each in arguments]
+        flat = [k for each in shapes for k in (each if isinstance(each, tuple) else (each,))]
+        return tuple(dict.fromkeys(type(None) if k is object else k for k in flat))
+    if origin is abc.Mapping:
+        return Mapping
+    if isinstance(kind, type) and issubclass(kind, str):
+        return str
+    return {float: (int, float), int: (int, float)}.get(kind, object)
+
+
+_OPTIONS: Final = {
+    "session_label": [str],
+    "bids_filter_file": str,
+    "participant_label": [str],
 }
-_UNIT: Final = {
-    **_each(Mapping, "entities", "calibration", "metrics", "tissue", "model", "noise_method"),
-    **_each(Mapping, "tissue_consistency"),
-    **_each([str], "warnings", "plausibility", "outputs"),
-    **_each(str, "estimator", "folder"),
-    **_each(Mapping, "timing", "processor_timing"),
-    "runs": [_RUN],
-}
-RECORD: Final = MappingProxyType(
-    {
-        **_each(str, "participant", "status", "run_id", "version"),
-        **_each(str, "started", "finished"),
-        **_each(Mapping, "software", "machine"),
-        "errors": [_each(str, "unit", "step", "message", "crash_file")],
-        **_each([str], "warnings", "plausibility"),
-        "options": {"session_label": [str], "bids_filter_file": str, "participant_label": [str]},
-        "units": [_UNIT],
-    }
-)
+"""Of the options of a run, those that reports read."""
+RECORD: Final = MappingProxyType({**shape_of(ParticipantRecord), "options": _OPTIONS})
 """Of the record that a run leaves of a participant; every key may be missing."""
-RUN: Final = MappingProxyType(
-    {
-        "participants": [(str, Mapping)],
-        "options": {"participant_label": [str]},
-    }
-)
+RUN: Final = MappingProxyType({**shape_of(RunRecord), "options": _OPTIONS})
 """Of ``run.json`` and ``config.json``."""
 SIDECAR: Final = MappingProxyType(
     {
@@ -79,10 +77,11 @@ SIDECAR: Final = MappingProxyType(
 )
 """Of a map's sidecar."""
 
+_CURE: Final = "process the participant again"
 _NAME: Final = re.compile(r"[A-Za-z0-9_]{1,80}")
 
 
-def read_object(path: Path, shape: Shape, root: Path) -> tuple[dict[str, Any], list[str]]:
+def read_object(path: Path, shape: Shape, root: Path) -> tuple[dict[str, Any], list[Notice]]:
     """Read a JSON object that may be damaged.
 
     Parameters
@@ -96,36 +95,35 @@ def read_object(path: Path, shape: Shape, root: Path) -> tuple[dict[str, Any], l
 
     Returns
     -------
-    dict, list of str
+    dict, list of Notice
         What of it can be used (nothing of a file that isn't there), and a line for each thing
         that can't.
     """
     name = _name(path, root)
     if not path.exists():
         return {}, []
-    faults: list[str] = []
+    faults: list[Notice] = []
     try:
         content = read_json(path, name)
     except InputError as error:
-        return {}, [str(error)]
+        return {}, [Notice(name, error.field, error.found, error.expected, error.cure or _CURE)]
     return _fit(content, shape, "", name, faults), faults
 
 
-def _fit(value: Any, shape: Shape, place: str, name: str, faults: list[str]) -> Any:
+def _fit(value: Any, shape: Shape, place: str, name: str, faults: list[Notice]) -> Any:
     """Return what of a value fits a shape; None for what doesn't fit at all."""
-    if value is None:
-        return None
+    if value is None or shape is object:
+        return value
     kind = list if isinstance(shape, list) else dict if isinstance(shape, Mapping) else shape
     if not isinstance(value, kind) or isinstance(value, bool):
         text = json.dumps(value, default=str)
         text = text if len(text) <= 40 else f"{text[:37]}..."
-        where = f"{name}: {place}" if place else name
-        faults.append(f"{where}: found {one_line(text)}, expected {_words(shape)}.")
+        faults.append(Notice(name, place, one_line(text), _words(shape), _CURE))
         return None
     if isinstance(shape, list):
         blank = type(None) in _types(shape[0])
         if None in value and not blank:
-            faults.append(f"{name}: {place}: found null in a list, expected {_words(shape[0])}.")
+            faults.append(Notice(name, place, "null in a list", _words(shape[0]), _CURE))
         fitted = [_fit(item, shape[0], place, name, faults) for item in value]
         return [item for item in fitted if blank or item is not None]
     if isinstance(shape, Mapping):
@@ -150,13 +148,13 @@ def _types(shape: Shape) -> tuple[Any, ...]:
     return shape if isinstance(shape, tuple) else (shape,)
 
 
-def read_metric_row(path: Path, root: Path) -> tuple[dict[str, float], str]:
+def read_metric_row(path: Path, root: Path) -> tuple[dict[str, float], Notice | Literal[""]]:
     """Read the one row of a table of metrics.
 
     Returns
     -------
-    dict, str
-        The numbers by column, NaN for ``n/a``; and a line on what is wrong with the table, of
+    dict, Notice or str
+        The numbers by column, NaN for ``n/a``; and a notice of what is wrong with the table, of
         which no number is used then.
     """
     try:
@@ -169,8 +167,8 @@ def read_metric_row(path: Path, root: Path) -> tuple[dict[str, float], str]:
         found = error.strerror or str(error)
     except (csv.Error, ValueError) as error:
         found = str(error)
-    expected, cure = "a header and one row of numbers or n/a", "process the participant again"
-    return {}, str(InputError(_name(path, root), "", found, expected, cure))
+    expected = "a header and one row of numbers or n/a"
+    return {}, Notice(_name(path, root), "", found, expected, _CURE)
 
 
 def _numbers(rows: list[list[str]]) -> dict[str, float]:

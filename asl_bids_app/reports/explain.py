@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from asl_bids_app.errors import Cause
+from asl_bids_app.failures import Failure
+from asl_bids_app.reports.old_records import complete_failure
 
 
 @dataclass(frozen=True)
@@ -38,79 +41,74 @@ class Explained:
 
 
 @dataclass(frozen=True)
-class _Kind:
-    pattern: str
+class _Words:
     meaning: str
     cure: str
 
 
-_KINDS: Final = (
-    _Kind(
-        r"found no ASL run",
+_BY_CAUSE: Final = {
+    Cause.NO_ASL: _Words(
         "No ASL image of this participant was found.",
         "Check that sub-*/[ses-*/]perf/*_asl.nii.gz exists, that the label is right, and that "
         "--session-label and --bids-filter-file don't leave it out.",
     ),
-    _Kind(
-        r"out of memory|OutOfMemory|MemoryError|Cannot allocate memory|killed",
+    Cause.MEMORY: _Words(
         "The computer ran out of memory, or the process was stopped from outside.",
         "Give the job more memory (or lower --nprocs and --batch-size, or use --device cpu if it "
         "was the graphics card's), and run the same command again: it goes on where it stopped.",
     ),
-    _Kind(
-        r"No space left|Disk quota",
+    Cause.DISK_FULL: _Words(
         "The disk is full.",
         "Make room in the output and work folders (--work-dir), and run the same command again.",
     ),
-    _Kind(
-        r"Permission denied|Read-only file system|no way to write",
+    Cause.NOT_WRITABLE: _Words(
         "A folder could not be written to.",
         "Give an output and a work folder that this user may write to; in a container, mount them "
         "writable.",
     ),
-    _Kind(
-        r"CUDA|cuDNN|no kernel image|HIP error",
+    Cause.GRAPHICS: _Words(
         "The graphics card could not be used.",
         "Run again with --device cpu, or update the driver.",
     ),
-    _Kind(
-        r"not a NIfTI|ImageFileError|CRC check|unexpected end|EOFError|not a gzip",
+    Cause.IMAGE: _Words(
         "An image file is damaged or not a NIfTI file.",
         "Copy or convert the file again; a git-annex or datalad file must first be fetched "
         "(datalad get).",
     ),
-)
-_BUG: Final = _Kind(
-    "",
-    "Something happened that the program did not foresee: a fault of its own, or unusual data.",
-    "Run again with --debug. If it happens again, report it with the crash file named below.",
-)
+    Cause.UNFORESEEN: _Words(
+        "Something happened that the program did not foresee: a fault of its own, or unusual "
+        "data.",
+        "Run again with --debug. If it happens again, report it with the crash file named below.",
+    ),
+}
 
 
-def explain(error: Mapping[str, Any], output_dir: Path) -> Explained:
-    """Put an error of a record into plain words.
+def explain(error: Failure | Mapping[str, Any], output_dir: Path) -> Explained:
+    """Put a failure into plain words.
 
     Parameters
     ----------
     error
-        With the keys ``unit``, ``step``, ``message`` and ``crash_file``, any of which may be
-        missing.
+        A failure, or what a record holds of one; any key may be missing.
     output_dir
         Root of the derivatives.
     """
-    message = str(error.get("message") or "no message")
-    step = str(error.get("step") or "")
-    where = ", ".join(part for part in (str(error.get("unit") or ""), step_words(step)) if part)
-    crash, traceback = _crash(error.get("crash_file"), output_dir)
-    kind = next((k for k in _KINDS if re.search(k.pattern, message, re.IGNORECASE)), None)
-    told = re.fullmatch(r"(.*?): found (.*?), expected (.*?)\.(?: Cure: (.*)\.)?", message, re.S)
-    if told and kind is None:
-        place, found, expected, cure = told.groups()
-        meaning = f"{place}: the program found {found}, but needs {expected}."
-        cure = f"{cure[0].upper()}{cure[1:]}." if cure else f"Correct {place.split(':')[0]}."
-        return Explained(where, meaning, cure, message, crash, traceback)
-    kind = kind or _BUG
-    return Explained(where, kind.meaning, kind.cure, message, crash, traceback)
+    failure = error if isinstance(error, Failure) else Failure.from_json(error)
+    failure = complete_failure(failure)
+    where = ", ".join(part for part in (failure.unit, step_words(failure.step)) if part)
+    words = _BY_CAUSE.get(failure.cause, _BY_CAUSE[Cause.UNFORESEEN])
+    if failure.cause == Cause.INPUT:
+        words = _input_words(failure)
+    crash, traceback = _crash(failure.crash_file, output_dir)
+    message = failure.message or "no message"
+    return Explained(where, words.meaning, words.cure, message, crash, traceback)
+
+
+def _input_words(failure: Failure) -> _Words:
+    place = f"{failure.file}: {failure.field}" if failure.field else failure.file
+    meaning = f"{place}: the program found {failure.found}, but needs {failure.expected}."
+    cure = failure.cure or f"Correct {failure.file}"
+    return _Words(meaning, f"{cure[0].upper()}{cure[1:]}.")
 
 
 _STEPS: Final = {

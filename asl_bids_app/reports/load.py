@@ -13,6 +13,7 @@ import numpy as np
 
 from asl_bids_app.bids.derivatives import sidecar_path
 from asl_bids_app.bids.outputs import OUTPUTS, estimates
+from asl_bids_app.constants import ConstantKey, read_constants
 from asl_bids_app.reports.damage import SIDECAR, read_object
 from asl_bids_app.reports.estimates import Estimate, find_estimates
 
@@ -97,17 +98,15 @@ class SeriesData:
         """Whether least-squares maps stand beside the main ones."""
         return "lsq_cbf" in self.images and "lsq_att" in self.images
 
-    def constant(self, name: str, default: float = math.nan) -> float:
+    def constant(self, name: str, scheme: str = "", default: float = math.nan) -> float:
         """Return a constant of the calibration."""
-        entry = (self.sidecar.get("Calibration") or {}).get(name)
-        value = entry.get("Value") if isinstance(entry, Mapping) else None
-        return float(value) if value is not None else default
+        stored = read_constants(self.sidecar.get("Calibration")).get(ConstantKey(name, scheme))
+        return default if stored is None or stored.value is None else float(stored.value)
 
     def efficiency(self, scheme: str) -> float:
         """Return the labelling efficiency of a scheme, background suppression included."""
-        return self.constant(f"labeling_efficiency[{scheme}]") * self.constant(
-            f"suppression[{scheme}]", 1.0
-        )
+        lost = self.constant("suppression", scheme, default=1.0)
+        return self.constant("labeling_efficiency", scheme) * lost
 
 
 def preprocessing_of(data: SeriesData, step: str) -> Mapping[str, Any]:

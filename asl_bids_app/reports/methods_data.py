@@ -1,184 +1,198 @@
-"""The part of a methods text about the data: acquisition and preprocessing."""
+"""Facts of a record as the methods text asks for them; every key of a record may be missing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
-_SCHEMES: Final = {
-    "PCASL": "pseudo-continuous",
-    "CASL": "continuous",
-    "PASL": "pulsed",
-    "VSASL": "velocity-selective",
-}
+from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.constants import ConstantKey, read_constants
+from asl_bids_app.reports.old_records import mask_kind, tissue_kind
+from asl_bids_app.run_records import ParticipantRecord, RunFacts, UnitRecord
+from asl_bids_app.schemes import find_scheme
 
-
-def _times(values: Any) -> str:
-    numbers = [float(v) for v in values or [] if v is not None and math.isfinite(float(v))]
-    if not numbers:
-        return ""
-    distinct = list(dict.fromkeys(numbers))
-    if len(distinct) == 1:
-        return f"{distinct[0]:g} s"
-    return ", ".join(f"{v:g}" for v in distinct[:-1]) + f" and {distinct[-1]:g} s"
-
-
-def describe_acquisition(run: Mapping[str, Any]) -> str:
-    """Tell how a run was scanned, from its facts in a record."""
-    scheme = str(run.get("scheme") or "")
-    volumes = run.get("volumes") or {}
-    delays = run.get("post_labeling_delay") or []
-    word = _SCHEMES.get(scheme, "")
-    text = f"The {word + ' ' if word else ''}ASL run ({scheme or 'scheme unknown'}) "
-    scanned = _scanner(run)
-    if scanned:
-        text += f"was acquired {scanned}. It "
-    counted = [
-        f"{number} {'ΔM' if kind == 'deltam' else kind} volumes"
-        for kind, number in volumes.items()
-        if kind in {"control", "label", "deltam"}
-    ]
-    if counted:
-        text += f"had {' and '.join(counted)} "
-    elif delays or not scanned:
-        text += "was acquired "
-    if delays:
-        text += (
-            f"at {'post-labelling delays' if len(set(delays)) > 1 else 'a post-labelling delay'}"
-        )
-        text += f" of {_times(delays)}"
-    durations = _times(run.get("label_duration"))
-    if durations:
-        kind = "label" if scheme in {"PCASL", "CASL"} else "bolus"
-        text += f" with {'a ' if ' and ' not in durations else ''}{kind} duration"
-        text += f"{'s' if ' and ' in durations else ''} of {durations}"
-    text = text.removesuffix(". It ").rstrip() + "."
-    slices = run.get("slice_time") or []
-    if len(slices) == 2 and float(slices[1] or 0) > 0:
-        text += (
-            f" Slices were read out one after the other within {float(slices[1]):.3g} s, and the "
-            "delay of each slice was taken into account."
-        )
-    if scheme == "VSASL":
-        text += (
-            " Velocity-selective labelling [@wong;@qin] was modelled with label arriving at once."
-        )
-    return text
-
-
-def _scanner(run: Mapping[str, Any]) -> str:
-    """Tell field strength and voxel size, as far as they are known."""
-    parts = []
-    field = run.get("field_strength")
-    if isinstance(field, int | float) and math.isfinite(field) and field > 0:
-        parts.append(f"at {field:g} T")
-    size = [float(v) for v in run.get("voxel_size_mm") or []]
-    if len(size) == 3:
-        parts.append(f"with voxels of {' x '.join(f'{v:.3g}' for v in size)} mm")
-    return " ".join(parts)
-
-
-_ATLAS: Final = "MNI152 atlas"
-_COORDINATES: Final = "by the scanner's coordinates"
-"""How the sources of tissue maps begin and end, see `asl_bids_app.preprocess.tissue_maps`."""
-
-
-def describe_preprocessing(
-    unit: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
-) -> str:
-    """Tell what was done before the estimate: motion, subtraction, M0, mask and tissue."""
-    parts = []
-    decoding = [run["decoding"] for run in runs if isinstance(run.get("decoding"), Mapping)]
-    kinds_of = [set(run.get("volumes") or {}) for run in runs]
-    in_pairs = not kinds_of or sum("control" in kinds for kinds in kinds_of) > len(decoding)
-    told = [str(run["motion"]) for run in runs if run.get("motion")]
-    uncorrected = bool(told) and all(how.startswith("none") for how in told)
-    if options.get("hmc", True) and not uncorrected:
-        parts.append(
-            "Head motion was corrected by rigid registration with SimpleITK [@simpleitk]"
-            + (
-                " and summarised by the framewise displacement [@power]"
-                if not in_pairs
-                else ", apart from the alternation between control and label [@wang], and "
-                "summarised by the framewise displacement [@power]"
-            )
-        )
-    kinds = {str((run.get("m0") or {}).get("kind") or "") for run in runs} - {""}
-    origin = {
+M0_ORIGINS: Final = MappingProxyType(
+    {
         "Separate": "a separate M0 scan",
         "Included": "the M0 volumes of the series",
         "Estimate": "the M0 estimate of the sidecar",
         "Absent": "the mean control image, in the absence of an M0 scan",
     }
-    told = " and ".join(origin.get(kind, kind) for kind in sorted(kinds))
-    if decoding:
-        matrices = " and ".join(dict.fromkeys(str(each.get("matrix")) for each in decoding))
-        parts.append(f"differences of the sub-boli were decoded ({matrices})")
-    if in_pairs:
-        parts.append("control and label images were subtracted pairwise")
-    parts.append(
-        "repeats of a measurement were averaged robustly against outliers"
-        + (f", and the difference was divided by {told}" if told else "")
-    )
-    smooth = options.get("m0_smooth_fwhm") or 0
-    text = "; ".join(parts) + "."
-    text = text[0].upper() + text[1:] + _repetition(unit, runs) + _masking(runs)
-    if smooth:
-        text += f" The M0 image was smoothed with a Gaussian kernel of {smooth:g} mm."
-    source = str((unit.get("tissue") or {}).get("source") or _ATLAS)
-    if options.get("tissue", True) and source.endswith(_COORDINATES):
-        text += (
-            " Maps of grey matter, white matter and fluid of the anatomy were taken from "
-            "derivatives, placed by the scanner's coordinates."
-        )
-    elif options.get("tissue", True) and source.startswith(_ATLAS):
-        text += (
-            " Priors of grey matter, white matter and fluid came from the ICBM 152 atlas [@fonov] "
-            "registered affinely to the M0 image with SimpleITK."
-        )
-        if (unit.get("tissue") or {}).get("fractions") == "M0":
-            text += (
-                " What each voxel holds of them was found from the M0 image itself by a mixture "
-                "model with a smooth field [@leemput], the atlas being the prior."
-            )
-    return text
+)
+CONSTANTS: Final = MappingProxyType(
+    {
+        "t1_blood": "a T1 of arterial blood",
+        "t1_tissue": "a T1 of tissue",
+        "partition_coefficient": "a blood-brain partition coefficient",
+    }
+)
+_NOISE: Final = MappingProxyType(
+    {
+        "repeats": "the spread of the repeats",
+        "residuals": "the residuals of a first fit",
+        "neighbours": "differences between neighbouring voxels",
+    }
+)
+_JUDGED: Final = MappingProxyType(
+    {
+        "qei": "the quality evaluation index [@qei]",
+        "cbf_scov_gm": "the spatial coefficient of variation of CBF in grey matter [@scov]",
+        "residual_to_noise_gm": "the agreement of residuals with the expected noise",
+    }
+)
+"""Metrics that a text names, if they were computed."""
 
 
-def _repetition(unit: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
-    """Tell how M0 was corrected for its repetition time; empty where it was not."""
-    entry = (unit.get("calibration") or {}).get("t1_tissue_m0")
-    t1 = entry.get("Value") if isinstance(entry, Mapping) else None
-    m0s = [run.get("m0") or {} for run in runs]
-    factors = [
-        float(m0["repetition_time_correction"])
-        for m0 in m0s
-        if m0.get("repetition_time_correction")
+class Recovery(NamedTuple):
+    """How M0 was corrected for its repetition time."""
+
+    t1: float
+    """Seconds."""
+    factors: tuple[str, ...]
+    times: str
+    """The repetition times in words; empty if they aren't known."""
+
+
+class Model(NamedTuple):
+    """What a record says of the ensemble's model; empty where it says nothing."""
+
+    members: str
+    label: str
+    network: str
+    bars: str
+
+
+def join_words(parts: Sequence[str]) -> str:
+    """Write a list as in a sentence: a, b and c."""
+    return ", ".join(parts[:-1]) + (" and " if parts[1:] else "") + parts[-1]
+
+
+def write_times(values: Iterable[float | None]) -> str:
+    """Write times in seconds, equal ones once; what is not finite is left out."""
+    numbers = [float(v) for v in values if v is not None and math.isfinite(float(v))]
+    distinct = list(dict.fromkeys(numbers))
+    if len(distinct) < 2:
+        return f"{distinct[0]:g} s" if distinct else ""
+    return ", ".join(f"{v:g}" for v in distinct[:-1]) + f" and {distinct[-1]:g} s"
+
+
+def describe_scanner(run: RunFacts) -> str:
+    """Write field strength and voxel size, as far as they are known."""
+    parts = []
+    field = run.field_strength
+    if isinstance(field, int | float) and math.isfinite(field) and field > 0:
+        parts.append(f"at {field:g} T")
+    if len(run.voxel_size_mm) == 3:
+        parts.append(f"with voxels of {' x '.join(f'{v:.3g}' for v in run.voxel_size_mm)} mm")
+    return " ".join(parts)
+
+
+def list_perfusion_volumes(run: RunFacts) -> list[str]:
+    """Write how many volumes of each kind a run has."""
+    return [
+        f"{number} {'ΔM' if kind == 'deltam' else kind} volumes"
+        for kind, number in run.volumes.items()
+        if kind in {"control", "label", "deltam"}
     ]
-    if t1 is None or not any(factor != 1 for factor in factors):
-        return ""
-    times = [time for m0 in m0s for time in m0.get("repetition_time") or []]
-    told = [f"{factor:.3f}" for factor in dict.fromkeys(factors)]
-    of = f" of {_times(times)}" if times else ""
-    return (
-        f" M0 was corrected for incomplete recovery during its repetition time{of} by "
-        f"1/(1 - exp(-TR/T1)), with a T1 of tissue of {float(t1):g} s [@wright]: a factor of "
-        f"{' and '.join(told)}."
-    )
 
 
-def _masking(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Tell how the brain mask was made."""
-    sources = [str((run.get("mask") or {}).get("source") or "") for run in runs]
-    texts = []
-    for source in dict.fromkeys(filter(None, sources)):
-        made = source.removeprefix("made from the ")
-        if made == source:
-            texts.append("The brain mask was given.")
-        else:
-            what = "M0 image" if made == "M0" else made
-            texts.append(
-                f"The brain mask was made from the {what} by its brightness and by morphological "
-                "opening, which cuts off scalp, eyes and neck."
-            )
-    return "".join(f" {text}" for text in texts)
+def has_pairs(runs: Sequence[RunFacts]) -> bool:
+    """Tell whether some run was subtracted pairwise; supposed of runs that aren't known."""
+    decoded = sum(bool(run.decoding) for run in runs)
+    return not runs or sum("control" in run.volumes for run in runs) > decoded
+
+
+def has_several_delays(runs: Sequence[RunFacts]) -> bool:
+    """Tell whether some run was measured at several delays."""
+    return any(len(set(run.post_labeling_delay)) > 1 for run in runs)
+
+
+def find_recovery(unit: UnitRecord) -> Recovery | None:
+    """Return how M0 was corrected for its repetition time; None where it was not."""
+    stored = read_constants(unit.calibration).get(ConstantKey("t1_tissue_m0"))
+    found = [float(run.m0.get("repetition_time_correction") or 0) for run in unit.runs]
+    factors = [factor for factor in found if factor]
+    if stored is None or stored.value is None or all(factor == 1 for factor in factors):
+        return None
+    times = [time for run in unit.runs for time in run.m0.get("repetition_time") or []]
+    told = tuple(f"{factor:.3f}" for factor in dict.fromkeys(factors))
+    return Recovery(float(stored.value), told, write_times(times))
+
+
+def list_mask_kinds(runs: Sequence[RunFacts]) -> list[str]:
+    """Return what the brain masks were made from, equal ones once."""
+    return list(dict.fromkeys(filter(None, (mask_kind(run.mask) for run in runs))))
+
+
+def describe_noise(unit: UnitRecord) -> str:
+    """Write how the noise was estimated; empty if that isn't known."""
+    methods = {str(scheme): str(how) for scheme, how in unit.noise_method.items()}
+    ways = list(dict.fromkeys(methods.values()))
+    if len(ways) < 2:
+        return _NOISE.get(ways[0], ways[0]) if ways else ""
+    return " and ".join(f"{_NOISE.get(how, how)} ({scheme})" for scheme, how in methods.items())
+
+
+def find_model(unit: UnitRecord) -> Model:
+    """Return what a unit says of the ensemble's model."""
+    told = {key.lower(): str(value or "") for key, value in (unit.model or {}).items()}
+    label = " ".join(filter(None, (told.get("name"), told.get("version"))))
+    texts = (told.get(key, "") for key in ("network", "errorbars"))
+    return Model(told.get("members", ""), label, *texts)
+
+
+def has_output(unit: UnitRecord, key: str) -> bool:
+    """Tell whether a unit has a derivative, by its key in the table of outputs."""
+    output = OUTPUTS[key]
+    ending = f"{output.label}_{output.suffix}{output.extension}"
+    names = (PurePosixPath(path).name for path in unit.outputs)
+    if unit.entities:
+        return output.name(unit.entities) in set(names)
+    return any(name.endswith(ending) for name in names)
+
+
+def list_quality(record: ParticipantRecord) -> list[str]:
+    """Return by which metrics quality was judged; before a run, by which it would be."""
+    if not record.units:
+        return []
+    known = [unit.metrics for unit in record.units if unit.metrics]
+    if not known:
+        # All of them need tissue maps.
+        return list(_JUDGED.values()) if record.options.get("tissue", True) else []
+    return [
+        words
+        for key, words in _JUDGED.items()
+        if any(_is_number(metrics.get(key)) for metrics in known)
+    ]
+
+
+def _is_number(value: Any) -> bool:
+    # Without tissue a metric is NaN while the run lasts, and null in its record.
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+NAMES: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "CONSTANTS": CONSTANTS,
+        "M0_ORIGINS": M0_ORIGINS,
+        "constants": read_constants,
+        "find_recovery": find_recovery,
+        "find_scheme": find_scheme,
+        "has_output": has_output,
+        "has_pairs": has_pairs,
+        "has_several_delays": has_several_delays,
+        "listed": join_words,
+        "mask_kinds": list_mask_kinds,
+        "model_of": find_model,
+        "noise_words": describe_noise,
+        "perfusion_volumes": list_perfusion_volumes,
+        "quality_words": list_quality,
+        "scanner": describe_scanner,
+        "times": write_times,
+        "tissue_kind": tissue_kind,
+    }
+)
+"""What the template finds under which name."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from asl_bids_app import __version__
 from asl_bids_app.bids.derivatives import write_text
 from asl_bids_app.errors import InputError
+from asl_bids_app.failures import Status
 from asl_bids_app.reports.explain import explain
 from asl_bids_app.reports.load import find_series, load_series
 from asl_bids_app.reports.methods import methods
 from asl_bids_app.reports.page import render
 from asl_bids_app.reports.records import outdated, records_of, unit_of
 from asl_bids_app.reports.section import section
+from asl_bids_app.run_records import ParticipantRecord
 
 VIEWER_BUDGET: Final = 8_000_000
 """Bytes of a page that the data of all its viewers may take."""
@@ -58,7 +61,7 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
             "either",
             "process the participant first",
         )
-    record = records[0] if records else {}
+    record = records[0] if records else ParticipantRecord()
     sections = [
         section(
             load_series(folder, entities), unit_of(records, entities), VIEWER_BUDGET // len(found)
@@ -75,34 +78,29 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
 def _page(
     output_dir: Path,
     label: str,
-    record: Mapping[str, Any],
+    record: ParticipantRecord,
     sections: Sequence[Mapping[str, Any]],
 ) -> str:
-    status = str(record.get("status") or ("complete" if sections else "failed"))
+    status = record.status or (Status.COMPLETE if sections else Status.FAILED).value
     shown = {item["id"] for item in sections}
-    missing = [
-        title
-        for unit in record.get("units") or []
-        if (title := "_".join(f"{k}-{v}" for k, v in (unit.get("entities") or {}).items()))
-        and title not in shown
-    ]
-    errors = [explain(error, output_dir) for error in record.get("errors") or []]
-    loud = [
+    missing = [unit.title for unit in record.units if unit.title and unit.title not in shown]
+    errors = [explain(error, output_dir) for error in record.errors]
+    implausible = [
         f"{item['title']}: {text}" if len(sections) > 1 else text
         for item in sections
         for text in item["plausibility"]
     ]
     if not sections:
-        loud += list(record.get("plausibility") or [])
+        implausible += record.plausibility
     return render(
         "participant.html",
         label=label,
-        made_by=str(record.get("version") or __version__),
-        finished=str(record.get("finished") or "")[:16].replace("T", " "),
+        made_by=record.version or __version__,
+        finished=record.finished[:16].replace("T", " "),
         status=status,
         verdict=_VERDICTS.get(status, ""),
         errors=errors,
-        plausibility=loud,
+        plausibility=implausible,
         warnings=_warnings(record, sections),
         sections=sections,
         missing=missing,
@@ -111,22 +109,22 @@ def _page(
     )
 
 
-def _warnings(record: Mapping[str, Any], sections: Sequence[Mapping[str, Any]]) -> list[str]:
+def _warnings(record: ParticipantRecord, sections: Sequence[Mapping[str, Any]]) -> list[str]:
     texts = [text for item in sections for text in item["warnings"]]
-    texts += list(record.get("warnings") or [])
-    loud = {text for item in sections for text in item["plausibility"]}
-    return [text for text in dict.fromkeys(texts) if text not in loud]
+    texts += record.warnings
+    implausible = {text for item in sections for text in item["plausibility"]}
+    return [text for text in dict.fromkeys(texts) if text not in implausible]
 
 
 def _complete(
-    record: Mapping[str, Any], sections: Sequence[Mapping[str, Any]]
-) -> Mapping[str, Any]:
+    record: ParticipantRecord, sections: Sequence[Mapping[str, Any]]
+) -> ParticipantRecord:
     """Return the record with the series that only older records know."""
-    units = [item["unit"] for item in sections if item["unit"]]
-    return {"version": __version__, **record, "units": units or record.get("units") or []}
+    units = tuple(item["unit"] for item in sections if item["unit"].entities)
+    return replace(record, version=record.version or __version__, units=units or record.units)
 
 
-def _provenance(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _provenance(record: ParticipantRecord) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
 
     def add(name: str, value: Any) -> None:
@@ -137,16 +135,11 @@ def _provenance(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         if value not in (None, ""):
             rows.append((name, str(value)))
 
-    add("Program", f"asl-bids-app {record['version']}" if record.get("version") else "")
-    add("Run", record.get("run_id"))
-    add("Started", record.get("started"))
-    add("Finished", record.get("finished"))
-    add("Command", record.get("command"))
-    add("Software", record.get("software"))
-    add("Machine", record.get("machine"))
-    add("Record", record.get("record"))
-    options = record.get("options")
-    if isinstance(options, Mapping):
-        given = {k: v for k, v in options.items() if v not in (None, "", [], {}, False)}
-        add("Options", "; ".join(f"{k} = {v}" for k, v in given.items()))
+    add("Program", f"asl-bids-app {record.version}" if record.version else "")
+    add("Run", record.run_id)
+    for name in ("started", "finished", "command", "software", "machine"):
+        add(name.capitalize(), getattr(record, name))
+    add("Record", record.more.get("record"))
+    given = {k: v for k, v in record.options.items() if v not in (None, "", [], {}, False)}
+    add("Options", "; ".join(f"{k} = {v}" for k, v in given.items()))
     return rows

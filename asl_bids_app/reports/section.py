@@ -20,6 +20,7 @@ from asl_bids_app.reports.load import SeriesData, preprocessing_of
 from asl_bids_app.reports.mosaics import Frame
 from asl_bids_app.reports.understood import constant_rows, estimator_name, run_facts
 from asl_bids_app.reports.viewer import pack
+from asl_bids_app.run_records import UnitRecord
 
 LOG = logging.getLogger("asl-app")
 
@@ -58,6 +59,7 @@ def section(data: SeriesData, unit: Mapping[str, Any], budget: int) -> dict[str,
         For the template ``series.html``. A figure that can't be drawn is left out and named
         among the problems.
     """
+    unit = UnitRecord.from_json(unit)
     problems = list(data.problems)
     images = data.images
     mask = images["mask"] > 0 if "mask" in images else None
@@ -75,22 +77,20 @@ def section(data: SeriesData, unit: Mapping[str, Any], budget: int) -> dict[str,
     content: dict[str, Any] = {
         "id": data.title,
         "title": data.title,
-        "estimator": estimator_name(data.sidecar.get("EstimationMethod") or unit.get("estimator")),
+        "estimator": estimator_name(data.sidecar.get("EstimationMethod") or unit.estimator),
         "baseline": data.baseline,
         "estimates": data.estimates,
         "corrected": dict(preprocessing_of(data, "tissue_consistency")),
-        "unit": dict(unit),
-        "joint": bool(unit.get("joint")),
-        "seconds": dict(unit.get("timing") or {}),
-        "outputs": list(unit.get("outputs") or []),
-        "runs": [run_facts(run) for run in unit.get("runs") or [] if isinstance(run, Mapping)],
+        "unit": unit,
+        "joint": unit.joint,
+        "seconds": dict(unit.timing),
+        "outputs": list(unit.outputs),
+        "runs": [run_facts(run) for run in unit.runs],
         "measurements": data.measurements,
-        "calibration": constant_rows(
-            data.sidecar.get("Calibration") or unit.get("calibration") or {}
-        ),
-        "noise": dict(data.sidecar.get("NoiseEstimation") or unit.get("noise_method") or {}),
-        "model": data.sidecar.get("Model") or unit.get("model") or {},
-        "warnings": list(data.sidecar.get("Warnings") or unit.get("warnings") or []),
+        "calibration": constant_rows(data.sidecar.get("Calibration") or unit.calibration),
+        "noise": dict(data.sidecar.get("NoiseEstimation") or unit.noise_method),
+        "model": data.sidecar.get("Model") or unit.model or {},
+        "warnings": list(data.sidecar.get("Warnings") or unit.warnings),
         "plausibility": plausibility(data.metrics) if data.metrics else [],
         "sources": list(data.sidecar.get("Sources") or []),
         "glance": _glance(data),

@@ -6,14 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from asl_bids_app.constants import read_constants
 from asl_bids_app.reports.page import figure_text
+from asl_bids_app.schemes import find_scheme
 
-_SCHEMES: Final = {
-    "PCASL": "pseudo-continuous (PCASL)",
-    "CASL": "continuous (CASL)",
-    "PASL": "pulsed (PASL)",
-    "VSASL": "velocity-selective (VSASL)",
-}
 _TOLD: Final = frozenset(
     {
         "path",
@@ -33,6 +29,8 @@ _TOLD: Final = frozenset(
     }
 )
 """Keys of a run's record that have words of their own."""
+_NOT_SHOWN: Final = frozenset({"kind"})
+"""Keys of a part of a record that say in one word what the others tell readers."""
 
 
 def run_facts(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,8 +47,9 @@ def run_facts(run: Mapping[str, Any]) -> dict[str, Any]:
         ``path``, and ``facts`` as pairs of name and text.
     """
     scheme = str(run.get("scheme") or "unknown")
+    info = find_scheme(scheme)
     facts = [
-        ("Labelling", _SCHEMES.get(scheme, scheme)),
+        ("Labelling", f"{info.title} ({scheme})" if info else scheme),
         (
             "Field strength",
             f"{words(run['field_strength'])} T" if run.get("field_strength") else "",
@@ -87,9 +86,10 @@ def words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        if list(value) == ["source"]:
-            return words(value["source"])
-        parts = [(key.replace("_", " "), words(item)) for key, item in value.items()]
+        shown = {key: item for key, item in value.items() if key not in _NOT_SHOWN}
+        if list(shown) == ["source"]:
+            return words(shown["source"])
+        parts = [(key.replace("_", " "), words(item)) for key, item in shown.items()]
         return "; ".join(f"{key}: {text}" for key, text in parts if text)
     if isinstance(value, list | tuple):
         return ", ".join(words(item) for item in value)
@@ -126,7 +126,8 @@ def _timing(run: Mapping[str, Any], scheme: str) -> list[tuple[str, str]]:
     if delays:
         facts.append(("Post-labelling delays", _seconds(delays)))
     if durations:
-        kind = "Label duration" if scheme in {"PCASL", "CASL"} else "Bolus duration"
+        info = find_scheme(scheme)
+        kind = f"{info.duration_word if info else 'bolus'} duration".capitalize()
         facts.append((kind, _seconds(durations)))
     if counts:
         distinct = list(dict.fromkeys(counts))
@@ -199,18 +200,15 @@ _CONSTANTS: Final = {
 def constant_rows(entries: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the rows of the table of constants: name, value, unit, source and note."""
     rows = []
-    for key, entry in entries.items():
-        if not isinstance(entry, Mapping):
-            continue
-        base, _, scheme = key.partition("[")
-        title = _CONSTANTS.get(base, name(base))
+    for key, stored in read_constants(entries).items():
+        title = _CONSTANTS.get(key.name, name(key.name))
         rows.append(
             {
-                "name": f"{title}, {scheme.rstrip(']')}" if scheme else title,
-                "value": entry.get("Value"),
-                "unit": entry.get("Units", ""),
-                "source": entry.get("Source", ""),
-                "note": entry.get("Note", ""),
+                "name": f"{title}, {key.scheme}" if key.scheme else title,
+                "value": stored.value,
+                "unit": stored.unit,
+                "source": stored.source,
+                "note": stored.note,
             }
         )
     return rows

@@ -19,13 +19,13 @@ from asl_bids_app.reports.estimates import PLAIN, flag_legend
 from asl_bids_app.reports.load import SeriesData
 from asl_bids_app.reports.mosaics import crop
 from asl_bids_app.reports.scales import Scale
+from asl_bids_app.schemes import find_scheme
 
 MISSING: Final = -32768
 """The integer that stands for what isn't a number."""
 _LIMIT: Final = 32767
 _STEPS: Final = 2000
 _MAPS: Final = ("cbf", "att", "cbf_sd", "att_sd")
-_ARRIVAL: Final = {"PCASL": 0, "CASL": 0, "PASL": 1, "VSASL": 2}
 _BYTES: Final = 1.1
 """Of the page for each byte before compression: noise hardly shrinks, and base64 adds a third."""
 
@@ -170,7 +170,7 @@ def _measurements(
         found.append(
             {
                 "scheme": item.scheme,
-                "arrival": _ARRIVAL.get(item.scheme, 0),
+                "arrival": int(info.arrival) if (info := find_scheme(item.scheme)) else 0,
                 "delay": item.post_labeling_delay,
                 "duration": _number(item.label_duration),
                 "repeats": item.repeats,

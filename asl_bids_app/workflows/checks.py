@@ -8,7 +8,7 @@ from pathlib import Path
 
 from asl_bids_app.bids.derivatives import PARTIAL, unwritable
 from asl_bids_app.errors import COMMAND_LINE, InputError
-from asl_bids_app.workflows.options import AppOptions
+from asl_bids_app.options.table import AppOptions
 
 LOG = logging.getLogger("asl-app")
 

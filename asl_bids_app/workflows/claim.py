@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
+from asl_bids_app.options.table import AppOptions
 from asl_bids_app.workflows.lock import LockedError, hold
-from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import Plan
 
 

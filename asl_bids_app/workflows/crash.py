@@ -9,8 +9,8 @@ from pathlib import Path
 
 from asl_bids_app.bids.derivatives import write_text
 from asl_bids_app.errors import AslAppError, one_line
+from asl_bids_app.failures import Failure
 from asl_bids_app.processes import Stopped
-from asl_bids_app.workflows.plan import Failure
 
 CURE = "run again with --debug, and report it with the crash file"
 
@@ -28,12 +28,13 @@ def failure_of(unit: str, step: str, error: Exception) -> Failure:
         An `AslAppError` speaks for itself; any other one keeps its traceback.
     """
     if isinstance(error, AslAppError):
-        return Failure(unit, step, str(error))
+        return Failure.of(unit, step, error)
     told = one_line(f"{type(error).__name__}: {error}")
     if isinstance(error, MemoryError):
         told = "out of memory"
     message = f"{unit}: found an unforeseen fault ({told}), expected none. Cure: {CURE}."
-    return Failure(unit, step, message, traceback="".join(traceback.format_exception(error)))
+    lines = "".join(traceback.format_exception(error))
+    return Failure.of(unit, step, error, message, lines)
 
 
 def write_crash(failure: Failure, folder: Path) -> Failure:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from asl_bids_app.allocation import allocation
 from asl_bids_app.bids.sessions import Unit
-from asl_bids_app.errors import InputError, disk_full
+from asl_bids_app.errors import Cause, InputError, disk_full
+from asl_bids_app.failures import Failure
+from asl_bids_app.options.table import AppOptions
 from asl_bids_app.processes import end_children, remembered
 from asl_bids_app.remarks import numeric
-from asl_bids_app.workflows.full import FULL, why_silent
+from asl_bids_app.workflows.full import FULL, SILENT, why_silent
 from asl_bids_app.workflows.graph import record_folder, safe
-from asl_bids_app.workflows.options import AppOptions
-from asl_bids_app.workflows.plan import Failure, ParticipantPlan
+from asl_bids_app.workflows.plan import ParticipantPlan
 from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.store import load
 
@@ -254,7 +255,8 @@ def collect(
         failed = {step: record for step, record in records.items() if "failure" in record}
         for step, record in failed.items():
             crash = "" if record.get("input") else _crash_file(crash_folder, unit.name, step)
-            failures.append(Failure(unit.name, step, record["failure"], crash))
+            facts = record.get("facts") or {}
+            failures.append(Failure(unit.name, step, record["failure"], crash, **facts))
         result = options.work_dir / flow_name / f"{safe(unit.name)}__write" / "result.pkl"
         if not failed and result.exists() and "write" in records:
             facts = dict(load(result))
@@ -265,7 +267,8 @@ def collect(
         elif not failed:
             crash = _crash_file(crash_folder, unit.name, "")
             message = ended or why_silent(crash, options.work_dir, options.output_dir)
-            failures.append(Failure(unit.name, "workflow", message, crash))
+            cause = Cause.MEMORY if message == SILENT else Cause.DISK_FULL
+            failures.append(Failure(unit.name, "workflow", message, crash, cause))
     return units, failures
 
 

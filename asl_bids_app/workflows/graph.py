@@ -13,8 +13,8 @@ import numpy as np
 
 from asl_bids_app import __version__
 from asl_bids_app.bids.sessions import Unit
+from asl_bids_app.options.table import AppOptions
 from asl_bids_app.settings import Settings, unit_settings
-from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import ParticipantPlan
 from asl_bids_app.workflows.progress import wanted
 from asl_bids_app.workflows.store import readable, save

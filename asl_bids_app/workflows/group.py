@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from asl_bids_app.errors import InputError
+from asl_bids_app.options.table import AppOptions
 from asl_bids_app.workflows.checks import check_writable
-from asl_bids_app.workflows.options import AppOptions
 
 LOG = logging.getLogger("asl-app")
 

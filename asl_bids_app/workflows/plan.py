@@ -6,7 +6,7 @@ Every fault that the metadata show is found here, so a dry run tells all of it.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,41 +19,23 @@ from asl_bids_app.bids.layout import Dataset, RunFiles, find_runs
 from asl_bids_app.bids.sessions import PlannedRun, Unit, group
 from asl_bids_app.bids.sidecar import InputOptions, understand
 from asl_bids_app.calibration import CalibrationOptions, check_keys, resolve
-from asl_bids_app.errors import COMMAND_LINE, AslAppError, Faults, InputError, faults_of
+from asl_bids_app.errors import (
+    COMMAND_LINE,
+    AslAppError,
+    Cause,
+    Faults,
+    InputError,
+    faults_of,
+)
+from asl_bids_app.failures import Failure
+from asl_bids_app.options.table import AppOptions
 from asl_bids_app.protocol import Scheme
 from asl_bids_app.wording import seconds
-from asl_bids_app.workflows.options import AppOptions
 
 NO_ASL: Final = "search"
 """The step of a `Failure` that says that a participant has no ASL run."""
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Something that could not be done.
-
-    Attributes
-    ----------
-    unit : str
-        Series or run it concerns, as in file names.
-    step : str
-    message : str
-        One line.
-    crash_file : str
-        Where the traceback is; empty if the fault is the data's.
-    traceback : str
-        The traceback itself, until it has been written to the crash file.
-    """
-
-    unit: str
-    step: str
-    message: str
-    crash_file: str = ""
-    traceback: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """Return the failure for a record."""
-        return {key: value for key, value in asdict(self).items() if key != "traceback"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,14 +135,17 @@ def _plan_participant(
 
     failures, planned, faulty = [], {}, []
     if not runs and participant in options.participant_label:
-        message = f"sub-{participant}: found no ASL run, expected sub-{participant}/**/perf/*_asl"
-        failures.append(Failure(f"sub-{participant}", NO_ASL, f"{message}.nii[.gz]."))
+        where = f"sub-{participant}"
+        error = InputError(
+            where, "", "no ASL run", f"{where}/**/perf/*_asl.nii[.gz]", cause=Cause.NO_ASL
+        )
+        failures.append(Failure.of(where, NO_ASL, error))
     for run in runs:
         try:
             planned[run.path] = _plan_run(run, options)
         except AslAppError as error:
             name = run.path.name.partition(".")[0]
-            failures += [Failure(name, "input", str(fault)) for fault in faults_of(error)]
+            failures += [Failure.of(name, "input", fault) for fault in faults_of(error)]
             faulty.append(run)
         except Exception as error:
             # Whatever it is, it is this run's and no other's.

@@ -7,8 +7,8 @@ from pathlib import Path
 from asl_bids_app.bids import marks
 from asl_bids_app.bids.derivatives import write_json, write_table
 from asl_bids_app.bids.propose import Proposal, propose
-from asl_bids_app.errors import InputError
-from asl_bids_app.workflows.options import AppOptions
+from asl_bids_app.errors import COMMAND_LINE, Cause, InputError
+from asl_bids_app.options.table import AppOptions
 from asl_bids_app.workflows.plan import Plan, faults_of_run
 
 OPTION = "--propose-sidecars"
@@ -86,7 +86,8 @@ def _write(proposal: Proposal, path: Path) -> None:
             write_json(path, proposal.content)
     except OSError as error:
         found = f"no way to write {path} ({error.strerror})"
-        raise InputError("command line", OPTION, found, "a writable folder") from error
+        expected, cause = "a writable folder", Cause.NOT_WRITABLE
+        raise InputError(COMMAND_LINE, OPTION, found, expected, cause=cause) from error
 
 
 def _count(proposal: Proposal) -> str:

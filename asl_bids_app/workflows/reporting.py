@@ -11,9 +11,10 @@ from typing import Any, Final
 from asl_bids_app import __version__
 from asl_bids_app.bids.derivatives import write_text
 from asl_bids_app.errors import InputError
+from asl_bids_app.failures import Failure
+from asl_bids_app.options.table import AppOptions
 from asl_bids_app.workflows.execute import machine
-from asl_bids_app.workflows.options import AppOptions
-from asl_bids_app.workflows.plan import Failure, make_plan
+from asl_bids_app.workflows.plan import make_plan
 from asl_bids_app.workflows.progress import Progress
 
 LOG = logging.getLogger("asl-app")
@@ -42,7 +43,7 @@ def write_reports(
         except Exception as error:
             LOG.error("sub-%s: no report: %s", record["participant"], error)
             LOG.debug("report", exc_info=True)
-            failure = Failure(f"sub-{record['participant']}", "report", str(error))
+            failure = Failure.of(f"sub-{record['participant']}", "report", error)
             record["errors"].append(failure.to_json())
 
 

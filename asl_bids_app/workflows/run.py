@@ -18,7 +18,11 @@ from asl_bids_app.bids.derivatives import (
     remove_partial,
     write_json,
 )
+from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.failures import Failure
+from asl_bids_app.options.table import AppOptions
 from asl_bids_app.reports.explain import step_words
+from asl_bids_app.run_records import ParticipantRecord
 from asl_bids_app.workflows.checks import (
     check_machine,
     check_mask,
@@ -28,8 +32,7 @@ from asl_bids_app.workflows.checks import (
 from asl_bids_app.workflows.claim import claimed
 from asl_bids_app.workflows.crash import failure_of, remove_interrupted, write_crash
 from asl_bids_app.workflows.lock import LockedError
-from asl_bids_app.workflows.options import AppOptions
-from asl_bids_app.workflows.plan import NO_ASL, Failure, ParticipantPlan, Plan, describe, make_plan
+from asl_bids_app.workflows.plan import NO_ASL, ParticipantPlan, Plan, describe, make_plan
 from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.proposals import write_proposals
 from asl_bids_app.workflows.settings import describe_settings
@@ -144,7 +147,8 @@ def _run_claimed(
         }
         for record in records:
             record.update(shared)
-            write_json(folder / f"sub-{record['participant']}.json", record)
+            content = ParticipantRecord.from_json(record).to_json()
+            write_json(folder / f"sub-{record['participant']}.json", content)
         computed = time.perf_counter()
         write_reports(options, records, folder, shown)
         report = {
@@ -277,7 +281,7 @@ def _conclude(options: AppOptions, records: list[dict[str, Any]], seconds: float
             LOG.warning("sub-%s: implausible: %s", record["participant"], sentence)
     for record in records:
         for unit in record["units"]:
-            main = next(name for name in unit["outputs"] if name.endswith("_cbf.nii.gz"))
+            main = Path(unit["folder"]) / OUTPUTS["cbf"].name(unit["entities"])
             LOG.info("maps: %s", options.output_dir / main)
     LOG.info(
         "%d of %d participants complete in %.1f s; output in %s",

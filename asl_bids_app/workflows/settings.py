@@ -10,7 +10,7 @@ from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.bids.sessions import Unit
 from asl_bids_app.errors import AslAppError
-from asl_bids_app.workflows.options import AppOptions
+from asl_bids_app.options.table import AppOptions
 from asl_bids_app.workflows.plan import Plan, distinct_measurements
 
 

@@ -27,6 +27,7 @@ from nipype.interfaces.base import (
 
 from asl_bids_app.bids.derivatives import write_json
 from asl_bids_app.errors import AslAppError, disk_full
+from asl_bids_app.failures import facts_of
 from asl_bids_app.quantify import STEPS
 from asl_bids_app.remarks import collected, redirect
 from asl_bids_app.settings import Settings
@@ -144,7 +145,8 @@ class Step(SimpleInterface):
                 message = "not enough memory for this step; give the job more, or lower --nprocs"
             if words := disk_full(error):
                 message, foreseen = FULL.format(words), True
-            write_json(record, {"failure": message, "input": foreseen})
+            facts = facts_of(error)
+            write_json(record, {"failure": message, "input": foreseen, "facts": facts})
             raise
         seconds = round(time.perf_counter() - start, 3)
         processor = round(time.process_time() - used, 3)

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from asl_bids_app.schemes import Scheme
+
 LEAST_GB, MOST_GB = 0.5, 1e6
 """Memory below which no step of the app can run, and more than any machine has."""
 MOST = 4096
@@ -51,6 +53,15 @@ def path(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
+def device(text: str) -> str:
+    """Read the name of a device; whether this machine has it shows later."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected auto, cpu, cuda, cuda:N or mps"
+        )
+    return text
+
+
 def _size(text: str, bare: float) -> float:
     found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMGT]?)B?", text.strip(), re.IGNORECASE)
     if not found:
@@ -85,9 +96,10 @@ def pair(text: str) -> tuple[str, Path]:
 def efficiency(text: str) -> tuple[str, float]:
     """Read [SCHEME=]VALUE."""
     name, separator, value = text.rpartition("=")
-    if separator and name.upper() not in {"PCASL", "CASL", "PASL", "VSASL"}:
+    if separator and name.upper() not in set(Scheme):
+        *first, last = (f"{scheme.value}=" for scheme in Scheme)
         raise argparse.ArgumentTypeError(
-            f"found {text!r}, expected VALUE or PCASL=, CASL=, PASL= or VSASL=VALUE"
+            f"found {text!r}, expected VALUE or {', '.join(first)} or {last}VALUE"
         )
     return name.upper(), between(0.01, 1.0)(value)
 

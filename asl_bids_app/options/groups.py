@@ -1,0 +1,210 @@
+"""Options by the groups of the help: data, estimation and constants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from asl_bids_app.options import readers
+from asl_bids_app.options.declare import Access, option
+
+ESTIMATORS: Final = ("ensemble", "bayes", "least-squares")
+LEVELS: Final = ("participant", "group")
+JOINT_MODES: Final = ("auto", "off", "both")
+ERROR_BARS: Final = ("total", "noise")
+"""The words of `asl_bids_app.estimators.uncertainty.ERROR_BARS`, which imports torch."""
+
+DATA: Final = "which data"
+ESTIMATION: Final = "estimation"
+CALIBRATION: Final = "calibration (outranks the sidecars)"
+RESOURCES: Final = "resources"
+RUNNING: Final = "running"
+GENERAL: Final = ""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which data are processed."""
+
+    participant_label: tuple[str, ...] = option(
+        (),
+        DATA,
+        "participants to process, with or without 'sub-'",
+        reader=readers.label("sub-"),
+        metavar="LABEL",
+        several=True,
+    )
+    session_label: tuple[str, ...] = option(
+        (),
+        DATA,
+        "sessions to process, with or without 'ses-'",
+        reader=readers.label("ses-"),
+        metavar="LABEL",
+        several=True,
+    )
+    bids_filter_file: Path | None = option(
+        None,
+        DATA,
+        "JSON with pybids filters",
+        reader=readers.path,
+        metavar="FILE",
+        access=Access.READ_FILE,
+    )
+    derivatives: Mapping[str, Path] = option(
+        {},
+        DATA,
+        "derivatives with brain masks or tissue maps (GM, WM, CSF probseg) to use",
+        names=("-d", "--derivatives"),
+        reader=readers.pair,
+        metavar="NAME=PATH",
+        several=True,
+        access=Access.READ,
+    )
+    bids_database_dir: Path | None = option(
+        None,
+        DATA,
+        "where the index of the dataset is kept for the next run",
+        reader=readers.path,
+        metavar="DIR",
+        access=Access.WRITE,
+    )
+    skip_bids_validation: bool = option(
+        False,
+        DATA,
+        "a missing field that BIDS requires but this program doesn't need is a warning",
+    )
+    joint: str = option(
+        "auto",
+        DATA,
+        "quantify PCASL and VSASL runs of a session together: where possible (auto), never "
+        "(off), or together and alone (both)",
+        choices=JOINT_MODES,
+    )
+
+
+@dataclass(frozen=True)
+class EstimationOptions:
+    """How maps are made."""
+
+    estimator: str | None = option(
+        None,
+        ESTIMATION,
+        "the main maps; by default the ensemble of networks where a model is installed, else "
+        "least squares",
+        choices=ESTIMATORS,
+    )
+    model: str | None = option(
+        None,
+        ESTIMATION,
+        "trained model of the ensemble",
+        metavar="NAME|DIR",
+        access=Access.MODEL,
+    )
+    baseline: bool = option(True, ESTIMATION, "no least-squares maps beside another estimator")
+    tta: bool = option(
+        True, ESTIMATION, "average the networks over flips of the slices", both_ways=True
+    )
+    tissue_consistency: bool = option(
+        True,
+        ESTIMATION,
+        "leave the ensemble's CBF and ATT as the networks give them: no correction by the mean "
+        "residuals of grey and of white matter",
+    )
+    arterial: bool = option(
+        True,
+        ESTIMATION,
+        "look for no arteries: the ensemble takes all signal of early delays for tissue",
+    )
+    error_bars: str = option(
+        "total",
+        ESTIMATION,
+        "what the ensemble's standard deviations hold: noise and the uncertainty of T1 of blood, "
+        "efficiency and M0 (total), or noise alone, for comparisons within a person and scanner",
+        choices=ERROR_BARS,
+    )
+    device: str = option(
+        "auto",
+        ESTIMATION,
+        "auto, cpu, cuda, cuda:N or mps",
+        reader=readers.device,
+        metavar="DEVICE",
+    )
+    batch_size: int = option(8, ESTIMATION, "slices at a time", reader=readers.count, metavar="N")
+    hmc: bool = option(True, ESTIMATION, "no head-motion correction")
+    tissue: bool = option(
+        True,
+        ESTIMATION,
+        "no tissue maps: no metrics by tissue, and only the mean of the brain is corrected in "
+        "the ensemble's maps",
+    )
+    brain_mask: Path | None = option(
+        None,
+        ESTIMATION,
+        "brain mask to use, resampled to each run",
+        reader=readers.path,
+        metavar="FILE",
+        access=Access.READ_FILE,
+    )
+
+
+@dataclass(frozen=True)
+class ConstantOptions:
+    """Constants that outrank the sidecars."""
+
+    t1_blood: float | None = option(
+        None, CALIBRATION, "T1 of arterial blood", reader=readers.between(0.5, 4.0), metavar="S"
+    )
+    t1_tissue: float | None = option(
+        None,
+        CALIBRATION,
+        "T1 of tissue in the kinetics; equal to that of blood by default",
+        reader=readers.between(0.3, 4.0),
+        metavar="S",
+    )
+    labeling_efficiency: Mapping[str, float] = option(
+        {},
+        CALIBRATION,
+        "e.g. 0.8, or PCASL=0.8 VSASL=0.5; without background suppression",
+        reader=readers.efficiency,
+        metavar="[SCHEME=]VALUE",
+        several=True,
+    )
+    """By the name of the scheme; the empty name is for every scheme."""
+    bs_efficiency: float | None = option(
+        None,
+        CALIBRATION,
+        "what one background-suppression pulse leaves of the label; given, a LabelingEfficiency "
+        "of the sidecar is taken not to contain it",
+        reader=readers.between(0.5, 1.0),
+        metavar="VALUE",
+    )
+    partition_coefficient: float | None = option(
+        None,
+        CALIBRATION,
+        "blood-brain partition coefficient of water",
+        reader=readers.between(0.3, 1.5),
+        metavar="ML/G",
+    )
+    bolus_duration: float | None = option(
+        None,
+        CALIBRATION,
+        "bolus of a PASL run without cut-off",
+        reader=readers.between(0.05, 5.0),
+        metavar="S",
+    )
+    m0_scale: float | None = option(
+        None,
+        CALIBRATION,
+        "the M0 image is multiplied by it",
+        reader=readers.between(1e-9, 1e9),
+        metavar="VALUE",
+    )
+    m0_smooth_fwhm: float = option(
+        0.0,
+        CALIBRATION,
+        "smoothing of the M0 image inside the brain",
+        reader=readers.between(0.0, 50.0),
+        metavar="MM",
+    )

@@ -1,0 +1,173 @@
+"""Every option of a run, declared once: the whole table.
+
+The parser and its help, configuration files, the container wrapper and the documentation read
+this table. No heavy import stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from asl_bids_app.allocation import processors
+from asl_bids_app.options import readers
+from asl_bids_app.options.declare import Access, Option, option, required
+from asl_bids_app.options.groups import (
+    CALIBRATION,
+    DATA,
+    ESTIMATION,
+    GENERAL,
+    LEVELS,
+    RESOURCES,
+    RUNNING,
+    ConstantOptions,
+    DataOptions,
+    EstimationOptions,
+)
+
+GROUPS: Final = (DATA, ESTIMATION, CALIBRATION, RESOURCES, RUNNING)
+"""In the order of the help."""
+
+CONFIG_FILE: Final = Option(
+    RUNNING,
+    "YAML with options, e.g. 't1-blood: 1.6'; the command line outranks it",
+    ("--config-file",),
+    readers.path,
+    "FILE",
+    access=Access.READ_FILE,
+)
+"""The one option that isn't handed on: its file's values are."""
+
+
+@dataclass(frozen=True)
+class PlaceOptions:
+    """Folders, level, and how much is said."""
+
+    bids_dir: Path = required("root of the BIDS dataset", reader=readers.path, access=Access.READ)
+    output_dir: Path = required(
+        "folder for the derivatives", reader=readers.path, access=Access.WRITE
+    )
+    work_dir: Path = required(
+        "intermediate results; a second run with the same folder resumes",
+        group=RESOURCES,
+        names=("-w", "--work-dir"),
+        reader=readers.path,
+        metavar="DIR",
+        machine_default=lambda: readers.path("work"),
+        access=Access.WRITE,
+    )
+    level: str = option("participant", GENERAL, "level of the analysis", choices=LEVELS)
+
+    verbose: int = option(
+        0, GENERAL, "say more; -vv for debugging", names=("-v", "--verbose"), counted=True
+    )
+    quiet: bool = option(False, GENERAL, "say only warnings and errors", names=("-q", "--quiet"))
+
+
+@dataclass(frozen=True)
+class ResourceOptions:
+    """What of the machine may be used."""
+
+    nprocs: int = option(
+        1,
+        RESOURCES,
+        "processors to use in all",
+        names=("--nthreads", "--n-cpus", "--nprocs"),
+        reader=readers.count,
+        metavar="N",
+        machine_default=processors,
+    )
+    omp_nthreads: int | None = option(
+        None, RESOURCES, "threads of one step at most", reader=readers.count, metavar="N"
+    )
+    mem_gb: float | None = option(
+        None,
+        RESOURCES,
+        "memory to use at most, e.g. 8, 8G or 8000M; a bare number is in GB",
+        reader=readers.gigabytes,
+        metavar="SIZE",
+        second=Option(
+            RESOURCES,
+            "the same; a bare number is in MB",
+            ("--mem", "--mem-mb"),
+            readers.megabytes,
+            "SIZE",
+        ),
+    )
+    use_plugin: Path | None = option(
+        None,
+        RESOURCES,
+        "YAML with a nipype plugin and its arguments",
+        reader=readers.path,
+        metavar="FILE",
+        access=Access.READ_FILE,
+    )
+    clean_workdir: bool = option(
+        False,
+        RESOURCES,
+        "first remove what earlier runs left of these participants in the work folder; refused "
+        "while another run works on one of them there",
+    )
+
+
+@dataclass(frozen=True)
+class RunningOptions:
+    """What is done beside or instead of maps."""
+
+    dry_run: bool = option(False, RUNNING, "show what would be done")
+    propose_sidecars: Path | None = option(
+        None,
+        RUNNING,
+        "for runs whose sidecar or aslcontext.tsv has faults, write completed ones to this "
+        "folder, for review: guessed values are marked, and no run uses them before the marks "
+        "are removed and the files copied into the dataset",
+        reader=readers.path,
+        metavar="DIR",
+        access=Access.WRITE_ALWAYS,
+    )
+    reports_only: bool = option(False, RUNNING, "rebuild the reports from the maps")
+    boilerplate_only: bool = option(False, RUNNING, "write the methods text only")
+    fail_on_implausible: bool = option(
+        False, RUNNING, "implausible maps count as a failure in the exit code"
+    )
+    stop_on_first_crash: bool = option(False, RUNNING, "end at the first failure")
+    run_report: Path | None = option(
+        None,
+        RUNNING,
+        "JSON record of the whole run",
+        reader=readers.path,
+        metavar="FILE",
+        access=Access.WRITE_FILE,
+    )
+    random_seed: int = option(
+        0, RUNNING, "seed of what is drawn", reader=readers.seed, metavar="N"
+    )
+    write_graph: bool = option(False, RUNNING, "draw the workflow")
+    debug: bool = option(False, RUNNING, "keep everything and show tracebacks")
+
+
+@dataclass(frozen=True)
+class AppOptions(
+    # The fields of the last class come first.
+    RunningOptions,
+    ResourceOptions,
+    ConstantOptions,
+    EstimationOptions,
+    DataOptions,
+    PlaceOptions,
+):
+    """Options of a run. Paths are absolute; the help of each field says what it does."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the options for records: paths as text."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, Path):
+                return str(value)
+            if isinstance(value, Mapping):
+                return {key: plain(item) for key, item in value.items()}
+            return list(value) if isinstance(value, tuple) else value
+
+        return {key: plain(value) for key, value in asdict(self).items()}

@@ -1,0 +1,22 @@
+"""Where parts of a result come from, as data for records: the mask, the tissue maps."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class MaskKind(StrEnum):
+    """What a brain mask was made from."""
+
+    M0 = "M0"
+    ASL = "ASL"
+    """The perfusion volumes, where the M0 is a number."""
+    GIVEN = "given"
+
+
+class TissueKind(StrEnum):
+    """Where tissue maps come from."""
+
+    ATLAS = "atlas"
+    DERIVATIVES = "derivatives"
+    NONE = "none"
