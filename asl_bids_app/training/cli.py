@@ -7,6 +7,8 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.training.stop_signals import INTERRUPTED, Interrupted, StopSignals
@@ -44,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0: done; 1: an error, told in one line; 75: training stopped early with a checkpoint
         to go on from.
     """
-    arguments = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = build_parser().parse_args([_as_spelled(word) for word in words])
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
@@ -65,6 +68,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+_OTHER_NAMES: Final = MappingProxyType({"--offline-dataset-path": "--dataset"})
+"""Names that guides to this training give to options."""
+
+
+def _as_spelled(word: str) -> str:
+    """Return a word of the command line with an option's name as it is spelled here.
+
+    Examples
+    --------
+    >>> [_as_spelled(word) for word in ("--output_dir=my_run", "--offline_dataset_path", "a_b")]
+    ['--output-dir=my_run', '--dataset', 'a_b']
+    """
+    if not word.startswith("--"):
+        return word
+    name, sign, value = word.partition("=")
+    name = name.replace("_", "-")
+    return _OTHER_NAMES.get(name, name) + sign + value
 
 
 _GO_ON = ("fit", "pipeline")
@@ -209,7 +231,12 @@ def _pipeline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         commands, "pipeline", "Everything on this machine: phantoms, members, validation, model."
     )
     _add_config(parser)
-    parser.add_argument("--output-dir", type=Path, required=True, help="run folder")
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("production_model_v1"),
+        help="run folder (production_model_v1)",
+    )
     parser.add_argument("--dataset", type=Path, help="folder of phantoms (RUN/dataset)")
     parser.add_argument("--train-only", action="store_true", help="the phantoms are there already")
     parser.add_argument(

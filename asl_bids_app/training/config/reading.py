@@ -5,7 +5,7 @@ The border: keys of times end in ``_ms`` and hold milliseconds in files; section
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +20,7 @@ from asl_bids_app.training.config.declaration import (
     choices_of,
     declared_of,
     key_of,
+    walk_settings,
 )
 
 T = TypeVar("T")
@@ -44,14 +45,14 @@ def build(cls: type[T], values: Any, file: str | Path) -> T:
     InputError
         For an unknown key, a wrong type or a value out of range, with the path of the key.
     """
-    content = _by_field(cls, values, file, "")
+    content = _by_field(cls, values, file, "", cls)
     try:
         return pydantic.TypeAdapter(cls).validate_python(content)
     except pydantic.ValidationError as error:
         raise _input_error(cls, values or {}, file, error.errors()[0]) from None
 
 
-def _by_field(cls: Any, values: Any, file: str | Path, path: str) -> dict[str, Any]:
+def _by_field(cls: Any, values: Any, file: str | Path, path: str, root: Any) -> dict[str, Any]:
     """Return a mapping by the names of the fields, times in seconds."""
     if values is None:
         values = {}
@@ -62,20 +63,29 @@ def _by_field(cls: Any, values: Any, file: str | Path, path: str) -> dict[str, A
     for key, value in values.items():
         where = _join(path, key)
         if key not in known:
-            close = get_close_matches(str(key), known, n=1, cutoff=0.5)
+            right = _right_key(str(key), path, known, root)
             raise InputError(
                 file,
                 where,
                 "an unknown key",
                 f"one of {', '.join(known)}",
-                f"did you mean {_join(path, close[0])}" if close else "",
+                f"did you mean {right}" if right else "",
             )
         item = known[key]
         if is_dataclass(cls.plain_hints[item.name]):
-            made[item.name] = _by_field(cls.plain_hints[item.name], value, file, where)
+            made[item.name] = _by_field(cls.plain_hints[item.name], value, file, where, root)
         else:
             made[item.name] = _inside(value, declared_of(item).factor)
     return made
+
+
+def _right_key(key: str, path: str, known: Iterable[str], root: Any) -> str:
+    """Return which key was probably meant: one of another section, or one spelled alike."""
+    elsewhere = [name for name, *_ in walk_settings(root) if name.split(".")[-1] == key]
+    if elsewhere:
+        return elsewhere[0]
+    close = get_close_matches(key, list(known), n=1, cutoff=0.5)
+    return _join(path, close[0]) if close else ""
 
 
 def _inside(value: Any, factor: float) -> Any:

@@ -32,7 +32,8 @@ from asl_bids_app.training.data.manifest import (
     verify,
 )
 from asl_bids_app.training.phantoms.drawing import ANATOMIES, CONDITIONS, draw
-from asl_bids_app.training.whole_files import seed_of, sha256, whole, write_json
+from asl_bids_app.training.progress_lines import ProgressLines
+from asl_bids_app.training.whole_files import remove_left, seed_of, sha256, whole, write_json
 from asl_bids_app.training.worker_processes import in_processes
 
 __all__ = ["Manifest", "Shard", "generate", "load_shard", "read_manifest", "shard_name", "verify"]
@@ -61,8 +62,8 @@ def _finished(path: Path) -> Shard | None:
 
 def _make(config: PhantomConfig, path: Path, number: int, count: int, seed: int) -> Shard:
     """Draw one shard and write it with its note."""
-    for left in path.parent.glob(f".{path.stem}.*.tmp"):  # by a process that was killed
-        left.unlink()
+    for left in (path, _note(path)):
+        remove_left(left)
     threads = torch.get_num_threads()
     # More threads would sum in another order.
     torch.set_num_threads(1)
@@ -170,8 +171,10 @@ def generate(
     _check_folder(config, out_dir, counts, seed)
     missing = [n for n in wanted if _finished(out_dir / shard_name(n)) is None]
     jobs = [(config, out_dir / shard_name(n), n, counts[n], seed) for n in missing]
-    for _ in in_processes(_make, jobs, workers):
-        pass
+    if jobs:
+        with ProgressLines(f"shards of {out_dir.name}", len(jobs)) as progress:
+            for shard in in_processes(_make, jobs, workers):
+                progress.advance(shard.name)
     return _collect(out_dir, config, n_phantoms, seed)
 
 

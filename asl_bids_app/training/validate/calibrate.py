@@ -15,6 +15,7 @@ import torch
 from asl_bids_app.estimators.uncertainty import KINDS, SIGNS, kind_of
 from asl_bids_app.training.config.run_config import RunConfig
 from asl_bids_app.training.data.phantom_store import PhantomStore
+from asl_bids_app.training.progress_lines import ProgressLines
 from asl_bids_app.training.validate.calibration_fit import FEWEST, fit_calibration
 from asl_bids_app.training.validate.run_ensemble import RunEnsemble
 from asl_bids_app.training.validate.scenarios import Scenario, find
@@ -105,10 +106,11 @@ def calibrate(
         work += [(config, run, dataset, device, *cell, _VOXELS // len(cells)) for cell in cells]
         words += [word] * len(cells)
     found: dict[str, list[dict[str, np.ndarray]]] = {word: [] for word in scenarios}
-    looks = zip(words, work, in_processes(_look, work, jobs), strict=True)
-    for word, (*_, name, level, turn, _), rows in looks:
-        log.info("calibration on %s, SNR %g (%d): %d voxels", name, level, turn, len(rows["cbf"]))
-        found[word].append(rows)
+    samples = zip(words, work, in_processes(_sample_errors, work, jobs), strict=True)
+    with ProgressLines("errors for the calibration", len(work)) as progress:
+        for word, (*_, name, level, _, _), rows in samples:
+            progress.advance(f"{name}, SNR {level:g}: {len(rows['cbf'])} voxels")
+            found[word].append(rows)
     fits = [
         (word, kind, rows, seed_of(config.seed, f"calibrate {kind}"))
         for word, parts in found.items()
@@ -116,8 +118,10 @@ def calibrate(
     ]
     kinds: dict[str, dict[str, Any]] = {word: {} for word in scenarios}
     tasks = [(rows, seed) for *_, rows, seed in fits]
-    for (word, kind, *_), fitted in zip(fits, in_processes(_fitted, tasks, jobs), strict=True):
-        kinds[word][kind] = fitted
+    with ProgressLines("fits of the calibration", len(tasks)) as progress:
+        for (word, kind, *_), fitted in zip(fits, in_processes(_fitted, tasks, jobs), strict=True):
+            progress.advance(f"{word}, {kind}")
+            kinds[word][kind] = fitted
     members = RunEnsemble(run, device).members
     return {
         word: {
@@ -132,7 +136,7 @@ def calibrate(
     }
 
 
-def _look(
+def _sample_errors(
     config: RunConfig,
     run: Path,
     dataset: Path,
