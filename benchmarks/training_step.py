@@ -30,6 +30,7 @@ from asl_bids_app.training.fit.callbacks import average_module
 from asl_bids_app.training.fit.lightning_module import MemberModule
 from asl_bids_app.training.fit.members import build_member
 from asl_bids_app.training.fit.training_run import NormStats
+from asl_bids_app.training.fit.trunk_speed import speed_up
 from asl_bids_app.training.phantoms.drawing import draw
 from asl_bids_app.training.simulate import disturbances, rician
 
@@ -47,6 +48,8 @@ class Stepper:
         self.module = MemberModule(config, build_member(config, _STATS), 1000).to(device)
         self.average = MemberModule(config, build_member(config, _STATS), 1000).to(device)
         self.optimizer = self.module.configure_optimizers()["optimizer"]
+        if device == "cuda":
+            speed_up(self.module.network, device, config.training.precision, "never")
         training = config.training
         phantoms = draw(config.phantoms, training.batch_size, 1)
         if training.crop:
