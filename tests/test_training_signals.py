@@ -14,7 +14,7 @@ import pytest
 from asl_bids_app.training import cli, whole_files
 from asl_bids_app.training.progress_lines import ProgressLines
 from asl_bids_app.training.stop_signals import INTERRUPTED, Interrupted, StopSignals
-from asl_bids_app.training.whole_files import locked, remove_left, whole
+from asl_bids_app.training.whole_files import locked, remove_left, replacing_file
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_temporary_names_differ_between_machines_processes_and_calls(tmp_path, m
     for host in ("node1", "node2"):
         monkeypatch.setattr(whole_files.socket, "gethostname", lambda host=host: host)
         for _ in range(2):
-            with whole(tmp_path / "a.json") as beside:
+            with replacing_file(tmp_path / "a.json") as beside:
                 beside.write_text("{}")
                 names.add(beside.name)
                 assert host in beside.name

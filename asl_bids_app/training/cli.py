@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.training.stop_signals import INTERRUPTED, Interrupted, StopSignals
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0: done; 1: an error, told in one line; 75: training stopped early with a checkpoint
+        0: done; 1: an error, in one line; 75: training stopped early with a checkpoint
         to go on from.
     """
     words = sys.argv[1:] if argv is None else argv
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command not in _GO_ON:
             return _run(arguments)
-        # Before torch is imported, which takes seconds in which a job may be told to end.
+        # Before torch is imported, which takes seconds in which a job may have to end.
         with StopSignals() as arguments.stop:
             return _run(arguments)
     except Interrupted as stop:
@@ -117,9 +117,10 @@ def _numbers(text: str) -> list[int]:
 
 
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
+    commands: argparse._SubParsersAction[Any], name: str, text: str
 ) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=text, description=text)
+    made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    return made
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -157,7 +158,7 @@ def _add_devices(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _generate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _generate(commands: argparse._SubParsersAction[Any]) -> None:
     parser = _command(commands, "generate", "Make phantoms, or what is missing of them.")
     _add_config(parser)
     parser.add_argument("--output-dir", type=Path, required=True, help="folder of the dataset")
@@ -170,14 +171,14 @@ def _generate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (1)")
 
 
-def _preview(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _preview(commands: argparse._SubParsersAction[Any]) -> None:
     parser = _command(commands, "preview", "Draw a sheet of phantoms and simulated signals.")
     _add_config(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.png")
     parser.add_argument("--seed", type=int, default=1)
 
 
-def _fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _fit(commands: argparse._SubParsersAction[Any]) -> None:
     parser = _command(
         commands, "fit", "Train members, or go on with them; finished members are left alone."
     )
@@ -201,7 +202,7 @@ def _fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _add_devices(parser)
 
 
-def _validate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _validate(commands: argparse._SubParsersAction[Any]) -> None:
     parser = _command(
         commands, "validate", "Compare an ensemble with least squares on phantoms never seen."
     )
@@ -217,7 +218,7 @@ def _validate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     _add_changes(parser)
 
 
-def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _export(commands: argparse._SubParsersAction[Any]) -> None:
     parser = _command(commands, "export", "Make a model folder for asl-app, and ONNX files.")
     parser.add_argument("--run-dir", type=Path, required=True, help="run folder")
     parser.add_argument("--output-dir", type=Path, required=True, help="model folder to make")
@@ -226,7 +227,7 @@ def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--onnx", type=Path, metavar="DIR", help="also write ONNX files there")
 
 
-def _pipeline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _pipeline(commands: argparse._SubParsersAction[Any]) -> None:
     parser = _command(
         commands, "pipeline", "Everything on this machine: phantoms, members, validation, model."
     )
@@ -247,7 +248,7 @@ def _pipeline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     _add_devices(parser)
 
 
-def _benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _benchmark(commands: argparse._SubParsersAction[Any]) -> None:
     parser = _command(
         commands, "benchmark", "Measure phantoms and training slices a second on one core."
     )
@@ -257,7 +258,7 @@ def _benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the numbers there")
 
 
-def _show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _show(commands: argparse._SubParsersAction[Any]) -> None:
     parser = _command(commands, "show", "Print a configuration in full, or list the presets.")
     parser.add_argument("--config", metavar="NAME|FILE", help="a preset, or a YAML file")
     parser.add_argument(
@@ -271,7 +272,7 @@ def _show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     _add_changes(parser)
 
 
-def _slurm_scripts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _slurm_scripts(commands: argparse._SubParsersAction[Any]) -> None:
     parser = _command(
         commands, "slurm-scripts", "Write the scripts that submit everything to SLURM."
     )

@@ -82,7 +82,7 @@ def constants(values: tuple[Any, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, device=device)
 
 
-def stacks_of(random: Random) -> Stacks:
+def as_stacks(random: Random) -> Stacks:
     """Return a source of slices that aren't neighbours as stacks of one."""
     return random if isinstance(random, Stacks) else Stacks(random)
 
@@ -95,7 +95,7 @@ def per_stack(random: Random, shape: tuple[int, ...]) -> tuple[Generator, tuple[
     ValueError
         If the first axis doesn't hold whole stacks.
     """
-    stacks = stacks_of(random)
+    stacks = as_stacks(random)
     if shape[0] % stacks.depth:
         raise ValueError(f"{shape[0]} slices, expected a multiple of {stacks.depth}")
     return stacks.generator, (shape[0] // stacks.depth, *shape[1:]), stacks.depth
@@ -149,7 +149,7 @@ def pick(random: Random, weights: Tensor) -> Tensor:
 
 def widest(random: Random, values: Tensor) -> Tensor:
     """Give every slice the greatest of its stack's values, shape (n,)."""
-    depth = stacks_of(random).depth
+    depth = as_stacks(random).depth
     return values.reshape(-1, depth).amax(1).repeat_interleave(depth, 0)
 
 
@@ -180,7 +180,7 @@ def _joined(random: Random, white: Tensor, sigma: Tensor) -> Tensor:
     sigma : Tensor, shape (n,)
         Standard deviation of the Gaussian in slices.
     """
-    depth = stacks_of(random).depth
+    depth = as_stacks(random).depth
     if depth == 1:
         return white
     place = torch.arange(depth, device=white.device, dtype=white.dtype)
@@ -197,7 +197,7 @@ def _joined(random: Random, white: Tensor, sigma: Tensor) -> Tensor:
 
 def _noise(random: Random, shape: tuple[int, ...], sigma: Tensor) -> Tensor:
     """Draw white noise that is correlated between the slices of a stack only."""
-    generator = stacks_of(random).generator
+    generator = as_stacks(random).generator
     white = torch.randn(shape, generator=generator, device=generator.device)
     return _joined(random, white, sigma)
 
@@ -228,7 +228,7 @@ def smooth_field(
     """
     both = sigma if sigma.ndim == 2 else torch.stack([sigma, sigma], 1)
     both = both.clamp(min=size / (nodes - 1))
-    through = (both / stacks_of(random).gaps(len(both), size)).mean(1)
+    through = (both / as_stacks(random).gaps(len(both), size)).mean(1)
     white = _noise(random, (both.shape[0], channels, nodes, nodes), through)
     rows = _bumps(size, nodes, both[:, 0])[:, None]
     columns = _bumps(size, nodes, both[:, 1])[:, None]
@@ -269,7 +269,7 @@ def correlated(
     """
     n = len(sigma)
     if through is None:
-        through = (sigma[:, None] / stacks_of(random).gaps(n, height)).mean(1)
+        through = (sigma[:, None] / as_stacks(random).gaps(n, height)).mean(1)
     white = _noise(random, (n, height, channels, width), through)
     if search_pays(white.device):
         some = torch.nonzero(sigma > 0)[:, 0]
@@ -312,7 +312,7 @@ def mosaic_field(random: Random, n: int, size: int, cells: int) -> Tensor:
     Tensor, shape (n, size, size)
         About zero mean and unit variance.
     """
-    stacks = stacks_of(random)
+    stacks = as_stacks(random)
     cells = round((cells / _CUT) ** 1.5)
     seeds = uniform(random, (n, 3, cells), (0.0, float(size)))
     height = size / 2 + stacks.height(n) * stacks.gaps(n, size).mean(1)

@@ -20,7 +20,7 @@ import numpy as np
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def replacing_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it once it is complete and on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
@@ -39,7 +39,7 @@ def _host() -> str:
 
 
 def remove_left(path: Path, old_s: float = 24 * 3600.0) -> None:
-    """Remove what killed processes left of `whole` files of this name.
+    """Remove what killed processes left of `replacing_file`'s files of this name.
 
     Those of this machine whose process is gone, and those of others that nobody has written to
     for a day: another node may be at work on the same file.
@@ -113,7 +113,7 @@ def locked(path: Path, stale_s: float = 30.0) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    with whole(path) as beside:
+    with replacing_file(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
@@ -139,7 +139,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
 
-def seed_of(seed: int, purpose: str, *numbers: int) -> int:
+def derive_seed(seed: int, purpose: str, *numbers: int) -> int:
     """Derive the seed of one use of randomness, independent of every other use.
 
     Parameters

@@ -14,6 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,13 @@ from asl_bids_app.training.data.manifest import (
 )
 from asl_bids_app.training.phantoms.drawing import ANATOMIES, CONDITIONS, draw
 from asl_bids_app.training.progress_lines import ProgressLines
-from asl_bids_app.training.whole_files import remove_left, seed_of, sha256, whole, write_json
+from asl_bids_app.training.whole_files import (
+    derive_seed,
+    remove_left,
+    replacing_file,
+    sha256,
+    write_json,
+)
 from asl_bids_app.training.worker_processes import in_processes
 
 __all__ = ["Manifest", "Shard", "generate", "load_shard", "read_manifest", "shard_name", "verify"]
@@ -68,10 +75,10 @@ def _make(config: PhantomConfig, path: Path, number: int, count: int, seed: int)
     # More threads would sum in another order.
     torch.set_num_threads(1)
     try:
-        phantoms = draw(config, count, seed_of(seed, "phantoms", number))
+        phantoms = draw(config, count, derive_seed(seed, "phantoms", number))
     finally:
         torch.set_num_threads(threads)
-    arrays = {
+    arrays: dict[str, Any] = {
         "cbf": phantoms.cbf.half().numpy(),
         "att": phantoms.att.half().numpy(),
         "tissue": phantoms.tissue.numpy(),
@@ -81,7 +88,7 @@ def _make(config: PhantomConfig, path: Path, number: int, count: int, seed: int)
         "layers": phantoms.layers.numpy(),
     }
     first = arrays["slice_number"] == 0
-    with whole(path) as beside, beside.open("wb") as target:
+    with replacing_file(path) as beside, beside.open("wb") as target:
         np.savez_compressed(target, **arrays)
         target.flush()
         size = beside.stat().st_size

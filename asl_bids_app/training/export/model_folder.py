@@ -66,7 +66,7 @@ def export_run(
         name=name or config.name,
         version=version,
         arguments=core_arguments(members[0]),
-        domain=domain_of(config),
+        domain=describe_domain(config),
         calibration=_calibration(folder),
         metrics=_metrics(folder),
         training=_training(folder, config),
@@ -81,12 +81,13 @@ def export_run(
 
 def core_arguments(member: nn.Module) -> dict[str, Any]:
     """Return all arguments of a network, defaults included."""
-    from asl_bids_app.training.fit.members import core_of
+    from asl_bids_app.training.fit.members import inner_network
 
-    return core_of(member).arguments
+    core: Any = inner_network(member)
+    return dict(core.arguments)
 
 
-def domain_of(config: RunConfig) -> TrainingDomain:
+def describe_domain(config: RunConfig) -> TrainingDomain:
     """Describe with which data a run was trained."""
     from asl_bids_app.training.simulate.disturbances import REFERENCE_SIGNAL
     from asl_bids_app.training.simulate.physics import training_domain
@@ -107,7 +108,7 @@ def domain_of(config: RunConfig) -> TrainingDomain:
         t1_blood=tuple(domain["t1_blood"]),
         t1_tissue=tuple(domain["t1_tissue"]),
         partition_coefficient=tuple(domain["partition_coefficient"]),
-        snr=tuple(config.noise.snr),
+        snr=config.noise.snr,
         reference_signal=REFERENCE_SIGNAL,
     )
 
@@ -212,7 +213,7 @@ def export_onnx(spec: ModelSpec, members: tuple[nn.Module, ...], folder: Path) -
     made = []
     for number, member in enumerate(members):
         trunk = Trunk(member).eval()
-        example = torch.zeros(2, channels_of(member), 40, 48)
+        example = torch.zeros(2, count_channels(member), 40, 48)
         path = folder / f"member-{number}.onnx"
         torch.onnx.export(
             trunk,
@@ -231,21 +232,21 @@ def export_onnx(spec: ModelSpec, members: tuple[nn.Module, ...], folder: Path) -
     return made
 
 
-def channels_of(member: nn.Module) -> int:
+def count_channels(member: nn.Module) -> int:
     """Return the number of input maps of a member's learned part."""
-    from asl_bids_app.training.fit.members import core_of
+    from asl_bids_app.training.fit.members import inner_network
 
-    core = core_of(member)
-    return core.in_channels if hasattr(core, "in_channels") else 2 * core.n_plds
+    core: Any = inner_network(member)
+    return int(core.in_channels if hasattr(core, "in_channels") else 2 * core.n_plds)
 
 
-def _onnx_contract(spec: ModelSpec, member: nn.Module) -> Mapping[str, Any]:
+def _onnx_contract(spec: ModelSpec, member: Any) -> Mapping[str, Any]:
     whole = bool(spec.channels)
     return {
         "network": spec.network,
         "input": {
             "name": "maps",
-            "shape": ["batch", channels_of(member), "height", "width"],
+            "shape": ["batch", count_channels(member), "height", "width"],
             "content": "ΔM/M0 in percent times the scale, PCASL before VSASL, zero outside brain"
             if whole
             else "PosteriorASLNet.prepare(observation)[1]",
@@ -255,8 +256,8 @@ def _onnx_contract(spec: ModelSpec, member: nn.Module) -> Mapping[str, Any]:
             "shape": ["batch", 4 if whole else 4 + member.grid.bins, "height", "width"],
             "content": "cbf_norm, att_norm, cbf_logvar, att_logvar"
             if whole
-            else "corrections of CBF, ATT (in units of room), of the logarithms of their sds, and "
-            "of the logarithm of p(ATT) in every bin, for PosteriorASLNet.correct",
+            else "corrections of CBF, ATT (in units of the correction scale), of the logarithms "
+            "of their sds, and of the logarithm of p(ATT) in every bin, for PosteriorASLNet.correct",
         },
         "height_and_width": "multiples of 8",
         "standardisation": dict(spec.standardisation),

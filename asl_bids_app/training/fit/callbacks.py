@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.training.stop_signals import Interrupted, StopSignals
-from asl_bids_app.training.whole_files import whole
+from asl_bids_app.training.whole_files import replacing_file
 
 
 class Averaging(WeightAveraging):
@@ -105,7 +105,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint."""
         if storage_options is not None:
             raise TypeError("storage options are not supported")
-        with whole(Path(path)) as beside:
+        with replacing_file(Path(path)) as beside:
             torch.save(checkpoint, beside)
 
 
@@ -134,7 +134,7 @@ class Curves(Callback):
         step = trainer.global_step
         if step % self.every and step < trainer.max_steps:
             return
-        latest = pl_module.latest
+        latest: dict[str, torch.Tensor] = cast("Any", pl_module).latest
         stacked = trainer.strategy.reduce(torch.stack(list(latest.values())), reduce_op="mean")
         row = {f"train/{k}": v for k, v in zip(latest, stacked.tolist(), strict=True)}
         if not all(math.isfinite(value) for value in row.values()):
@@ -265,7 +265,7 @@ class CurveLogger(Logger):
     def rewind(self, step: int) -> None:
         """Drop the rows of a (zero-based) step and all after it."""
         rows = [row for row in read_curves(self.path) if row[0] < step]
-        with whole(self.path) as beside, beside.open("w", newline="") as target:
+        with replacing_file(self.path) as beside, beside.open("w", newline="") as target:
             writer = csv.writer(target)
             writer.writerow(("step", "metric", "value"))
             writer.writerows(rows)

@@ -44,7 +44,7 @@ from asl_bids_app.training.stop_signals import (
     end_with_parent,
     is_helper_rank,
 )
-from asl_bids_app.training.whole_files import seed_of, write_json
+from asl_bids_app.training.whole_files import derive_seed, write_json
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class _Fit:
     ) -> FitResult:
         """Train from the last checkpoint, or from the start."""
         config, member, options = self.config, self.member, self.options
-        torch.manual_seed(seed_of(config.seed, "weights", member))
+        torch.manual_seed(derive_seed(config.seed, "weights", member))
         network = build_member(config, stats)
         checkpoint = self.folder.checkpoint(member)
         resume = checkpoint.is_file()
@@ -265,14 +265,14 @@ def validation_batches(config: RunConfig, dataset: Path) -> list[StepBatch]:
     """Make the fixed batches that are watched during training."""
     training = config.training
     phantoms = PhantomStore(dataset / "validation").first(config.data.validation_phantoms)
-    generator = torch.Generator().manual_seed(seed_of(config.seed, "validation crop"))
+    generator = torch.Generator().manual_seed(derive_seed(config.seed, "validation crop"))
     if training.crop:
         phantoms = cropped(phantoms, training.crop, generator)
     size = training.batch_size
     return [
         StepBatch(
             phantoms.pick(slice(begin, begin + size)),
-            seed_of(config.seed, "validation", begin),
+            derive_seed(config.seed, "validation", begin),
             0,
         )
         for begin in range(0, phantoms.count, size)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.training.whole_files import locked, whole, write_json, write_text
+from asl_bids_app.training.whole_files import locked, replacing_file, write_json, write_text
 
 if TYPE_CHECKING:
     from asl_bids_app.training.config.run_config import RunConfig
@@ -209,7 +209,7 @@ def save_member(path: Path, content: dict[str, Any]) -> None:
     """Write the weights of a member with what is needed to build the network."""
     import torch
 
-    with whole(path) as beside:
+    with replacing_file(path) as beside:
         torch.save(content, beside)
 
 

@@ -35,13 +35,13 @@ from asl_bids_app.training.phantoms.tissue_codes import (
 )
 from asl_bids_app.training.random_draws import (
     Random,
+    as_stacks,
     chance,
     choose,
     log_uniform,
     pick,
     smooth_field,
     spread,
-    stacks_of,
     uniform,
     widest,
 )
@@ -222,7 +222,7 @@ def add_lesions(
     tissue : Tensor of uint8, shape (n, H, W)
         Codes of `TISSUES`.
     """
-    area, stacks = physiology.territories, stacks_of(generator)
+    area, stacks = physiology.territories, as_stacks(generator)
     maps = Maps(
         physiology.cbf.clamp(max=config.cbf_limit),
         physiology.att,

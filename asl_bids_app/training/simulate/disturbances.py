@@ -34,7 +34,7 @@ from asl_bids_app.training.random_draws import (
 
 
 def thermal_only(snr: float) -> NoiseConfig:
-    """Return settings with white Gaussian noise of one SNR, told exactly, and nothing else."""
+    """Return settings with white Gaussian noise of one SNR, reported exactly, and nothing else."""
     off = (0.0, 0.0)
     return NoiseConfig(
         snr=(snr, snr),

@@ -1,6 +1,6 @@
-"""Domain randomisation: the physics that an estimator is told, and the true one.
+"""Domain randomisation: the reported physics that an estimator uses, and the true one.
 
-Two steps. The *nominal* protocol and calibration, which the estimator is told, are drawn
+Two steps. The *nominal* protocol and calibration, which the estimator is given, are drawn
 widely, so that every real acquisition lies inside. The *truth* is drawn around the nominal,
 as far away as a real scanner and a real person are. Each deviation is a factor exp(s z) with
 z standard normal: its median is 1, so a network learns no bias from it.
@@ -57,23 +57,24 @@ class Kinetics:
     def arterial_response(self, arrival: Tensor, edge: Tensor) -> Tensor:
         """Compute ΔM/M0 per mL/mL of arteries; arrival (B, H, W) and edge (B,) in seconds."""
         seen = self.efficiency * self.vessels
-        measured = [self.arrival, self.delay, self.label_duration, seen]
-        return arterial_response(
-            *(t[:, :, None, None] for t in measured),
+        arguments = [
+            *(t[:, :, None, None] for t in (self.arrival, self.delay, self.label_duration, seen)),
             *(t[:, None, None, None] for t in (self.t1_blood, self.partition_coefficient)),
             arrival[:, None],
             edge[:, None, None, None],
-        )
+        ]
+        return arterial_response(*arguments)
 
     def response(self, att: Tensor) -> Tensor:
         """Compute ΔM/M0 per mL/100 g/min for transit times (B, H, W); (B, n, H, W)."""
-        measured = [self.arrival, self.delay, self.label_duration, self.efficiency]
-        shared = [self.t1_blood, self.t1_tissue, self.partition_coefficient]
-        return tissue_response(
+        measured = (self.arrival, self.delay, self.label_duration, self.efficiency)
+        shared = (self.t1_blood, self.t1_tissue, self.partition_coefficient)
+        arguments = [
             *(t[:, :, None, None] for t in measured),
             *(t[:, None, None, None] for t in shared),
             att[:, None],
-        )
+        ]
+        return tissue_response(*arguments)
 
     def __getitem__(self, index: Tensor) -> Kinetics:
         """Return the constants of some of the slices."""
@@ -95,15 +96,15 @@ class Physics:
     Attributes
     ----------
     nominal, truth : Kinetics
-        What the estimator is told, and what makes the signal.
+        What the estimator is given, and what makes the signal.
     m0_scale : Tensor, shape (B,)
         Factor by which ΔM/M0 comes out wrong because M0 is.
     repeats : Tensor, shape (B, n)
         Label-control pairs averaged in each measurement.
     valid : Tensor of bool, shape (B, n)
         False where a measurement only fills the batch's rectangle.
-    doubt : Tensor, shape (B,)
-        0 where the nominal calibration is told to be exact, 1 where it may be off.
+    calibration_uncertainty : Tensor, shape (B,)
+        0 where the nominal calibration is reported as exact, 1 where it may be off.
     arterial_edge : Tensor, shape (B,)
         Seconds: half width of the edges of label in arteries.
     """
@@ -113,7 +114,7 @@ class Physics:
     m0_scale: Tensor
     repeats: Tensor
     valid: Tensor
-    doubt: Tensor
+    calibration_uncertainty: Tensor
     arterial_edge: Tensor
 
     def __len__(self) -> int:
@@ -144,7 +145,13 @@ class Physics:
         )
 
     def _per_slice(self) -> tuple[Tensor, ...]:
-        return self.m0_scale, self.repeats, self.valid, self.doubt, self.arterial_edge
+        return (
+            self.m0_scale,
+            self.repeats,
+            self.valid,
+            self.calibration_uncertainty,
+            self.arterial_edge,
+        )
 
 
 _ORDER = tuple(Scheme)
@@ -221,18 +228,18 @@ def draw_calibration(schedule: Schedule, config: DomainConfig, generator: Genera
     """
     n = len(schedule.scheme)
     if config.truth_from_ranges:
-        doubt = torch.ones(n, device=generator.device)
+        calibration_uncertainty = torch.ones(n, device=generator.device)
     else:
         exact = chance(generator, (n,), config.exact_chance) | (config.spread == 0)
-        doubt = torch.where(exact, 0.0, 1.0)
+        calibration_uncertainty = torch.where(exact, 0.0, 1.0)
 
     def factor(shape: tuple[int, ...], sd: float | Tensor) -> Tensor:
-        width = (config.spread * doubt).reshape(n, *(1,) * (len(shape) - 1))
+        width = (config.spread * calibration_uncertainty).reshape(n, *(1,) * (len(shape) - 1))
         return torch.exp(width * sd * normal(generator, shape))
 
     drawn = _draw_constants(config, n, generator)
-    told = drawn if config.nominal_random else _default_constants(n, generator)
-    efficiency, t1_blood, t1_tissue, partition = told
+    reported = drawn if config.nominal_random else _default_constants(n, generator)
+    efficiency, t1_blood, t1_tissue, partition = reported
     arrival = torch.tensor(
         [int(SCHEMES[scheme].arrival) for scheme in _ORDER], device=generator.device
     )[schedule.scheme]
@@ -286,7 +293,9 @@ def draw_calibration(schedule: Schedule, config: DomainConfig, generator: Genera
         vessels,
     )
     edge = uniform(generator, (n,), config.arterial_edge)
-    return Physics(nominal, truth, m0_scale, schedule.repeats, schedule.valid, doubt, edge)
+    return Physics(
+        nominal, truth, m0_scale, schedule.repeats, schedule.valid, calibration_uncertainty, edge
+    )
 
 
 def training_domain(config: DomainConfig) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def measure(
     Returns
     -------
     signal : Tensor, shape (B, n, H, W)
-    told : Tensor, shape (B, n, H, W)
+    reported_sd : Tensor, shape (B, n, H, W)
         Standard deviation by thermal and physiological noise together.
     """
     n, _, height, width = clean.shape
@@ -183,10 +183,10 @@ def measure(
     if noise.spike_chance > 0:
         struck = add_spikes(signal, sd, noise, stacks.generator)
         signal = torch.where(spread(rough, 3) > 0, struck, signal)
-    told = torch.hypot(thermal, spread(ratio * single, 2))
-    flat = told.square().mean((2, 3), keepdim=True).sqrt()
-    told = torch.where(spread(chance(stacks, (n,), noise.told_flat), 3), flat, told)
-    return signal, told * averaged
+    reported_sd = torch.hypot(thermal, spread(ratio * single, 2))
+    flat = reported_sd.square().mean((2, 3), keepdim=True).sqrt()
+    reported_sd = torch.where(spread(chance(stacks, (n,), noise.told_flat), 3), flat, reported_sd)
+    return signal, reported_sd * averaged
 
 
 def clean_signal(phantoms: Phantoms, layers: Layers, physics: Physics) -> Tensor:
@@ -241,15 +241,15 @@ def simulate(
     clean = clean_signal(phantoms, layers, physics)
     snr = log_uniform(stacks, (n,), noise.snr)
     sd = thermal_sd(snr, physics.repeats, valid)
-    signal, told = measure(clean, sd, phantoms.tissue, physics, noise, stacks)
+    signal, reported_sd = measure(clean, sd, phantoms.tissue, physics, noise, stacks)
     error = uniform(stacks, (n, 1, 1, 1), (-noise.told_error, noise.told_error))
-    told = torch.where(spread(valid, 2), told * (1 + error), torch.inf)
+    reported_sd = torch.where(spread(valid, 2), reported_sd * (1 + error), torch.inf)
     # Last, so that what is shown of the anatomy doesn't change the signals.
     shown = show_anatomy(layers, mask, domain, stacks) if domain else None
     nominal = physics.nominal
     observation = Observation(
         delta_m=signal * (mask[:, None] & spread(valid, 2)),
-        noise_sd=told,
+        noise_sd=reported_sd,
         mask=mask,
         arrival=nominal.arrival,
         delay=nominal.delay,
@@ -258,7 +258,7 @@ def simulate(
         t1_blood=nominal.t1_blood,
         t1_tissue=nominal.t1_tissue,
         partition_coefficient=nominal.partition_coefficient,
-        calibration_doubt=physics.doubt,
+        calibration_doubt=physics.calibration_uncertainty,
         slice_number=phantoms.slice_number.long(),
         vessels=nominal.vessels,
         anatomy=clean.new_zeros(n, 3, *mask.shape[1:]) if shown is None else shown,

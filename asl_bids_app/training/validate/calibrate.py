@@ -19,9 +19,9 @@ from asl_bids_app.training.progress_lines import ProgressLines
 from asl_bids_app.training.validate.calibration_fit import FEWEST, fit_calibration
 from asl_bids_app.training.validate.run_ensemble import RunEnsemble
 from asl_bids_app.training.validate.scenarios import Scenario, find
-from asl_bids_app.training.validate.trials import BATCH, QUANTITIES, signs_of, simulated
+from asl_bids_app.training.validate.trials import BATCH, QUANTITIES, collect_signs, simulated
 from asl_bids_app.training.validate.voxel_errors import GROUPS
-from asl_bids_app.training.whole_files import seed_of
+from asl_bids_app.training.whole_files import derive_seed
 from asl_bids_app.training.worker_processes import in_processes
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def calibrate(
             progress.advance(f"{name}, SNR {level:g}: {len(rows['cbf'])} voxels")
             found[word].append(rows)
     fits = [
-        (word, kind, rows, seed_of(config.seed, f"calibrate {kind}"))
+        (word, kind, rows, derive_seed(config.seed, f"calibrate {kind}"))
         for word, parts in found.items()
         for kind, rows in by_kind(_joined(parts)).items()
     ]
@@ -151,18 +151,18 @@ def _sample_errors(
     store = PhantomStore(dataset / "calibration")
     phantoms = store.first(len(store))
     random = np.random.default_rng(
-        seed_of(config.seed, f"choose of {name}", round(1000 * level), turn)
+        derive_seed(config.seed, f"choose of {name}", round(1000 * level), turn)
     )
     found = []
     for begin in range(0, phantoms.count, BATCH):
         part = phantoms.pick(slice(begin, begin + BATCH))
         # Other scanners at each level: the more there are, the better they say how they differ.
-        seed = seed_of(config.seed, f"calibrate {name} at {level:g}", begin, turn)
+        seed = derive_seed(config.seed, f"calibrate {name} at {level:g}", begin, turn)
         batch = simulated(config, scenario, level, part, seed, device)
-        row = signs_of(ensemble, batch)
+        row = collect_signs(ensemble, batch)
         mask = batch.mask & batch.asked[:, None, None]
         row["tissue"] = batch.tissue[mask].cpu().numpy()
-        row["protocols"] = np.full(len(row["tissue"]), protocols_of(scenario))
+        row["protocols"] = np.full(len(row["tissue"]), rank_protocols(scenario))
         for quantity in QUANTITIES:
             truth = getattr(batch, quantity)[mask].cpu().numpy()
             row[f"{quantity}_error"] = row[quantity] - truth
@@ -211,7 +211,7 @@ def rounds(scenario: Scenario, phantoms: int) -> int:
     return 1 if scenario.protocol != "random" else min(_ROUNDS, -(-_ENOUGH // phantoms))
 
 
-def protocols_of(scenario: Scenario) -> int:
+def rank_protocols(scenario: Scenario) -> int:
     """Return which protocols a scenario has: a place in `_PROTOCOLS`."""
     if scenario.protocol != "random":
         return 0
@@ -226,7 +226,7 @@ def balanced(tissue: np.ndarray, protocols: np.ndarray) -> np.ndarray:
     tissue : array of int, shape (V,)
         Codes of `asl_bids_app.training.phantoms.tissue_codes.TISSUES`.
     protocols : array of int, shape (V,)
-        By `protocols_of`. Those that are there share what the others would have counted.
+        By `rank_protocols`. Those that are there share what the others would have counted.
 
     Returns
     -------
