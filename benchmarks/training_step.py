@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from asl_bids_app.networks import analytic
-from asl_bids_app.training import random_draws
+from asl_bids_app.training import random_fields
 from asl_bids_app.training.config.run_config import RunConfig, load
 from asl_bids_app.training.data.augmentation import cropped
 from asl_bids_app.training.data.batches import Step, StepBatch
@@ -79,7 +79,7 @@ class Stepper:
 def as_on_a_gpu() -> ExitStack:
     """Let the code take the way of a GPU while the processor computes."""
     stack = ExitStack()
-    for module in (random_draws, disturbances, rician):
+    for module in (random_fields, disturbances, rician):
         stack.enter_context(patch.object(module, "search_pays", lambda _device: False))
     stack.enter_context(patch.object(analytic, "_slice_by_slice", lambda _device: False))
     return stack

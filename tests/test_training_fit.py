@@ -24,7 +24,7 @@ from asl_bids_app.training.data.parts import PARTS, generate_part
 from asl_bids_app.training.data.phantom_store import PhantomStore
 from asl_bids_app.training.data.pool import Draw, Pool, draw_from, prepared
 from asl_bids_app.training.fit import lightning_module
-from asl_bids_app.training.fit.callbacks import read_curves
+from asl_bids_app.training.fit.curves import read_curves
 from asl_bids_app.training.fit.fit_member import fit_member
 from asl_bids_app.training.fit.learning_rate import in_cycle, rate
 from asl_bids_app.training.fit.lightning_module import MemberModule

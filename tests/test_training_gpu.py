@@ -12,7 +12,7 @@ from asl_bids_app.training.config.noise_config import NoiseConfig
 from asl_bids_app.training.config.phantom_config import PhantomConfig
 from asl_bids_app.training.config.run_config import load
 from asl_bids_app.training.data.parts import PARTS, generate_part
-from asl_bids_app.training.fit.callbacks import read_curves
+from asl_bids_app.training.fit.curves import read_curves
 from asl_bids_app.training.fit.fit_member import fit_member
 from asl_bids_app.training.fit.lightning_module import MemberModule
 from asl_bids_app.training.fit.trainer import FitOptions

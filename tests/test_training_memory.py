@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from asl_bids_app.errors import AslAppError, InputError
-from asl_bids_app.training import random_draws
+from asl_bids_app.training import random_fields
 from asl_bids_app.training.config.run_config import load
 from asl_bids_app.training.data import loading
 from asl_bids_app.training.data.batches import Batches
@@ -16,7 +16,8 @@ from asl_bids_app.training.data.parts import PARTS, generate_part
 from asl_bids_app.training.data.phantom_store import PhantomStore
 from asl_bids_app.training.fit import accelerator
 from asl_bids_app.training.fit.accelerator import find_device, given_gpu
-from asl_bids_app.training.fit.callbacks import average_module, read_curves
+from asl_bids_app.training.fit.callbacks import average_module
+from asl_bids_app.training.fit.curves import read_curves
 from asl_bids_app.training.fit.fit_member import fit_member
 from asl_bids_app.training.fit.lightning_module import MemberModule
 from asl_bids_app.training.fit.members import build_member
@@ -50,7 +51,7 @@ def dataset(config, tmp_path_factory):
 def on_a_gpu():
     """The code takes the way of a GPU, on the processor's numbers."""
     stack = ExitStack()
-    for module in (random_draws, disturbances, rician):
+    for module in (random_fields, disturbances, rician):
         stack.enter_context(patch.object(module, "search_pays", lambda _: False))
     return stack
 
@@ -199,7 +200,7 @@ def test_correlated_noise_is_the_same_by_a_gpus_way():
 
     def drawn():
         generator = torch.Generator().manual_seed(3)
-        return random_draws.correlated(generator, 5, 12, 10, sigma)
+        return random_fields.correlated(generator, 5, 12, 10, sigma)
 
     searched = drawn()
     with on_a_gpu():

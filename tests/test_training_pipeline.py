@@ -19,7 +19,8 @@ from asl_bids_app.training import cli
 from asl_bids_app.training.config.run_config import load
 from asl_bids_app.training.data.parts import PARTS, describe_part, generate_part
 from asl_bids_app.training.data.shards import read_manifest
-from asl_bids_app.training.export.model_folder import count_channels, describe_domain, export_run
+from asl_bids_app.training.export.model_folder import describe_domain, export_run
+from asl_bids_app.training.export.onnx_files import count_channels
 from asl_bids_app.training.fit.fit_member import fit_member
 from asl_bids_app.training.fit.launch import run_together
 from asl_bids_app.training.fit.training_run import RunFolder, load_member

@@ -27,6 +27,8 @@ from typing import (
 import pydantic
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from asl_bids_app.training.config.frozen_mapping import Frozen
+
 T = TypeVar("T")
 
 MS_PER_S: Final = 1000.0
@@ -236,22 +238,3 @@ def walk_settings(cls: Any, path: str = "") -> Iterator[tuple[str, Any, Field[An
             yield from walk_settings(hint, key)
         else:
             yield key, cls, item
-
-
-class Frozen(Mapping[Any, Any]):
-    """A mapping that doesn't change and, unlike a mapping proxy, can be copied and pickled."""
-
-    def __init__(self, content: Mapping[Any, Any] | None = None) -> None:
-        self._content = dict(content or {})
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._content[key]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._content)
-
-    def __len__(self) -> int:
-        return len(self._content)
-
-    def __repr__(self) -> str:
-        return repr(self._content)

@@ -19,7 +19,8 @@ from asl_bids_app.training.config.sections import TrainingConfig
 from asl_bids_app.training.data.augmentation import cropped, turned
 from asl_bids_app.training.data.phantom_store import Order, PhantomStore
 from asl_bids_app.training.phantoms.drawing import Phantoms
-from asl_bids_app.training.simulate.physics import Physics, draw_physics
+from asl_bids_app.training.simulate.batch_physics import Physics
+from asl_bids_app.training.simulate.physics import draw_physics
 from asl_bids_app.training.whole_files import derive_seed
 
 

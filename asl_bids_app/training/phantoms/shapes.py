@@ -7,14 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asl_bids_app.training.random_draws import (
-    Random,
-    as_stacks,
-    log_uniform,
-    smooth_field,
-    spread,
-    uniform,
-)
+from asl_bids_app.training.random_draws import Random, as_stacks, log_uniform, spread, uniform
+from asl_bids_app.training.random_fields import smooth_field
 
 
 def random_centre(weight: Tensor, random: Random) -> Tensor:

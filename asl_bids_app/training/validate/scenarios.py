@@ -14,7 +14,8 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.protocol import SCHEMES, Scheme
 from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.config.noise_config import NoiseConfig
-from asl_bids_app.training.simulate.physics import Kinetics, Physics, draw_physics
+from asl_bids_app.training.simulate.batch_physics import Kinetics, Physics
+from asl_bids_app.training.simulate.physics import draw_physics
 
 
 @dataclass(frozen=True)
