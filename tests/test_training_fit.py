@@ -170,7 +170,7 @@ def test_a_pool_gives_back_what_the_network_would_have_seen(config, dataset):
     with torch.no_grad():
         got = pool.take(draw)
         answer = module.network.corrections(got.maps)
-        found = module.network.correct(got.context, answer, got.mask, got.doubt)
+        found = module.network.correct(got.context, answer, got.mask, got.calibration_uncertainty)
         for index, (place, row) in enumerate(zip(draw.place, rows, strict=True)):
             batch = made[1 + int(place)]
             # The middle of three slices.
