@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from asl_bids_app.networks import analytic
-from asl_bids_app.training import random_draws
+from asl_bids_app.training import random_fields
 from asl_bids_app.training.config.run_config import RunConfig, load
 from asl_bids_app.training.data.augmentation import cropped
 from asl_bids_app.training.data.batches import Step, StepBatch
@@ -30,6 +30,7 @@ from asl_bids_app.training.fit.callbacks import average_module
 from asl_bids_app.training.fit.lightning_module import MemberModule
 from asl_bids_app.training.fit.members import build_member
 from asl_bids_app.training.fit.training_run import NormStats
+from asl_bids_app.training.fit.trunk_speed import speed_up
 from asl_bids_app.training.phantoms.drawing import draw
 from asl_bids_app.training.simulate import disturbances, rician
 
@@ -47,6 +48,8 @@ class Stepper:
         self.module = MemberModule(config, build_member(config, _STATS), 1000).to(device)
         self.average = MemberModule(config, build_member(config, _STATS), 1000).to(device)
         self.optimizer = self.module.configure_optimizers()["optimizer"]
+        if device == "cuda":
+            speed_up(self.module.network, device, config.training.precision, "never")
         training = config.training
         phantoms = draw(config.phantoms, training.batch_size, 1)
         if training.crop:
@@ -76,7 +79,7 @@ class Stepper:
 def as_on_a_gpu() -> ExitStack:
     """Let the code take the way of a GPU while the processor computes."""
     stack = ExitStack()
-    for module in (random_draws, disturbances, rician):
+    for module in (random_fields, disturbances, rician):
         stack.enter_context(patch.object(module, "search_pays", lambda _device: False))
     stack.enter_context(patch.object(analytic, "_slice_by_slice", lambda _device: False))
     return stack

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.training.config.declaration import declared_of, walk_settings
+from asl_bids_app.training.config.declaration import get_declared, walk_settings
 from asl_bids_app.training.config.reading import build, plain
 from asl_bids_app.training.config.run_config import CRITICAL, RunConfig, load, presets
 from asl_bids_app.training.config.sections import TrainingConfig
@@ -210,7 +210,7 @@ def test_every_default_is_what_its_declaration_expects():
     values = RunConfig().to_dict()
     assert build(RunConfig, values, "nowhere") == RunConfig()
     for key, cls, item in walk_settings(RunConfig):
-        declared = declared_of(item)
+        declared = get_declared(item)
         if declared.low is None and declared.high is None:
             continue
         held = item.default

@@ -147,7 +147,7 @@ def test_nominal_calibration_lies_in_its_ranges(physics):
 
 def test_truth_is_median_unbiased_with_the_stated_spread(physics):
     nominal, truth = physics.nominal, physics.truth
-    off = physics.doubt == 1
+    off = physics.calibration_uncertainty == 1
     valid = physics.valid[:, 0] & off
     n = int(off.sum())
     # Standard error of a median: 1.25 sd / sqrt(n).
@@ -170,8 +170,8 @@ def test_truth_is_median_unbiased_with_the_stated_spread(physics):
 
 def test_calibration_told_to_be_exact_is(physics):
     nominal, truth = physics.nominal, physics.truth
-    exact = physics.doubt == 0
-    assert set(physics.doubt.tolist()) == {0.0, 1.0}
+    exact = physics.calibration_uncertainty == 0
+    assert set(physics.calibration_uncertainty.tolist()) == {0.0, 1.0}
     assert abs(float(exact.float().mean()) - 0.3) < 4 * math.sqrt(0.21 / len(physics))
     for name in ("label_duration", "efficiency", "t1_blood", "t1_tissue"):
         torch.testing.assert_close(getattr(truth, name)[exact], getattr(nominal, name)[exact])
@@ -179,7 +179,7 @@ def test_calibration_told_to_be_exact_is(physics):
     assert (truth.t1_blood != nominal.t1_blood)[~exact].all()
     # Nobody can tell that a calibration drawn from wide ranges is right.
     wide = draw_physics(DomainConfig(truth_from_ranges=True), 50, generator(3))
-    assert (wide.doubt == 1).all()
+    assert (wide.calibration_uncertainty == 1).all()
 
 
 def test_deviation_is_one_per_scheme_and_slice(physics):

@@ -24,12 +24,12 @@ from asl_bids_app.training.data.parts import PARTS, generate_part
 from asl_bids_app.training.data.phantom_store import PhantomStore
 from asl_bids_app.training.data.pool import Draw, Pool, draw_from, prepared
 from asl_bids_app.training.fit import lightning_module
-from asl_bids_app.training.fit.callbacks import read_curves
+from asl_bids_app.training.fit.curves import read_curves
 from asl_bids_app.training.fit.fit_member import fit_member
 from asl_bids_app.training.fit.learning_rate import in_cycle, rate
 from asl_bids_app.training.fit.lightning_module import MemberModule
 from asl_bids_app.training.fit.losses import losses, quantile_loss
-from asl_bids_app.training.fit.members import build_member, core_of, start_from
+from asl_bids_app.training.fit.members import build_member, inner_network, start_from
 from asl_bids_app.training.fit.trainer import FitOptions
 from asl_bids_app.training.fit.training_run import NormStats, RunFolder, load_member, save_member
 from asl_bids_app.training.phantoms.tissue_codes import CORE
@@ -170,7 +170,7 @@ def test_a_pool_gives_back_what_the_network_would_have_seen(config, dataset):
     with torch.no_grad():
         got = pool.take(draw)
         answer = module.network.corrections(got.maps)
-        found = module.network.correct(got.context, answer, got.mask, got.doubt)
+        found = module.network.correct(got.context, answer, got.mask, got.calibration_uncertainty)
         for index, (place, row) in enumerate(zip(draw.place, rows, strict=True)):
             batch = made[1 + int(place)]
             # The middle of three slices.
@@ -330,12 +330,12 @@ def test_a_wider_network_starts_with_the_answers_of_a_narrow_one(config, tmp_pat
     for parameter in narrow.parameters():  # heads start at zero, which would hide everything
         torch.nn.init.normal_(parameter, std=0.3)
     file = tmp_path / "narrow.pt"
-    save_member(file, {"model_state_dict": core_of(narrow).state_dict()})
+    save_member(file, {"model_state_dict": inner_network(narrow).state_dict()})
     wide = built(12, 18, 24)
     start_from(wide, file, 0)
 
     def answer(member):
-        core = core_of(member)
+        core = inner_network(member)
         if name != "PosteriorASLNet":
             return torch.cat(core(0.3 * torch.randn(2, 12, 16, 12, generator=noise(2))), 1)
         maps = torch.randn(2, core.in_channels, 16, 12, generator=noise(2))
@@ -350,7 +350,7 @@ def test_a_wider_network_starts_with_the_answers_of_a_narrow_one(config, tmp_pat
     torch.testing.assert_close(answer(wide), expected, rtol=1e-3, atol=1e-4)
     # Copies that learn the same would stay copies.
     answer(wide).square().mean().backward()
-    decoder = core_of(wide).decoder.levels[0].first.conv
+    decoder = inner_network(wide).decoder.levels[0].first.conv
     first, second = decoder.weight.grad[0], decoder.weight.grad[1]
     assert (first - second).abs().max() > 0.05 * first.abs().max()
     with pytest.raises(InputError, match="shape"):

@@ -15,8 +15,10 @@ from asl_bids_app.training.phantoms.drawing import (
     PhantomConfig,
     draw,
 )
-from asl_bids_app.training.phantoms.head_anatomy import Anatomy, Sampling, mni_slices, plane_places
-from asl_bids_app.training.random_draws import Stacks, correlated, mosaic_field, smooth_field
+from asl_bids_app.training.phantoms.head_anatomy import Anatomy, mni_slices, plane_places
+from asl_bids_app.training.phantoms.sampling import Sampling
+from asl_bids_app.training.random_draws import Stacks
+from asl_bids_app.training.random_fields import correlated, mosaic_field, smooth_field
 
 GREY, WHITE, FLUID, CORE, PENUMBRA, DELAYED = 1, 2, 3, 4, 5, 6
 

@@ -17,9 +17,10 @@ from asl_bids_app.models.store import load_model
 from asl_bids_app.networks.spatial import SpatialASLNet
 from asl_bids_app.training import cli
 from asl_bids_app.training.config.run_config import load
-from asl_bids_app.training.data.parts import PARTS, generate_part, part_of
+from asl_bids_app.training.data.parts import PARTS, describe_part, generate_part
 from asl_bids_app.training.data.shards import read_manifest
-from asl_bids_app.training.export.model_folder import channels_of, domain_of, export_run
+from asl_bids_app.training.export.model_folder import describe_domain, export_run
+from asl_bids_app.training.export.onnx_files import count_channels
 from asl_bids_app.training.fit.fit_member import fit_member
 from asl_bids_app.training.fit.launch import run_together
 from asl_bids_app.training.fit.training_run import RunFolder, load_member
@@ -107,7 +108,7 @@ def test_model_folder_gives_what_the_weights_give(small_run):
     assert model.spec.calibration["total"]["voxels"] > 1000
     assert model.spec.calibration["total"] != model.spec.calibration["noise"]
     assert model.spec.training["config_sha256"] == load(small_run / "config.yaml").digest()
-    maps = torch.randn(1, channels_of(model.members[0]), 40, 32)
+    maps = torch.randn(1, count_channels(model.members[0]), 40, 32)
     for half, whole in zip(model.members, run.members, strict=True):
         answer, wanted = half.corrections(maps), whole.corrections(maps)
         # Weights are kept in half precision.
@@ -122,7 +123,7 @@ def test_model_folder_gives_what_the_weights_give(small_run):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_training_domain_is_that_of_the_configuration(small_run):
-    domain = domain_of(load(small_run / "config.yaml"))
+    domain = describe_domain(load(small_run / "config.yaml"))
     assert domain.t1_blood == (1.55, 2.15)
     assert domain.snr == load(small_run / "config.yaml").noise.snr
     assert {"PCASL", "PASL", "VSASL"} <= set(domain.schemes)
@@ -140,7 +141,7 @@ def test_onnx_agrees_with_torch_for_any_slice(small_run, tmp_path):
     for number, member in enumerate(load_model(small_run).members):
         session = onnxruntime.InferenceSession(str(tmp_path / f"onnx/member-{number}.onnx"))
         for batch, height, width in ((1, 64, 64), (3, 40, 56), (2, 128, 96)):
-            maps = torch.randn(batch, channels_of(member), height, width)
+            maps = torch.randn(batch, count_channels(member), height, width)
             name = contract["input"]["name"]
             found = session.run(None, {name: maps.numpy()})[0]
             wanted = member.corrections(maps).numpy()
@@ -319,7 +320,7 @@ def test_show_prints_numbers_for_scripts(capsys):
 
 def test_parts_never_share_phantoms(tmp_path):
     config = load("smoke", ["phantoms.size=32", "phantoms.voxel_size=[5, 8]", "data.phantoms=16"])
-    parts = [part_of(config, name) for name in PARTS]
+    parts = [describe_part(config, name) for name in PARTS]
     assert len({part.seed for part in parts}) == len(PARTS)
     assert [part.config.held_out for part in parts] == [False] * 4 + [True]
     assert sum(part.phantoms for part in parts[3:]) == config.data.test_phantoms

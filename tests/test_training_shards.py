@@ -23,7 +23,7 @@ from asl_bids_app.training.data.shards import (
     verify,
 )
 from asl_bids_app.training.phantoms.drawing import CONDITIONS, draw
-from asl_bids_app.training.whole_files import seed_of
+from asl_bids_app.training.whole_files import derive_seed
 
 SMALL = PhantomConfig(size=32, smallest_brain=20)
 
@@ -84,7 +84,7 @@ def test_shards_of_an_array_job_add_up(whole, tmp_path):
 
 def test_shard_holds_the_phantoms_in_half_precision(whole):
     stored = load_shard(whole / shard_name(1))
-    drawn = draw(SMALL, 16, seed_of(7, "phantoms", 1))
+    drawn = draw(SMALL, 16, derive_seed(7, "phantoms", 1))
     assert stored.cbf.dtype == torch.float32
     # Half precision has 11 bits.
     torch.testing.assert_close(stored.cbf, drawn.cbf, rtol=2**-11, atol=1e-6)

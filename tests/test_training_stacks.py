@@ -14,17 +14,8 @@ from asl_bids_app.training.data.phantom_store import PhantomStore
 from asl_bids_app.training.data.shards import generate
 from asl_bids_app.training.phantoms.drawing import draw
 from asl_bids_app.training.phantoms.shapes import draw_blobs, random_centre
-from asl_bids_app.training.random_draws import (
-    Stacks,
-    choose,
-    correlated,
-    mosaic_field,
-    normal,
-    pick,
-    smooth_field,
-    uniform,
-    widest,
-)
+from asl_bids_app.training.random_draws import Stacks, choose, normal, pick, uniform, widest
+from asl_bids_app.training.random_fields import correlated, mosaic_field, smooth_field
 from asl_bids_app.training.simulate.disturbances import thermal_only
 from asl_bids_app.training.simulate.physics import draw_physics
 from asl_bids_app.training.simulate.simulation import parted, simulate

@@ -22,7 +22,7 @@ from asl_bids_app.training.validate import baselines
 from asl_bids_app.training.validate.calibrate import (
     balanced,
     by_kind,
-    protocols_of,
+    rank_protocols,
     rounds,
     suitable,
 )
@@ -179,7 +179,7 @@ def test_any_protocol_counts_as_much_as_common_ones_in_the_calibration_however_r
     tissue = np.tile([GREY, GREY, WHITE, CORE], 300)
     counts = (1000, 40, 160)
     for share, there in (((0.4, 0.4, 0.2), (0, 1, 2)), ((2 / 3, 1 / 3), (0, 2))):
-        codes = [protocols_of(find(names[k])) for k in there]
+        codes = [rank_protocols(find(names[k])) for k in there]
         protocols = np.repeat(codes, [counts[k] for k in there])
         some = tissue[: len(protocols)]
         weight = balanced(some, protocols)

@@ -135,7 +135,7 @@ def show(arguments: argparse.Namespace) -> int:
     if arguments.config is None:
         text = "\n".join(presets())
     else:
-        from asl_bids_app.training.data.parts import part_of
+        from asl_bids_app.training.data.parts import describe_part
 
         config = _config(arguments)
         if arguments.dataset:
@@ -146,7 +146,7 @@ def show(arguments: argparse.Namespace) -> int:
             None: config.to_yaml().rstrip(),
             "members": config.training.members,
             "steps": config.steps,
-            "shards": part_of(config, "train").shards,
+            "shards": describe_part(config, "train").shards,
         }
         text = str(answers[arguments.query])
     sys.stdout.write(text + "\n")

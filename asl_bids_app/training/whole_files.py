@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
+import secrets
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def replacing_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it once it is complete and on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         yield beside
         with beside.open("rb") as written:
@@ -27,9 +33,87 @@ def whole(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def _host() -> str:
+    """Return the name of this machine as a part of a file's name that has no dots."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", socket.gethostname()) or "host"
+
+
+def remove_left(path: Path, old_s: float = 24 * 3600.0) -> None:
+    """Remove what killed processes left of `replacing_file`'s files of this name.
+
+    Those of this machine whose process is gone, and those of others that nobody has written to
+    for a day: another node may be at work on the same file.
+    """
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        try:
+            made_by = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp").split(".")
+            # Earlier versions named the process only.
+            host, process = made_by[:2] if len(made_by) > 1 else (_host(), made_by[0])
+            gone = host == _host() and not _alive(int(process))
+            if gone or time.time() - left.stat().st_mtime > old_s:
+                left.unlink(missing_ok=True)
+        except (ValueError, FileNotFoundError):
+            continue
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+_NO_FLOCK: Final = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+"""What file systems answer that know no ``flock``, as Lustre mounted without it."""
+
+
+@contextmanager
+def locked(path: Path, stale_s: float = 30.0) -> Iterator[None]:
+    """Hold a lock among all processes and machines that share a folder.
+
+    By ``flock`` where the file system has it. Elsewhere by a file that only one can make; what
+    is done under the lock takes milliseconds, so one older than `stale_s` was left by a process
+    that was killed.
+
+    Parameters
+    ----------
+    path
+        The lock's file; it stays.
+    stale_s
+        Seconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_FLOCK:
+                raise
+        else:
+            yield
+            return
+    held = path.with_name(f"{path.name}.held")
+    while True:
+        try:
+            os.close(os.open(held, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            break
+        except FileExistsError:
+            with suppress(FileNotFoundError):
+                if time.time() - held.stat().st_mtime > stale_s:
+                    held.unlink(missing_ok=True)
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        held.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    with whole(path) as beside:
+    with replacing_file(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
@@ -55,7 +139,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
 
-def seed_of(seed: int, purpose: str, *numbers: int) -> int:
+def derive_seed(seed: int, purpose: str, *numbers: int) -> int:
     """Derive the seed of one use of randomness, independent of every other use.
 
     Parameters

@@ -20,7 +20,7 @@ from asl_bids_app.training.validate.run_ensemble import RunEnsemble
 from asl_bids_app.training.validate.scenarios import find
 from asl_bids_app.training.validate.validation import read_test_phantoms
 from asl_bids_app.training.validate.voxel_errors import GROUPS, compare
-from asl_bids_app.training.whole_files import seed_of
+from asl_bids_app.training.whole_files import derive_seed
 
 
 def opened(argument, scratch):
@@ -80,7 +80,7 @@ def estimates(config, runs, scenario, snr, phantoms):
     found = {}
     for begin in range(0, phantoms.count, trials.BATCH):
         part = phantoms.pick(slice(begin, begin + trials.BATCH))
-        seed = seed_of(config.seed, "compare", begin)
+        seed = derive_seed(config.seed, "compare", begin)
         batch = trials.simulated(config, scenario, snr, part, seed, "cpu")
         asked = batch.asked
         part, seen = part[asked], batch.observation[asked]

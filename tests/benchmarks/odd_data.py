@@ -31,12 +31,12 @@ from asl_bids_app.training.fit.training_run import environment
 from asl_bids_app.training.phantoms.drawing import concatenate, draw
 from asl_bids_app.training.phantoms.tissue_codes import FLUID
 from asl_bids_app.training.simulate.physics import draw_calibration
-from asl_bids_app.training.simulate.schedules import PROTOCOLS, protocol_of, schedule_of
+from asl_bids_app.training.simulate.schedules import PROTOCOLS, make_protocol, repeat_protocol
 from asl_bids_app.training.simulate.simulation import simulate
 from asl_bids_app.training.validate import baselines
 from asl_bids_app.training.validate.baselines import Maps
 from asl_bids_app.training.validate.scenarios import Scenario
-from asl_bids_app.training.validate.trials import QUANTITIES, flat, near
+from asl_bids_app.training.validate.trials import QUANTITIES, dilate, flat
 from asl_bids_app.training.validate.voxel_errors import GROUPS, compare
 
 SEED = 90210
@@ -51,35 +51,35 @@ def even(count, first=0.5, last=3.0):
 PCASL6 = PROTOCOLS["pcasl 6"]
 INF = float("inf")
 ACQUISITIONS = {
-    "PCASL, 1 delay (1.8 s)": protocol_of(Scheme.PCASL, [1.8], 1.8),
-    "PCASL, 2 delays": protocol_of(Scheme.PCASL, [1.0, 2.0], 1.8),
-    "PCASL, 3 delays": protocol_of(Scheme.PCASL, [1.0, 1.75, 2.5], 1.8),
-    "PCASL, 4 delays": protocol_of(Scheme.PCASL, even(4), 1.8),
+    "PCASL, 1 delay (1.8 s)": make_protocol(Scheme.PCASL, [1.8], 1.8),
+    "PCASL, 2 delays": make_protocol(Scheme.PCASL, [1.0, 2.0], 1.8),
+    "PCASL, 3 delays": make_protocol(Scheme.PCASL, [1.0, 1.75, 2.5], 1.8),
+    "PCASL, 4 delays": make_protocol(Scheme.PCASL, even(4), 1.8),
     "PCASL, 6 delays": PCASL6,
-    "PCASL, 8 delays": protocol_of(Scheme.PCASL, even(8), 1.8),
-    "PCASL, 12 delays": protocol_of(Scheme.PCASL, even(12), 1.8),
-    "PCASL, 6 delays, labels of 0.8 s": protocol_of(Scheme.PCASL, even(6), 0.8),
-    "PCASL, 6 delays, labels of 3.6 s": protocol_of(Scheme.PCASL, even(6), 3.6),
-    "PCASL, 6 labels of 0.5 to 3 s, no delay": protocol_of(Scheme.PCASL, [0.1] * 6, even(6)),
-    "PCASL, 6 delays, last slice 1.2 s later": protocol_of(Scheme.PCASL, even(6, 1.7, 4.2), 1.8),
-    "PCASL, time-encoded, 7 labels of 0.5 s": protocol_of(
+    "PCASL, 8 delays": make_protocol(Scheme.PCASL, even(8), 1.8),
+    "PCASL, 12 delays": make_protocol(Scheme.PCASL, even(12), 1.8),
+    "PCASL, 6 delays, labels of 0.8 s": make_protocol(Scheme.PCASL, even(6), 0.8),
+    "PCASL, 6 delays, labels of 3.6 s": make_protocol(Scheme.PCASL, even(6), 3.6),
+    "PCASL, 6 labels of 0.5 to 3 s, no delay": make_protocol(Scheme.PCASL, [0.1] * 6, even(6)),
+    "PCASL, 6 delays, last slice 1.2 s later": make_protocol(Scheme.PCASL, even(6, 1.7, 4.2), 1.8),
+    "PCASL, time-encoded, 7 labels of 0.5 s": make_protocol(
         Scheme.PCASL, [0.1 + 0.5 * k for k in range(7)], 0.5
     ),
-    "PCASL, time-encoded, 7 labels of 0.2 to 1.9 s": protocol_of(
+    "PCASL, time-encoded, 7 labels of 0.2 to 1.9 s": make_protocol(
         Scheme.PCASL,
         [0.1, 2.0, 2.7, 3.1, 3.4, 3.65, 3.85],
         [1.9, 0.7, 0.4, 0.3, 0.25, 0.2, 0.2],
     ),
-    "CASL, 5 delays": protocol_of(Scheme.CASL, even(5), 2.0),
-    "PASL, 3 delays": protocol_of(Scheme.PASL, [0.8, 1.6, 2.4], 0.7),
-    "PASL, 12 delays": protocol_of(Scheme.PASL, even(12, 0.3, 3.0), 0.7),
-    "VSASL, 1 delay (1.8 s)": protocol_of(Scheme.VSASL, [1.8], 1.4),
-    "VSASL, 3 delays": protocol_of(Scheme.VSASL, [1.0, 1.75, 2.5], 1.4),
+    "CASL, 5 delays": make_protocol(Scheme.CASL, even(5), 2.0),
+    "PASL, 3 delays": make_protocol(Scheme.PASL, [0.8, 1.6, 2.4], 0.7),
+    "PASL, 12 delays": make_protocol(Scheme.PASL, even(12, 0.3, 3.0), 0.7),
+    "VSASL, 1 delay (1.8 s)": make_protocol(Scheme.VSASL, [1.8], 1.4),
+    "VSASL, 3 delays": make_protocol(Scheme.VSASL, [1.0, 1.75, 2.5], 1.4),
     "joint PCASL + VSASL, 1 delay each": join(
-        protocol_of(Scheme.PCASL, [1.8], 1.8), protocol_of(Scheme.VSASL, [1.8], 1.4)
+        make_protocol(Scheme.PCASL, [1.8], 1.8), make_protocol(Scheme.VSASL, [1.8], 1.4)
     ),
     "joint PCASL + VSASL, 12 delays each": join(
-        protocol_of(Scheme.PCASL, even(12), 1.8), protocol_of(Scheme.VSASL, even(12), INF)
+        make_protocol(Scheme.PCASL, even(12), 1.8), make_protocol(Scheme.VSASL, even(12), INF)
     ),
 }
 # Side of the slice in voxels, and their size in mm.
@@ -122,7 +122,7 @@ def estimates(ensemble, phantoms, protocol, snr):
     parts = []
     for begin in range(0, phantoms.count, BATCH):
         part = phantoms.pick(slice(begin, begin + BATCH))
-        schedule = schedule_of(protocol, part.count)
+        schedule = repeat_protocol(protocol, part.count)
         physics = draw_calibration(schedule, known.domain(DomainConfig()), unused)
         batch = simulate(part, physics, noise, generator)
         asked = batch.asked
@@ -141,8 +141,8 @@ def estimates(ensemble, phantoms, protocol, snr):
                 {q: getattr(part, q)[mask].numpy() for q in QUANTITIES},
                 part.tissue[mask].numpy(),
                 {
-                    "edge": near(~mask)[mask].numpy(),
-                    "fluid": near(part.tissue == FLUID)[mask].numpy(),
+                    "edge": dilate(~mask)[mask].numpy(),
+                    "fluid": dilate(part.tissue == FLUID)[mask].numpy(),
                 },
             )
         )

@@ -27,6 +27,8 @@ from typing import (
 import pydantic
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from asl_bids_app.training.config.frozen_mapping import Frozen
+
 T = TypeVar("T")
 
 MS_PER_S: Final = 1000.0
@@ -90,15 +92,15 @@ def setting(
     return field(default=default, metadata={"declared": declared, "unit": unit})
 
 
-def declared_of(item: Field[Any]) -> Declared:
+def get_declared(item: Field[Any]) -> Declared:
     """Return what is declared of a field."""
     found: Declared = item.metadata.get("declared", Declared())
     return found
 
 
-def key_of(item: Field[Any]) -> str:
+def file_key(item: Field[Any]) -> str:
     """Return the name that a field has in a file."""
-    return item.name + SUFFIXES.get(declared_of(item).unit, "")
+    return item.name + SUFFIXES.get(get_declared(item).unit, "")
 
 
 class OutOfRangeError(ValueError):
@@ -147,7 +149,7 @@ def section(cls: type[T]) -> type[T]:
     """
     plain_hints = get_type_hints(cls)
     declared = {
-        name: declared_of(value) for name, value in vars(cls).items() if isinstance(value, Field)
+        name: get_declared(value) for name, value in vars(cls).items() if isinstance(value, Field)
     }
     cls.__annotations__ = {
         name: _within_limits(hint, declared.get(name, Declared()))
@@ -176,12 +178,12 @@ def _one_line(construct: Callable[..., None], cls: Any) -> Callable[..., None]:
         try:
             construct(self, *arguments, **named)
         except pydantic.ValidationError as error:
-            raise ValueError(_told(cls, error)) from None
+            raise ValueError(_word_error(cls, error)) from None
 
     return constructed
 
 
-def _told(cls: Any, error: pydantic.ValidationError) -> str:
+def _word_error(cls: Any, error: pydantic.ValidationError) -> str:
     """Return the first of pydantic's errors as one line."""
     first = error.errors()[0]
     cause = first.get("ctx", {}).get("error")
@@ -193,10 +195,12 @@ def _told(cls: Any, error: pydantic.ValidationError) -> str:
         name = names[place] if isinstance(place, int) and place < len(names) else str(place)
     if name not in names:
         return f"{cls.__name__}: {name}: {first['msg']}"
-    return f"{name}: found {found!r}, expected {expected_of(cls, fields(cls)[names.index(name)])}"
+    return (
+        f"{name}: found {found!r}, expected {word_expected(cls, fields(cls)[names.index(name)])}"
+    )
 
 
-def expected_of(cls: Any, item: Field[Any], factor: float = 1.0) -> str:
+def word_expected(cls: Any, item: Field[Any], factor: float = 1.0) -> str:
     """Return what a setting is expected to be, in words.
 
     Parameters
@@ -208,8 +212,8 @@ def expected_of(cls: Any, item: Field[Any], factor: float = 1.0) -> str:
     factor
         What limits are multiplied by: that of `Declared` where a file is spoken of.
     """
-    hint, declared = cls.plain_hints[item.name], declared_of(item)
-    choices = choices_of(hint)
+    hint, declared = cls.plain_hints[item.name], get_declared(item)
+    choices = list_choices(hint)
     if choices:
         return f"one of {', '.join(choices)}"
     if hint is bool:
@@ -220,7 +224,7 @@ def expected_of(cls: Any, item: Field[Any], factor: float = 1.0) -> str:
     return f"a range (low, high) within {limits}" if is_range(hint) else limits
 
 
-def choices_of(hint: Any) -> tuple[str, ...]:
+def list_choices(hint: Any) -> tuple[str, ...]:
     """Return the words that a setting may be, if it is one of a few."""
     return tuple(map(str, get_args(hint))) if get_origin(hint) is Literal else ()
 
@@ -229,27 +233,8 @@ def walk_settings(cls: Any, path: str = "") -> Iterator[tuple[str, Any, Field[An
     """Go through all settings of a tree of sections: key in files, section and field of each."""
     for item in fields(cls):
         hint = cls.plain_hints[item.name]
-        key = f"{path}.{key_of(item)}" if path else key_of(item)
+        key = f"{path}.{file_key(item)}" if path else file_key(item)
         if is_dataclass(hint):
             yield from walk_settings(hint, key)
         else:
             yield key, cls, item
-
-
-class Frozen(Mapping[Any, Any]):
-    """A mapping that doesn't change and, unlike a mapping proxy, can be copied and pickled."""
-
-    def __init__(self, content: Mapping[Any, Any] | None = None) -> None:
-        self._content = dict(content or {})
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._content[key]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._content)
-
-    def __len__(self) -> int:
-        return len(self._content)
-
-    def __repr__(self) -> str:
-        return repr(self._content)

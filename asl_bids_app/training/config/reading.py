@@ -5,7 +5,7 @@ The border: keys of times end in ``_ms`` and hold milliseconds in files; section
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,9 +17,10 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.training.config.declaration import (
     OutOfRangeError,
     WrongOrderError,
-    choices_of,
-    declared_of,
-    key_of,
+    file_key,
+    get_declared,
+    list_choices,
+    walk_settings,
 )
 
 T = TypeVar("T")
@@ -44,38 +45,47 @@ def build(cls: type[T], values: Any, file: str | Path) -> T:
     InputError
         For an unknown key, a wrong type or a value out of range, with the path of the key.
     """
-    content = _by_field(cls, values, file, "")
+    content = _by_field(cls, values, file, "", cls)
     try:
         return pydantic.TypeAdapter(cls).validate_python(content)
     except pydantic.ValidationError as error:
         raise _input_error(cls, values or {}, file, error.errors()[0]) from None
 
 
-def _by_field(cls: Any, values: Any, file: str | Path, path: str) -> dict[str, Any]:
+def _by_field(cls: Any, values: Any, file: str | Path, path: str, root: Any) -> dict[str, Any]:
     """Return a mapping by the names of the fields, times in seconds."""
     if values is None:
         values = {}
     if not isinstance(values, Mapping):
         raise InputError(file, path, _shown(values), _MAPPING)
-    known = {key_of(item): item for item in fields(cls)}
+    known = {file_key(item): item for item in fields(cls)}
     made: dict[str, Any] = {}
     for key, value in values.items():
         where = _join(path, key)
         if key not in known:
-            close = get_close_matches(str(key), known, n=1, cutoff=0.5)
+            right = _right_key(str(key), path, known, root)
             raise InputError(
                 file,
                 where,
                 "an unknown key",
                 f"one of {', '.join(known)}",
-                f"did you mean {_join(path, close[0])}" if close else "",
+                f"did you mean {right}" if right else "",
             )
         item = known[key]
         if is_dataclass(cls.plain_hints[item.name]):
-            made[item.name] = _by_field(cls.plain_hints[item.name], value, file, where)
+            made[item.name] = _by_field(cls.plain_hints[item.name], value, file, where, root)
         else:
-            made[item.name] = _inside(value, declared_of(item).factor)
+            made[item.name] = _inside(value, get_declared(item).factor)
     return made
+
+
+def _right_key(key: str, path: str, known: Iterable[str], root: Any) -> str:
+    """Return which key was probably meant: one of another section, or one spelled alike."""
+    elsewhere = [name for name, *_ in walk_settings(root) if name.split(".")[-1] == key]
+    if elsewhere:
+        return elsewhere[0]
+    close = get_close_matches(key, list(known), n=1, cutoff=0.5)
+    return _join(path, close[0]) if close else ""
 
 
 def _inside(value: Any, factor: float) -> Any:
@@ -112,7 +122,7 @@ def _input_error(cls: Any, values: Mapping[str, Any], file: str | Path, error: A
         if item is not None:
             holder = holder.plain_hints[item.name]
         item = next(each for each in fields(holder) if each.name == step)
-        path, place = _join(path, key_of(item)), place.get(key_of(item))
+        path, place = _join(path, file_key(item)), place.get(file_key(item))
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, WrongOrderError):
         return _wrong_order(cls, file, path, place, str(cause))
@@ -122,15 +132,15 @@ def _input_error(cls: Any, values: Mapping[str, Any], file: str | Path, error: A
     expected, cure = _WORDS.get(error["type"], str(error["msg"])), ""
     found = _shown(place)
     if isinstance(cause, OutOfRangeError):
-        declared = declared_of(item)
+        declared = get_declared(item)
         unit = declared.unit.replace("s", "ms", 1) if declared.factor != 1.0 else declared.unit
         expected = declared.limits(declared.factor) + (f" {unit}" if unit else "")
         found = f"{place:g}"
     elif error["type"] in ("missing", "too_long", "too_short") and get_origin(hint) is tuple:
         found, expected = f"{len(place)} values", f"a list of {len(get_args(hint))}"
-    elif choices_of(hint):
-        expected = f"one of {', '.join(choices_of(hint))}"
-        close = get_close_matches(str(place), choices_of(hint), n=1, cutoff=0.5)
+    elif list_choices(hint):
+        expected = f"one of {', '.join(list_choices(hint))}"
+        close = get_close_matches(str(place), list_choices(hint), n=1, cutoff=0.5)
         cure = f"did you mean {close[0]}" if close else ""
     return InputError(file, path, found, expected, cure)
 
@@ -139,14 +149,14 @@ def _wrong_order(cls: Any, file: str | Path, path: str, section: Any, name: str)
     """Word a range whose ends are in the wrong order."""
     for part in filter(None, path.split(".")):
         cls = cls.plain_hints[part]
-    key = next(key_of(item) for item in fields(cls) if item.name == name)
+    key = next(file_key(item) for item in fields(cls) if item.name == name)
     return InputError(file, path, f"{key}: {_shown(section.get(key))}", "the lower end first")
 
 
 def plain(value: Any) -> Any:
     """Turn a tree of sections into mappings, lists and scalars for a file."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {key_of(item): _outside(value, item) for item in fields(value)}
+        return {file_key(item): _outside(value, item) for item in fields(value)}
     if isinstance(value, Mapping):
         return {plain(key): plain(content) for key, content in value.items()}
     if isinstance(value, tuple | list):
@@ -155,7 +165,7 @@ def plain(value: Any) -> Any:
 
 
 def _outside(value: Any, item: Field[Any]) -> Any:
-    return _scaled(plain(getattr(value, item.name)), declared_of(item).factor)
+    return _scaled(plain(getattr(value, item.name)), get_declared(item).factor)
 
 
 def _scaled(value: Any, factor: float) -> Any:
@@ -167,13 +177,13 @@ def _scaled(value: Any, factor: float) -> Any:
     return round(value * factor, 9)
 
 
-def default_of(item: Field[Any]) -> Any:
+def file_default(item: Field[Any]) -> Any:
     """Return the default of a setting as it stands in a file."""
     value = item.default
     if value is MISSING:
         assert item.default_factory is not MISSING
         value = item.default_factory()
-    return _scaled(plain(value), declared_of(item).factor)
+    return _scaled(plain(value), get_declared(item).factor)
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

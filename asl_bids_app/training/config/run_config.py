@@ -17,11 +17,11 @@ from typing import Any, Final
 import yaml
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.training.config.declaration import declared_of, section, setting, walk_settings
+from asl_bids_app.training.config.declaration import get_declared, section, setting, walk_settings
 from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.config.noise_config import NoiseConfig
 from asl_bids_app.training.config.phantom_config import PhantomConfig
-from asl_bids_app.training.config.reading import build, default_of, plain
+from asl_bids_app.training.config.reading import build, file_default, plain
 from asl_bids_app.training.config.recipe_files import (
     label_source,
     merge_recipes,
@@ -92,9 +92,9 @@ class RunConfig:
 def _critical_settings() -> Mapping[str, Any]:
     return MappingProxyType(
         {
-            key: default_of(item)
+            key: file_default(item)
             for key, _, item in walk_settings(RunConfig)
-            if declared_of(item).critical
+            if get_declared(item).critical
         }
     )
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal
 
-from asl_bids_app.training.config.declaration import Frozen, section, setting
+from asl_bids_app.training.config.declaration import section, setting
+from asl_bids_app.training.config.frozen_mapping import Frozen
 
 NetworkName = Literal["PosteriorASLNet", "SpatialASLNet", "DualEncoderSpatialASLNet"]
 

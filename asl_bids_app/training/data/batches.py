@@ -19,8 +19,9 @@ from asl_bids_app.training.config.sections import TrainingConfig
 from asl_bids_app.training.data.augmentation import cropped, turned
 from asl_bids_app.training.data.phantom_store import Order, PhantomStore
 from asl_bids_app.training.phantoms.drawing import Phantoms
-from asl_bids_app.training.simulate.physics import Physics, draw_physics
-from asl_bids_app.training.whole_files import seed_of
+from asl_bids_app.training.simulate.batch_physics import Physics
+from asl_bids_app.training.simulate.physics import draw_physics
+from asl_bids_app.training.whole_files import derive_seed
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class StepBatch:
         parts = []
         for begin in range(0, count, size):
             rows = torch.arange(begin, min(begin + size, count))
-            seed = seed_of(self.seed, "piece", begin)
+            seed = derive_seed(self.seed, "piece", begin)
             physics = self.physics and self.physics[rows]
             parts.append(
                 replace(self, phantoms=self.phantoms.pick(rows), seed=seed, physics=physics)
@@ -76,7 +77,7 @@ class StepBatch:
         """
         if self.physics is not None:
             return self
-        generator = torch.Generator().manual_seed(seed_of(self.seed, "physics"))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "physics"))
         return replace(self, physics=draw_physics(domain, self.phantoms.count, generator))
 
 
@@ -163,7 +164,7 @@ class Batches(IterableDataset[Step]):
         kept = self.config.reuse_batches if resumed and self.config.reuse > 1 else 1
         first = max(0, number - kept + 1)
         fresh = range(first, number + 1) if resumed or not again else ()
-        seed = seed_of(self.seed, "pool", self.member, step, self.rank)
+        seed = derive_seed(self.seed, "pool", self.member, step, self.rank)
         return Step(tuple(self.batch(index) for index in fresh), seed, step)
 
     def batch(self, step: int) -> StepBatch:
@@ -176,8 +177,8 @@ class Batches(IterableDataset[Step]):
         begin = position * size + self.rank * share
         chosen = slice(begin, begin + share)
         phantoms = self.store.take(order.shards[chosen], order.rows[chosen])
-        seed = seed_of(self.seed, "step", self.member, step, self.rank)
-        generator = torch.Generator().manual_seed(seed_of(seed, "crop"))
+        seed = derive_seed(self.seed, "step", self.member, step, self.rank)
+        generator = torch.Generator().manual_seed(derive_seed(seed, "crop"))
         if self.config.augment:
             phantoms = turned(phantoms, generator)
         if self.config.crop:
@@ -187,7 +188,7 @@ class Batches(IterableDataset[Step]):
 
     def _pass(self, number: int) -> Order:
         if self._order is None or self._order[0] != number:
-            seed = seed_of(self.seed, "order", self.member, number)
+            seed = derive_seed(self.seed, "order", self.member, number)
             # Half the cache, so that two windows fit where a batch lies across both.
             window = max(1, self.store.cached // 2)
             self._order = number, Order(self.store.sizes, seed, window)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.training.whole_files import seed_of
+from asl_bids_app.training.whole_files import derive_seed
 
 if TYPE_CHECKING:
     from asl_bids_app.training.config.phantom_config import PhantomConfig
@@ -45,7 +45,7 @@ class Part:
         return -(-self.phantoms // self.per_shard)
 
 
-def part_of(config: RunConfig, name: str) -> Part:
+def describe_part(config: RunConfig, name: str) -> Part:
     """Describe a part of a run's dataset."""
     data = config.data
     held_out = data.test_phantoms // 2
@@ -62,7 +62,7 @@ def part_of(config: RunConfig, name: str) -> Part:
         counts[name],
         data.phantoms_per_shard,
         # Different streams, or the first test phantom would be the first training phantom.
-        seed_of(config.seed, f"phantoms {name}") % 2**31,
+        derive_seed(config.seed, f"phantoms {name}") % 2**31,
     )
 
 
@@ -104,7 +104,7 @@ def generate_part(
     """
     from asl_bids_app.training.data.shards import generate
 
-    part = part_of(config, name)
+    part = describe_part(config, name)
     if shards is not None and any(not 0 <= number < part.shards for number in shards):
         raise InputError("--shards", name, str(list(shards)), f"0 to {part.shards - 1}")
     log.info("%s: %d phantoms in %d shards", name, part.phantoms, part.shards)

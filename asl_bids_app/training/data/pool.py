@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from asl_bids_app.networks.analytic import VoxelPosterior
 from asl_bids_app.observation import Observation
@@ -37,7 +37,7 @@ class Prepared:
     maps : Tensor, shape (B, channels, H, W)
         Input of the trunk.
     mask : Tensor of bool, shape (B, H, W)
-    doubt : Tensor, shape (B,)
+    calibration_uncertainty : Tensor, shape (B,)
     several : Tensor of bool, shape (B,)
         Whether a slice has more than one measurement.
     cbf, att : Tensor, shape (B, H, W)
@@ -55,7 +55,7 @@ class Prepared:
     context: VoxelPosterior | None
     maps: Tensor
     mask: Tensor
-    doubt: Tensor
+    calibration_uncertainty: Tensor
     several: Tensor
     cbf: Tensor
     att: Tensor
@@ -100,7 +100,7 @@ def joined(parts: Sequence[Prepared]) -> Prepared:
     return Prepared(VoxelPosterior(**posterior) if contexts else None, **found)  # type: ignore[arg-type]
 
 
-def prepared(network: nn.Module, batch: Batch) -> Prepared:
+def prepared(network: Any, batch: Batch) -> Prepared:
     """Do what comes before the weights of a network, and keep the slices that are asked for."""
     seen = batch.observation
     context, maps = network.prepare(seen)

@@ -14,6 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,14 @@ from asl_bids_app.training.data.manifest import (
     verify,
 )
 from asl_bids_app.training.phantoms.drawing import ANATOMIES, CONDITIONS, draw
-from asl_bids_app.training.whole_files import seed_of, sha256, whole, write_json
+from asl_bids_app.training.progress_lines import ProgressLines
+from asl_bids_app.training.whole_files import (
+    derive_seed,
+    remove_left,
+    replacing_file,
+    sha256,
+    write_json,
+)
 from asl_bids_app.training.worker_processes import in_processes
 
 __all__ = ["Manifest", "Shard", "generate", "load_shard", "read_manifest", "shard_name", "verify"]
@@ -61,16 +69,16 @@ def _finished(path: Path) -> Shard | None:
 
 def _make(config: PhantomConfig, path: Path, number: int, count: int, seed: int) -> Shard:
     """Draw one shard and write it with its note."""
-    for left in path.parent.glob(f".{path.stem}.*.tmp"):  # by a process that was killed
-        left.unlink()
+    for left in (path, _note(path)):
+        remove_left(left)
     threads = torch.get_num_threads()
     # More threads would sum in another order.
     torch.set_num_threads(1)
     try:
-        phantoms = draw(config, count, seed_of(seed, "phantoms", number))
+        phantoms = draw(config, count, derive_seed(seed, "phantoms", number))
     finally:
         torch.set_num_threads(threads)
-    arrays = {
+    arrays: dict[str, Any] = {
         "cbf": phantoms.cbf.half().numpy(),
         "att": phantoms.att.half().numpy(),
         "tissue": phantoms.tissue.numpy(),
@@ -80,7 +88,7 @@ def _make(config: PhantomConfig, path: Path, number: int, count: int, seed: int)
         "layers": phantoms.layers.numpy(),
     }
     first = arrays["slice_number"] == 0
-    with whole(path) as beside, beside.open("wb") as target:
+    with replacing_file(path) as beside, beside.open("wb") as target:
         np.savez_compressed(target, **arrays)
         target.flush()
         size = beside.stat().st_size
@@ -170,8 +178,10 @@ def generate(
     _check_folder(config, out_dir, counts, seed)
     missing = [n for n in wanted if _finished(out_dir / shard_name(n)) is None]
     jobs = [(config, out_dir / shard_name(n), n, counts[n], seed) for n in missing]
-    for _ in in_processes(_make, jobs, workers):
-        pass
+    if jobs:
+        with ProgressLines(f"shards of {out_dir.name}", len(jobs)) as progress:
+            for shard in in_processes(_make, jobs, workers):
+                progress.advance(shard.name)
     return _collect(out_dir, config, n_phantoms, seed)
 
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.models.run_folder import load_run_folder
-from asl_bids_app.models.spec import ModelSpec, SchemeDomain, TrainingDomain
+from asl_bids_app.models.spec import SchemeDomain, TrainingDomain
 from asl_bids_app.models.store import save_model
 from asl_bids_app.training.fit.training_run import RunFolder, load_member, trained_members
 from asl_bids_app.training.validate.validation_report import REPORT
-from asl_bids_app.training.whole_files import write_json
 
 if TYPE_CHECKING:
     from torch import nn
 
     from asl_bids_app.training.config.run_config import RunConfig
+from asl_bids_app.training.export.onnx_files import export_onnx
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +27,6 @@ INTENDED_USE: Final = (
     "Estimates CBF and ATT with error bars from multi-delay ASL for research. Trained on "
     "simulated slices only. Not a medical device; not for decisions about patients."
 )
-OPSET: Final = 18
 
 
 def export_run(
@@ -66,7 +64,7 @@ def export_run(
         name=name or config.name,
         version=version,
         arguments=core_arguments(members[0]),
-        domain=domain_of(config),
+        domain=describe_domain(config),
         calibration=_calibration(folder),
         metrics=_metrics(folder),
         training=_training(folder, config),
@@ -81,12 +79,13 @@ def export_run(
 
 def core_arguments(member: nn.Module) -> dict[str, Any]:
     """Return all arguments of a network, defaults included."""
-    from asl_bids_app.training.fit.members import core_of
+    from asl_bids_app.training.fit.members import inner_network
 
-    return core_of(member).arguments
+    core: Any = inner_network(member)
+    return dict(core.arguments)
 
 
-def domain_of(config: RunConfig) -> TrainingDomain:
+def describe_domain(config: RunConfig) -> TrainingDomain:
     """Describe with which data a run was trained."""
     from asl_bids_app.training.simulate.disturbances import REFERENCE_SIGNAL
     from asl_bids_app.training.simulate.physics import training_domain
@@ -107,7 +106,7 @@ def domain_of(config: RunConfig) -> TrainingDomain:
         t1_blood=tuple(domain["t1_blood"]),
         t1_tissue=tuple(domain["t1_tissue"]),
         partition_coefficient=tuple(domain["partition_coefficient"]),
-        snr=tuple(config.noise.snr),
+        snr=config.noise.snr,
         reference_signal=REFERENCE_SIGNAL,
     )
 
@@ -178,86 +177,3 @@ def _extras(folder: RunFolder) -> dict[str, Path]:
         if path.suffix in {".md", ".png"} or path.stem in {REPORT, "uncertainty_calibration"}:
             extras[f"validation/{path.name}"] = path
     return extras
-
-
-def export_onnx(spec: ModelSpec, members: tuple[nn.Module, ...], folder: Path) -> list[Path]:
-    """Write the learned part of each member as ONNX.
-
-    Of `PosteriorASLNet` that is the trunk with its heads: maps of the voxelwise posterior in,
-    corrections in units of the posterior sd out. The analytic layer holds no weights and
-    works in double precision on as many measurements as there are; it stays in Python. Of
-    a network of a fixed protocol it is the whole network.
-
-    Parameters
-    ----------
-    spec
-        Of the model.
-    members
-        Its networks.
-    folder
-        Where to.
-
-    Returns
-    -------
-    list of Path
-    """
-    import torch
-
-    from asl_bids_app.training.export.onnx_trunk import Trunk
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("onnxscript", "onnx_ir", "torch.onnx"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
-    made = []
-    for number, member in enumerate(members):
-        trunk = Trunk(member).eval()
-        example = torch.zeros(2, channels_of(member), 40, 48)
-        path = folder / f"member-{number}.onnx"
-        torch.onnx.export(
-            trunk,
-            (example,),
-            path,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["maps"],
-            output_names=["corrections"],
-            dynamic_shapes=({0: batch, 2: height, 3: width},),
-            external_data=False,
-            verbose=False,
-        )
-        made.append(path)
-    write_json(folder / "onnx.json", _onnx_contract(spec, members[0]))
-    return made
-
-
-def channels_of(member: nn.Module) -> int:
-    """Return the number of input maps of a member's learned part."""
-    from asl_bids_app.training.fit.members import core_of
-
-    core = core_of(member)
-    return core.in_channels if hasattr(core, "in_channels") else 2 * core.n_plds
-
-
-def _onnx_contract(spec: ModelSpec, member: nn.Module) -> Mapping[str, Any]:
-    whole = bool(spec.channels)
-    return {
-        "network": spec.network,
-        "input": {
-            "name": "maps",
-            "shape": ["batch", channels_of(member), "height", "width"],
-            "content": "ΔM/M0 in percent times the scale, PCASL before VSASL, zero outside brain"
-            if whole
-            else "PosteriorASLNet.prepare(observation)[1]",
-        },
-        "output": {
-            "name": "corrections",
-            "shape": ["batch", 4 if whole else 4 + member.grid.bins, "height", "width"],
-            "content": "cbf_norm, att_norm, cbf_logvar, att_logvar"
-            if whole
-            else "corrections of CBF, ATT (in units of room), of the logarithms of their sds, and "
-            "of the logarithm of p(ATT) in every bin, for PosteriorASLNet.correct",
-        },
-        "height_and_width": "multiples of 8",
-        "standardisation": dict(spec.standardisation),
-    }

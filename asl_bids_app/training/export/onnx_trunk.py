@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 
@@ -16,8 +18,9 @@ class Trunk(nn.Module):
 
     def __init__(self, member: nn.Module) -> None:
         super().__init__()
-        self.member = member
+        self.member: Any = member
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the corrections (B, answers, H, W) of maps (B, C, H, W)."""
-        return self.member.corrections(maps)
+        corrections: Tensor = self.member.corrections(maps)
+        return corrections

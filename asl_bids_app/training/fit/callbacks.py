@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, WeightAveraging
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.training.stop_signals import Interrupted, StopSignals
-from asl_bids_app.training.whole_files import whole
+from asl_bids_app.training.whole_files import replacing_file
 
 
 class Averaging(WeightAveraging):
@@ -105,7 +102,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint."""
         if storage_options is not None:
             raise TypeError("storage options are not supported")
-        with whole(Path(path)) as beside:
+        with replacing_file(Path(path)) as beside:
             torch.save(checkpoint, beside)
 
 
@@ -134,7 +131,7 @@ class Curves(Callback):
         step = trainer.global_step
         if step % self.every and step < trainer.max_steps:
             return
-        latest = pl_module.latest
+        latest: dict[str, torch.Tensor] = cast("Any", pl_module).latest
         stacked = trainer.strategy.reduce(torch.stack(list(latest.values())), reduce_op="mean")
         row = {f"train/{k}": v for k, v in zip(latest, stacked.tolist(), strict=True)}
         if not all(math.isfinite(value) for value in row.values()):
@@ -233,63 +230,3 @@ class Checkpoints(Callback):
             return decisions
         decide = trainer.strategy.reduce_boolean_decision
         return tuple(decide(decision, all=False) for decision in decisions)
-
-
-class CurveLogger(Logger):
-    """One CSV file of metrics that stays one curve over resumed trainings.
-
-    Rows of the steps from which a training resumes on belong to a time that was lost; they
-    are dropped, and written again.
-
-    Parameters
-    ----------
-    path
-        The file; columns: step, metric, value.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-
-    @property
-    def name(self) -> str:
-        """Name of the logger."""
-        return "curves"
-
-    @property
-    def version(self) -> str:
-        """There is one version."""
-        return ""
-
-    @rank_zero_only
-    def rewind(self, step: int) -> None:
-        """Drop the rows of a (zero-based) step and all after it."""
-        rows = [row for row in read_curves(self.path) if row[0] < step]
-        with whole(self.path) as beside, beside.open("w", newline="") as target:
-            writer = csv.writer(target)
-            writer.writerow(("step", "metric", "value"))
-            writer.writerows(rows)
-
-    @override
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Hyperparameters stand in ``config.yaml``."""
-
-    @override
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append metrics."""
-        with self.path.open("a", newline="") as target:
-            writer = csv.writer(target)
-            for name, value in metrics.items():
-                if name != "epoch":
-                    writer.writerow((step, name, repr(float(value))))
-
-
-def read_curves(path: Path) -> list[tuple[int, str, str]]:
-    """Read a file of `CurveLogger` as (step, metric, value); a torn last row is left out."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as source:
-        rows = list(csv.reader(source))[1:]
-    return [(int(r[0]), r[1], r[2]) for r in rows if len(r) == 3 and r[0].isdigit() and r[2]]

@@ -18,22 +18,19 @@ from asl_bids_app.allocation import processors
 from asl_bids_app.errors import AslAppError, InputError
 from asl_bids_app.estimators.devices import is_out_of_memory
 from asl_bids_app.training.config.run_config import RunConfig
-from asl_bids_app.training.data.augmentation import cropped
 from asl_bids_app.training.data.batches import Batches, StepBatch
 from asl_bids_app.training.data.loading import load_batches
-from asl_bids_app.training.data.phantom_store import PhantomStore, norm_stats
+from asl_bids_app.training.data.phantom_store import PhantomStore
 from asl_bids_app.training.fit.accelerator import describe_device, find_device, full_precision
-from asl_bids_app.training.fit.callbacks import (
-    Checkpoints,
-    CurveLogger,
-)
+from asl_bids_app.training.fit.callbacks import Checkpoints
+from asl_bids_app.training.fit.curves import CurveLogger
 from asl_bids_app.training.fit.lightning_module import MemberModule
 from asl_bids_app.training.fit.members import build_member, start_from
+from asl_bids_app.training.fit.run_start import prepare_run, validation_batches
 from asl_bids_app.training.fit.trainer import FitOptions, build_trainer
 from asl_bids_app.training.fit.training_run import (
     NormStats,
     RunFolder,
-    check_same_config,
     environment,
     load_member,
     note,
@@ -44,7 +41,7 @@ from asl_bids_app.training.stop_signals import (
     end_with_parent,
     is_helper_rank,
 )
-from asl_bids_app.training.whole_files import seed_of, write_json
+from asl_bids_app.training.whole_files import derive_seed
 
 log = logging.getLogger(__name__)
 
@@ -66,38 +63,6 @@ class FitResult:
     steps: int
     finished: bool
     reason: str = ""
-
-
-def prepare_run(
-    config: RunConfig, train: PhantomStore, folder: RunFolder, dataset: Path
-) -> NormStats:
-    """Write what a run folder holds before training, or check that it is the same run."""
-    check_same_config(folder, config)
-    if not folder.norm_stats.is_file():
-        stats = norm_stats(train)
-        write_json(folder.norm_stats, vars(stats))
-    provenance = folder.read_research_config()
-    known = provenance.get("dataset", {}).get("sha256")
-    if known and known != train.digest:
-        raise InputError(
-            dataset,
-            "manifest",
-            f"sha256 {train.digest[:12]}",
-            f"{known[:12]}, the phantoms that the run folder began with",
-            "give the same --dataset, or another --output-dir",
-        )
-    note(folder, "dataset", {"sha256": train.digest, "phantoms": len(train)})
-    note(
-        folder,
-        "run",
-        {
-            "config": config.name,
-            "config_sha256": config.digest(),
-            "seed": config.seed,
-            "noncritical_settings": config.noncritical(),
-        },
-    )
-    return folder.read_norm_stats()
 
 
 def fit_member(
@@ -201,7 +166,7 @@ class _Fit:
     ) -> FitResult:
         """Train from the last checkpoint, or from the start."""
         config, member, options = self.config, self.member, self.options
-        torch.manual_seed(seed_of(config.seed, "weights", member))
+        torch.manual_seed(derive_seed(config.seed, "weights", member))
         network = build_member(config, stats)
         checkpoint = self.folder.checkpoint(member)
         resume = checkpoint.is_file()
@@ -259,21 +224,3 @@ def _checkpoint_step(path: Path) -> int:
     if not path.is_file():
         return 0
     return int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])
-
-
-def validation_batches(config: RunConfig, dataset: Path) -> list[StepBatch]:
-    """Make the fixed batches that are watched during training."""
-    training = config.training
-    phantoms = PhantomStore(dataset / "validation").first(config.data.validation_phantoms)
-    generator = torch.Generator().manual_seed(seed_of(config.seed, "validation crop"))
-    if training.crop:
-        phantoms = cropped(phantoms, training.crop, generator)
-    size = training.batch_size
-    return [
-        StepBatch(
-            phantoms.pick(slice(begin, begin + size)),
-            seed_of(config.seed, "validation", begin),
-            0,
-        )
-        for begin in range(0, phantoms.count, size)
-    ]

@@ -14,7 +14,7 @@ def _cycle_length(steps: int, cycles: int) -> float:
     return max(1, steps / cycles)
 
 
-def cycle_of(step: int, steps: int, cycles: int) -> int:
+def find_cycle(step: int, steps: int, cycles: int) -> int:
     """Return in which of the cycles of the learning rate, counted from 0, a step lies."""
     return min(int(step / _cycle_length(steps, cycles)), cycles - 1)
 
@@ -29,7 +29,7 @@ def rate(step: int, steps: int, warmup: int, cycles: int = 1) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     length = _cycle_length(steps, cycles)
-    cycle = cycle_of(step, steps, cycles)
+    cycle = find_cycle(step, steps, cycles)
     begin = cycle * length if cycle else warmup
     progress = (step - begin) / max(1, (cycle + 1) * length - begin)
     return 0.5**cycle * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from asl_bids_app.training.data.batches import Step, StepBatch
 from asl_bids_app.training.data.pool import Pool, Prepared, draw_from, joined, prepared
-from asl_bids_app.training.fit.learning_rate import cycle_of, in_cycle, rate
+from asl_bids_app.training.fit.learning_rate import find_cycle, in_cycle, rate
 from asl_bids_app.training.fit.losses import losses, voxel_weight
 from asl_bids_app.training.fit.trunk_speed import speed_up
 from asl_bids_app.training.simulate.physics import draw_physics
@@ -110,7 +110,9 @@ class MemberModule(pl.LightningModule):
 
     def _losses(self, made: Prepared, cycle: int) -> tuple[Tensor, dict[str, Tensor]]:
         answer = self.network.corrections(made.maps)  # type: ignore[operator]
-        estimate = self.network.correct(made.context, answer, made.mask, made.doubt)  # type: ignore[operator]
+        estimate = self.network.correct(
+            made.context, answer, made.mask, made.calibration_uncertainty
+        )  # type: ignore[operator]
         return losses(estimate, made, self.by_cycle[cycle])
 
     def _losses_of_all(
@@ -135,7 +137,7 @@ class MemberModule(pl.LightningModule):
 
     @override
     def training_step(self, batch: Step, batch_idx: int) -> Tensor:
-        cycle = cycle_of(self.global_step, self.steps, len(self.by_cycle))
+        cycle = find_cycle(self.global_step, self.steps, len(self.by_cycle))
         loss, parts = self._losses_of_all(self._ready(batch), cycle)
         self.latest = {"loss": loss.detach(), **parts}
         return loss

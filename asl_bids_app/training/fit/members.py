@@ -37,7 +37,7 @@ def standardisation(config: RunConfig, stats: NormStats) -> Standardisation:
     )
 
 
-def core_of(member: nn.Module) -> nn.Module:
+def inner_network(member: nn.Module) -> nn.Module:
     """Return the network itself, without what lets it take an `Observation`."""
     from asl_bids_app.networks.spatial import ChannelNetwork
 
@@ -111,7 +111,7 @@ def start_from(module: nn.Module, source: Path, member: int) -> None:
         If the weights are missing or of another network.
     """
     path, state = _weights(source, member)
-    network = core_of(module)
+    network = inner_network(module)
     own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if own != found:

@@ -19,14 +19,9 @@ from typing_extensions import override
 from asl_bids_app.errors import InputError
 from asl_bids_app.training.config.reading import plain
 from asl_bids_app.training.config.run_config import RunConfig
-from asl_bids_app.training.fit.callbacks import (
-    Averaging,
-    Checkpoints,
-    CurveLogger,
-    Curves,
-    WholeCheckpointIO,
-)
-from asl_bids_app.training.fit.members import core_of
+from asl_bids_app.training.fit.callbacks import Averaging, Checkpoints, Curves, WholeCheckpointIO
+from asl_bids_app.training.fit.curves import CurveLogger
+from asl_bids_app.training.fit.members import inner_network
 from asl_bids_app.training.fit.training_run import RunFolder, load_member, note, now, save_member
 from asl_bids_app.training.stop_signals import StopSignals
 
@@ -118,8 +113,8 @@ class Keeper(Callback):
         # With early stopping the best weights count, otherwise the last: the learning rate
         # goes to zero, and the best of many noisy validations is chosen by luck.
         if trainer.is_global_zero and (better or not self.config.training.early_stopping_patience):
-            module = self.averaging.average() if self.averaging else pl_module
-            self._save(core_of(module.network), step, metrics)
+            module: Any = self.averaging.average() if self.averaging else pl_module
+            self._save(inner_network(module.network), step, metrics)
 
     def _save(self, network: torch.nn.Module, step: int, metrics: dict[str, float]) -> None:
         save_member(

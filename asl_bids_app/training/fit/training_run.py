@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.training.whole_files import whole, write_json, write_text
+from asl_bids_app.training.whole_files import locked, replacing_file, write_json, write_text
 
 if TYPE_CHECKING:
     from asl_bids_app.training.config.run_config import RunConfig
@@ -185,12 +185,8 @@ def git_revision() -> str:
 
 def note(folder: RunFolder, key: str, content: Any) -> None:
     """Put one entry into ``research_config.json`` (members write at the same time)."""
-    import fcntl
-
-    folder.root.mkdir(parents=True, exist_ok=True)
     # The lock is a file of its own: the JSON file is replaced, which would drop a lock on it.
-    with (folder.root / ".research_config.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder.root / ".research_config.lock"):
         values = folder.read_research_config()
         entry: Any = content
         for part in reversed(key.split("/")):
@@ -213,7 +209,7 @@ def save_member(path: Path, content: dict[str, Any]) -> None:
     """Write the weights of a member with what is needed to build the network."""
     import torch
 
-    with whole(path) as beside:
+    with replacing_file(path) as beside:
         torch.save(content, beside)
 
 

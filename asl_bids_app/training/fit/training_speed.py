@@ -138,7 +138,7 @@ class _Stepper:
         compiled: str,
     ) -> None:
         self.config = config
-        network = build_member(config, _STATS)
+        network: Any = build_member(config, _STATS)
         if channels_last:
             network.to(memory_format=torch.channels_last)
         self.module = MemberModule(config, network, 1000)
@@ -158,7 +158,7 @@ class _Stepper:
         self.step += 1
         return StepBatch(part, self.step, self.step)
 
-    def _count(self, network: nn.Module) -> float:
+    def _count(self, network: Any) -> float:
         made = prepared(network, self.module.simulated(self._batch()))
         with FlopCounterMode(display=False) as counter:
             network.corrections(made.maps).float().sum().backward()
@@ -175,12 +175,12 @@ class _Stepper:
         mark()
         simulated = self.module.simulated(batch)
         mark()
-        network = self.module.network
+        network: Any = self.module.network
         made = prepared(network, simulated)
         mark()
         answer = network.corrections(made.maps)
         mark()
-        estimate = network.correct(made.context, answer, made.mask, made.doubt)
+        estimate = network.correct(made.context, answer, made.mask, made.calibration_uncertainty)
         loss, _ = losses(estimate, made, self.config.training)
         mark()
         loss.backward()

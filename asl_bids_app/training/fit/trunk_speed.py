@@ -9,9 +9,10 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def wants_compile(wanted: str, device: str) -> bool:
     return device == "cuda"
 
 
-def speed_up(network: nn.Module, device: str, precision: str, compiled: str) -> None:
+def speed_up(network: Any, device: str, precision: str, compiled: str) -> None:
     """Replace the trunk's function of a network by a faster one, in place.
 
     Parameters

@@ -11,17 +11,8 @@ from torch import Tensor
 
 from asl_bids_app.training.config.phantom_config import PhantomConfig
 from asl_bids_app.training.phantoms.head_anatomy import Anatomy
-from asl_bids_app.training.random_draws import (
-    Random,
-    chance,
-    correlated,
-    log_uniform,
-    mosaic_field,
-    normal,
-    smooth_field,
-    spread,
-    uniform,
-)
+from asl_bids_app.training.random_draws import Random, chance, log_uniform, normal, spread, uniform
+from asl_bids_app.training.random_fields import correlated, mosaic_field, smooth_field
 
 HEALTHY, ELDERLY, STROKE, TUMOUR, STENOSIS = range(5)
 

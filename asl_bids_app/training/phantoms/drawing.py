@@ -10,21 +10,17 @@ import torch
 from torch import Generator, Tensor
 
 from asl_bids_app.training.config.phantom_config import PhantomConfig
+from asl_bids_app.training.phantoms.abstract_shapes import abstract_slices
 from asl_bids_app.training.phantoms.conditions import (
     CONDITIONS,
     draw_atrophy,
     draw_physiology,
 )
-from asl_bids_app.training.phantoms.head_anatomy import (
-    Anatomy,
-    Sampling,
-    abstract_slices,
-    draw_sampling,
-    mni_slices,
-)
+from asl_bids_app.training.phantoms.head_anatomy import Anatomy, mni_slices
 from asl_bids_app.training.phantoms.layers import STEPS, Layers
 from asl_bids_app.training.phantoms.lesions import add_lesions
 from asl_bids_app.training.phantoms.phantom_arteries import draw_arteries
+from asl_bids_app.training.phantoms.sampling import Sampling, draw_sampling
 from asl_bids_app.training.phantoms.tissue_codes import TISSUES
 from asl_bids_app.training.random_draws import Stacks, chance, choose, to_device
 

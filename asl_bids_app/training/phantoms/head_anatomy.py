@@ -18,18 +18,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from asl_bids_app.training.config.phantom_config import PhantomConfig
+from asl_bids_app.training.phantoms.sampling import Sampling
 from asl_bids_app.training.random_draws import (
     Random,
     Stacks,
     chance,
     choose,
     log_uniform,
-    mosaic_field,
     normal,
-    smooth_field,
     spread,
     uniform,
 )
+from asl_bids_app.training.random_fields import smooth_field
 
 MNI, ABSTRACT = 0, 1
 """Codes of the two kinds of anatomy."""
@@ -92,7 +92,7 @@ def _grid_maps(
     return torch.from_numpy(maps), torch.tensor(np.stack([centre, half]), dtype=torch.float32)
 
 
-def _pooled(image: Tensor) -> Tensor:
+def average_pixels(image: Tensor) -> Tensor:
     """Average the sub-pixels of each pixel (faster than a pooling layer)."""
     rows = image[..., ::FINE, :] + image[..., 1::FINE, :]
     return (rows[..., ::FINE] + rows[..., 1::FINE]) / FINE**2
@@ -120,47 +120,6 @@ _AXES = torch.tensor(
 )
 _SPAN = torch.tensor([[-42.0, 66.0], [-92.0, 52.0], [-58.0, 58.0]])
 _MIDDLE = torch.tensor([0.0, -18.0, 10.0])
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Where a scanner takes its samples, in mm.
-
-    Attributes
-    ----------
-    voxel : Tensor, shape (n, 2)
-        Pixel height and width.
-    thickness, spacing : Tensor, shape (n,)
-        Of a slice, and from one slice to the next.
-    """
-
-    voxel: Tensor
-    thickness: Tensor
-    spacing: Tensor
-
-    def part(self, index: Tensor) -> Sampling:
-        """Take some of the slices."""
-        return Sampling(self.voxel[index], self.thickness[index], self.spacing[index])
-
-
-def draw_sampling(config: PhantomConfig, n: int, random: Random) -> Sampling:
-    """Draw voxels: their sizes, and how thick the slices are and how far apart."""
-    voxel = _voxel_sizes(config, n, random)
-    thickness = uniform(random, (n,), config.thickness)
-    gap = chance(random, (n,), 0.5) * uniform(random, (n,), config.slice_gap)
-    return Sampling(voxel, thickness, thickness.clamp(min=0.5) * (1 + gap))
-
-
-def _voxel_sizes(config: PhantomConfig, n: int, generator: Random) -> Tensor:
-    """Draw pixel heights and widths in mm, shape (n, 2): mostly common ones, all in range."""
-    common = uniform(generator, (n,), (2.8, 4.2)).clamp(*config.voxel_size)
-    size = torch.where(
-        chance(generator, (n,), 0.7), common, log_uniform(generator, (n,), config.voxel_size)
-    )
-    ratio = log_uniform(generator, (n,), (1.1, 2.0))
-    ratio = torch.where(chance(generator, (n,), 0.2), ratio, 1.0).sqrt()
-    ratio = torch.where(chance(generator, (n,), 0.5), ratio, 1 / ratio)
-    return torch.stack([size * ratio, size / ratio], 1).clamp(*config.voxel_size)
 
 
 def plane_places(
@@ -251,54 +210,6 @@ def mni_slices(
     weight = sampled**power
     weight[:, 0] *= spread(torch.exp(-uniform(generator, (n,), config.cortex_thinning)), 2)
     weight[:, 2] *= spread(torch.exp(1.5 * atrophy + 0.2 * normal(generator, (n,))), 2)
-    fractions = _pooled(weight[:, :3] / weight.sum(1, keepdim=True))
+    fractions = average_pixels(weight[:, :3] / weight.sum(1, keepdim=True))
     kind = torch.full((n,), MNI, dtype=torch.uint8, device=place.device)
-    return Anatomy(fractions, _pooled(place), voxel, kind)
-
-
-def abstract_slices(config: PhantomConfig, sampling: Sampling, generator: Stacks) -> Anatomy:
-    """Draw slices of shapes that no brain has, so that a network can't learn one brain.
-
-    An irregular outline is filled by smooth blobs, a mosaic or bands of the three tissues.
-    """
-    voxel, n, size = sampling.voxel, len(sampling.voxel), config.size
-    fine = size * FINE
-    axis = (torch.arange(fine, device=voxel.device) - (fine - 1) / 2) / (fine / 2)
-    shift, radius = (
-        uniform(generator, (n, 2), (-0.15, 0.15)),
-        uniform(generator, (n, 2), (0.45, 0.95)),
-    )
-    y = (axis[None, :, None] - spread(shift[:, 0], 2)) / spread(radius[:, 0], 2)
-    x = (axis[None, None, :] - spread(shift[:, 1], 2)) / spread(radius[:, 1], 2)
-    power = spread(uniform(generator, (n,), (1.6, 4.0)), 2)
-    lumps = smooth_field(generator, 1, fine, uniform(generator, (n,), (10.0, 30.0)))[:, 0]
-    outline = (y.abs() ** power + x.abs() ** power) + 0.15 * lumps
-    blur = spread(log_uniform(generator, (n,), (0.01, 0.1)), 2)
-    brain = torch.sigmoid((1 - outline) / blur)
-
-    scale = log_uniform(generator, (n,), (5.0, 24.0))
-    blobs = smooth_field(generator, 2, fine, scale, nodes=32)
-    mosaic = mosaic_field(generator, n, size, 24).repeat_interleave(FINE, 1)
-    mosaic = mosaic.repeat_interleave(FINE, 2)
-    angle, phase = uniform(generator, (n, 2), (0.0, 2 * math.pi)).unbind(1)
-    rate = uniform(generator, (n,), (4.0, 14.0))
-    # In the same units as y and x: half a slice.
-    height = generator.height(n) * generator.gaps(n, size).mean(1) / (size / 2)
-    oblique = spread(uniform(generator, (n,), (-1.0, 1.0)) * height, 2)
-    along = spread(angle.cos(), 2) * y + spread(angle.sin(), 2) * x + oblique
-    rings = torch.where(spread(chance(generator, (n,), 0.5), 2), (y**2 + x**2).sqrt(), along)
-    bands = 1.4 * torch.sin(spread(rate, 2) * rings + spread(phase, 2))
-    # Bands are kept for validation: the held-out family.
-    families = [0.0, 0.0, 1.0] if config.held_out else [0.6, 0.4, 0.0]
-    family = spread(choose(generator, n, families), 2)
-    level = torch.where(family == 0, blobs[:, 0], torch.where(family == 1, mosaic, bands))
-    grey = torch.sigmoid((level - spread(uniform(generator, (n,), (-0.6, 0.6)), 2)) / (3 * blur))
-    threshold = spread(uniform(generator, (n,), (1.0, 2.2)), 2)
-    fluid = torch.sigmoid((blobs[:, 1] - threshold) / (3 * blur))
-    parts = torch.stack([grey * (1 - fluid), (1 - grey) * (1 - fluid), fluid], 1)
-    fractions = _pooled(parts * brain[:, None])
-    # Territories need a place: that of an axial slice of a head of the same extent.
-    level_mm = uniform(generator, (n,), (-20.0, 50.0)) + generator.height(n) * sampling.spacing
-    place = torch.stack(torch.broadcast_tensors(70 * x, 90 * y - 18, spread(level_mm, 2)), 1)
-    kind = torch.full((n,), ABSTRACT, dtype=torch.uint8, device=voxel.device)
-    return Anatomy(fractions, _pooled(place), voxel, kind)
+    return Anatomy(fractions, average_pixels(place), voxel, kind)

@@ -14,15 +14,8 @@ from torch import Tensor
 
 from asl_bids_app.training.config.phantom_config import PhantomConfig
 from asl_bids_app.training.phantoms.head_anatomy import Anatomy
-from asl_bids_app.training.random_draws import (
-    Stacks,
-    chance,
-    correlated,
-    log_uniform,
-    normal,
-    spread,
-    uniform,
-)
+from asl_bids_app.training.random_draws import Stacks, chance, log_uniform, normal, spread, uniform
+from asl_bids_app.training.random_fields import correlated
 
 _VESSELS: Final = 6
 """Vessels of a phantom at most."""

@@ -26,8 +26,8 @@ from asl_bids_app.training.simulate.simulation import simulate
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LESIONS = ("blue", "orange", "green", "red", "purple", "brown", "pink", "cyan", "olive")
-_LESIONS = (*(f"tab:{name}" for name in _LESIONS), "gold")
+_COLOURS = ("blue", "orange", "green", "red", "purple", "brown", "pink", "cyan", "olive")
+_LESIONS = (*(f"tab:{name}" for name in _COLOURS), "gold")
 _BLOCKS = 2
 """Phantoms side by side."""
 _COLUMNS = ("tissue", "CBF (mL/100 g/min)", "ATT (s)", "early ΔM (%)", "late ΔM (%)")
@@ -38,7 +38,7 @@ def _one_of_each(config: PhantomConfig, each: int, seed: int) -> tuple[Phantoms,
     config = replace(config, slices=1)
     parts, titles = [], []
     for code, name in enumerate(CONDITIONS):
-        weights = {f"{other}_weight": float(other == name) for other in CONDITIONS}
+        weights: dict[str, Any] = {f"{other}_weight": float(other == name) for other in CONDITIONS}
         settings = replace(config, abstract_fraction=0.0, **weights)
         parts.append(draw(settings, each, seed + code))
         titles += [name] * each

@@ -7,14 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asl_bids_app.training.random_draws import (
-    Random,
-    log_uniform,
-    smooth_field,
-    spread,
-    stacks_of,
-    uniform,
-)
+from asl_bids_app.training.random_draws import Random, as_stacks, log_uniform, spread, uniform
+from asl_bids_app.training.random_fields import smooth_field
 
 
 def random_centre(weight: Tensor, random: Random) -> Tensor:
@@ -25,7 +19,7 @@ def random_centre(weight: Tensor, random: Random) -> Tensor:
     Tensor of int, shape (n, 3)
         Slice in the stack, row and column; the same for all slices of a stack.
     """
-    stacks = stacks_of(random)
+    stacks = as_stacks(random)
     # Where nothing is eligible any voxel may be hit; the lesion then lies outside the brain.
     flat = weight.reshape(len(weight) // stacks.depth, -1)
     flat = flat + (flat.sum(1, keepdim=True) <= 0)
@@ -86,7 +80,7 @@ def draw_blobs(
     middle = centre + within
     y = (pixel[None, :, None] - spread(middle[:, 1], 2)) / spread(radius[:, 0], 2)
     x = (pixel[None, None, :] - spread(middle[:, 2], 2)) / spread(radius[:, 1], 2)
-    stacks = stacks_of(random)
+    stacks = as_stacks(random)
     # A stack of one slice cuts every lesion through its middle.
     apart = stacks.level(n) - middle[:, 0] if stacks.depth > 1 else torch.zeros_like(mean_radius)
     z = spread(apart * (stacks.gaps(n, size) / radius).mean(1), 2)

@@ -22,19 +22,12 @@ import torch
 from torch import Generator, Tensor
 
 from asl_bids_app.training.config.noise_config import NoiseConfig
-from asl_bids_app.training.random_draws import (
-    Random,
-    chance,
-    normal,
-    search_pays,
-    smooth_field,
-    spread,
-    uniform,
-)
+from asl_bids_app.training.random_draws import Random, chance, normal, search_pays, spread, uniform
+from asl_bids_app.training.random_fields import smooth_field
 
 
 def thermal_only(snr: float) -> NoiseConfig:
-    """Return settings with white Gaussian noise of one SNR, told exactly, and nothing else."""
+    """Return settings with white Gaussian noise of one SNR, reported exactly, and nothing else."""
     off = (0.0, 0.0)
     return NoiseConfig(
         snr=(snr, snr),

@@ -1,6 +1,6 @@
-"""Domain randomisation: the physics that an estimator is told, and the true one.
+"""Domain randomisation: the reported physics that an estimator uses, and the true one.
 
-Two steps. The *nominal* protocol and calibration, which the estimator is told, are drawn
+Two steps. The *nominal* protocol and calibration, which the estimator is given, are drawn
 widely, so that every real acquisition lies inside. The *truth* is drawn around the nominal,
 as far away as a real scanner and a real person are. Each deviation is a factor exp(s z) with
 z standard normal: its median is 1, so a network learns no bias from it.
@@ -8,144 +8,23 @@ z standard normal: its median is 1, so a network learns no bias from it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from asl_bids_app.kinetics import arterial_response, tissue_response
 from asl_bids_app.protocol import SCHEMES, Scheme
 from asl_bids_app.training.config.domain_config import DomainConfig
-from asl_bids_app.training.random_draws import chance, normal, to_device, uniform
+from asl_bids_app.training.random_draws import chance, normal, uniform
+from asl_bids_app.training.simulate.batch_physics import Kinetics, Physics
+from asl_bids_app.training.simulate.covered_protocols import combinations, reach
 from asl_bids_app.training.simulate.schedules import (
     MOST,
     PROTOCOLS,
     Schedule,
-    combinations,
     draw_schedule,
     fixed_schedule,
-    reach,
 )
-
-
-@dataclass(frozen=True)
-class Kinetics:
-    """The constants of `asl_bids_app.kinetics.tissue_response` for a batch of slices.
-
-    Attributes
-    ----------
-    arrival : Tensor of int, shape (B, n)
-    delay, label_duration : Tensor, shape (B, n)
-        Seconds.
-    efficiency : Tensor, shape (B, n)
-    t1_blood, t1_tissue, partition_coefficient : Tensor, shape (B,)
-        Seconds, seconds, mL/g.
-    vessels : Tensor, shape (B, n)
-        Share of the arteries' signal that is seen, 1 or 0.
-    """
-
-    arrival: Tensor
-    delay: Tensor
-    label_duration: Tensor
-    efficiency: Tensor
-    t1_blood: Tensor
-    t1_tissue: Tensor
-    partition_coefficient: Tensor
-    vessels: Tensor
-
-    def arterial_response(self, arrival: Tensor, edge: Tensor) -> Tensor:
-        """Compute ΔM/M0 per mL/mL of arteries; arrival (B, H, W) and edge (B,) in seconds."""
-        seen = self.efficiency * self.vessels
-        measured = [self.arrival, self.delay, self.label_duration, seen]
-        return arterial_response(
-            *(t[:, :, None, None] for t in measured),
-            *(t[:, None, None, None] for t in (self.t1_blood, self.partition_coefficient)),
-            arrival[:, None],
-            edge[:, None, None, None],
-        )
-
-    def response(self, att: Tensor) -> Tensor:
-        """Compute ΔM/M0 per mL/100 g/min for transit times (B, H, W); (B, n, H, W)."""
-        measured = [self.arrival, self.delay, self.label_duration, self.efficiency]
-        shared = [self.t1_blood, self.t1_tissue, self.partition_coefficient]
-        return tissue_response(
-            *(t[:, :, None, None] for t in measured),
-            *(t[:, None, None, None] for t in shared),
-            att[:, None],
-        )
-
-    def __getitem__(self, index: Tensor) -> Kinetics:
-        """Return the constants of some of the slices."""
-        return Kinetics(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
-
-    def to(self, device: torch.device | str) -> Kinetics:
-        """Return the constants on a device."""
-        return Kinetics(**{f.name: to_device(getattr(self, f.name), device) for f in fields(self)})
-
-    def pin_memory(self) -> Kinetics:
-        """Return the constants in memory that a GPU copies from by itself."""
-        return Kinetics(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
-
-
-@dataclass(frozen=True)
-class Physics:
-    """Acquisition and calibration of a batch of slices.
-
-    Attributes
-    ----------
-    nominal, truth : Kinetics
-        What the estimator is told, and what makes the signal.
-    m0_scale : Tensor, shape (B,)
-        Factor by which ΔM/M0 comes out wrong because M0 is.
-    repeats : Tensor, shape (B, n)
-        Label-control pairs averaged in each measurement.
-    valid : Tensor of bool, shape (B, n)
-        False where a measurement only fills the batch's rectangle.
-    doubt : Tensor, shape (B,)
-        0 where the nominal calibration is told to be exact, 1 where it may be off.
-    arterial_edge : Tensor, shape (B,)
-        Seconds: half width of the edges of label in arteries.
-    """
-
-    nominal: Kinetics
-    truth: Kinetics
-    m0_scale: Tensor
-    repeats: Tensor
-    valid: Tensor
-    doubt: Tensor
-    arterial_edge: Tensor
-
-    def __len__(self) -> int:
-        return len(self.m0_scale)
-
-    def __getitem__(self, index: Tensor) -> Physics:
-        """Return the physics of some of the slices."""
-        return Physics(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
-
-    def repeated(self, times: int) -> Physics:
-        """Return the physics of slices of which so many in a row are acquired alike."""
-        return self[torch.arange(len(self), device=self.m0_scale.device).repeat_interleave(times)]
-
-    def to(self, device: torch.device | str) -> Physics:
-        """Return the physics on a device."""
-        return Physics(
-            self.nominal.to(device),
-            self.truth.to(device),
-            *(to_device(values, device) for values in self._per_slice()),
-        )
-
-    def pin_memory(self) -> Physics:
-        """Return the physics in memory that a GPU copies from by itself."""
-        return Physics(
-            self.nominal.pin_memory(),
-            self.truth.pin_memory(),
-            *(values.pin_memory() for values in self._per_slice()),
-        )
-
-    def _per_slice(self) -> tuple[Tensor, ...]:
-        return self.m0_scale, self.repeats, self.valid, self.doubt, self.arterial_edge
-
 
 _ORDER = tuple(Scheme)
 
@@ -221,18 +100,18 @@ def draw_calibration(schedule: Schedule, config: DomainConfig, generator: Genera
     """
     n = len(schedule.scheme)
     if config.truth_from_ranges:
-        doubt = torch.ones(n, device=generator.device)
+        calibration_uncertainty = torch.ones(n, device=generator.device)
     else:
         exact = chance(generator, (n,), config.exact_chance) | (config.spread == 0)
-        doubt = torch.where(exact, 0.0, 1.0)
+        calibration_uncertainty = torch.where(exact, 0.0, 1.0)
 
     def factor(shape: tuple[int, ...], sd: float | Tensor) -> Tensor:
-        width = (config.spread * doubt).reshape(n, *(1,) * (len(shape) - 1))
+        width = (config.spread * calibration_uncertainty).reshape(n, *(1,) * (len(shape) - 1))
         return torch.exp(width * sd * normal(generator, shape))
 
     drawn = _draw_constants(config, n, generator)
-    told = drawn if config.nominal_random else _default_constants(n, generator)
-    efficiency, t1_blood, t1_tissue, partition = told
+    reported = drawn if config.nominal_random else _default_constants(n, generator)
+    efficiency, t1_blood, t1_tissue, partition = reported
     arrival = torch.tensor(
         [int(SCHEMES[scheme].arrival) for scheme in _ORDER], device=generator.device
     )[schedule.scheme]
@@ -286,7 +165,9 @@ def draw_calibration(schedule: Schedule, config: DomainConfig, generator: Genera
         vessels,
     )
     edge = uniform(generator, (n,), config.arterial_edge)
-    return Physics(nominal, truth, m0_scale, schedule.repeats, schedule.valid, doubt, edge)
+    return Physics(
+        nominal, truth, m0_scale, schedule.repeats, schedule.valid, calibration_uncertainty, edge
+    )
 
 
 def training_domain(config: DomainConfig) -> dict[str, Any]:

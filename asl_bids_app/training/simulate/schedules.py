@@ -36,7 +36,7 @@ class Schedule:
     valid: Tensor
 
 
-def protocol_of(scheme: Scheme, delays: list[float], duration: float | list[float]) -> Protocol:
+def make_protocol(scheme: Scheme, delays: list[float], duration: float | list[float]) -> Protocol:
     """Return a protocol of one scheme, 3D readout, with one label duration or one each, s."""
     n = len(delays)
     return Protocol(
@@ -49,11 +49,11 @@ _SIX = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
 PROTOCOLS: Final = MappingProxyType(
     {
         "joint 6+6": join(
-            protocol_of(Scheme.PCASL, _SIX, 1.8), protocol_of(Scheme.VSASL, _SIX, float("inf"))
+            make_protocol(Scheme.PCASL, _SIX, 1.8), make_protocol(Scheme.VSASL, _SIX, float("inf"))
         ),
-        "pcasl 6": protocol_of(Scheme.PCASL, _SIX, 1.8),
-        "vsasl 6": protocol_of(Scheme.VSASL, _SIX, float("inf")),
-        "pasl 10": protocol_of(Scheme.PASL, [0.3 * (i + 1) for i in range(10)], 0.7),
+        "pcasl 6": make_protocol(Scheme.PCASL, _SIX, 1.8),
+        "vsasl 6": make_protocol(Scheme.VSASL, _SIX, float("inf")),
+        "pasl 10": make_protocol(Scheme.PASL, [0.3 * (i + 1) for i in range(10)], 0.7),
     }
 )
 """Fixed protocols by name, of 3D readouts (no slice times)."""
@@ -71,10 +71,10 @@ def fixed_schedule(name: str, n: int, generator: Generator) -> Schedule:
         raise ValueError(
             f"protocol: found {name!r}, expected random or one of {', '.join(PROTOCOLS)}"
         )
-    return schedule_of(PROTOCOLS[name], n, generator.device)
+    return repeat_protocol(PROTOCOLS[name], n, generator.device)
 
 
-def schedule_of(protocol: Protocol, n: int, device: torch.device | str = "cpu") -> Schedule:
+def repeat_protocol(protocol: Protocol, n: int, device: torch.device | str = "cpu") -> Schedule:
     """Return n times a protocol of a 3D readout, one repeat each."""
     codes = torch.tensor([_CODE[scheme] for scheme in protocol.schemes])
     shape = (n, protocol.n_measurements)
@@ -238,55 +238,3 @@ def draw_schedule(n: int, generator: Generator) -> Schedule:
     return Schedule(
         torch.where(second, scheme[:, 1:], scheme[:, :1]), delay, duration, repeats, valid
     )
-
-
-def combinations(name: str) -> list[tuple[str, ...]]:
-    """Return which schemes training puts into one series, each tuple sorted.
-
-    Parameters
-    ----------
-    name
-        ``random`` or the name of a fixed protocol.
-    """
-    kinds = [k for k, _ in _KINDS] if name == "random" else [PROTOCOLS[name].schemes]
-    return [tuple(sorted({scheme.value for scheme in kind})) for kind in kinds]
-
-
-def reach(name: str) -> dict[str, dict[str, tuple[float, float]]]:
-    """Return, by scheme, the ranges of delay and duration in seconds that training covers.
-
-    Parameters
-    ----------
-    name
-        ``random`` or the name of a fixed protocol.
-
-    Returns
-    -------
-    dict
-        ``{"PCASL": {"delay": (low, high), "label_duration": (low, high)}, …}``; the delay
-        contains the slice's time; ``inf`` stands for a bolus that nothing cuts.
-    """
-    if name != "random":
-        protocol = PROTOCOLS[name]
-        ranges = {}
-        for scheme in dict.fromkeys(protocol.schemes):
-            part = protocol.select([i for i, s in enumerate(protocol.schemes) if s is scheme])
-            ranges[scheme.value] = {
-                "delay": (float(part.delay.min()), float(part.delay.max())),
-                "label_duration": (
-                    float(part.label_duration.min()),
-                    float(part.label_duration.max()),
-                ),
-            }
-        return ranges
-    ranges = {
-        scheme.value: {
-            "delay": (habits.first[0], habits.last[1] + MOST_SLICE_TIME),
-            "label_duration": habits.duration,
-        }
-        for scheme, habits in _HABITS.items()
-    }
-    # Time-encoded labels have short pieces.
-    ranges["PCASL"]["label_duration"] = (0.1, _HABITS[Scheme.PCASL].duration[1])
-    ranges["VSASL"]["label_duration"] = (_HABITS[Scheme.VSASL].duration[0], float("inf"))
-    return ranges

@@ -17,10 +17,10 @@ from asl_bids_app.training.random_draws import (
     constants,
     log_uniform,
     normal,
-    smooth_field,
     spread,
     uniform,
 )
+from asl_bids_app.training.random_fields import smooth_field
 
 _CONTRASTS: Final = (
     (0.82, 0.70, 1.00),  # proton density

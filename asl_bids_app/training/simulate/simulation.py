@@ -13,27 +13,17 @@ from asl_bids_app.training.config.noise_config import NoiseConfig
 from asl_bids_app.training.phantoms.drawing import Phantoms, inner_rows
 from asl_bids_app.training.phantoms.layers import Layers, unpacked
 from asl_bids_app.training.random_draws import (
-    Random,
     Stacks,
     chance,
-    constants,
-    correlated,
     log_uniform,
-    normal,
     spread,
     uniform,
 )
+from asl_bids_app.training.simulate.batch_physics import Physics
 from asl_bids_app.training.simulate.disturbances import (
-    add_spikes,
-    displaced,
-    draw_correlation,
-    drift,
-    noise_map,
-    physiological,
     thermal_sd,
 )
-from asl_bids_app.training.simulate.physics import Physics
-from asl_bids_app.training.simulate.rician import magnitude_difference, rician_sd
+from asl_bids_app.training.simulate.measurement import measure
 from asl_bids_app.training.simulate.shown_anatomy import show_anatomy
 
 _EARLIEST = 0.1
@@ -96,99 +86,6 @@ class Batch:
         return self.physics.valid.sum(1) > 1
 
 
-# Proton density of grey matter, white matter and CSF relative to M0, and what skull and scalp
-# leave outside: static tissue between which motion makes edges.
-_STATIC = (0.15, 0.82, 0.70, 1.0)
-
-
-def static_signal(tissue: Tensor, noise: NoiseConfig, generator: Random) -> Tensor:
-    """Draw what background suppression leaves of static tissue, of M0; (B, 1, H, W)."""
-    n = len(tissue)
-    low, high = (max(end, 1e-6) for end in noise.static_signal)
-    left = log_uniform(generator, (n, 1), (low, high))
-    level = constants(_STATIC, tissue.device) * left
-    level = level * torch.exp(0.15 * normal(generator, (n, len(_STATIC))))
-    # Lesions count as grey matter.
-    code = torch.where(tissue < len(_STATIC), tissue, 1).long().flatten(1)
-    return torch.gather(level, 1, code).reshape(tissue.shape)[:, None]
-
-
-def measure(
-    clean: Tensor,
-    sd: Tensor,
-    tissue: Tensor,
-    physics: Physics,
-    noise: NoiseConfig,
-    stacks: Stacks,
-) -> tuple[Tensor, Tensor]:
-    """Add every disturbance to clean signals.
-
-    Parameters
-    ----------
-    clean : Tensor, shape (B, n, H, W)
-        ΔM/M0.
-    sd : Tensor, shape (B, n)
-        Thermal sd.
-    tissue : Tensor of uint8, shape (B, H, W)
-    physics, noise
-        As in `simulate`, the physics of every slice.
-    stacks
-        Which slices are neighbours. They share the scanner and the subject; thermal noise goes
-        on from one to the next only where it is correlated.
-
-    Returns
-    -------
-    signal : Tensor, shape (B, n, H, W)
-    told : Tensor, shape (B, n, H, W)
-        Standard deviation by thermal and physiological noise together.
-    """
-    n, _, height, width = clean.shape
-    repeats, valid = physics.repeats, physics.valid
-    size = max(height, width)
-    static = static_signal(tissue, noise, stacks)
-    rough = torch.where(chance(stacks, (n,), noise.thermal_chance), 0.0, 1.0)
-
-    signal = clean
-    restless = rough * uniform(stacks, (n,), noise.motion)
-    shift = spread(restless, 2) * normal(stacks, (*sd.shape, 2))
-    if noise.motion[1] > 0:
-        signal = displaced(signal, shift)
-    if noise.pair_motion[1] > 0:
-        step = spread(rough * uniform(stacks, (n,), noise.pair_motion), 2)
-        moved = displaced(static, step * normal(stacks, (*sd.shape, 2)))
-        signal = signal + (moved - static)
-    slope = rough * uniform(stacks, (n,), noise.drift)
-    slope = torch.where(chance(stacks, (n,), 0.5), slope, -slope)
-    blocks = chance(stacks, (n,), 0.5)
-    if noise.drift[1] > 0:
-        signal = drift(signal, static, repeats, valid, slope, blocks)
-
-    # One image has the same noise in all measurements.
-    single = sd[:, :1] * (repeats[:, :1] / 2).sqrt()
-    uneven = noise_map(noise, n, size, stacks)[..., :height, :width]
-    local = spread(single, 2) * torch.where(spread(rough, 3) > 0, uneven, 1.0)
-    averaged = (2 / spread(repeats, 2)).sqrt()
-    width_of_noise = rough * draw_correlation(noise, n, stacks)
-    through = rough * draw_correlation(noise, n, stacks)
-    channels = (stacks, clean.shape[1], height, width, width_of_noise, through)
-    if noise.noise_type == "gaussian":
-        signal, thermal = signal + local * averaged * correlated(*channels), local
-    else:
-        white = [correlated(*channels) for _ in range(4)]
-        signal = magnitude_difference(signal, static, local, repeats, white)
-        thermal = rician_sd(static, local)
-    ratio = rough[:, None] * uniform(stacks, (n, 1), noise.physiological)
-    if noise.physiological[1] > 0:
-        signal = signal + physiological(ratio * sd, size, stacks)[..., :height, :width]
-    if noise.spike_chance > 0:
-        struck = add_spikes(signal, sd, noise, stacks.generator)
-        signal = torch.where(spread(rough, 3) > 0, struck, signal)
-    told = torch.hypot(thermal, spread(ratio * single, 2))
-    flat = told.square().mean((2, 3), keepdim=True).sqrt()
-    told = torch.where(spread(chance(stacks, (n,), noise.told_flat), 3), flat, told)
-    return signal, told * averaged
-
-
 def clean_signal(phantoms: Phantoms, layers: Layers, physics: Physics) -> Tensor:
     """Compute ΔM/M0 without noise, (B, n, H, W): grey and white matter and arteries mixed.
 
@@ -241,15 +138,15 @@ def simulate(
     clean = clean_signal(phantoms, layers, physics)
     snr = log_uniform(stacks, (n,), noise.snr)
     sd = thermal_sd(snr, physics.repeats, valid)
-    signal, told = measure(clean, sd, phantoms.tissue, physics, noise, stacks)
+    signal, reported_sd = measure(clean, sd, phantoms.tissue, physics, noise, stacks)
     error = uniform(stacks, (n, 1, 1, 1), (-noise.told_error, noise.told_error))
-    told = torch.where(spread(valid, 2), told * (1 + error), torch.inf)
+    reported_sd = torch.where(spread(valid, 2), reported_sd * (1 + error), torch.inf)
     # Last, so that what is shown of the anatomy doesn't change the signals.
     shown = show_anatomy(layers, mask, domain, stacks) if domain else None
     nominal = physics.nominal
     observation = Observation(
         delta_m=signal * (mask[:, None] & spread(valid, 2)),
-        noise_sd=told,
+        noise_sd=reported_sd,
         mask=mask,
         arrival=nominal.arrival,
         delay=nominal.delay,
@@ -258,7 +155,7 @@ def simulate(
         t1_blood=nominal.t1_blood,
         t1_tissue=nominal.t1_tissue,
         partition_coefficient=nominal.partition_coefficient,
-        calibration_doubt=physics.doubt,
+        calibration_doubt=physics.calibration_uncertainty,
         slice_number=phantoms.slice_number.long(),
         vessels=nominal.vessels,
         anatomy=clean.new_zeros(n, 3, *mask.shape[1:]) if shown is None else shown,

@@ -33,16 +33,24 @@ fi
 export ASL_TRAINING_HOME=$here
 train_only=''
 while [ $# -gt 0 ]; do
-    case $1 in
+    # As asl-train takes them: --output_dir and --name=value too.
+    name=${1%%=*}
+    name=${name//_/-}
+    case $name in
         --train-only) train_only=1 ;;
-        --config | --output-dir | --dataset)
-            [ $# -ge 2 ] || { echo "error: $1: expected a value" >&2; exit 2; }
-            case $1 in
-                --config) export ASL_CONFIG=$2 ;;
-                --output-dir) export ASL_OUTPUT=$2 ;;
-                --dataset) export ASL_DATASET=$2 ;;
+        --config | --output-dir | --dataset | --offline-dataset-path)
+            if [[ $1 == *=* ]]; then
+                value=${1#*=}
+            else
+                [ $# -ge 2 ] || { echo "error: $1: expected a value" >&2; exit 2; }
+                value=$2
+                shift
+            fi
+            case $name in
+                --config) export ASL_CONFIG=$value ;;
+                --output-dir) export ASL_OUTPUT=$value ;;
+                --dataset | --offline-dataset-path) export ASL_DATASET=$value ;;
             esac
-            shift
             ;;
         -h | --help)
             sed -n '/^# Submits/,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"

@@ -18,6 +18,13 @@ fi
     exit 2
 }
 export ASL_TRAINING_HOME=$here
+# A signal may come before there is anything that trains: it is kept for then.
+limit='' child=''
+if [ "${1:-}" = --task ]; then
+    trap 'limit=1; [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null || true' USR1
+    # On preemption and scancel SLURM itself decides whether the job comes back.
+    trap '[ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true' TERM
+fi
 # shellcheck source=common.sh
 source "$here/common.sh"
 enter
@@ -36,17 +43,15 @@ if [ -n "${SLURM_JOB_ID:-}" ] && [ "${1:-}" = --task ]; then
     # a function: its subshell would take the signals instead of the program.
     "${command[@]}" "${words[@]}" &
     child=$!
-    limit=''
-    trap 'limit=1; kill -USR1 "$child" 2>/dev/null || true' USR1
-    # On preemption and scancel SLURM itself decides whether the job comes back.
-    trap 'kill -TERM "$child" 2>/dev/null || true' TERM
+    [ -z "$limit" ] || kill -USR1 "$child" 2>/dev/null || true
     while true; do
         status=0
         wait "$child" || status=$?
         kill -0 "$child" 2>/dev/null || break # otherwise a signal ended the wait only
     done
     say "member $member ended with status $status"
-    if [ "$status" -eq 75 ] && [ -n "$limit" ]; then
+    # 138: the signal came before Python had begun to listen.
+    if [ -n "$limit" ] && { [ "$status" -eq 75 ] || [ "$status" -eq 138 ]; }; then
         [ "${SLURM_RESTART_COUNT:-0}" -lt "$ASL_MAX_REQUEUES" ] ||
             fail "member $member: $ASL_MAX_REQUEUES requeues and not finished"
         say "member $member goes back into the queue"

@@ -14,7 +14,7 @@ from asl_bids_app.estimators.least_squares import LeastSquaresOptions, least_squ
 from asl_bids_app.networks.analytic import voxel_posterior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation
-from asl_bids_app.training.simulate.physics import Physics
+from asl_bids_app.training.simulate.batch_physics import Physics
 
 NETWORK: Final = "network ensemble"
 STRONG: Final = "strong least squares (grid over ATT, closed-form CBF, refined)"

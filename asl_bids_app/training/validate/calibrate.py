@@ -15,12 +15,13 @@ import torch
 from asl_bids_app.estimators.uncertainty import KINDS, SIGNS, kind_of
 from asl_bids_app.training.config.run_config import RunConfig
 from asl_bids_app.training.data.phantom_store import PhantomStore
+from asl_bids_app.training.progress_lines import ProgressLines
 from asl_bids_app.training.validate.calibration_fit import FEWEST, fit_calibration
 from asl_bids_app.training.validate.run_ensemble import RunEnsemble
 from asl_bids_app.training.validate.scenarios import Scenario, find
-from asl_bids_app.training.validate.trials import BATCH, QUANTITIES, signs_of, simulated
+from asl_bids_app.training.validate.trials import BATCH, QUANTITIES, collect_signs, simulated
 from asl_bids_app.training.validate.voxel_errors import GROUPS
-from asl_bids_app.training.whole_files import seed_of
+from asl_bids_app.training.whole_files import derive_seed
 from asl_bids_app.training.worker_processes import in_processes
 
 log = logging.getLogger(__name__)
@@ -105,19 +106,22 @@ def calibrate(
         work += [(config, run, dataset, device, *cell, _VOXELS // len(cells)) for cell in cells]
         words += [word] * len(cells)
     found: dict[str, list[dict[str, np.ndarray]]] = {word: [] for word in scenarios}
-    looks = zip(words, work, in_processes(_look, work, jobs), strict=True)
-    for word, (*_, name, level, turn, _), rows in looks:
-        log.info("calibration on %s, SNR %g (%d): %d voxels", name, level, turn, len(rows["cbf"]))
-        found[word].append(rows)
+    samples = zip(words, work, in_processes(_sample_errors, work, jobs), strict=True)
+    with ProgressLines("errors for the calibration", len(work)) as progress:
+        for word, (*_, name, level, _, _), rows in samples:
+            progress.advance(f"{name}, SNR {level:g}: {len(rows['cbf'])} voxels")
+            found[word].append(rows)
     fits = [
-        (word, kind, rows, seed_of(config.seed, f"calibrate {kind}"))
+        (word, kind, rows, derive_seed(config.seed, f"calibrate {kind}"))
         for word, parts in found.items()
         for kind, rows in by_kind(_joined(parts)).items()
     ]
     kinds: dict[str, dict[str, Any]] = {word: {} for word in scenarios}
     tasks = [(rows, seed) for *_, rows, seed in fits]
-    for (word, kind, *_), fitted in zip(fits, in_processes(_fitted, tasks, jobs), strict=True):
-        kinds[word][kind] = fitted
+    with ProgressLines("fits of the calibration", len(tasks)) as progress:
+        for (word, kind, *_), fitted in zip(fits, in_processes(_fitted, tasks, jobs), strict=True):
+            progress.advance(f"{word}, {kind}")
+            kinds[word][kind] = fitted
     members = RunEnsemble(run, device).members
     return {
         word: {
@@ -132,7 +136,7 @@ def calibrate(
     }
 
 
-def _look(
+def _sample_errors(
     config: RunConfig,
     run: Path,
     dataset: Path,
@@ -147,18 +151,18 @@ def _look(
     store = PhantomStore(dataset / "calibration")
     phantoms = store.first(len(store))
     random = np.random.default_rng(
-        seed_of(config.seed, f"choose of {name}", round(1000 * level), turn)
+        derive_seed(config.seed, f"choose of {name}", round(1000 * level), turn)
     )
     found = []
     for begin in range(0, phantoms.count, BATCH):
         part = phantoms.pick(slice(begin, begin + BATCH))
         # Other scanners at each level: the more there are, the better they say how they differ.
-        seed = seed_of(config.seed, f"calibrate {name} at {level:g}", begin, turn)
+        seed = derive_seed(config.seed, f"calibrate {name} at {level:g}", begin, turn)
         batch = simulated(config, scenario, level, part, seed, device)
-        row = signs_of(ensemble, batch)
+        row = collect_signs(ensemble, batch)
         mask = batch.mask & batch.asked[:, None, None]
         row["tissue"] = batch.tissue[mask].cpu().numpy()
-        row["protocols"] = np.full(len(row["tissue"]), protocols_of(scenario))
+        row["protocols"] = np.full(len(row["tissue"]), rank_protocols(scenario))
         for quantity in QUANTITIES:
             truth = getattr(batch, quantity)[mask].cpu().numpy()
             row[f"{quantity}_error"] = row[quantity] - truth
@@ -207,7 +211,7 @@ def rounds(scenario: Scenario, phantoms: int) -> int:
     return 1 if scenario.protocol != "random" else min(_ROUNDS, -(-_ENOUGH // phantoms))
 
 
-def protocols_of(scenario: Scenario) -> int:
+def rank_protocols(scenario: Scenario) -> int:
     """Return which protocols a scenario has: a place in `_PROTOCOLS`."""
     if scenario.protocol != "random":
         return 0
@@ -222,7 +226,7 @@ def balanced(tissue: np.ndarray, protocols: np.ndarray) -> np.ndarray:
     tissue : array of int, shape (V,)
         Codes of `asl_bids_app.training.phantoms.tissue_codes.TISSUES`.
     protocols : array of int, shape (V,)
-        By `protocols_of`. Those that are there share what the others would have counted.
+        By `rank_protocols`. Those that are there share what the others would have counted.
 
     Returns
     -------

@@ -92,11 +92,12 @@ def fit_calibration(
     weights = torch.from_numpy(weight).float()[:, None]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = nn.Sequential(nn.Linear(len(SIGNS), _HIDDEN), nn.Tanh(), nn.Linear(_HIDDEN, 2))
-        nn.init.zeros_(network[2].weight)
+        hidden, last = nn.Linear(len(SIGNS), _HIDDEN), nn.Linear(_HIDDEN, 2)
+        network = nn.Sequential(hidden, nn.Tanh(), last)
+        nn.init.zeros_(last.weight)
         # From where one factor for all is right.
         with torch.no_grad():
-            network[2].bias.copy_(log_ratio[some].quantile(SHARES[0][0], 0))
+            last.bias.copy_(log_ratio[some].quantile(SHARES[0][0], 0))
         optimizer = torch.optim.Adam(network.parameters(), lr=_RATE, weight_decay=_DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
         for _ in range(_STEPS):
@@ -114,9 +115,9 @@ def fit_calibration(
         "signs": list(SIGNS),
         "low": numbers(low),
         "high": numbers(high),
-        "hidden_weight": numbers(network[0].weight),
-        "hidden_bias": numbers(network[0].bias),
-        "weight": numbers(network[2].weight),
-        "bias": numbers(network[2].bias),
+        "hidden_weight": numbers(hidden.weight),
+        "hidden_bias": numbers(hidden.bias),
+        "weight": numbers(last.weight),
+        "bias": numbers(last.bias),
         "voxels": count,
     }

@@ -14,7 +14,8 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.protocol import SCHEMES, Scheme
 from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.config.noise_config import NoiseConfig
-from asl_bids_app.training.simulate.physics import Kinetics, Physics, draw_physics
+from asl_bids_app.training.simulate.batch_physics import Kinetics, Physics
+from asl_bids_app.training.simulate.physics import draw_physics
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,14 @@ class Scenario:
     protocol : str
         ``random`` or a name of `asl_bids_app.training.simulate.schedules.PROTOCOLS`.
     spread : float
-        Times the spread of the true calibration about the one that estimators are told; 0:
+        Times the spread of the true calibration about the one that estimators are given; 0:
         the calibration is known.
     random_calibration : bool
-        Draw the calibration that is told from the ranges of training, or tell the defaults.
+        Draw the reported calibration from the ranges of training, or report the defaults.
     t1_blood : float or None
-        True T1 of blood, s, whatever is told.
+        True T1 of blood, s, whatever is reported.
     efficiency : mapping of Scheme to float
-        True labelling efficiencies, whatever is told.
+        True labelling efficiencies, whatever is reported.
     only : tuple of int
         Numbers of the measurements of the protocol that are made; empty for all.
     disturbances : str
@@ -54,7 +55,7 @@ class Scenario:
 
     @property
     def known(self) -> bool:
-        """Whether estimators are told the true calibration."""
+        """Whether estimators are given the true calibration."""
         return not (self.spread or self.t1_blood or self.efficiency)
 
     def domain(self, config: DomainConfig) -> DomainConfig:
@@ -84,8 +85,12 @@ class Scenario:
         for scheme, value in self.efficiency.items():
             chosen = truth.arrival == int(SCHEMES[scheme].arrival)
             efficiency = torch.where(chosen, value, efficiency)
-        told = torch.full_like(physics.doubt, 0.0 if self.known else 1.0)
-        physics = replace(physics, truth=replace(truth, efficiency=efficiency), doubt=told)
+        uncertainty = torch.full_like(physics.calibration_uncertainty, 0.0 if self.known else 1.0)
+        physics = replace(
+            physics,
+            truth=replace(truth, efficiency=efficiency),
+            calibration_uncertainty=uncertainty,
+        )
         return _selected(physics, self.only) if self.only else physics
 
 

@@ -18,7 +18,7 @@ from asl_bids_app.training.validate import baselines
 from asl_bids_app.training.validate.baselines import Maps
 from asl_bids_app.training.validate.run_ensemble import RunEnsemble
 from asl_bids_app.training.validate.scenarios import Scenario, find
-from asl_bids_app.training.whole_files import seed_of
+from asl_bids_app.training.whole_files import derive_seed
 
 QUANTITIES: Final = ("cbf", "att")
 MAPS: Final = ("cbf", "att", "cbf_sd", "att_sd")
@@ -63,7 +63,7 @@ def simulated(
     """
     generator = torch.Generator(device).manual_seed(seed)
     physics = scenario.draw(config.domain, phantoms.count, generator)
-    generator.manual_seed(seed_of(seed, "noise", round(1000 * snr)))
+    generator.manual_seed(derive_seed(seed, "noise", round(1000 * snr)))
     noise = scenario.noise(config.noise, snr)
     return simulate(phantoms.to(device), physics, noise, generator, config.domain)
 
@@ -92,18 +92,18 @@ def estimate_all(
     if not known:
         maps[baselines.ORACLE] = baselines.oracle(seen, batch.physics[batch.asked])
     flattened = {method: flat(each, mask) for method, each in maps.items()}
-    flattened[baselines.NETWORK] = signs_of(ensemble, batch)
+    flattened[baselines.NETWORK] = collect_signs(ensemble, batch)
     return {name: flattened[name] for name in baselines.METHODS if name in flattened}
 
 
-def signs_of(ensemble: RunEnsemble, batch: Batch) -> dict[str, np.ndarray]:
+def collect_signs(ensemble: RunEnsemble, batch: Batch) -> dict[str, np.ndarray]:
     """Return what the network says of the voxels of the slices asked for, by `SIGNS`' names."""
     found = ensemble.signs(batch.observation, batch.asked)
     mask = batch.mask[batch.asked]
     return {name: found[name][mask].cpu().numpy() for name in SIGNS}
 
 
-def near(where: torch.Tensor) -> torch.Tensor:
+def dilate(where: torch.Tensor) -> torch.Tensor:
     """Find the voxels in or beside those of a mask, bool, (B, H, W)."""
     return functional.max_pool2d(where.float().unsqueeze(1), 3, 1, 1).squeeze(1) > 0
 
@@ -111,7 +111,7 @@ def near(where: torch.Tensor) -> torch.Tensor:
 def large_lesions(tissue: torch.Tensor) -> torch.Tensor:
     """Find lesions where a square of 3x3 voxels fits into them, bool, (B, H, W)."""
     lesion = tissue >= CORE
-    return near(~near(~lesion)) & lesion
+    return dilate(~dilate(~lesion)) & lesion
 
 
 def run_scenario(
@@ -147,7 +147,7 @@ def run_scenario(
     parts: list[dict[str, Any]] = []
     for begin in batches:
         part = phantoms.pick(slice(begin, begin + BATCH))
-        seed = seed_of(config.seed, f"validate {name}", begin)
+        seed = derive_seed(config.seed, f"validate {name}", begin)
         batch = simulated(config, scenario, snr, part, seed, device)
         number = begin + torch.arange(part.count).repeat_interleave(part.slices)
         part, number = part[part.inner], number[part.inner]
@@ -176,14 +176,14 @@ def run_scenario(
         }
         for method in methods
     }
-    number = whole("number")
+    numbers = whole("number")
     return Voxels(
         maps,
         {key: whole(key) for key in QUANTITIES},
         whole("tissue"),
         whole("condition"),
-        number,
-        number % count >= count - held_out,
+        numbers,
+        numbers % count >= count - held_out,
         whole("large"),
     )
 

@@ -18,6 +18,7 @@ from asl_bids_app.training.data.phantom_store import PhantomStore
 from asl_bids_app.training.fit.accelerator import describe_device, find_device, full_precision
 from asl_bids_app.training.fit.training_run import RunFolder, environment, now
 from asl_bids_app.training.phantoms.drawing import CONDITIONS, Phantoms, concatenate
+from asl_bids_app.training.progress_lines import ProgressLines
 from asl_bids_app.training.validate import baselines
 from asl_bids_app.training.validate.calibrate import calibrate, error_bars, suitable
 from asl_bids_app.training.validate.run_ensemble import RunEnsemble
@@ -162,12 +163,13 @@ def validate_run(
     ]
     results: dict[str, Any] = {}
     examples: dict[str, Any] = {}
-    for (name, snr), cell in zip(cells, in_processes(_cell, work, jobs), strict=True):
-        scenario = find(name)
-        about = {"title": scenario.title, "calibration_known": scenario.known, "snr": {}}
-        results.setdefault(name, about)["snr"][f"{snr:g}"], example, seconds = cell
-        examples[f"{name} at SNR {snr:g}"] = example
-        log.info("%s, SNR %g: %.0f s", name, snr, seconds)
+    with ProgressLines("comparisons", len(cells)) as progress:
+        for (name, snr), cell in zip(cells, in_processes(_cell, work, jobs), strict=True):
+            scenario = find(name)
+            about = {"title": scenario.title, "calibration_known": scenario.known, "snr": {}}
+            results.setdefault(name, about)["snr"][f"{snr:g}"], example, seconds = cell
+            examples[f"{name} at SNR {snr:g}"] = example
+            progress.advance(f"{name}, SNR {snr:g}: {seconds:.0f} s")
     report = {
         "schema": 1,
         "made": now(),

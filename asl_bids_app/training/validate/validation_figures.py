@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from asl_bids_app.training.validate import baselines
-from asl_bids_app.training.whole_files import whole
+from asl_bids_app.training.whole_files import replacing_file
 
 _COLOURS: Final = {
     baselines.NETWORK: "#0072b2",
@@ -48,7 +48,7 @@ def _figure(rows: int, columns: int, title: str) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> Path:
-    with whole(path) as beside:
+    with replacing_file(path) as beside:
         figure.savefig(beside, dpi=110, format="png")
     return path
 
