@@ -11,8 +11,11 @@ from typing import Final
 
 import numpy as np
 
-THRESHOLDS: Final = 2
-"""Between three classes, as there are grey matter, white matter and fluid."""
+START: Final = (0.8, 1.0, 1.2)
+"""Of the median: where three classes are looked for first, as there are white matter, grey matter
+and fluid."""
+USUAL: Final = (0.4, 2.0)
+"""Of the median: intensities that classes are made of; the rest of a mask is its rim."""
 FIELD_MM: Final = 6.0
 """Voxel size at which the bias field is found."""
 LEAST_SHARE: Final = 0.02
@@ -22,7 +25,7 @@ LEAST_SHARE: Final = 0.02
 def contrast_classes(
     m0: np.ndarray, mask: np.ndarray, voxel_mm: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return two of three classes of the M0 as maps of 0 and 1; the third is the rest.
+    """Return the two largest classes of the M0 as maps of 0 and 1.
 
     Parameters
     ----------
@@ -38,23 +41,24 @@ def contrast_classes(
 
     References
     ----------
-    Otsu 1979, doi:10.1109/TSMC.1979.4310076 (thresholds). Tustison 2010,
-    doi:10.1109/TMI.2010.2046908 (N4 bias field). Both as in SimpleITK.
+    Tustison 2010, doi:10.1109/TMI.2010.2046908 (N4 bias field, as in SimpleITK). Classes are
+    those of k-means, as in scipy.
     """
     values = np.where(mask, np.nan_to_num(np.asarray(m0, np.float64)), 0)
     level = float(np.median(values[mask])) if mask.any() else 0.0
     if level <= 0:
         return None
-    raw = np.clip(values[mask] / level, 0, 3)
+    mask = mask & (values > USUAL[0] * level) & (values < USUAL[1] * level)
+    raw = values[mask] / level
     if raw.std() < 1e-3:
         return None
-    flat = np.clip(raw / _field(values / level, mask, voxel_mm)[mask], 0, 3)
+    flat = raw / _field(values / level, mask, voxel_mm)[mask]
     # A coil without a field is told from one with by what separates the classes better.
-    parts = [np.digitize(inside, _thresholds(inside)) for inside in (raw, flat)]
+    parts = [_classes(inside) for inside in (raw, flat)]
     best = max(zip(parts, (raw, flat), strict=True), key=lambda found: _apart(*found))[0]
     label = np.zeros(mask.shape, np.uint8)
     label[mask] = 1 + best
-    sizes = np.bincount(label[mask], minlength=THRESHOLDS + 2)[1:]
+    sizes = np.bincount(label[mask], minlength=len(START) + 1)[1:]
     order = [k + 1 for k in np.argsort(-sizes) if sizes[k] > LEAST_SHARE * mask.sum()]
     if len(order) < 2:
         return None
@@ -62,19 +66,17 @@ def contrast_classes(
 
 
 def _apart(label: np.ndarray, values: np.ndarray) -> float:
-    """Return Otsu's criterion: the share of the variance between the classes."""
+    """Return the share of the variance that lies between the classes."""
     within = sum(values[label == k].var() * np.mean(label == k) for k in np.unique(label))
     return 1 - float(within / values.var())
 
 
-def _thresholds(values: np.ndarray) -> np.ndarray:
-    import SimpleITK as sitk  # noqa: N813
+def _classes(values: np.ndarray) -> np.ndarray:
+    """Return the class of each value, 0 to 2, by the least variance within classes."""
+    from scipy.cluster.vq import kmeans2
 
-    found = sitk.OtsuMultipleThresholdsImageFilter()
-    found.SetNumberOfThresholds(THRESHOLDS)
-    found.SetNumberOfHistogramBins(256)
-    found.Execute(sitk.GetImageFromArray(values[None].astype(np.float32)))
-    return np.asarray(found.GetThresholds())
+    start = np.array(START)[:, None] * np.median(values)
+    return kmeans2(values[:, None], start, iter=50, minit="matrix", missing="warn")[1]
 
 
 def _field(m0: np.ndarray, mask: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
