@@ -225,7 +225,7 @@ MAY_IMPORT = {
     "training": CORE | {"atlas", "networks", "estimators", "models", "bids", "usage"},
     "usage": set(),
 }
-EVERYONES = {"errors", "wording", "tell", "limits", "remarks", "allocation", "processes"}
+EVERYONES = {"atomic", "errors", "wording", "tell", "limits", "remarks", "allocation", "processes"}
 MAY_IMPORT |= {room: set() for room in EVERYONES}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import logging
 import multiprocessing
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asl_bids_app.allocation import allocation
+from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.bids.sessions import Unit
 from asl_bids_app.errors import InputError, disk_full
 from asl_bids_app.processes import end_children, remembered
@@ -206,10 +206,9 @@ def prepare_records(options: AppOptions, plan: ParticipantPlan) -> None:
 def read_record(path: Path) -> dict[str, Any]:
     """Read the record of a step; one that a full disk or a killed run left empty is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(path, path.name)
+    except (OSError, InputError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def remove_empty(flow_folder: Path) -> None:
