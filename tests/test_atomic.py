@@ -24,14 +24,19 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
         assert not path.exists()
     assert path.read_bytes() == b"content"
     assert seen[0] == (False, 7)
-    assert os.listdir(path.parent) == ["map.nii.gz"]
+    assert [each.name for each in path.parent.iterdir()] == ["map.nii.gz"]
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "map.nii.gz"
     path.write_bytes(b"old")
-    with pytest.raises(RuntimeError), complete_file(path) as beside:
-        beside.write_bytes(b"half")
-        raise RuntimeError
+
+    def broken_off():
+        with complete_file(path) as beside:
+            beside.write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken_off()
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["map.nii.gz"]
+    assert [each.name for each in tmp_path.iterdir()] == ["map.nii.gz"]
