@@ -173,11 +173,11 @@ def quantify(
         arterial=arterial,
     )
     if affine is None and estimator == "ensemble":
-        told = (
+        note = (
             "affine: found none, expected the voxel-to-world matrix; the means of regions are "
             "not brought back to what the data say"
         )
-        maps = replace(maps, warnings=(*maps.warnings, told))
+        maps = replace(maps, warnings=(*maps.warnings, note))
     return _of_shape(maps.volumes(slice_axis), space)
 
 

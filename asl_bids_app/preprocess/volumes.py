@@ -198,7 +198,7 @@ def _reject(
     if together.size == 0:
         return kept, ()
     spread = residual_sd(together - 1)
-    told = []
+    rejected = []
     for keep, ratios, measurement in zip(kept, relative, measurements, strict=True):
         bad = (ratios > REJECT_RATIO) & (ratios - 1 > REJECT * spread)
         # More than a third can't be called outliers: then the whole measurement is restless.
@@ -209,11 +209,11 @@ def _reject(
             volumes = " and ".join(
                 names[v] if names else str(v) for v in measurement.pairs[index] if v is not None
             )
-            told.append(
+            rejected.append(
                 f"delay {measurement.post_labeling_delay:g} s: volumes {volumes} (counted from 0) "
                 f"left out, {ratios[index]:.1f} times the usual deviation"
             )
-    return kept, tuple(told)
+    return kept, tuple(rejected)
 
 
 def _pooled_scale(sets: list[np.ndarray]) -> np.ndarray:

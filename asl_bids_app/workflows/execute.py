@@ -141,7 +141,7 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
     with remembered() as again:
 
         def tell(node: Any, status: str) -> None:
-            shown.told(node, status)
+            shown.note(node, status)
             again()
 
         arguments.setdefault("status_callback", tell)
@@ -270,17 +270,17 @@ def collect(
 
 def _remarks(unit: Unit, records: Mapping[str, Any]) -> list[str]:
     """Tell of the numbers that went wrong in a step, by the images that it worked on."""
-    told = []
+    sentences = []
     for step, record in records.items():
         for text in numeric([str(text) for text in record.get("remarks") or []]):
             names = ", ".join(run.acquisition.path.name for run in unit.runs)
-            told.append(
+            sentences.append(
                 f"{names}: step {step}: found numbers that can't be computed with ({text}), "
                 "expected signal of a usual size; look at the maps for holes and extreme values"
             )
         for text in record.get("remarks") or []:
             LOG.debug("%s: %s: %s", unit.name, step, text)
-    return told
+    return sentences
 
 
 def _crash_file(folder: Path, title: str, step: str) -> str:

@@ -173,12 +173,12 @@ def _process(
     folder: Path,
 ) -> list[dict[str, Any]]:
     """Run the workflow over all participants and return their records."""
-    told = {
+    planned_failures = {
         participant.participant: [write_crash(f, folder / "crash") for f in participant.failures]
         for participant in plan.participants
     }
     for participant in plan.participants:
-        for failure in told[participant.participant]:
+        for failure in planned_failures[participant.participant]:
             LOG.error("%s", failure.message)
     useful = [p for p in plan.participants if p.units]
     finished: dict[str, tuple[list[dict[str, Any]], list[Failure]]] = {}
@@ -188,7 +188,7 @@ def _process(
     records = []
     for participant in plan.participants:
         units, failures = finished.get(participant.participant, ([], []))
-        failures = [*told[participant.participant], *failures]
+        failures = [*planned_failures[participant.participant], *failures]
         records.append(
             {
                 "participant": participant.participant,
@@ -251,11 +251,13 @@ def _run(
     for participant in participants:
         name = f"asl_app/sub_{safe(participant.participant)}"
         units, failures = collect(name, options, participant, crash_folder, ended)
-        # Those of the plan have been told with it.
-        told = {text for unit in participant.units for text in unit.warnings}
-        told |= {text for unit in participant.units for run in unit.runs for text in run.warnings}
+        # Those of the plan have been shown with it.
+        shown_before = {text for unit in participant.units for text in unit.warnings}
+        shown_before |= {
+            text for unit in participant.units for run in unit.runs for text in run.warnings
+        }
         for text in dict.fromkeys(text for unit in units for text in unit["warnings"]):
-            if text not in told:
+            if text not in shown_before:
                 LOG.warning("sub-%s: %s", participant.participant, text)
         for failure in failures:
             LOG.error("%s: %s: %s", failure.unit, step_words(failure.step), failure.message)
@@ -310,8 +312,8 @@ class _LogFile:
 
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         if error is not None:
-            # The console is told when the run has ended, and this file is closed then.
-            told = (LOG.name, logging.ERROR, __file__, 0, "run ended: %s", (error,), None)
-            self.handler.handle(LOG.makeRecord(*told))
+            # The console shows it when the run has ended, and this file is closed then.
+            line = (LOG.name, logging.ERROR, __file__, 0, "run ended: %s", (error,), None)
+            self.handler.handle(LOG.makeRecord(*line))
         LOG.removeHandler(self.handler)
         self.handler.close()
