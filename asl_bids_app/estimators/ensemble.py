@@ -26,7 +26,6 @@ from asl_bids_app.estimators.features import (
     over_slices,
     roughness,
 )
-from asl_bids_app.estimators.least_squares import residual
 from asl_bids_app.estimators.noise import with_noise
 from asl_bids_app.estimators.uncertainty import (
     ERROR_BARS,
@@ -34,6 +33,7 @@ from asl_bids_app.estimators.uncertainty import (
     calibrated_sds,
     total_variance,
 )
+from asl_bids_app.estimators.voxel_fit import residual
 from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
 from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import uuid
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from asl_bids_app.workflows.checks import (
 from asl_bids_app.workflows.claim import claimed
 from asl_bids_app.workflows.crash import failure_of, remove_interrupted, write_crash
 from asl_bids_app.workflows.lock import LockedError
+from asl_bids_app.workflows.log_file import LogFile
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import NO_ASL, Failure, ParticipantPlan, Plan, describe, make_plan
 from asl_bids_app.workflows.progress import Progress
@@ -121,7 +121,7 @@ def _run_claimed(
 
     run_id = new_run_id()
     folder = options.output_dir / "logs" / run_id
-    with _LogFile(folder / "asl-app.log"):
+    with LogFile(folder / "asl-app.log"):
         LOG.info("asl-app %s, run %s", __version__, run_id)
         LOG.info("%s", describe(plan))
         describe_dataset(options.output_dir, options.bids_dir, plan.dataset.description)
@@ -211,14 +211,9 @@ def _run(
 ) -> dict[str, tuple[list[dict[str, Any]], list[Failure]]]:
     from nipype.pipeline.engine import Workflow
 
-    from asl_bids_app.workflows.execute import (
-        clean,
-        collect,
-        configure,
-        prepare_records,
-        run_workflow,
-    )
+    from asl_bids_app.workflows.execute import clean, configure, run_workflow
     from asl_bids_app.workflows.graph import participant_workflow, safe
+    from asl_bids_app.workflows.step_records import collect, prepare_records
 
     if options.clean_workdir:
         clean(options, [participant.participant for participant in participants])
@@ -289,31 +284,3 @@ def _conclude(options: AppOptions, records: list[dict[str, Any]], seconds: float
         options.output_dir,
     )
     return int(bool(bad) or (options.fail_on_implausible and bool(implausible)))
-
-
-class _Quiet(logging.FileHandler):
-    """A log file that can't be written to, for want of room most often, ends no run."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Leave the line out: the terminal has it."""
-
-
-class _LogFile:
-    """Copies the log into a file for the length of a run."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.handler = _Quiet(path, encoding="utf-8", errors="backslashreplace")
-        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-
-    def __enter__(self) -> None:
-        LOG.addHandler(self.handler)
-        LOG.debug("process %d", os.getpid())
-
-    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
-        if error is not None:
-            # The console shows it when the run has ended, and this file is closed then.
-            line = (LOG.name, logging.ERROR, __file__, 0, "run ended: %s", (error,), None)
-            self.handler.handle(LOG.makeRecord(*line))
-        LOG.removeHandler(self.handler)
-        self.handler.close()
