@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from asl_bids_app.argument_constants import CALL, calibration_of
 from asl_bids_app.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from asl_bids_app.protocol import Protocol
     from asl_bids_app.series import Series
 
-CALL: Final = "quantify"
-"""What an error calls this function, which has no file."""
 MOST_FRACTION: Final = 1.0
 """A ΔM/M0 above this in most of a brain is none: an M0 that is missing, or of another scale."""
 
@@ -173,69 +172,12 @@ def quantify(
         arterial=arterial,
     )
     if affine is None and estimator == "ensemble":
-        told = (
+        note = (
             "affine: found none, expected the voxel-to-world matrix; the means of regions are "
             "not brought back to what the data say"
         )
-        maps = replace(maps, warnings=(*maps.warnings, told))
+        maps = replace(maps, warnings=(*maps.warnings, note))
     return _of_shape(maps.volumes(slice_axis), space)
-
-
-def calibration_of(
-    protocol: Protocol,
-    *,
-    labeling_efficiency: float | Mapping[str, float] | None = None,
-    suppression_efficiency: float = 1.0,
-    t1_blood: float | None = None,
-    t1_tissue: float | None = None,
-    partition_coefficient: float | None = None,
-    field_strength: float = 3.0,
-) -> Calibration:
-    """Return the constants of a protocol, each with where it came from; as for `quantify`.
-
-    Raises
-    ------
-    InputError
-        If a constant is out of range, or there is no default at the field strength.
-    """
-    from asl_bids_app.calibration import Quantity, Source, check_ranges, default_constants
-
-    def given(value: float, unit: str, name: str) -> Quantity:
-        if isinstance(value, bool) or not np.isscalar(value) or not np.isfinite(float(value)):
-            raise InputError(CALL, name, repr(value), "a number")
-        return Quantity(float(value), unit, Source.ARGUMENT, name)
-
-    schemes = tuple(dict.fromkeys(protocol.schemes))
-    usual = default_constants(
-        schemes,
-        field_strength,
-        None if t1_blood is None else given(t1_blood, "s", "t1_blood"),
-        CALL,
-    )
-    if isinstance(labeling_efficiency, Mapping):
-        by_scheme = dict(labeling_efficiency)
-    else:
-        by_scheme = dict.fromkeys(schemes, labeling_efficiency)
-    efficiency = dict(usual.labeling_efficiency)
-    for scheme in schemes:
-        value = by_scheme.pop(scheme.value, None)
-        if value is not None:
-            efficiency[scheme] = given(value, "", "labeling_efficiency")
-    if by_scheme:
-        known = ", ".join(scheme.value for scheme in schemes)
-        raise InputError(
-            CALL, "labeling_efficiency", str(next(iter(by_scheme))), f"one of {known}"
-        )
-    calibration = replace(usual, labeling_efficiency=efficiency)
-    suppression = given(suppression_efficiency, "", "suppression_efficiency")
-    calibration = replace(calibration, suppression=dict.fromkeys(schemes, suppression))
-    if t1_tissue is not None:
-        calibration = replace(calibration, t1_tissue=given(t1_tissue, "s", "t1_tissue"))
-    if partition_coefficient is not None:
-        value = given(partition_coefficient, "mL/g", "partition_coefficient")
-        calibration = replace(calibration, partition_coefficient=value)
-    check_ranges(calibration, CALL)
-    return calibration
 
 
 def _check_estimator(name: str) -> None:

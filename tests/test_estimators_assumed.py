@@ -14,7 +14,7 @@ from scipy.optimize import curve_fit
 from slices import maps as brain_maps
 from slices import measured
 
-from asl_bids_app.calibration import Source
+from asl_bids_app.constants import Source
 from asl_bids_app.estimators.assumed import (
     T1_TISSUE,
     change_by_t1_tissue,

@@ -23,10 +23,10 @@ from asl_bids_app.estimators.ensemble import (
     Ensemble,
     orientations,
 )
-from asl_bids_app.estimators.signs import roughness
+from asl_bids_app.estimators.features import roughness
 from asl_bids_app.estimators.uncertainty import (
+    FEATURES,
     KINDS,
-    SIGNS,
     calibration_factors,
     kind_of,
     total_variance,
@@ -63,10 +63,10 @@ def a_series(shape=(3, 24, 24), protocol="joint", snr=8, seed=0):
 
 def table(cbf=0.0, att=0.0, **weights):
     """Calibration: one hidden unit that sees the signs named, and the factors' logarithms."""
-    row = [weights.get(name, 0.0) for name in SIGNS]
+    row = [weights.get(name, 0.0) for name in FEATURES]
     return {
-        "low": [-1.0] * len(SIGNS),
-        "high": [1.0] * len(SIGNS),
+        "low": [-1.0] * len(FEATURES),
+        "high": [1.0] * len(FEATURES),
         "hidden_weight": [row],
         "hidden_bias": [0.0],
         "weight": [[1.0], [0.0]],
@@ -231,7 +231,7 @@ def test_box_holds_the_brain_and_fits_the_networks(rows, columns, size):
 
 
 def signs(count, **values):
-    ones = {name: torch.ones(count) for name in SIGNS}
+    ones = {name: torch.ones(count) for name in FEATURES}
     return {**ones, **{name: torch.tensor(value) for name, value in values.items()}}
 
 
@@ -328,7 +328,7 @@ def test_roughness_is_the_spread_over_the_brain_voxels_around():
 
 
 def test_a_calibration_may_look_at_some_signs_only():
-    told = {name: torch.full((4,), 9.0) for name in uncertainty.SIGNS}
+    told = {name: torch.full((4,), 9.0) for name in uncertainty.FEATURES}
     told["cbf"] = torch.tensor([-1.0, 0, 1, 5])
     few = {
         "signs": ["cbf"],

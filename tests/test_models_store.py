@@ -11,7 +11,7 @@ from slices import PROTOCOLS, maps, series_of
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.estimators.ensemble import Ensemble
-from asl_bids_app.estimators.uncertainty import SIGNS
+from asl_bids_app.estimators.uncertainty import FEATURES
 from asl_bids_app.models import store
 from asl_bids_app.models.run_folder import CHANNELS
 from asl_bids_app.models.spec import (
@@ -47,9 +47,9 @@ DOMAIN = TrainingDomain(
 )
 TABLE = {
     "total": {
-        "low": [-1.0] * len(SIGNS),
-        "high": [1.0] * len(SIGNS),
-        "hidden_weight": [[0.5] * len(SIGNS)],
+        "low": [-1.0] * len(FEATURES),
+        "high": [1.0] * len(FEATURES),
+        "hidden_weight": [[0.5] * len(FEATURES)],
         "hidden_bias": [0.25],
         "weight": [[1.0], [-1.0]],
         "bias": [0.5, 0.125],

@@ -212,7 +212,8 @@ MAY_IMPORT = {
     "reports": CORE | {"bids", "quality", "estimators", "atlas"},
     "finish": CORE | {"bids", "preprocess", "estimators", "quality"},
     "settings": {"bids", "preprocess", "workflows"},
-    "arrays": CORE | {"preprocess", "estimators", "workflows"},
+    "constants": CORE,
+    "arrays": CORE | {"constants"} | {"preprocess", "estimators", "workflows"},
     "batch": {"bids", "quantify", "settings", "workflows"},
     "quantify": CORE
     | {"arrays", "batch", "bids", "estimators", "finish", "preprocess", "settings"},
@@ -225,7 +226,7 @@ MAY_IMPORT = {
     "training": CORE | {"atlas", "networks", "estimators", "models", "bids", "usage"},
     "usage": set(),
 }
-EVERYONES = {"errors", "wording", "tell", "limits", "remarks", "allocation", "processes"}
+EVERYONES = {"atomic", "errors", "wording", "tell", "limits", "remarks", "allocation", "processes"}
 MAY_IMPORT |= {room: set() for room in EVERYONES}
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.estimators.uncertainty import SIGNS, calibration_factors
+from asl_bids_app.estimators.uncertainty import FEATURES, calibration_factors
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
 from asl_bids_app.training.config.domain_config import DomainConfig
@@ -98,7 +98,7 @@ def test_lesions_of_three_voxels_and_more():
 
 def signs(count, **values):
     random = np.random.default_rng(5)
-    found = {name: np.exp(random.uniform(-1, 1, count)) for name in SIGNS}
+    found = {name: np.exp(random.uniform(-1, 1, count)) for name in FEATURES}
     return {**found, **values}
 
 
@@ -137,10 +137,10 @@ def test_calibration_weighs_voxels():
     error = random.standard_normal(20_000)
     error[::10] *= 5
     heavy = np.where(np.arange(20_000) % 10, 0.0, 1.0)
-    told = {name: np.ones(20_000) for name in SIGNS}
+    told = {name: np.ones(20_000) for name in FEATURES}
     for weight, expected in ((heavy, 5.0), (1 - heavy, 1.0)):
         table = fit_calibration({"cbf": error, "att": error}, told, weight, 0)
-        tensors = {name: torch.ones(3) for name in SIGNS}
+        tensors = {name: torch.ones(3) for name in FEATURES}
         factor = calibration_factors(table, tensors)[0]
         assert torch.allclose(factor, torch.tensor(expected).expand(3), rtol=0.05)
 
@@ -199,7 +199,7 @@ def test_phantoms_serve_again_only_where_each_has_a_protocol_of_its_own_and_they
 
 
 def test_calibration_needs_voxels():
-    told = {name: np.ones(5) for name in SIGNS}
+    told = {name: np.ones(5) for name in FEATURES}
     with pytest.raises(ValueError, match="5 voxels, expected 100 or more"):
         fit_calibration({"cbf": np.ones(5), "att": np.ones(5)}, told, np.ones(5), 0)
 
@@ -297,7 +297,7 @@ class Silent:
     """An ensemble that says nothing of any voxel."""
 
     def signs(self, observation, asked):
-        return {name: torch.zeros(observation.mask[asked].shape) for name in SIGNS}
+        return {name: torch.zeros(observation.mask[asked].shape) for name in FEATURES}
 
 
 def test_phantoms_meet_several_scanners_where_the_calibration_is_off():

@@ -58,8 +58,8 @@ def test_a_step_tells_how_far_it_is_in_words(tmp_path, monkeypatch):
     step, other = node(record), node(tmp_path / "sub-02.fit.json")
     merge = SimpleNamespace(inputs=object())
     shown.expect([step, other, merge])
-    shown.told(merge, "start")
-    shown.told(step, "start")
+    shown.note(merge, "start")
+    shown.note(step, "start")
     words = f"sub-01_acq-a+b: {step_words('motion')}"
     assert re.fullmatch(rf"\[0 of 2 steps done, 0:\d\d\] {re.escape(words)}", shown.line())
     with TellFile(progress_path(record)) as tell:
@@ -73,8 +73,8 @@ def test_a_step_tells_how_far_it_is_in_words(tmp_path, monkeypatch):
         assert shown.line().endswith("volume 60 of 97")
     assert read(progress_path(record)) == ""
     record.touch()
-    shown.told(step, "end")
-    shown.told(other, "start")
+    shown.note(step, "end")
+    shown.note(other, "start")
     assert "[1 of 2 steps done" in shown.line()
 
 
@@ -84,7 +84,7 @@ def test_steps_of_several_runs_tell_which(tmp_path):
     nodes = [node(tmp_path / f"{name}.json") for name in names]
     shown.expect(nodes)
     for each in nodes:
-        shown.told(each, "start")
+        shown.note(each, "start")
     said = shown.line().split("] ")[1].split("; ")
     motion = step_words("motion")
     assert said == [
@@ -105,11 +105,11 @@ def test_finished_steps_are_lines_where_there_is_no_terminal(
     shown = Progress(stream=Terminal() if terminal else io.StringIO())
     nodes = [node(path) for path in (new, old, bad)]
     shown.expect(nodes)
-    shown.told(nodes[0], "start")
+    shown.note(nodes[0], "start")
     new.touch()
-    shown.told(nodes[0], "end")
-    shown.told(nodes[1], "end")
-    shown.told(nodes[2], "exception")
+    shown.note(nodes[0], "end")
+    shown.note(nodes[1], "end")
+    shown.note(nodes[2], "exception")
     told = [text for name, text in log if name == level and "begins" not in text]
     assert len(told) == 3
     assert re.fullmatch(r"sub-01: estimation: done \(\d+\.\d s\) \(1 of 3\)", told[0])

@@ -6,57 +6,40 @@ import csv
 import io
 import json
 import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from asl_bids_app import __version__
+from asl_bids_app.atomic import PARTIAL, complete_file
 from asl_bids_app.bids.outputs import BIDSIGNORE, Output
 from asl_bids_app.errors import Cause, InputError, disk_full
 
 BIDS_VERSION = "1.10.0"
-PARTIAL = ".part-"
-"""How the names of unfinished files begin; BIDS tools skip hidden files."""
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a name to write to, and rename it to `path` if nothing failed.
-
-    Parameters
-    ----------
-    path
-        The file that is to appear whole or not at all. Its folder is made.
-
-    Yields
-    ------
-    Path
-        A hidden file in the same folder with the same extension.
+    """Write a derivative by `complete_file`, and put a failure into words.
 
     Raises
     ------
     InputError
         If the folder can't be written to, or the disk is full.
     """
-    beside = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}-{path.name}")
+    begun = False
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.touch()
+        with complete_file(path) as beside:
+            begun = True
+            yield beside
     except OSError as error:
-        raise unwritable(path.parent, error, "a writable folder") from error
-    try:
-        yield beside
-        beside.replace(path)
-    except OSError as error:
+        if not begun:
+            raise unwritable(path.parent, error, "a writable folder") from error
         expected = "room on the disk, and no folder of that name"
         raise unwritable(path, error, expected) from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 def unwritable(path: Path, error: OSError, expected: str, field: str = "") -> InputError:

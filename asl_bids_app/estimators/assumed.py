@@ -24,7 +24,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from asl_bids_app.calibration import Calibration, Source
+from asl_bids_app.calibration import Calibration
+from asl_bids_app.constants import Source
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.networks.analytic import precision_of
 from asl_bids_app.observation import Observation

@@ -14,8 +14,8 @@ from torch import Tensor
 from asl_bids_app.estimators.arteries import LIKELY, early
 from asl_bids_app.estimators.bars import without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
-from asl_bids_app.estimators.least_squares import residual
 from asl_bids_app.estimators.noise import noise_level
+from asl_bids_app.estimators.voxel_fit import residual
 from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
 from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid

@@ -20,20 +20,20 @@ from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.bayes import flag_bits, observe_usable, open_att, too_few
 from asl_bids_app.estimators.boxes import brain_box, crop, select, with_neighbours
 from asl_bids_app.estimators.devices import find_device, is_out_of_memory
-from asl_bids_app.estimators.least_squares import residual
-from asl_bids_app.estimators.noise import with_noise
-from asl_bids_app.estimators.signs import (
+from asl_bids_app.estimators.features import (
     measurement_counts,
     open_all_around,
     over_slices,
     roughness,
 )
+from asl_bids_app.estimators.noise import with_noise
 from asl_bids_app.estimators.uncertainty import (
     ERROR_BARS,
-    SIGNS,
+    FEATURES,
     calibrated_sds,
     total_variance,
 )
+from asl_bids_app.estimators.voxel_fit import residual
 from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
 from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-ANSWERS: Final = (*SIGNS, "undetermined", "artery", "volume", "volume_sd")
+ANSWERS: Final = (*FEATURES, "undetermined", "artery", "volume", "volume_sd")
 """Maps that `Ensemble.estimate` returns, before the arteries' part of each measurement."""
 _MOST: Final = 10.0
 """Times by which neighbours may make an artery's signal larger than its own voxel says."""
@@ -250,7 +250,7 @@ class Ensemble:
         Tensor, shape (answers, slices asked for, H, W)
             In the order of `ANSWERS`, and behind them the arteries' part of each measurement, if
             they were looked for: CBF, ATT, their standard deviations before calibration,
-            the other `SIGNS`, and 1 where the data leave ATT open. Zero outside the mask, on
+            the other `FEATURES`, and 1 where the data leave ATT open. Zero outside the mask, on
             the device of the observation.
         """
         every = torch.arange(len(observation), device=observation.mask.device)

@@ -15,6 +15,8 @@ from scipy.special import gammaincinv
 from torch import Tensor
 from torch.nn import functional
 
+from asl_bids_app.estimators.voxel_fit import least_squares, residual
+from asl_bids_app.observation import observe
 from asl_bids_app.series import NoiseEstimate, Series
 
 _ENOUGH = 4
@@ -78,9 +80,6 @@ def _from_repeats(series: Series, chosen: Tensor) -> Tensor | None:
 
 def _from_residuals(series: Series, chosen: Tensor) -> Tensor | None:
     """Variance from the residuals of a fit of the scheme's own measurements."""
-    from asl_bids_app.estimators.least_squares import least_squares, residual
-    from asl_bids_app.observation import observe
-
     index = chosen.nonzero().flatten().tolist()
     freedom = len(index) - 2
     if freedom < 1:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.consistency import be_consistent
-from asl_bids_app.estimators.least_squares import residual
 from asl_bids_app.estimators.noise import noise_level, with_noise
+from asl_bids_app.estimators.voxel_fit import residual
 from asl_bids_app.observation import observe
 from asl_bids_app.series import Series, to_slices
 

@@ -1,4 +1,4 @@
-"""What a reader of the maps has to be told beside them: sentences for log, sidecar and report."""
+"""What a reader of the maps must know beside them: sentences for log, sidecar and report."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def remarks(series: Series, observation: Observation, maps: ParameterMaps) -> tu
     Returns
     -------
     tuple of str
-        Empty if there is nothing to be told.
+        Empty if there is nothing to say.
     """
     if not bool(series.mask.any()):
         return ()
@@ -166,7 +166,7 @@ def _implausible(series: Series, maps: ParameterMaps) -> list[str]:
 
 def _means(observation: Observation, maps: ParameterMaps, prior: TransitPrior) -> list[str]:
     """No flow at all, or a mean of the map that isn't the data's."""
-    told = []
+    sentences = []
     flow = mean_flow(observation, prior.mean)
     if flow is not None and nothing_flows(flow):
         if flow[0] < -max(NO_FLOW, 2 * flow[1]):
@@ -174,17 +174,17 @@ def _means(observation: Observation, maps: ParameterMaps, prior: TransitPrior) -
         else:
             what = "hardly different from zero"
             cause = "did the labelling fail, are control and label volumes told apart?"
-        told.append(
+        sentences.append(
             f"the mean CBF of the brain is {flow[0]:.2f} ± {flow[1]:.2g} mL/100 g/min by its "
             f"signal alone, {what}, whatever the map says: {cause}"
         )
     found = balance(observation, maps)
     # The mean of a posterior isn't CBF at the mean of ATT where ATT is open: no contradiction.
     if found is None or not found.contradicts or maps.estimator == "bayes":
-        return told
+        return sentences
     why = _LEANING.get(maps.estimator, "the map doesn't fit the data")
-    told.append(
+    sentences.append(
         f"the mean CBF of the brain is {found.of_maps:.3g} mL/100 g/min by the map ("
         f"{maps.estimator}) but {found.of_data:.3g} ± {found.error:.2g} by its signal: {why}"
     )
-    return told
+    return sentences

@@ -16,7 +16,7 @@ ERROR_BARS: Final = MappingProxyType({"total": 1.0, "noise": 0.0})
 """What standard deviations hold, and the doubt about the calibration that goes with it.
 
 ``total``: noise, and by how much T1 of blood, efficiency and M0 differ between scanners and
-people from what is told. ``noise``: the calibration is taken as exact, as for comparisons
+people from what was assumed. ``noise``: the calibration is taken as exact, as for comparisons
 within one person and scanner.
 """
 
@@ -44,9 +44,9 @@ SHARES: Final = ((0.682689, 1.0), (0.95, 1.959964))
 COUNTS: Final = MappingProxyType(
     {arrival: f"measurements_{arrival.name.lower()}" for arrival in Arrival}
 )
-"""Names of the signs that say how many measurements there are of each way of arrival."""
+"""Names of the features that say how many measurements there are of each way of arrival."""
 
-SIGNS: Final = (
+FEATURES: Final = (
     "cbf_sd",
     "att_sd",
     "posterior_cbf_sd",
@@ -74,13 +74,13 @@ how many measurements there are of each way of arrival.
 """
 
 
-def transformed(signs: Mapping[str, Tensor], names: Sequence[str] = SIGNS) -> Tensor:
-    """Put signs, each (...), beside each other, (..., signs): of widths the logarithms."""
+def transformed(features: Mapping[str, Tensor], names: Sequence[str] = FEATURES) -> Tensor:
+    """Put features, each (...), beside each other, (..., features): of widths the logarithms."""
     columns = []
     for name in names:
-        value = signs[name]
+        value = features[name]
         if name.endswith("_spread"):
-            value = value / signs[name.replace("_spread", "_sd")].clamp(min=1e-6)
+            value = value / features[name.replace("_spread", "_sd")].clamp(min=1e-6)
             value = value.clamp(min=1e-3).log()
         elif name.endswith("_roughness"):
             value = value.clamp(min=1e-3).log()
@@ -100,14 +100,14 @@ matter of noisy PCASL came out up to a fifth too wide.
 """
 
 
-def kind_of(signs: Mapping[str, Tensor]) -> Tensor:
-    """Return the places of voxels in `KINDS`, int64, (...), from their `SIGNS`, each (...)."""
-    there = torch.stack([signs[name] > 0 for name in COUNTS.values()], -1)
+def kind_of(features: Mapping[str, Tensor]) -> Tensor:
+    """Return the places of voxels in `KINDS`, int64, (...), from their `FEATURES`, each (...)."""
+    there = torch.stack([features[name] > 0 for name in COUNTS.values()], -1)
     return torch.where(there.sum(-1) > 1, len(KINDS) - 1, there.int().argmax(-1))
 
 
 def calibration_factors(
-    table: Mapping[str, Any], signs: Mapping[str, Tensor]
+    table: Mapping[str, Any], features: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Return by what the standard deviations of CBF and ATT of voxels are to be multiplied.
 
@@ -118,30 +118,30 @@ def calibration_factors(
     ----------
     table : mapping
         ``kinds``: a function for each of `KINDS`; of one that is missing nothing is known, and
-        its factors are 1. Or one function for all. A function has ``signs``: names of those that
-        it looks at, all of `SIGNS` if it doesn't say; ``low`` and ``high``: their ends, beyond
-        which they count as those; ``hidden_*``, ``weight``, ``bias``: of the layers.
-    signs : mapping of str to Tensor, shape (...)
-        By the names of `SIGNS`.
+        its factors are 1. Or one function for all. A function has ``signs``: names of the features
+        that it looks at, all of `FEATURES` if it doesn't say; ``low`` and ``high``: their ends,
+        beyond which they count as those; ``hidden_*``, ``weight``, ``bias``: of the layers.
+    features : mapping of str to Tensor, shape (...)
+        By the names of `FEATURES`.
 
     Returns
     -------
     cbf, att : Tensor, shape (...)
     """
     if "kinds" not in table:
-        return _factors(table, signs).unbind(-1)
-    kind = kind_of(signs)
-    found = torch.ones(*kind.shape, 2, dtype=signs["cbf_sd"].dtype, device=kind.device)
+        return _factors(table, features).unbind(-1)
+    kind = kind_of(features)
+    found = torch.ones(*kind.shape, 2, dtype=features["cbf_sd"].dtype, device=kind.device)
     for name, function in table["kinds"].items():
         chosen = kind == KINDS.index(name)
-        factors = _factors(function, {sign: signs[sign][chosen] for sign in SIGNS})
+        factors = _factors(function, {feature: features[feature][chosen] for feature in FEATURES})
         found[chosen] = factors.to(found)
     return found.unbind(-1)
 
 
-def _factors(function: Mapping[str, Any], signs: Mapping[str, Tensor]) -> Tensor:
-    """Evaluate a function of the signs, (..., 2)."""
-    x = transformed(signs, function.get("signs", SIGNS))
+def _factors(function: Mapping[str, Any], features: Mapping[str, Tensor]) -> Tensor:
+    """Evaluate a function of the features, (..., 2)."""
+    x = transformed(features, function.get("signs", FEATURES))
 
     def constant(name: str) -> Tensor:
         return torch.as_tensor(function[name], dtype=x.dtype, device=x.device)
@@ -152,7 +152,9 @@ def _factors(function: Mapping[str, Any], signs: Mapping[str, Tensor]) -> Tensor
     return functional.linear(hidden, constant("weight"), constant("bias")).exp()
 
 
-def calibrated_sds(table: Mapping[str, Any], signs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+def calibrated_sds(
+    table: Mapping[str, Any], features: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
     """Return the calibrated standard deviations of CBF and ATT; as `calibration_factors`."""
-    by_cbf, by_att = calibration_factors(table, signs)
-    return signs["cbf_sd"] * by_cbf, signs["att_sd"] * by_att
+    by_cbf, by_att = calibration_factors(table, features)
+    return features["cbf_sd"] * by_cbf, features["att_sd"] * by_att

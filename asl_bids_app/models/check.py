@@ -87,19 +87,19 @@ def _check_range(ends: Sequence[float], place: str, file: Path, *, ordered: bool
 
 
 def _check_calibration(calibration: Mapping[str, Any], file: Path) -> None:
-    """Evaluate the functions once, where all signs are 1 and for each kind of data."""
+    """Evaluate the functions once, where all features are 1 and for each kind of data."""
     import torch
 
-    from asl_bids_app.estimators.uncertainty import COUNTS, SIGNS, calibration_factors
+    from asl_bids_app.estimators.uncertainty import COUNTS, FEATURES, calibration_factors
 
-    signs = {name: torch.ones(len(COUNTS) + 1) for name in SIGNS}
+    features = {name: torch.ones(len(COUNTS) + 1) for name in FEATURES}
     for number, name in enumerate(COUNTS.values()):
-        signs[name] = torch.zeros(len(COUNTS) + 1)
-        signs[name][[number, -1]] = 1.0
+        features[name] = torch.zeros(len(COUNTS) + 1)
+        features[name][[number, -1]] = 1.0
     for bars, table in calibration.items():
         place = f"calibration: {bars}"
         try:
-            factors = torch.stack(calibration_factors(table, signs))
+            factors = torch.stack(calibration_factors(table, features))
         except Exception as error:  # of a table of wrong types whatever it meets
             found = f"a table that can't be computed with ({type(error).__name__}: {error})"
             raise InputError(file, place, found, "functions as asl-train writes them") from error

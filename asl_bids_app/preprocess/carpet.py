@@ -102,10 +102,11 @@ def join_tables(
 
     Of several runs a column says to which each volume belongs.
     """
-    if not tables or any(table is None for table in tables):
+    known = [table for table in tables if table is not None]
+    if not known or len(known) < len(tables):
         return None
-    if len(tables) == 1:
-        return dict(tables[0])
-    lengths = [len(next(iter(table.values()))) for table in tables]
-    joined = {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
-    return {**joined, "run": np.repeat(np.arange(1, len(tables) + 1), lengths)}
+    if len(known) == 1:
+        return dict(known[0])
+    lengths = [len(next(iter(table.values()))) for table in known]
+    joined = {key: np.concatenate([table[key] for table in known]) for key in known[0]}
+    return {**joined, "run": np.repeat(np.arange(1, len(known) + 1), lengths)}

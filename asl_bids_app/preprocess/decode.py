@@ -72,7 +72,7 @@ def decode_run(run: PlannedRun, data: np.ndarray, mask: np.ndarray) -> Decoded:
     evidence = _evidence(run, data, mask, orders)
     order, warnings = orders[0], []
     if len(orders) > 1:
-        order = _told(run, evidence).order
+        order = _clear_evidence(run, evidence).order
         warnings.append(
             f"{run.acquisition.sidecar}: {MATRIX}: found "
             f"{'a matrix with two readings' if encoding.orders else 'nothing'}, expected the "
@@ -113,7 +113,7 @@ def decode_run(run: PlannedRun, data: np.ndarray, mask: np.ndarray) -> Decoded:
     )
 
 
-def _told(run: PlannedRun, evidence: Evidence | None) -> Evidence:
+def _clear_evidence(run: PlannedRun, evidence: Evidence | None) -> Evidence:
     """Return the evidence if it is clear.
 
     Raises

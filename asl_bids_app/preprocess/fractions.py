@@ -20,6 +20,8 @@ from typing import Final
 import numpy as np
 from scipy import ndimage
 
+from asl_bids_app.preprocess.robust import residual_sd
+
 TISSUES: Final = ("gm", "wm", "csf")
 BLUR_MM: Final = 8.0
 """Full width at half maximum: as well as the atlas fits a person."""
@@ -156,7 +158,7 @@ def _noise(m0: np.ndarray, mask: np.ndarray, white: np.ndarray) -> float:
     if not chosen.any():
         return 0.0
     off = (image[mask] - around)[chosen] / np.sqrt(1 + 1 / count[chosen])
-    return float(1.4826 * np.median(np.abs(off)))
+    return float(residual_sd(off))
 
 
 def _rim(mask: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
@@ -267,7 +269,7 @@ def _first_field(
     for _ in range(6):
         found = _weighted(design, logarithm, weight)
         off = logarithm - design @ found
-        spread = max(1.4826 * float(np.median(np.abs(off))), 1e-6)
+        spread = max(float(residual_sd(off)), 1e-6)
         weight = trust / (1 + (off / (2 * spread)) ** 2) ** 2
     return found[2:]
 

@@ -10,18 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 OUTSIDE = 0.5
 """Voxels beyond the centre of the outermost voxel that still lie in the field of view."""
-
-
-def rotation(angles: np.ndarray) -> np.ndarray:
-    """Return the rotation matrix Rx @ Ry @ Rz of three angles in radians."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return about_x @ about_y @ about_z
 
 
 def to_matrix(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
@@ -30,7 +22,7 @@ def to_matrix(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     parameters : array, shape (6,)
-        Translation along x, y, z in mm and rotation about x, y, z in radians.
+        Translation along x, y, z in mm and rotation about x, y, z in radians (Rx @ Ry @ Rz).
     centre : array, shape (3,)
         Point about which it rotates, mm.
 
@@ -39,7 +31,7 @@ def to_matrix(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
     array, shape (4, 4)
     """
     matrix = np.eye(4)
-    matrix[:3, :3] = rotation(np.asarray(parameters[3:]))
+    matrix[:3, :3] = Rotation.from_euler("XYZ", parameters[3:]).as_matrix()
     matrix[:3, 3] = np.asarray(parameters[:3]) + centre - matrix[:3, :3] @ centre
     return matrix
 
@@ -48,11 +40,7 @@ def to_parameters(matrix: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """Undo `to_matrix`."""
     turn = matrix[:3, :3]
     shift = turn @ centre + matrix[:3, 3] - centre
-    angles = (
-        np.arctan2(-turn[1, 2], turn[2, 2]),
-        np.arcsin(np.clip(turn[0, 2], -1.0, 1.0)),
-        np.arctan2(-turn[0, 1], turn[0, 0]),
-    )
+    angles = Rotation.from_matrix(turn).as_euler("XYZ")
     return np.concatenate([shift, angles])
 
 

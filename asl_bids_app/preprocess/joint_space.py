@@ -44,8 +44,8 @@ def into_space(
 
     shape, affine = first.mask.shape, first.affine
     name = run.acquisition.path.name
-    own, told = place(other.mask.shape, other.affine, other.oriented, name, shape, first)
-    other = replace(other, affine=own, warnings=(*other.warnings, *told))
+    own, notes = place(other.mask.shape, other.affine, other.oriented, name, shape, first)
+    other = replace(other, affine=own, warnings=(*other.warnings, *notes))
     same = other.mask.shape == shape and np.allclose(other.affine, affine, atol=1e-3)
     same = same and run.acquisition.slice_axis == first_run.acquisition.slice_axis
     transform, size = np.eye(4), 0.0

@@ -63,12 +63,12 @@ def choose_volumes(
         return Choice(tuple(range(count)), ())
     # Of two nobody knows which is the odd one; fainter is what goes wrong.
     usual = float(np.median(bright[alive]) if alive.sum() > 2 else bright[alive].max())
-    used, told = [], []
+    used, passed_over = [], []
     for index in range(count):
         ratio = bright[index] / usual
         if alive[index] and 1 / UNLIKE <= ratio <= UNLIKE:
             used.append(index)
             continue
         how = f"{ratio:.2g} times as bright as the others" if alive[index] else "empty"
-        told.append(f"volume {numbers[index]} (counted from 0) is {how} and passed over")
-    return Choice(tuple(used), tuple(told))
+        passed_over.append(f"volume {numbers[index]} (counted from 0) is {how} and passed over")
+    return Choice(tuple(used), tuple(passed_over))

@@ -76,10 +76,17 @@ def correct_motion(
         measured &= ~image.spikes
     about: dict[str, Any] = {"oriented": image.oriented, "measured": measured}
     if not hmc:
-        told = "none (--no-hmc)"
+        method = "none (--no-hmc)"
         everywhere = np.ones(image.data.shape[:3], bool)
         return MovedRun(
-            image.data, image.finite, everywhere, image.affine, None, told, image.warnings, **about
+            image.data,
+            image.finite,
+            everywhere,
+            image.affine,
+            None,
+            method,
+            image.warnings,
+            **about,
         )
     from asl_bids_app.preprocess.motion import (
         apply_motion,

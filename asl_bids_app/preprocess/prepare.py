@@ -101,9 +101,9 @@ def prepare_run(
     static = moved.data[..., _static(kinds)].mean(axis=3)
     raw, facts, warnings = find_m0(run, moved, static, align=align_m0)
     usable = moved.finite & np.isfinite(raw)
-    brain, mask_facts, told = find_mask(raw, static, moved, acquisition, brain_mask)
+    brain, mask_facts, notes = find_mask(raw, static, moved, acquisition, brain_mask)
     mask, more = with_data(brain, moved, acquisition.path.name)
-    warnings += [*told, *more]
+    warnings += [*notes, *more]
     lost = int((mask & ~usable).sum())
     if lost:
         raise InputError(

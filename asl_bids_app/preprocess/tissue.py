@@ -236,7 +236,7 @@ def _refine(
     """Fit the atlas's contrast to that of the M0; what can't be had leaves the step before."""
     where = _around(mask, affine, 6.0)
 
-    def lay(begin: np.ndarray, kind: str, levels: tuple[Level, ...]) -> np.ndarray:
+    def register_from(begin: np.ndarray, kind: str, levels: tuple[Level, ...]) -> np.ndarray:
         try:
             matrix = register(
                 fixed,
@@ -261,9 +261,9 @@ def _refine(
         for height in HEIGHTS_MM:
             begin = start.copy()
             begin[2, 3] += height
-            tried.append(lay(begin, "similarity", SEARCH))
-        start = lay(max(tried, key=score), "similarity", CONTRAST)
-    return max((start, lay(start, "affine", CONTRAST)), key=score)
+            tried.append(register_from(begin, "similarity", SEARCH))
+        start = register_from(max(tried, key=score), "similarity", CONTRAST)
+    return max((start, register_from(start, "affine", CONTRAST)), key=score)
 
 
 def _likeness(

@@ -36,19 +36,19 @@ def _native(
         if "_space-" not in path.name or "_space-T1w" in path.name
     ]
 
-    def of(path: Path) -> str | None:
+    def session_of(path: Path) -> str | None:
         return parse_name(path.name).entities.get("ses")
 
-    usable = [path for path in found if session is None or of(path) in {session, None}]
+    usable = [path for path in found if session is None or session_of(path) in {session, None}]
     if found and not usable:
         LOG.warning(
             "%s: found %s of sessions %s only, expected one of ses-%s or of none; not used",
             found[0].parent,
             pattern.strip("*"),
-            ", ".join(sorted({str(of(path)) for path in found})),
+            ", ".join(sorted({str(session_of(path)) for path in found})),
             session,
         )
-    return sorted(usable, key=lambda p: (of(p) != session, p.parent.name != "anat"))
+    return sorted(usable, key=lambda p: (session_of(p) != session, p.parent.name != "anat"))
 
 
 def given_tissue(derivatives: Mapping[str, Path], entities: Mapping[str, str]) -> dict[str, str]:
@@ -138,12 +138,12 @@ def _given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
     for key, path in given.items():
         image = load(path, ndim=3, name=path.name)
         shape = prepared.mask.shape
-        affine, told = place(
+        affine, notes = place(
             image.data.shape, image.affine, image.oriented, path.name, shape, prepared
         )
         data = resample_to(image.data, affine, shape, prepared.affine)
         maps[key] = np.clip(data, 0, 1).astype(np.float32) * prepared.mask
-        warnings += [*image.warnings, *told]
+        warnings += [*image.warnings, *notes]
     names = ", ".join(path.name for path in given.values())
     kind = TissueKind.DERIVATIVES.value
     facts = {"kind": kind, "source": f"{names}, by the scanner's coordinates"}
@@ -161,9 +161,9 @@ def _none(
     reason: str, facts: Mapping[str, Any] | None = None, warnings: tuple[str, ...] = ()
 ) -> TissueMaps:
     """Return that there are no tissue maps: what rests on them is n/a, and why."""
-    told = f"no tissue maps, and n/a in the metrics by tissue: {reason}"
+    warning = f"no tissue maps, and n/a in the metrics by tissue: {reason}"
     none = {"kind": TissueKind.NONE.value, "source": "none", "reason": reason}
-    return TissueMaps({}, {**(facts or {}), **none}, (*warnings, told))
+    return TissueMaps({}, {**(facts or {}), **none}, (*warnings, warning))
 
 
 def sharpen(prepared: PreparedRun, tissue: TissueMaps, *, given: bool) -> TissueMaps:

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from asl_bids_app.preprocess.robust import residual_sd
 from asl_bids_app.wording import seconds
 
 HUBER: Final = 2.0
@@ -196,8 +197,8 @@ def _reject(
     together = together[np.isfinite(together)]
     if together.size == 0:
         return kept, ()
-    spread = 1.4826 * np.median(np.abs(together - 1))
-    told = []
+    spread = residual_sd(together - 1)
+    rejected = []
     for keep, ratios, measurement in zip(kept, relative, measurements, strict=True):
         bad = (ratios > REJECT_RATIO) & (ratios - 1 > REJECT * spread)
         # More than a third can't be called outliers: then the whole measurement is restless.
@@ -208,11 +209,11 @@ def _reject(
             volumes = " and ".join(
                 names[v] if names else str(v) for v in measurement.pairs[index] if v is not None
             )
-            told.append(
+            rejected.append(
                 f"delay {measurement.post_labeling_delay:g} s: volumes {volumes} (counted from 0) "
                 f"left out, {ratios[index]:.1f} times the usual deviation"
             )
-    return kept, tuple(told)
+    return kept, tuple(rejected)
 
 
 def _pooled_scale(sets: list[np.ndarray]) -> np.ndarray:
@@ -226,7 +227,7 @@ def _pooled_scale(sets: list[np.ndarray]) -> np.ndarray:
     ]
     if not residuals:
         return np.full(len(sets[0]), np.inf, np.float32)
-    return 1.4826 * np.median(np.abs(np.concatenate(residuals, axis=1)), axis=1)
+    return residual_sd(np.concatenate(residuals, axis=1), axis=1)
 
 
 def _average(values: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

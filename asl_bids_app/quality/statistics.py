@@ -44,7 +44,7 @@ def probability(values: np.ndarray) -> np.ndarray:
         return np.where((values >= 0) & (values < _PROBABLE), values, 0.0)
 
 
-def of(values: np.ndarray | None, where: np.ndarray) -> np.ndarray:
+def values_inside(values: np.ndarray | None, where: np.ndarray) -> np.ndarray:
     """Return the values somewhere that can be values; none if they are too few."""
     if values is None:
         return np.empty(0)
@@ -55,13 +55,13 @@ def of(values: np.ndarray | None, where: np.ndarray) -> np.ndarray:
 
 def mean(values: np.ndarray | None, where: np.ndarray) -> float:
     """Return the mean over a region."""
-    chosen = of(values, where)
+    chosen = values_inside(values, where)
     return float(chosen.mean()) if chosen.size else math.nan
 
 
 def median(values: np.ndarray | None, where: np.ndarray) -> float:
     """Return the median over a region."""
-    chosen = of(values, where)
+    chosen = values_inside(values, where)
     return float(np.median(chosen)) if chosen.size else math.nan
 
 
@@ -74,7 +74,7 @@ def median_ratio(numerator: np.ndarray, denominator: np.ndarray, where: np.ndarr
 
 def variation(values: np.ndarray | None, where: np.ndarray) -> float:
     """Return standard deviation over mean in a region."""
-    chosen = of(values, where)
+    chosen = values_inside(values, where)
     return ratio(float(chosen.std()), float(chosen.mean())) if chosen.size else math.nan
 
 

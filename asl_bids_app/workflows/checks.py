@@ -6,7 +6,8 @@ import logging
 import uuid
 from pathlib import Path
 
-from asl_bids_app.bids.derivatives import PARTIAL, unwritable
+from asl_bids_app.atomic import PARTIAL
+from asl_bids_app.bids.derivatives import unwritable
 from asl_bids_app.errors import COMMAND_LINE, InputError
 from asl_bids_app.options.table import AppOptions
 

@@ -29,10 +29,10 @@ def failure_of(unit: str, step: str, error: Exception) -> Failure:
     """
     if isinstance(error, AslAppError):
         return Failure.of(unit, step, error)
-    told = one_line(f"{type(error).__name__}: {error}")
+    words = one_line(f"{type(error).__name__}: {error}")
     if isinstance(error, MemoryError):
-        told = "out of memory"
-    message = f"{unit}: found an unforeseen fault ({told}), expected none. Cure: {CURE}."
+        words = "out of memory"
+    message = f"{unit}: found an unforeseen fault ({words}), expected none. Cure: {CURE}."
     lines = "".join(traceback.format_exception(error))
     return Failure.of(unit, step, error, message, lines)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import json
 import logging
 import multiprocessing
 import os
@@ -14,17 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asl_bids_app.allocation import allocation
-from asl_bids_app.bids.sessions import Unit
-from asl_bids_app.errors import Cause, InputError, disk_full
-from asl_bids_app.failures import Failure
+from asl_bids_app.errors import InputError, disk_full
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.processes import end_children, remembered
-from asl_bids_app.remarks import numeric
-from asl_bids_app.workflows.full import FULL, SILENT, why_silent
+from asl_bids_app.workflows.full import FULL
 from asl_bids_app.workflows.graph import record_folder, safe
-from asl_bids_app.workflows.plan import ParticipantPlan
 from asl_bids_app.workflows.progress import Progress
-from asl_bids_app.workflows.store import load
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Workflow
@@ -142,7 +135,7 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
     with remembered() as again:
 
         def tell(node: Any, status: str) -> None:
-            shown.told(node, status)
+            shown.note(node, status)
             again()
 
         arguments.setdefault("status_callback", tell)
@@ -185,111 +178,6 @@ def _too_little(flow: Workflow, options: AppOptions) -> InputError:
         f"at least {memory:.2g} GB and {threads} processors, which one step alone needs",
         "raise it (a plugin file outranks both)",
     )
-
-
-def prepare_records(options: AppOptions, plan: ParticipantPlan) -> None:
-    """Remove what an earlier run recorded of failures, and of what this one will write.
-
-    The record of a series' last step is what says that it is done. One of an earlier run would
-    say so of maps that this run, stopped or killed, never came to.
-    """
-    folder = record_folder(options, plan.participant)
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.json"):
-        record = read_record(path)
-        if not record or "failure" in record:
-            path.unlink()
-    remove_empty(options.work_dir / f"asl_app/sub_{safe(plan.participant)}")
-    for unit in plan.units:
-        (folder / f"{unit.name}.write.json").unlink(missing_ok=True)
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Read the record of a step; one that a full disk or a killed run left empty is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def remove_empty(flow_folder: Path) -> None:
-    """Remove the steps of an earlier run that left a file without content, so that they run anew.
-
-    A disk that was full, or a machine that stopped, leaves files of 0 bytes.
-    """
-    for folder in flow_folder.glob("*"):
-        kept = (p for p in folder.glob("*") if p.suffix in {".pkl", ".pklz", ".json"})
-        if any(path.stat().st_size == 0 for path in kept if path.is_file()):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def collect(
-    flow_name: str,
-    options: AppOptions,
-    plan: ParticipantPlan,
-    crash_folder: Path,
-    ended: str = "",
-) -> tuple[list[dict[str, Any]], list[Failure]]:
-    """Return the facts of the finished units of a participant, and the failures.
-
-    Parameters
-    ----------
-    flow_name
-        Path of the participant's workflow in the work folder.
-    options, plan
-        Of the run.
-    crash_folder
-        Where nipype left its crash files.
-    ended
-        Why the workflow as a whole ended early; empty if it didn't.
-    """
-    units, failures = [], []
-    folder = record_folder(options, plan.participant)
-    for unit in plan.units:
-        records = {
-            path.name.removesuffix(".json").split(".")[-1]: record
-            for path in sorted(folder.glob(f"{glob.escape(unit.name)}.*.json"))
-            if (record := read_record(path))
-        }
-        failed = {step: record for step, record in records.items() if "failure" in record}
-        for step, record in failed.items():
-            crash = "" if record.get("input") else _crash_file(crash_folder, unit.name, step)
-            facts = record.get("facts") or {}
-            failures.append(Failure(unit.name, step, record["failure"], crash, **facts))
-        result = options.work_dir / flow_name / f"{safe(unit.name)}__write" / "result.pkl"
-        if not failed and result.exists() and "write" in records:
-            facts = dict(load(result))
-            facts["warnings"] = [*facts["warnings"], *_remarks(unit, records)]
-            for key, name in (("timing", "seconds"), ("processor_timing", "processor_seconds")):
-                facts[key] = {step: r[name] for step, r in records.items() if name in r}
-            units.append(facts)
-        elif not failed:
-            crash = _crash_file(crash_folder, unit.name, "")
-            message = ended or why_silent(crash, options.work_dir, options.output_dir)
-            cause = Cause.MEMORY if message == SILENT else Cause.DISK_FULL
-            failures.append(Failure(unit.name, "workflow", message, crash, cause))
-    return units, failures
-
-
-def _remarks(unit: Unit, records: Mapping[str, Any]) -> list[str]:
-    """Tell of the numbers that went wrong in a step, by the images that it worked on."""
-    told = []
-    for step, record in records.items():
-        for text in numeric([str(text) for text in record.get("remarks") or []]):
-            names = ", ".join(run.acquisition.path.name for run in unit.runs)
-            told.append(
-                f"{names}: step {step}: found numbers that can't be computed with ({text}), "
-                "expected signal of a usual size; look at the maps for holes and extreme values"
-            )
-        for text in record.get("remarks") or []:
-            LOG.debug("%s: %s: %s", unit.name, step, text)
-    return told
-
-
-def _crash_file(folder: Path, title: str, step: str) -> str:
-    found = sorted(folder.glob(f"crash-*{safe(title)}__{step}*"))
-    return str(found[-1]) if found else ""
 
 
 def clean(options: AppOptions, participants: Sequence[str]) -> None:

@@ -132,7 +132,7 @@ class ParticipantLock:
     def acquire(self) -> None:
         """Take the lock, without a heartbeat."""
         deadline = time.monotonic() + self.wait_s
-        told = False
+        said = False
         while not self._take():
             holder = read_holder(self.path)
             if holder is None or _left_behind(self.path, holder):
@@ -140,9 +140,9 @@ class ParticipantLock:
                 continue
             if time.monotonic() >= deadline:
                 raise LockedError(self.participant, holder, self.path)
-            if not told:
+            if not said:
                 LOG.info("sub-%s: waiting for another run (%s)", self.participant, holder)
-                told = True
+                said = True
             time.sleep(min(POLL_S, max(0.01, deadline - time.monotonic())))
 
     def beat(self) -> None:

@@ -140,7 +140,7 @@ class Progress:
         self._steps = {record: _Step(record, runs[_all_runs(record)]) for record in records}
         self._done = 0
 
-    def told(self, node: Any, status: str) -> None:
+    def note(self, node: Any, status: str) -> None:
         """Take nipype's word of a node: ``start``, ``end`` or ``exception``."""
         # Nipype runs copies of the nodes, under longer names: the record is what they share.
         name = _record_of(node)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import uuid
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from asl_bids_app.workflows.checks import (
 from asl_bids_app.workflows.claim import claimed
 from asl_bids_app.workflows.crash import failure_of, remove_interrupted, write_crash
 from asl_bids_app.workflows.lock import LockedError
+from asl_bids_app.workflows.log_file import LogFile
 from asl_bids_app.workflows.plan import NO_ASL, ParticipantPlan, Plan, describe, make_plan
 from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.proposals import write_proposals
@@ -124,7 +124,7 @@ def _run_claimed(
 
     run_id = new_run_id()
     folder = options.output_dir / "logs" / run_id
-    with _LogFile(folder / "asl-app.log"):
+    with LogFile(folder / "asl-app.log"):
         LOG.info("asl-app %s, run %s", __version__, run_id)
         LOG.info("%s", describe(plan))
         describe_dataset(options.output_dir, options.bids_dir, plan.dataset.description)
@@ -177,12 +177,12 @@ def _process(
     folder: Path,
 ) -> list[dict[str, Any]]:
     """Run the workflow over all participants and return their records."""
-    told = {
+    planned_failures = {
         participant.participant: [write_crash(f, folder / "crash") for f in participant.failures]
         for participant in plan.participants
     }
     for participant in plan.participants:
-        for failure in told[participant.participant]:
+        for failure in planned_failures[participant.participant]:
             LOG.error("%s", failure.message)
     useful = [p for p in plan.participants if p.units]
     finished: dict[str, tuple[list[dict[str, Any]], list[Failure]]] = {}
@@ -192,7 +192,7 @@ def _process(
     records = []
     for participant in plan.participants:
         units, failures = finished.get(participant.participant, ([], []))
-        failures = [*told[participant.participant], *failures]
+        failures = [*planned_failures[participant.participant], *failures]
         records.append(
             {
                 "participant": participant.participant,
@@ -215,14 +215,9 @@ def _run(
 ) -> dict[str, tuple[list[dict[str, Any]], list[Failure]]]:
     from nipype.pipeline.engine import Workflow
 
-    from asl_bids_app.workflows.execute import (
-        clean,
-        collect,
-        configure,
-        prepare_records,
-        run_workflow,
-    )
+    from asl_bids_app.workflows.execute import clean, configure, run_workflow
     from asl_bids_app.workflows.graph import participant_workflow, safe
+    from asl_bids_app.workflows.step_records import collect, prepare_records
 
     if options.clean_workdir:
         clean(options, [participant.participant for participant in participants])
@@ -255,11 +250,13 @@ def _run(
     for participant in participants:
         name = f"asl_app/sub_{safe(participant.participant)}"
         units, failures = collect(name, options, participant, crash_folder, ended)
-        # Those of the plan have been told with it.
-        told = {text for unit in participant.units for text in unit.warnings}
-        told |= {text for unit in participant.units for run in unit.runs for text in run.warnings}
+        # Those of the plan have been shown with it.
+        shown_before = {text for unit in participant.units for text in unit.warnings}
+        shown_before |= {
+            text for unit in participant.units for run in unit.runs for text in run.warnings
+        }
         for text in dict.fromkeys(text for unit in units for text in unit["warnings"]):
-            if text not in told:
+            if text not in shown_before:
                 LOG.warning("sub-%s: %s", participant.participant, text)
         for failure in failures:
             LOG.error("%s: %s: %s", failure.unit, step_words(failure.step), failure.message)
@@ -291,31 +288,3 @@ def _conclude(options: AppOptions, records: list[dict[str, Any]], seconds: float
         options.output_dir,
     )
     return int(bool(bad) or (options.fail_on_implausible and bool(implausible)))
-
-
-class _Quiet(logging.FileHandler):
-    """A log file that can't be written to, for want of room most often, ends no run."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Leave the line out: the terminal has it."""
-
-
-class _LogFile:
-    """Copies the log into a file for the length of a run."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.handler = _Quiet(path, encoding="utf-8", errors="backslashreplace")
-        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-
-    def __enter__(self) -> None:
-        LOG.addHandler(self.handler)
-        LOG.debug("process %d", os.getpid())
-
-    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
-        if error is not None:
-            # The console is told when the run has ended, and this file is closed then.
-            told = (LOG.name, logging.ERROR, __file__, 0, "run ended: %s", (error,), None)
-            self.handler.handle(LOG.makeRecord(*told))
-        LOG.removeHandler(self.handler)
-        self.handler.close()

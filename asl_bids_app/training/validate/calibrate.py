@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from asl_bids_app.estimators.uncertainty import KINDS, SIGNS, kind_of
+from asl_bids_app.estimators.uncertainty import FEATURES, KINDS, kind_of
 from asl_bids_app.training.config.run_config import RunConfig
 from asl_bids_app.training.data.phantom_store import PhantomStore
 from asl_bids_app.training.progress_lines import ProgressLines
@@ -185,7 +185,7 @@ def by_kind(rows: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     ValueError
         If that leaves none.
     """
-    place = kind_of({name: torch.from_numpy(rows[name]) for name in SIGNS}).numpy()
+    place = kind_of({name: torch.from_numpy(rows[name]) for name in FEATURES}).numpy()
     parts = {
         kind: {key: value[place == number] for key, value in rows.items()}
         for number, kind in enumerate(KINDS)
@@ -200,7 +200,7 @@ def by_kind(rows: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
 def _fitted(rows: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
     return fit_calibration(
         {name: rows[f"{name}_error"] for name in QUANTITIES},
-        {name: rows[name] for name in SIGNS},
+        {name: rows[name] for name in FEATURES},
         balanced(rows["tissue"], rows["protocols"]),
         seed,
     )

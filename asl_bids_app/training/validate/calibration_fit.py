@@ -2,7 +2,7 @@
 
 An ensemble's standard deviations are right in order, but off by some ten per cent: the members'
 mean errs less than a member does, and disturbances and tissues differ. A small function of what
-is known of a voxel, `asl_bids_app.estimators.uncertainty.SIGNS`, holds the factor that makes
+is known of a voxel, `asl_bids_app.estimators.uncertainty.FEATURES`, holds the factor that makes
 intervals cover what they claim; `asl_bids_app.estimators.uncertainty.calibration_factors`
 evaluates it.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asl_bids_app.estimators.uncertainty import SHARES, SIGNS, transformed
+from asl_bids_app.estimators.uncertainty import FEATURES, SHARES, transformed
 
 _HIDDEN: Final = 32
 _STEPS: Final = 3000
@@ -57,7 +57,7 @@ def fit_calibration(
     error
         Of ``cbf`` and ``att``, each of shape (V,), mL/100 g/min and s.
     signs
-        By the names of `SIGNS`, each of shape (V,).
+        By the names of `FEATURES`, each of shape (V,).
     weight : array, shape (V,)
     seed
         Of the start and the order of the voxels.
@@ -75,7 +75,7 @@ def fit_calibration(
     count = len(weight)
     if count < FEWEST:
         raise ValueError(f"calibration: {count} voxels, expected {FEWEST} or more")
-    tensors = {name: torch.from_numpy(np.asarray(signs[name])).float() for name in SIGNS}
+    tensors = {name: torch.from_numpy(np.asarray(signs[name])).float() for name in FEATURES}
     x = transformed(tensors)
     # A part is enough, and `quantile` takes no more than some millions of numbers.
     some = slice(None, None, max(1, count // 100_000))
@@ -92,7 +92,7 @@ def fit_calibration(
     weights = torch.from_numpy(weight).float()[:, None]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        hidden, last = nn.Linear(len(SIGNS), _HIDDEN), nn.Linear(_HIDDEN, 2)
+        hidden, last = nn.Linear(len(FEATURES), _HIDDEN), nn.Linear(_HIDDEN, 2)
         network = nn.Sequential(hidden, nn.Tanh(), last)
         nn.init.zeros_(last.weight)
         # From where one factor for all is right.
@@ -112,7 +112,7 @@ def fit_calibration(
         return np.round(values.detach().double().numpy(), _DIGITS).tolist()
 
     return {
-        "signs": list(SIGNS),
+        "signs": list(FEATURES),
         "low": numbers(low),
         "high": numbers(high),
         "hidden_weight": numbers(hidden.weight),

@@ -47,7 +47,7 @@ class RunEnsemble:
 
     @torch.no_grad()
     def signs(self, observation: Observation, asked: Tensor | None = None) -> dict[str, Tensor]:
-        """Return all that is known of every voxel, by the names of `SIGNS`, (B, H, W) each.
+        """Return all that is known of every voxel, by the names of `FEATURES`, (B, H, W) each.
 
         Of the slices that are asked for, bool (B,), if not of all.
         """

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from asl_bids_app.estimators.uncertainty import SIGNS, calibrated_sds
+from asl_bids_app.estimators.uncertainty import FEATURES, calibrated_sds
 from asl_bids_app.training.config.run_config import RunConfig
 from asl_bids_app.training.phantoms.drawing import Phantoms, concatenate
 from asl_bids_app.training.phantoms.tissue_codes import CORE
@@ -34,7 +34,7 @@ class Voxels:
     ----------
     maps : dict
         By method: ``cbf``, ``att``, ``cbf_sd``, ``att_sd``, each of shape (V,); of the network
-        all `asl_bids_app.estimators.uncertainty.SIGNS`.
+        all `asl_bids_app.estimators.uncertainty.FEATURES`.
     truth : dict
         ``cbf`` and ``att``.
     tissue, condition, slice_number : array, shape (V,)
@@ -97,10 +97,10 @@ def estimate_all(
 
 
 def collect_signs(ensemble: RunEnsemble, batch: Batch) -> dict[str, np.ndarray]:
-    """Return what the network says of the voxels of the slices asked for, by `SIGNS`' names."""
+    """Return what the network says of the voxels of the slices asked for, by `FEATURES`' names."""
     found = ensemble.signs(batch.observation, batch.asked)
     mask = batch.mask[batch.asked]
-    return {name: found[name][mask].cpu().numpy() for name in SIGNS}
+    return {name: found[name][mask].cpu().numpy() for name in FEATURES}
 
 
 def dilate(where: torch.Tensor) -> torch.Tensor:
@@ -191,7 +191,7 @@ def run_scenario(
 def calibrated(voxels: Voxels, table: dict[str, Any]) -> Voxels:
     """Apply a calibration of the uncertainties to the network's standard deviations."""
     network = dict(voxels.maps[baselines.NETWORK])
-    signs = {name: torch.from_numpy(network[name]) for name in SIGNS}
+    signs = {name: torch.from_numpy(network[name]) for name in FEATURES}
     for name, sd in zip(QUANTITIES, calibrated_sds(table, signs), strict=True):
         network[f"{name}_sd"] = sd.numpy()
     maps = {**voxels.maps, baselines.NETWORK: network}

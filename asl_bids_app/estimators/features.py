@@ -1,4 +1,4 @@
-"""What is known of a voxel besides its estimates: some of `estimators.uncertainty.SIGNS`."""
+"""What is known of a voxel besides its estimates: some of `estimators.uncertainty.FEATURES`."""
 
 from __future__ import annotations
 

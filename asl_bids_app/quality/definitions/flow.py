@@ -1,0 +1,193 @@
+"""Metrics of the maps: the quality evaluation index, CBF and ATT."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from asl_bids_app.bids.outputs import UNITS_ATT, UNITS_CBF
+from asl_bids_app.limits import CBF_LIMIT
+from asl_bids_app.quality.definitions.words import DOLUI, FLOW, INDEX, OURS, PLAUSIBLE_GM_CBF, TIME
+from asl_bids_app.quality.metric import Metric
+
+ROWS: Final = (
+    Metric(
+        "qei",
+        INDEX,
+        "Quality evaluation index (QEI)",
+        "Cube root of (1 - exp(-3.0126 s^2.4419)) exp(-0.054 d^0.9272 - 2.8478 n^0.5196) with s, "
+        "d and n the three components below; 0 is the worst and 1 the best. The constants are "
+        "those of the original implementation; the paper gives them rounded.",
+        "ratio",
+        DOLUI,
+        good=(0.53, 1.0),
+        fair=(0.5, 1.0),
+        basis="Dolui 2024: 0.53 separated acceptable from unacceptable maps, 0.5 is its rule of "
+        "thumb; derived on single-delay maps",
+        baseline=True,
+    ),
+    Metric(
+        "qei_similarity",
+        INDEX,
+        "QEI: structural similarity",
+        "Pearson correlation of the CBF smoothed by 5 mm with 2.5 times the grey-matter plus the "
+        "white-matter probability, inside the brain mask where the tissue maps sum to more than "
+        "0.5; 0 if negative.",
+        "ratio",
+        DOLUI,
+        baseline=True,
+    ),
+    Metric(
+        "qei_dispersion",
+        INDEX,
+        "QEI: index of dispersion",
+        "Variance of the smoothed CBF within tissues (grey matter, white matter and fluid, "
+        "pooled; probability above 0.7) divided by the mean in grey matter.",
+        UNITS_CBF,
+        DOLUI,
+        baseline=True,
+    ),
+    Metric(
+        "qei_negative",
+        INDEX,
+        "QEI: negative grey matter",
+        "Share of grey-matter voxels with a negative smoothed CBF.",
+        "fraction",
+        DOLUI,
+        baseline=True,
+    ),
+    Metric(
+        "cbf_mean_gm",
+        FLOW,
+        "Mean CBF of grey matter",
+        "Mean over voxels of the mask with a grey-matter probability above 0.7.",
+        UNITS_CBF,
+        good=(40.0, 100.0),
+        fair=PLAUSIBLE_GM_CBF,
+        basis="Alsop 2015, doi:10.1002/mrm.25197: 40-100 can be normal; the outer range is a "
+        "choice of this program",
+        baseline=True,
+    ),
+    Metric(
+        "cbf_mean_wm",
+        FLOW,
+        "Mean CBF of white matter",
+        "Mean over voxels of the mask with a white-matter probability above 0.7.",
+        UNITS_CBF,
+        baseline=True,
+    ),
+    Metric(
+        "cbf_mean_brain",
+        FLOW,
+        "Mean CBF of the brain",
+        "Mean over the brain mask.",
+        UNITS_CBF,
+        baseline=True,
+    ),
+    Metric(
+        "cbf_ratio_gm_wm",
+        FLOW,
+        "Grey-to-white ratio of CBF",
+        "Mean CBF of grey matter divided by that of white matter.",
+        "ratio",
+        good=(1.5, 5.0),
+        fair=(1.1, 8.0),
+        basis=OURS,
+        baseline=True,
+    ),
+    Metric(
+        "cbf_scov_gm",
+        FLOW,
+        "Spatial coefficient of variation",
+        "Standard deviation of CBF over grey-matter voxels divided by the mean. High where "
+        "label is still in arteries, or by noise.",
+        "ratio",
+        "Mutsaerts 2017, doi:10.1177/0271678X16683690",
+        good=(0.0, 0.6),
+        fair=(0.0, 1.0),
+        basis=OURS,
+        baseline=True,
+    ),
+    Metric(
+        "cbf_asymmetry_gm",
+        FLOW,
+        "Right-left asymmetry of CBF",
+        "Right minus left mean of grey-matter CBF over their average; the halves meet at the "
+        "brain mask's centre. Disease may cause it as well as a fault of the labelling.",
+        "fraction",
+        good=(-0.1, 0.1),
+        fair=(-0.25, 0.25),
+        basis=OURS,
+        baseline=True,
+    ),
+    Metric(
+        "cbf_negative_fraction",
+        FLOW,
+        "Negative CBF",
+        "Share of brain voxels with CBF below 0.",
+        "fraction",
+        good=(0.0, 0.02),
+        fair=(0.0, 0.1),
+        basis=OURS,
+        baseline=True,
+    ),
+    Metric(
+        "cbf_zero_fraction",
+        FLOW,
+        "CBF of zero",
+        "Share of brain voxels with a CBF of exactly 0.",
+        "fraction",
+        good=(0.0, 0.05),
+        fair=(0.0, 0.2),
+        basis=OURS,
+        baseline=True,
+    ),
+    Metric(
+        "cbf_implausible_fraction",
+        FLOW,
+        "Implausible CBF",
+        f"Share of brain voxels with a CBF above {CBF_LIMIT:g} mL/100 g/min or no finite number.",
+        "fraction",
+        good=(0.0, 0.01),
+        fair=(0.0, 0.05),
+        basis=OURS,
+        baseline=True,
+    ),
+    Metric(
+        "att_mean_gm",
+        TIME,
+        "Mean ATT of grey matter",
+        "Mean over grey-matter voxels (probability above 0.7).",
+        UNITS_ATT,
+        good=(0.6, 1.8),
+        fair=(0.3, 2.5),
+        basis=OURS,
+        baseline=True,
+    ),
+    Metric(
+        "att_mean_wm",
+        TIME,
+        "Mean ATT of white matter",
+        "Mean over white-matter voxels (probability above 0.7).",
+        UNITS_ATT,
+        baseline=True,
+    ),
+    Metric(
+        "att_mean_brain",
+        TIME,
+        "Mean ATT of the brain",
+        "Mean over the brain mask.",
+        UNITS_ATT,
+        baseline=True,
+    ),
+    Metric(
+        "att_asymmetry_gm",
+        TIME,
+        "Right-left difference of ATT",
+        "Right minus left mean of grey-matter ATT. A stenosis delays its side.",
+        UNITS_ATT,
+        good=(-0.15, 0.15),
+        fair=(-0.4, 0.4),
+        basis=OURS,
+        baseline=True,
+    ),
+)
