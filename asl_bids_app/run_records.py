@@ -40,7 +40,7 @@ class Record(Mapping[str, Any]):
             if content.get(name) is not None
         }
         more = {key: value for key, value in content.items() if key not in names}
-        return cls(**values, more=more)
+        return cls(**values, more=more)  # type: ignore[call-arg]
 
     def to_json(self) -> dict[str, Any]:
         """Return the record for a file."""

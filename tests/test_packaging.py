@@ -193,66 +193,6 @@ def test_console_scripts_exist(root):
         assert callable(getattr(importlib.import_module(module), function))
 
 
-# Who may import whom; a room may always import itself, and errors.py is everyone's.
-CORE = {"protocol", "kinetics", "calibration", "series", "observation"}
-MAY_IMPORT = {
-    **dict.fromkeys(CORE, CORE),
-    # Ranges of the keys that constants come from; bids knows no constants.
-    "calibration": {"protocol", "bids"},
-    "atlas": set(),
-    "bids": {"protocol", "preprocess"},
-    "preprocess": {"atlas"},
-    "networks": CORE,
-    # The circle of models and estimators (the noise level of a series) is to be opened.
-    "models": CORE | {"networks", "estimators"},
-    "estimators": CORE | {"networks", "models"},
-    "quality": CORE | {"estimators", "bids", "atlas"},
-    "reports": CORE | {"bids", "quality", "estimators", "atlas"},
-    "workflows": CORE
-    | {"atlas", "bids", "preprocess", "estimators", "models", "quality", "reports", "networks"},
-    "cli": {"workflows", "usage"},
-    "demo": {"atlas", "bids"},
-    "docker": {"cli", "workflows"},
-    "training": CORE | {"atlas", "networks", "estimators", "models", "bids", "usage"},
-    "usage": set(),
-}
-EVERYONES = {"errors", "wording", "tell", "limits", "remarks", "allocation", "processes"}
-MAY_IMPORT |= {room: set() for room in EVERYONES}
-
-
-def imports_of(path, root):
-    """Return the rooms of the package that a file imports."""
-    rooms = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
-            names = names[1:] if node.module == "asl_bids_app" else names[:1]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        rooms |= {n.split(".")[1] for n in names if n.startswith("asl_bids_app.")}
-    return rooms - {"__version__"}
-
-
-def test_arrows_run_one_way(root):
-    package = root / "asl_bids_app"
-    wrong = []
-    for path in sorted(package.rglob("*.py")):
-        room = path.relative_to(package).parts[0].removesuffix(".py")
-        if room == "__init__":
-            continue
-        allowed = MAY_IMPORT[room] | EVERYONES | {room}
-        strange = imports_of(path, root) - allowed
-        wrong += [f"{path.relative_to(root)} imports {name}" for name in sorted(strange)]
-    assert wrong == []
-    assert not any("training" in rooms for rooms in MAY_IMPORT.values())
-
-
-def test_demo_is_independent_of_the_kinetics(root):
-    for path in (root / "asl_bids_app" / "demo").glob("*.py"):
-        assert not imports_of(path, root) & CORE
-
-
 def strings_of_the_code(root):
     """Return the texts of the package; what is filled in becomes an ellipsis."""
     texts = []

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from asl_bids_app.bids.acquisition import M0Kind
 from asl_bids_app.bids.fields import COUSINS, Fields, Notes, find_near_word
@@ -66,7 +66,7 @@ class Evidence:
         return " ".join(str(self.metadata.get(key, "")) for key in keys).casefold()
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -80,7 +80,7 @@ def _numeric(value: Any) -> Any:
             value = float(value)
         except ValueError:
             return None
-    return value if _number(value) and abs(value) < HUGE else None
+    return value if _is_number(value) and abs(value) < HUGE else None
 
 
 def _seconds(key: str, value: Any, said: str) -> Guess | None:
@@ -183,7 +183,7 @@ def _duration(evidence: Evidence) -> Guess | None:
     others = ("TagDuration", "GELabelingDuration", "LabelDuration", "BolusDuration")
     guess = _time("LabelingDuration", *others)(evidence)
     blocks = evidence.metadata.get("NumRFBlocks")
-    if guess is None and _number(blocks) and 0 < blocks < 1000:
+    if guess is None and _is_number(blocks) and 0 < blocks < 1000:
         why = f"NumRFBlocks = {blocks:g}, {1000 * BLOCK:g} ms each in ep2d_pcasl"
         return Guess(round(blocks * BLOCK, 4), why)
     return guess
@@ -204,7 +204,7 @@ def _cut_off_time(evidence: Evidence) -> Guess | None:
     stop = evidence.metadata.get("SaturationStopTime")
     if guess and stop is not None and not isinstance(guess.value, list):
         last = _seconds("BolusCutOffDelayTime", stop, "")
-        if last and _number(last.value) and last.value > guess.value:
+        if last and _is_number(last.value) and last.value > guess.value:
             why = f"{guess.why} and SaturationStopTime = {stop}"
             return Guess([guess.value, last.value], why)
     return guess
@@ -231,7 +231,7 @@ def _suppression(evidence: Evidence) -> Guess | None:
     if isinstance(value, str) and value.casefold() in {"true", "false", "yes", "no"}:
         return Guess(value.casefold() in {"true", "yes"}, f"the sidecar says {value!r} in quotes")
     pulses = evidence.metadata.get("BackgroundSuppressionNumberPulses")
-    if _number(pulses):
+    if _is_number(pulses):
         return Guess(pulses > 0, f"BackgroundSuppressionNumberPulses = {pulses}")
     if "BackgroundSuppressionPulseTime" in evidence.metadata:
         return Guess(True, "the sidecar has BackgroundSuppressionPulseTime")
@@ -266,7 +266,7 @@ def _pairs(evidence: Evidence) -> Guess | None:
         return None
     for key in ("NumberOfExcitations", "NumberOfAverages"):
         value = evidence.metadata.get(key)
-        if _number(value) and 1 <= value < HUGE:
+        if _is_number(value) and 1 <= value < HUGE:
             return Guess(value * evidence.kinds.count("deltam"), f"{key} = {value:g}")
     return Guess(evidence.kinds.count("deltam"), "the deltam volumes of the image, or more")
 
@@ -287,12 +287,12 @@ def _readout(evidence: Evidence) -> Guess | None:
 
 def _field_strength(evidence: Evidence) -> Guess | None:
     value = _numeric(evidence.metadata.get("MagneticFieldStrength"))
-    if _number(value) and 1000 <= value <= 20000:
+    if _is_number(value) and 1000 <= value <= 20000:
         return Guess(round(value / 10000, 2), f"{value:g} gauss")
-    if _number(value) and 0.1 <= value <= 20:
+    if _is_number(value) and 0.1 <= value <= 20:
         return Guess(value, "written in quotes")
     frequency = evidence.metadata.get("ImagingFrequency")
-    if _number(frequency) and 5 < frequency < 1000:
+    if _is_number(frequency) and 5 < frequency < 1000:
         # Protons, 42.577 MHz/T.
         return Guess(round(2 * frequency / 42.577) / 2, f"ImagingFrequency = {frequency:g} MHz")
     return None

@@ -199,7 +199,7 @@ def _check_geometry(header: Header, raw: Any) -> Header:
         warnings.append(Notice(name, "pixdim", f"{found} mm", expected))
     return replace(
         header,
-        zooms=tuple(float(zoom) for zoom in zooms),
+        zooms=(float(zooms[0]), float(zooms[1]), float(zooms[2])),
         warnings=tuple(warnings),
         oriented=any(codes),
     )

@@ -267,11 +267,11 @@ def voxel_by_voxel(
     oriented, other_oriented
         Whether the file tells its affine; else it is a guess.
     """
-    sizes = [np.linalg.norm(each[:3, :3], axis=0) for each in (affine, other_affine)]
+    size, other_size = (np.linalg.norm(each[:3, :3], axis=0) for each in (affine, other_affine))
     return (
         oriented != other_oriented
         and tuple(shape[:3]) == tuple(other_shape[:3])
-        and np.allclose(*sizes, rtol=0.02)
+        and np.allclose(size, other_size, rtol=0.02)
     )
 
 

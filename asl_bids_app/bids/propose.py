@@ -160,7 +160,7 @@ def propose(run: RunFiles, examine: Examine) -> list[Proposal]:
             notes |= found
     proposals = []
     if notes:
-        proposals.append(_sidecar(path, run.root, evidence.metadata | _nulls(notes), notes))
+        proposals.append(_sidecar(path, run.root, {**evidence.metadata, **_nulls(notes)}, notes))
     if fresh:
         table = run.path.with_name(f"{stem.removesuffix('_asl')}_aslcontext.tsv")
         proposals.append(_table(table.relative_to(run.root), guesses))

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
 from asl_bids_app.schemes import SCHEMES, JointPart
 
-Mode = Literal["auto", "off", "both"]
 MODES: Final = ("auto", "off", "both")
 ORDER: Final = ("sub", "ses", "acq", "rec", "dir", "run", "echo", "part")
 JOINT_LABEL: Final = "joint"
@@ -50,7 +49,7 @@ class Unit:
         return "_".join(f"{key}-{value}" for key, value in self.entities.items())
 
 
-def group(acquisitions: Sequence[Acquisition], mode: Mode = "auto") -> tuple[Unit, ...]:
+def group(acquisitions: Sequence[Acquisition], mode: str = "auto") -> tuple[Unit, ...]:
     """Group the runs of one or more participants into units.
 
     Within a session a continuous and a velocity-selective run belong together if they are

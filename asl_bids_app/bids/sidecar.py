@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -44,6 +44,15 @@ class InputOptions:
     bolus_duration: float | None = None
     lenient: bool = False
     m0_scale: float | None = None
+
+
+Value = TypeVar("Value")
+
+
+def _settled(value: Value | None) -> Value:
+    """Return what is known by now: a value that is missing has left a fault."""
+    assert value is not None
+    return value
 
 
 def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisition:
@@ -112,6 +121,8 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
         with faults.collect():
             _check_number_of_pairs(fields, types)
     faults.check()
+    delay, duration, slice_time = map(_settled, (delay, duration, slice_time))
+    scheme, kinds = _settled(scheme), _settled(kinds)
     if repetition is not None:
         timing.check_fit(fields, scheme, delay, duration, slice_time, repetition)
     _check_entities(run, notes)
@@ -127,7 +138,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
         label_duration=duration,
         slice_time=slice_time,
         slice_axis=slice_axis,
-        m0=m0,
+        m0=_settled(m0),
         warnings=tuple(dict.fromkeys(notes.warnings)),
         inferred=dict(notes.inferred),
         encoding=encoded,

@@ -118,12 +118,15 @@ def durations(
                 f"nothing for {scheme.value}",
                 "not used; the bolus is given by BolusCutOffFlag and BolusCutOffDelayTime",
             )
-        values = (
+        bolus_values = (
             _vsasl_bolus(fields, kinds)
             if SCHEMES[scheme].endless_bolus
             else _pasl_bolus(fields, kinds, delay, bolus)
         )
-    return None if values is None else np.where(perfusion(kinds), values, np.nan)
+        if bolus_values is None:
+            return None
+        values = bolus_values
+    return np.where(perfusion(kinds), values, np.nan)
 
 
 def _pasl_bolus(

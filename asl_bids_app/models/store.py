@@ -173,14 +173,14 @@ def _load(folder: Path, sha256: str) -> Model:
     )
     if not names:
         raise InputError(folder / _SPEC, "files", "no weights", "member-0.safetensors, …")
-    members = []
+    loaded: list[nn.Module] = []
     for file in names:
         try:
             weights = load(_verified(folder, file, spec.files[file]))
         except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
             raise InputError(folder / file, "", str(error), "weights as safetensors") from error
-        members.append(build_member(spec, weights, folder / file))
-    return Model(spec, tuple(members), folder, sha256)
+        loaded.append(build_member(spec, weights, folder / file))
+    return Model(spec, tuple(loaded), folder, sha256)
 
 
 def _read(path: Path) -> bytes:

@@ -131,7 +131,7 @@ def _fit(value: Any, shape: Shape, place: str, name: str, faults: list[Notice]) 
             key: _fit(item, shape[key], f"{place}: {key}" if place else key, name, faults)
             if key in shape
             else item
-            for key, item in value.items()
+            for key, item in dict(value).items()
         }
     return value
 

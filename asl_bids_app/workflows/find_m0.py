@@ -57,9 +57,11 @@ def find_m0(
     facts: dict[str, Any] = {}
     warnings: list[Notice] = []
     if m0.kind is M0Kind.ESTIMATE:
-        value = tissue_m0_of_blood(m0.estimate, calibration.partition_coefficient.value)
+        value = tissue_m0_of_blood(
+            float(m0.estimate or 0.0), calibration.partition_coefficient.value
+        )
         return np.full(static.shape, value), {"value": value}, warnings
-    if m0.kind is M0Kind.SEPARATE:
+    if m0.kind is M0Kind.SEPARATE and m0.path:
         volumes, affine, told = _load_separate(m0.path, acquisition)
         warnings += told
         numbers = np.arange(volumes.shape[3])
