@@ -180,7 +180,7 @@ def test_late_arrival_everywhere_is_seen_where_several_delays_tell():
 
 
 def test_one_window_is_the_dense_weighted_least_squares(monkeypatch):
-    """One step, no robust weights: the same as a dense solution of one voxel's equations."""
+    """One step, no robust weights: the brain's numbers first, then one voxel's, both dense."""
     monkeypatch.setattr(consistency, "OUTLIER", 1e6)
     monkeypatch.setattr(consistency, "UNLIKE_LEAST", 1e6)
     monkeypatch.setattr(consistency, "MOST_STEPS", 1)
@@ -209,11 +209,16 @@ def test_one_window_is_the_dense_weighted_least_squares(monkeypatch):
     index = np.stack(np.meshgrid(*map(np.arange, world.mask.shape), indexing="ij"), -1)
     far = ((index - place) * VOXEL) ** 2
     kernel = np.exp(-0.5 * far.sum(-1) / (25.0 / 2.3548) ** 2) * world.mask
+    tissues = (curve * shares).reshape(3, -1).T
+    normal = tissues.T @ tissues / noise**2 + np.eye(3) / 50.0**2
+    overall = np.linalg.solve(normal, tissues.T @ (residual * world.mask).ravel() / noise**2)
+    residual = residual - np.tensordot(overall, curve * shares, 1)
     weight = (kernel / noise**2).ravel()
     design = (curve * basis).reshape(5, -1).T
     normal = (design.T * weight) @ design + np.eye(5) / 10.0**2
     delta = np.linalg.solve(normal, (design.T * weight) @ residual.ravel())
-    expected = world.smooth.numpy()[place] + basis[(slice(None), *place)] @ delta
+    whole = shares[(slice(None), *place)] @ overall
+    expected = world.smooth.numpy()[place] + whole + basis[(slice(None), *place)] @ delta
     assert found.cbf.numpy()[place] == pytest.approx(expected, abs=2e-3)
 
 

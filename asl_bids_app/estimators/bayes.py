@@ -11,11 +11,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from asl_bids_app.estimators.arteries import LIKELY, early
 from asl_bids_app.estimators.bars import without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.least_squares import residual
 from asl_bids_app.estimators.noise import noise_level
 from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
+from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation, observe
 from asl_bids_app.series import Series
@@ -79,13 +81,18 @@ class Bayes:
         Priors and the grid over ATT; by default the prior of the series' labelling scheme.
     tell
         Takes how many slices are done.
+    arterial
+        Look for arteries beside the tissue, if a delay is early enough to show them.
     """
 
     name = "bayes"
 
-    def __init__(self, grid: PosteriorGrid | None = None, tell: Tell = nobody) -> None:
+    def __init__(
+        self, grid: PosteriorGrid | None = None, tell: Tell = nobody, arterial: bool = True
+    ) -> None:
         self.grid = grid
         self.tell = tell
+        self.arterial = arterial
 
     @torch.no_grad()
     def fit(self, series: Series) -> ParameterMaps:
@@ -93,7 +100,12 @@ class Bayes:
         observation, failed = observe_usable(series)
         schemes = series.protocol.schemes
         grid = self.grid or PosteriorGrid().for_schemes(schemes)
-        posterior = voxel_posterior(observation, grid, self.tell)
+        shown = self.arterial and len(schemes) > 1 and early(series.protocol) is not None
+        arterial = ArterialPrior() if shown else None
+        posterior = voxel_posterior(observation, grid, self.tell, arterial)
+        if shown:
+            # What is left is tissue's, and noise.
+            observation = replace(observation, delta_m=observation.delta_m - posterior.vessels)
         cbf = posterior.cbf.masked_fill(failed, 0.0)
         reach = grid.spacing(grid.att[[0, -1]]).to(cbf)
         at_bound = (posterior.att < grid.att_min + reach[0]) | (
@@ -107,6 +119,7 @@ class Bayes:
                     open_att(posterior, observation.mask, grid) | too_few(observation)
                 )
                 & ~failed,
+                Flag.ARTERY: (posterior.artery > LIKELY) & ~failed,
             }
         )
         left_over = residual(observation, cbf, posterior.att)
@@ -119,6 +132,9 @@ class Bayes:
             flags,
             self.name,
             att_prior=grid.prior(schemes),
+            abv=100 * posterior.volume if shown else None,
+            abv_sd=100 * posterior.volume_sd if shown else None,
+            vessels=posterior.vessels if shown else None,
         )
         return without_nonsense(maps, series.mask)
 

@@ -230,8 +230,19 @@ def _by_tissue(
         later, att_spread = _solve(*slopes, shares, wide, alike, ridge=ATT_RIDGE, most=1)
         later = torch.maximum(later, LEAST_ATT - att) * inside
         score, weight = _scores(observation, cbf, att + later, wide)
-    moved, spread = _solve(score, weight, basis, wide, alike)
-    return moved, spread, later, att_spread
+    # Of the whole brain first: of a poor scan a window says little.
+    whole = _whole(score * alike, weight * alike, shares) * alike
+    moved, spread = _solve(score - weight * whole, weight, basis, wide, alike)
+    return whole + moved, spread, later, att_spread
+
+
+def _whole(score: Tensor, weight: Tensor, basis: Tensor) -> Tensor:
+    """Return what is added to a map if every tissue has one number for the whole brain."""
+    flat = basis.flatten(1).double()
+    normal = (flat * weight.flatten()) @ flat.T
+    normal.diagonal().add_(WHOLE_RIDGE**-2)
+    numbers = torch.linalg.solve(normal, flat @ score.flatten().double())
+    return (numbers @ flat).to(weight).unflatten(0, weight.shape)
 
 
 def _mean(values: Tensor, weight: Tensor) -> float:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.estimators.arteries import early
+from asl_bids_app.estimators.arteries import LIKELY, early
+from asl_bids_app.estimators.assumed import with_assumed_constants
 from asl_bids_app.estimators.bars import with_late_arrival, with_offset, without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.bayes import flag_bits, observe_usable, open_att, too_few
@@ -50,8 +51,6 @@ ANSWERS: Final = (*SIGNS, "undetermined", "artery", "volume", "volume_sd")
 """Maps that `Ensemble.estimate` returns, before the arteries' part of each measurement."""
 _MOST: Final = 10.0
 """Times by which neighbours may make an artery's signal larger than its own voxel says."""
-_LIKELY: Final = 0.5
-"""Probability from which a voxel is flagged as one with an artery."""
 _FLIPS: Final = (((), (-2, -1)), ((-1,), (-2,)))
 """Axes along which members of even and of odd number see a slice flipped."""
 
@@ -174,7 +173,7 @@ class Ensemble:
             Flag.FAILED: failed,
             Flag.ATT_UNIDENTIFIABLE: ((found["undetermined"] > 0) | too_few(observation))
             & ~failed,
-            Flag.ARTERY: (found["artery"] > _LIKELY) & ~failed,
+            Flag.ARTERY: (found["artery"] > LIKELY) & ~failed,
         }
         left_over = residual(observation, cbf, att)
         answer = ParameterMaps(
@@ -194,6 +193,8 @@ class Ensemble:
         )
         if correct is not None:
             answer = correct(answer)
+        if self.error_bars == "total":
+            answer = with_assumed_constants(observation, answer, series.calibration)
         answer = with_late_arrival(observation, answer, found["posterior_cbf_sd"])
         answer = with_offset(observation, answer)
         return without_nonsense(answer, observation.mask)
@@ -214,12 +215,11 @@ class Ensemble:
 
     def _arteries_of(self, series: Series) -> ArterialPrior | None:
         """Return what is believed of arteries, if there is a delay that could show them."""
-        kept = (series.protocol.vessels > 0).nonzero().flatten().tolist()
         member = self.model.members[0]
-        if not self.arterial or not kept or not hasattr(member, "arterial"):
+        if not self.arterial or not hasattr(member, "arterial"):
             return None
         several = series.protocol.n_measurements > 1
-        shown = several and early(series.protocol.select(kept)) is not None
+        shown = several and early(series.protocol) is not None
         return (member.arterial or ArterialPrior()) if shown or member.arterial else None
 
     @torch.no_grad()

@@ -8,15 +8,17 @@ convergence. CBF is bounded to what is physically possible, as curve fitting in 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from asl_bids_app.estimators.arteries import CRITERION, ArterialFit, early, fit_arteries
 from asl_bids_app.estimators.bars import without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.noise import noise_level
 from asl_bids_app.kinetics import tissue_response
+from asl_bids_app.networks.analytic import precision_of
 from asl_bids_app.observation import Observation, observe
 from asl_bids_app.protocol import PRIOR_BY_ARRIVAL, TransitPrior, transit_prior
 from asl_bids_app.series import Series
@@ -395,19 +397,33 @@ class LeastSquares:
         Range and resolution of the fit.
     tell
         Takes how many voxels are done.
+    arterial
+        Fit an artery beside the tissue where it pays, if a delay is early enough to show one.
     """
 
     name = "least-squares"
 
-    def __init__(self, options: LeastSquaresOptions | None = None, tell: Tell = nobody) -> None:
+    def __init__(
+        self,
+        options: LeastSquaresOptions | None = None,
+        tell: Tell = nobody,
+        arterial: bool = True,
+    ) -> None:
         self.options = options or LeastSquaresOptions()
         self.tell = tell
+        self.arterial = arterial
 
     @torch.no_grad()
     def fit(self, series: Series) -> ParameterMaps:
         """Estimate CBF and ATT inside the mask of a series."""
         observation = observe(series, noise_level(series))
-        cbf, att, cbf_sd, att_sd, flags = least_squares(observation, self.options, self.tell)
+        fitted = least_squares(observation, self.options, self.tell)
+        arteries = None
+        if self.arterial and early(series.protocol) is not None:
+            arteries, fitted = self._with_arteries(observation, fitted)
+            # What is left is tissue's, and noise.
+            observation = replace(observation, delta_m=observation.delta_m - arteries.vessels)
+        cbf, att, cbf_sd, att_sd, flags = fitted
         left_over = residual(observation, cbf, att)
         given, usual = self.options, transit_prior(series.protocol.schemes)
         prior = usual
@@ -418,6 +434,45 @@ class LeastSquares:
                 "as given",
             )
         maps = ParameterMaps(
-            cbf, att, cbf_sd, att_sd, left_over, flags, self.name, att_prior=prior
+            cbf,
+            att,
+            cbf_sd,
+            att_sd,
+            left_over,
+            flags,
+            self.name,
+            att_prior=prior,
+            abv=None if arteries is None else 100 * arteries.volume,
+            abv_sd=None if arteries is None else 100 * arteries.volume_sd,
+            vessels=None if arteries is None else arteries.vessels,
         )
         return without_nonsense(maps, series.mask)
+
+    def _with_arteries(
+        self, observation: Observation, alone: tuple[Tensor, ...]
+    ) -> tuple[ArterialFit, tuple[Tensor, ...]]:
+        """Return the arteries that pay, and the fit of tissue beside them.
+
+        Both fits are refined before they are compared: on a grid an artery may make up for the
+        points of ATT that are not there.
+        """
+        arteries = fit_arteries(observation)
+        beside = replace(
+            observation, delta_m=observation.delta_m - arteries.vessels, mask=arteries.found
+        )
+        fit = least_squares(beside, self.options)
+        gain = _chi_square(observation, *alone[:2]) - _chi_square(beside, *fit[:2])
+        arteries = arteries.only(gain > CRITERION)
+        kept = arteries.found
+        cbf, att, cbf_sd, att_sd, flags = (
+            torch.where(kept, new, old) for new, old in zip(fit, alone, strict=True)
+        )
+        # Their own error: what the data leave open between tissue and artery.
+        cbf_sd = torch.hypot(cbf_sd, arteries.cbf_sd)
+        att_sd = torch.hypot(att_sd, arteries.att_sd)
+        return arteries, (cbf, att, cbf_sd, att_sd, flags | kept.to(flags) * int(Flag.ARTERY))
+
+
+def _chi_square(observation: Observation, cbf: Tensor, att: Tensor) -> Tensor:
+    left = residual(observation, cbf, att)
+    return (left.square() * precision_of(observation.noise_sd)).sum(1)

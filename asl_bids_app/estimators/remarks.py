@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Final
 
 import torch
@@ -20,7 +19,7 @@ from asl_bids_app.estimators.bars import (
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.networks.analytic import precision_of
 from asl_bids_app.observation import Observation
-from asl_bids_app.protocol import Arrival, Scheme, TransitPrior, transit_prior
+from asl_bids_app.protocol import Arrival, TransitPrior, transit_prior
 from asl_bids_app.series import Series
 
 FEW_PAIRS: Final = 3
@@ -41,7 +40,6 @@ def remarks(
     series: Series,
     observation: Observation,
     maps: ParameterMaps,
-    crushed: Collection[Scheme] = (),
 ) -> tuple[str, ...]:
     """Return the sentences about a series and its maps.
 
@@ -53,8 +51,6 @@ def remarks(
         The same with its noise.
     maps
         Of any estimator.
-    crushed
-        Schemes whose label in arteries was crushed (`VascularCrushing`).
 
     Returns
     -------
@@ -67,7 +63,7 @@ def remarks(
     return (
         *_transit(series, maps, prior),
         *_noise(series, observation, prior),
-        *_arteries(series, maps, crushed),
+        *_arteries(series, maps),
         *_implausible(series, maps),
         *_means(observation, maps, prior),
     )
@@ -137,12 +133,11 @@ def _noise(series: Series, observation: Observation, prior: TransitPrior) -> lis
     return [f"{what}: {counted}, noise of CBF in one voxel about {sd:.3g} mL/100 g/min; {cure}"]
 
 
-def _arteries(series: Series, maps: ParameterMaps, crushed: Collection[Scheme]) -> list[str]:
+def _arteries(series: Series, maps: ParameterMaps) -> list[str]:
     """Early delays see label in arteries, which the model takes for early tissue."""
     if maps.abv is not None:
         return []
-    kept = [i for i, scheme in enumerate(series.protocol.schemes) if scheme not in crushed]
-    first = early(series.protocol.select(kept)) if kept else None
+    first = early(series.protocol)
     if first is None:
         return []
     share = _share(maps.flags, Flag.ARTERY, series.mask)

@@ -15,9 +15,6 @@ from asl_bids_app.tell import Tell, nobody
 if TYPE_CHECKING:
     import numpy as np
 
-    from asl_bids_app.observation import Observation
-    from asl_bids_app.protocol import Scheme
-    from asl_bids_app.series import Series
     from asl_bids_app.workflows.unit import Assembled
 
 
@@ -85,7 +82,7 @@ def estimate(
     consistent
         Bring the ensemble's means of tissues back to what the data say.
     arterial
-        Let the ensemble look for arteries.
+        Look for arteries.
     tell
         Takes how far the estimator has come.
 
@@ -106,17 +103,17 @@ def estimate(
         maps = maps.to("cpu")
         if maps.vessels is not None:
             left = replace(observation, delta_m=observation.delta_m - maps.vessels)
-            return maps, remarks(series, left, maps, assembled.crushed)
+            return maps, remarks(series, left, maps)
         if early(series.protocol) is not None:
-            artery = find_arteries(_without(observation, series, assembled.crushed))
+            artery = find_arteries(observation)
             maps = replace(maps, flags=maps.flags | artery.to(torch.uint8) * int(Flag.ARTERY))
-        return maps, remarks(series, observation, maps, assembled.crushed)
+        return maps, remarks(series, observation, maps)
 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     start = time.perf_counter()
     if name != "ensemble":
-        maps = _simple(name, tell).fit(series)
+        maps = _simple(name, tell, arterial).fit(series)
         seconds = time.perf_counter() - start
         maps, told = judged(maps)
         return Estimated(maps, seconds, warnings=told)
@@ -166,19 +163,12 @@ def _correct(
     )
 
 
-def _without(observation: Observation, series: Series, crushed: frozenset[Scheme]) -> Observation:
-    """Return the observation without what was measured with crushed arteries."""
-    gone = torch.tensor([scheme in crushed for scheme in series.protocol.schemes])
-    noise = observation.noise_sd.masked_fill(gone[None, :, None, None], torch.inf)
-    return replace(observation, noise_sd=noise)
-
-
-def _simple(name: str, tell: Tell) -> Estimator:
+def _simple(name: str, tell: Tell, arterial: bool) -> Estimator:
     """Return an estimator that needs no model."""
     if name == "least-squares":
         from asl_bids_app.estimators.least_squares import LeastSquares
 
-        return LeastSquares(tell=tell)
+        return LeastSquares(tell=tell, arterial=arterial)
     from asl_bids_app.estimators.bayes import Bayes
 
-    return Bayes(tell=tell)
+    return Bayes(tell=tell, arterial=arterial)

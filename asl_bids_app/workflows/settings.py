@@ -153,7 +153,7 @@ def _outputs(unit: PlannedUnit, options: AppOptions, estimator: str) -> list[str
         without.add("confounds")
     if not options.tissue:
         without |= {"gm", "wm", "csf"}
-    if estimator != "ensemble" or not options.arterial or not _shows_arteries(runs):
+    if not options.arterial or not _shows_arteries(runs):
         without |= {"abv", "abv_sd"}
     baseline = options.baseline and estimator != "least-squares"
     names = [

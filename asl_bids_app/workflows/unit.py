@@ -24,7 +24,7 @@ from asl_bids_app.estimators.base import ParameterMaps
 from asl_bids_app.estimators.consensus import Consensus, consensus
 from asl_bids_app.estimators.noise import NoiseEstimate, estimate_noise
 from asl_bids_app.preprocess.carpet import describe_carpet
-from asl_bids_app.protocol import Protocol, Scheme
+from asl_bids_app.protocol import Protocol
 from asl_bids_app.protocol import join as join_protocols
 from asl_bids_app.series import Series, to_slices, to_volume
 from asl_bids_app.workflows.plan import PlannedRun, PlannedUnit
@@ -48,8 +48,6 @@ class Assembled:
     warnings : tuple of str
     carpets : tuple of mapping
         Columns of the carpet table of each run.
-    crushed : frozenset of Scheme
-        Whose label in arteries was crushed (`VascularCrushing`).
     """
 
     series: Series
@@ -59,7 +57,6 @@ class Assembled:
     prepared: PreparedRun
     facts: Mapping[str, Any]
     warnings: tuple[str, ...]
-    crushed: frozenset[Scheme] = frozenset()
     carpets: tuple[Mapping[str, np.ndarray] | None, ...] = ()
 
 
@@ -147,11 +144,6 @@ def assemble(unit: PlannedUnit, prepared: list[PreparedRun], *, move: bool) -> A
         first,
         facts,
         tuple(dict.fromkeys(warnings)),
-        frozenset(
-            run.acquisition.scheme
-            for run in unit.runs
-            if run.acquisition.metadata.get("VascularCrushing") is True
-        ),
         tuple(run.carpet for run in prepared),
     )
 
