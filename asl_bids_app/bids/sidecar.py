@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from asl_bids_app.bids import context, encoding, labelling, m0scan, scaling, timing
+from asl_bids_app.bids import context, encoding, labelling, m0scan, readout, scaling, timing
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.fields import Fields, Notes, show
 from asl_bids_app.bids.images import Header, read_header
@@ -104,7 +104,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     encoded, paired, delay, duration = _measurements(run, fields, likely, kinds, types, options)
     with faults.collect():
         shape = header.shape[:3] if header else None
-        slice_time, slice_axis = timing.slice_times(fields, shape)
+        slice_time, slice_axis = readout.slice_times(fields, shape)
     with faults.collect():
         m0 = m0scan.read(fields, kinds, run, header)
     with faults.collect():
@@ -124,7 +124,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     delay, duration, slice_time = map(_settled, (delay, duration, slice_time))
     scheme, kinds = _settled(scheme), _settled(kinds)
     if repetition is not None:
-        timing.check_fit(fields, scheme, delay, duration, slice_time, repetition)
+        readout.check_fit(fields, scheme, delay, duration, slice_time, repetition)
     _check_entities(run, notes)
     check_names(fields)
     return Acquisition(

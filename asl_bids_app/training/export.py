@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.models.run_folder import load_run_folder
+from asl_bids_app.models.save import save_model
 from asl_bids_app.models.spec import ModelSpec, SchemeDomain, TrainingDomain
-from asl_bids_app.models.store import save_model
 from asl_bids_app.training.files import write_json
 from asl_bids_app.training.run_folder import RunFolder, load_member, trained_members
 from asl_bids_app.training.validation_report import REPORT

@@ -103,7 +103,8 @@ def find_m0(
 def _load_separate(
     path: Path, acquisition: Acquisition
 ) -> tuple[np.ndarray, np.ndarray, list[Notice]]:
-    from asl_bids_app.bids.images import check_grid, load, read_header
+    from asl_bids_app.bids.grids import check_grid
+    from asl_bids_app.bids.images import load, read_header
 
     header = read_header(path, path.name)
     image = load(path, name=path.name, spare=range(header.n_volumes))
