@@ -1,4 +1,4 @@
-"""Opening NIfTI images so that a broken one is told in one line.
+"""Opening NIfTI images and reporting a broken one in one line.
 
 Voxels that are NaN or infinite are set to 0 and left out by `Image.finite`, with a warning:
 many tools write NaN outside the head, which must not cost the run. Single values that no

@@ -25,7 +25,7 @@ def stand_in(fields: Fields, n_volumes: int) -> tuple[str, ...]:
     """Return volume types to go on checking with where nobody knows the right ones.
 
     Volumes with a delay or duration of 0 are taken for m0scan, the others for deltam, so
-    that no fault is told that the right types would not have.
+    that no fault is reported that the right types would not have.
     """
     silent = np.zeros(n_volumes, bool)
     for key in ("PostLabelingDelay", "LabelingDuration"):
