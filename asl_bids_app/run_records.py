@@ -112,7 +112,7 @@ class RunFacts(Record):
     mask: Mapping[str, Any] = _object(if_any=True)
     voxel_size_mm: tuple[float, ...] = field(default=(), metadata=_IF_ANY)
     repeats: tuple[float, ...] = field(default=(), metadata=_IF_ANY)
-    rejected: tuple[str, ...] = field(default=(), metadata=_IF_ANY)
+    rejected: tuple[str, ...] = _list()
     decoding: Mapping[str, Any] = _object(if_any=True)
     space: str = field(default="", metadata=_IF_ANY)
     field_strength: float | None = None
