@@ -17,6 +17,8 @@ APP := $(VENV)/.installed-app
 DEV := $(VENV)/.installed-dev
 DOCS := $(VENV)/.installed-docs
 SIMULATED := $(DEMO)/simulated
+# The rooms whose types are checked; core modules strictly, by setup.cfg.
+TYPED := $(wildcard asl_bids_app/*.py) $(addprefix asl_bids_app/,bids cli demo docker models options reports)
 # The dataset appears whole or not at all, so one of its files stands for all.
 DATA := $(SIMULATED)/dataset_description.json
 
@@ -26,7 +28,7 @@ DATA := $(SIMULATED)/dataset_description.json
 help:
 	@echo "make demo    simulate an example dataset, quantify it, compare with the truth"
 	@echo "make test    run the tests (PYTEST_ARGS='-k motion' for some)"
-	@echo "make lint    check style and format"
+	@echo "make lint    check style, format, import arrows and types"
 	@echo "make docs    build the documentation into site/"
 	@echo "make wheel   build the package into dist/"
 	@echo "make clean   remove what these made ($(VENV), $(DEMO), site, dist)"
@@ -45,6 +47,8 @@ test: $(DEV)
 lint: $(DEV)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(VENV)/bin/lint-imports
+	$(RUN) -m mypy $(TYPED)
 
 docs: $(DOCS)
 	$(RUN) docs/generate.py

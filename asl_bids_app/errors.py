@@ -76,7 +76,7 @@ class AslAppError(Exception):
 
 
 class InputError(AslAppError, ValueError):
-    """Bad input, told in one line.
+    """Bad input, reported in one line.
 
     Parameters
     ----------
@@ -150,12 +150,12 @@ class SeveralInputsError(InputError):
 
 
 def faults_of(error: AslAppError) -> tuple[AslAppError, ...]:
-    """Return the faults of which an error tells, each of one line."""
+    """Return the faults that an error holds, each of one line."""
     return error.faults if isinstance(error, SeveralInputsError) else (error,)
 
 
 class Faults:
-    """Collects faults, so that one round tells them all.
+    """Collects faults, so that one run reports them all.
 
     Examples
     --------
@@ -176,7 +176,7 @@ class Faults:
         return iter(self._found.values())
 
     def add(self, error: InputError) -> None:
-        """Take a fault; what is found at one place a second time is told once."""
+        """Take a fault; what is found at one place a second time is kept once."""
         for fault in error.faults if isinstance(error, SeveralInputsError) else (error,):
             self._found.setdefault((fault.file, fault.field, fault.found), fault)
 

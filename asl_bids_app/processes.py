@@ -146,7 +146,7 @@ def remembered() -> Iterator[Callable[[], None]]:
 
     def meet(number: int, frame: Any) -> None:
         try:
-            before[number](number, frame)
+            before[signal.Signals(number)](number, frame)
         except KeyboardInterrupt as stop:
             met.append(stop)
             raise

@@ -16,7 +16,6 @@ from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.arrays import quantify
-from asl_bids_app.batch import quantify_bids
 from asl_bids_app.settings import Settings
 from asl_bids_app.tell import Tell, nobody
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from asl_bids_app.preprocess.tissue_maps import TissueMaps
     from asl_bids_app.series import Series
 
-__all__ = ["STEPS", "quantify", "quantify_bids", "quantify_unit"]
+__all__ = ["STEPS", "quantify", "quantify_unit"]
 
 
 def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> dict[str, Any]:

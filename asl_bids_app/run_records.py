@@ -40,7 +40,7 @@ class Record(Mapping[str, Any]):
             if content.get(name) is not None
         }
         more = {key: value for key, value in content.items() if key not in names}
-        return cls(**values, more=more)
+        return cls(**values, more=more)  # type: ignore[call-arg]
 
     def to_json(self) -> dict[str, Any]:
         """Return the record for a file."""
@@ -112,7 +112,7 @@ class RunFacts(Record):
     mask: Mapping[str, Any] = _object(if_any=True)
     voxel_size_mm: tuple[float, ...] = field(default=(), metadata=_IF_ANY)
     repeats: tuple[float, ...] = field(default=(), metadata=_IF_ANY)
-    rejected: tuple[str, ...] = field(default=(), metadata=_IF_ANY)
+    rejected: tuple[str, ...] = _list()
     decoding: Mapping[str, Any] = _object(if_any=True)
     space: str = field(default="", metadata=_IF_ANY)
     field_strength: float | None = None

@@ -245,7 +245,7 @@ def find_scheme(name: object) -> SchemeInfo | None:
 
 
 PRIOR_BY_ARRIVAL: Final = MappingProxyType(
-    {info.arrival: info.transit for info in reversed(SCHEMES.values())}
+    {info.arrival: info.transit for info in reversed(tuple(SCHEMES.values()))}
 )
 """Prior of ATT for slices of which only the kinetic equation is known."""
 

@@ -12,13 +12,13 @@ from typing import Any, Final, NoReturn
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Tells a usage error in one line, and what was likely meant."""
+    """Reports a usage error in one line, with what was likely meant."""
 
     elsewhere: Mapping[str, str] = MappingProxyType({})
     """Options of other programs, and what stands for them here."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Read arguments; an option that doesn't exist is told first."""
+        """Read arguments; an option that doesn't exist is reported first."""
         args = sys.argv[1:] if args is None else list(args)
         if self._subparsers is None:
             check_spelling(self, args, self.elsewhere)
@@ -35,7 +35,7 @@ def check_spelling(
     """Refuse the first option that doesn't exist, with what was likely meant.
 
     Before anything else is read: the value of an unknown option would be taken for one of
-    the positional arguments, and told as a fault of those.
+    the positional arguments, and reported as their fault.
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ def check_spelling(
         plain = name[2:].replace("_", "-")
         if instead := elsewhere.get(plain) or elsewhere.get(plain.removeprefix("no-")):
             parser.error(f"{name}: this option of other BIDS apps doesn't exist here: {instead}")
-        near = _near(f"--{plain}", known)
+        near = _find_near(f"--{plain}", known)
         hint = f"; did you mean {near}?" if near else "; --help lists the options"
         parser.error(f"{name}: found an unknown option{hint}")
 
 
-def _near(name: str, known: Sequence[str]) -> str:
+def _find_near(name: str, known: Sequence[str]) -> str:
     spellings = {each.replace("_", "-").casefold(): each for each in reversed(known)}
     long = [each for each in spellings if each.startswith("--")]
     near = difflib.get_close_matches(name.casefold(), long, n=1, cutoff=0.6)

@@ -52,7 +52,7 @@ def bidsignore() -> str:
 
 def schemes() -> str:
     """Table of the labelling schemes with their defaults."""
-    from asl_bids_app.protocol import SCHEMES
+    from asl_bids_app.schemes import SCHEMES
 
     rows = []
     for scheme, info in SCHEMES.items():
@@ -149,8 +149,8 @@ def _validation() -> dict[str, Any]:
     from asl_bids_app.models import store
     from asl_bids_app.training.validate.validation_report import REPORT
 
-    place = Path(store.__file__).parent / store.DEFAULT_MODEL
-    return json.loads((place / "validation" / f"{REPORT}.json").read_text(encoding="utf-8"))
+    place = ROOT / "benchmarks" / "results" / store.DEFAULT_MODEL / "validation"
+    return json.loads((place / f"{REPORT}.json").read_text(encoding="utf-8"))
 
 
 def _cells(methods: dict[str, Any], quantity: str) -> list[str]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from fake_bids import FakeDataset, runs_of
 
-from asl_bids_app.bids.images import check_grid, load, read_header, voxel_by_voxel
+from asl_bids_app.bids.grids import check_grid, voxel_by_voxel
+from asl_bids_app.bids.images import load, read_header
 from asl_bids_app.bids.sidecar import understand
 from asl_bids_app.errors import InputError
 

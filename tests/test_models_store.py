@@ -14,6 +14,7 @@ from asl_bids_app.estimators.ensemble import Ensemble
 from asl_bids_app.estimators.uncertainty import FEATURES
 from asl_bids_app.models import store
 from asl_bids_app.models.run_folder import CHANNELS
+from asl_bids_app.models.save import save_model
 from asl_bids_app.models.spec import (
     SCHEMA_VERSION,
     Channel,
@@ -28,7 +29,6 @@ from asl_bids_app.models.store import (
     find_model,
     load_model,
     model_hash,
-    save_model,
 )
 from asl_bids_app.networks.posterior import PosteriorASLNet
 from asl_bids_app.networks.spatial import ChannelNetwork, SpatialASLNet, Standardisation

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from fake_bids import CBF, FakeDataset, runs_of
 
+from asl_bids_app.bids.evidence import Evidence
 from asl_bids_app.bids.fields import COUSINS
-from asl_bids_app.bids.guessers import GUESSERS, Evidence
+from asl_bids_app.bids.guessers import GUESSERS
 from asl_bids_app.bids.marks import COLUMN, HOW, KEY
 from asl_bids_app.bids.propose import complete
 from asl_bids_app.bids.sidecar import understand

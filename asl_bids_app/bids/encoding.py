@@ -102,7 +102,7 @@ def read(fields: Fields, scheme: Scheme, kinds: Sequence[str]) -> Encoding | Non
         raise _refusal(fields, f"with {scheme.value}")
     if size not in SIZES:
         raise _refusal(fields, f"of size {size:g}; 4, 8 and 12 can be decoded here")
-    word = _word(fields)
+    word, size = _word(fields), int(size)
     cycles, uniform, sign = _cycles(fields, kinds, size)
     orders = _matrix(fields, size, uniform) if MATRIX in fields else ()
     delay, duration = sub_bolus_times(fields, kinds, cycles, uniform)

@@ -100,7 +100,7 @@ def to_number(value: Any) -> float | None:
 
 @dataclass(frozen=True)
 class Notes:
-    """What was concluded, what is to be said and what is wrong while a run is understood."""
+    """Conclusions, warnings and faults, collected while a run is understood."""
 
     warnings: list[Notice] = field(default_factory=list)
     inferred: dict[str, str] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class Fields:
     lenient: bool = False
 
     def collect(self) -> AbstractContextManager[None]:
-        """Go on after a fault: it is told with the others of the run."""
+        """Go on after a fault, which is reported with the others of the run."""
         return self.notes.faults.collect()
 
     def __contains__(self, key: str) -> bool:

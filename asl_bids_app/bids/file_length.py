@@ -28,7 +28,7 @@ _CHUNK: Final = 1 << 20
 _CURE: Final = "copy or convert it again"
 
 
-def check_start(start: bytes, name: str) -> tuple[str, ...]:
+def check_start(start: bytes, name: str) -> tuple[Notice, ...]:
     """Check where a header says that the data begin, and by what they are multiplied.
 
     The library takes a factor that is no number for none; the format has 0 for that.

@@ -199,7 +199,7 @@ def _check_geometry(header: Header, raw: Any) -> Header:
         warnings.append(Notice(name, "pixdim", f"{found} mm", expected))
     return replace(
         header,
-        zooms=tuple(float(zoom) for zoom in zooms),
+        zooms=(float(zooms[0]), float(zooms[1]), float(zooms[2])),
         warnings=tuple(warnings),
         oriented=any(codes),
     )
@@ -216,11 +216,11 @@ def _check_scaling(data: Any, name: str) -> None:
 
 def _disagreement(header: Header, raw: Any) -> list[Notice]:
     """Tell if qform and sform send a corner of the image to different places."""
-    import nibabel as nib
+    from nibabel.spatialimages import HeaderDataError
 
     try:
         other = np.asarray(raw.get_qform(), dtype=float)
-    except (nib.spatialimages.HeaderDataError, ValueError):
+    except (HeaderDataError, ValueError):
         return [Notice(header.name, "qform", "no rotation", "one as in the sform, used")]
     ends = [(0, n - 1) for n in header.shape[:3]]
     corners = np.stack([a.ravel() for a in np.meshgrid(*ends, indexing="ij")])

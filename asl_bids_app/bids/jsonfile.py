@@ -1,4 +1,4 @@
-"""Reading JSON that others wrote: whatever is wrong with it is told in one line."""
+"""Reading JSON that others wrote: whatever is wrong with it is reported in one line."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def assemble(
     twins = Counter(path.name.partition(".")[0] for path in images)
     runs: dict[str, list[RunFiles]] = defaultdict(list)
     for path in images:
-        label = _folder(path, root, "sub-")
+        label = _folder(path, root, "sub-") or ""
         fields = tree.describe(path)
         fields["problems"] += tuple(_name_problems(path, parse_name(path.name), root, twins))
         contexts = tree.applicable(path, "aslcontext", ".tsv")

@@ -12,7 +12,8 @@ from asl_bids_app.bids import scaling
 from asl_bids_app.bids.acquisition import M0Input, M0Kind
 from asl_bids_app.bids.fields import Fields, Notes, show
 from asl_bids_app.bids.files import DataFile
-from asl_bids_app.bids.images import Header, check_grid, read_header
+from asl_bids_app.bids.grids import check_grid
+from asl_bids_app.bids.images import Header, read_header
 from asl_bids_app.bids.layout import RunFiles
 from asl_bids_app.bids.timing import repetition_times
 from asl_bids_app.errors import InputError

@@ -16,9 +16,9 @@ OPTIONAL: Final = (
     "PASLType",
     "SliceEncodingDirection",
 )
-"""Keys that change the quantification and may be missing; of others the absence is told."""
+"""Keys that change the quantification and may be missing; the absence of others is reported."""
 OTHERS: Final = frozenset({"CASLType", "PCASLType"})
-"""Keys of BIDS that look like one of those."""
+"""Keys of BIDS that look like an optional one."""
 ALIKE: Final = 0.88
 """Share of letters from which a name counts as misspelt, as `difflib` counts it."""
 

@@ -18,9 +18,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from asl_bids_app.bids import context, m0scan, marks
+from asl_bids_app.bids.evidence import Evidence
 from asl_bids_app.bids.fields import Fields, Notes
 from asl_bids_app.bids.files import DataFile, shown
-from asl_bids_app.bids.guessers import GUESSERS, Evidence
+from asl_bids_app.bids.guessers import GUESSERS
 from asl_bids_app.bids.images import load, read_header
 from asl_bids_app.bids.labelling import scheme_of
 from asl_bids_app.bids.layout import RunFiles
@@ -160,7 +161,7 @@ def propose(run: RunFiles, examine: Examine) -> list[Proposal]:
             notes |= found
     proposals = []
     if notes:
-        proposals.append(_sidecar(path, run.root, evidence.metadata | _nulls(notes), notes))
+        proposals.append(_sidecar(path, run.root, {**evidence.metadata, **_nulls(notes)}, notes))
     if fresh:
         table = run.path.with_name(f"{stem.removesuffix('_asl')}_aslcontext.tsv")
         proposals.append(_table(table.relative_to(run.root), guesses))

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.errors import InputError
@@ -21,7 +21,6 @@ from asl_bids_app.schemes import SCHEMES, JointPart
 if TYPE_CHECKING:
     from asl_bids_app.calibration import Calibration
 
-Mode = Literal["auto", "off", "both"]
 MODES: Final = ("auto", "off", "both")
 ORDER: Final = ("sub", "ses", "acq", "rec", "dir", "run", "echo", "part")
 JOINT_LABEL: Final = "joint"
@@ -78,7 +77,7 @@ class Unit:
         return "_".join(f"{key}-{value}" for key, value in self.entities.items())
 
 
-def group(acquisitions: Sequence[Acquisition], mode: Mode = "auto") -> tuple[Unit, ...]:
+def group(acquisitions: Sequence[Acquisition], mode: str = "auto") -> tuple[Unit, ...]:
     """Group the runs of one or more participants into units.
 
     Within a session a continuous and a velocity-selective run belong together if they are

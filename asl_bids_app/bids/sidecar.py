@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
-from asl_bids_app.bids import context, encoding, labelling, m0scan, scaling, timing
+from asl_bids_app.bids import context, encoding, labelling, m0scan, readout, scaling, timing
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.fields import Fields, Notes, show
 from asl_bids_app.bids.images import Header, read_header
@@ -44,6 +44,15 @@ class InputOptions:
     bolus_duration: float | None = None
     lenient: bool = False
     m0_scale: float | None = None
+
+
+Value = TypeVar("Value")
+
+
+def _settled(value: Value | None) -> Value:
+    """Return what is known by now: a value that is missing has left a fault."""
+    assert value is not None
+    return value
 
 
 def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisition:
@@ -95,7 +104,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     encoded, paired, delay, duration = _measurements(run, fields, likely, kinds, types, options)
     with faults.collect():
         shape = header.shape[:3] if header else None
-        slice_time, slice_axis = timing.slice_times(fields, shape)
+        slice_time, slice_axis = readout.slice_times(fields, shape)
     with faults.collect():
         m0 = m0scan.read(fields, kinds, run, header)
     with faults.collect():
@@ -112,8 +121,10 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
         with faults.collect():
             _check_number_of_pairs(fields, types)
     faults.check()
+    delay, duration, slice_time = map(_settled, (delay, duration, slice_time))
+    scheme, kinds = _settled(scheme), _settled(kinds)
     if repetition is not None:
-        timing.check_fit(fields, scheme, delay, duration, slice_time, repetition)
+        readout.check_fit(fields, scheme, delay, duration, slice_time, repetition)
     _check_entities(run, notes)
     check_names(fields)
     return Acquisition(
@@ -127,7 +138,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
         label_duration=duration,
         slice_time=slice_time,
         slice_axis=slice_axis,
-        m0=m0,
+        m0=_settled(m0),
         warnings=tuple(dict.fromkeys(notes.warnings)),
         inferred=dict(notes.inferred),
         encoding=encoded,

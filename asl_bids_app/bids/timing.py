@@ -14,9 +14,6 @@ from asl_bids_app.bids.labelling import ALIASES, is_velocity_selective
 from asl_bids_app.schemes import SCHEMES, Scheme
 
 CUT_OFFS: Final = ("Q2TIPS", "QUIPSS", "QUIPSSII")
-AXES: Final = ("i", "j", "k")
-LATE: Final = 0.05
-"""Seconds by which rounded times may exceed the repetition time."""
 
 
 def perfusion(kinds: Sequence[str]) -> np.ndarray:
@@ -28,7 +25,7 @@ def stand_in(fields: Fields, n_volumes: int) -> tuple[str, ...]:
     """Return volume types to go on checking with where nobody knows the right ones.
 
     Volumes with a delay or duration of 0 are taken for m0scan, the others for deltam, so
-    that no fault is told that the right types would not have.
+    that no fault is reported that the right types would not have.
     """
     silent = np.zeros(n_volumes, bool)
     for key in ("PostLabelingDelay", "LabelingDuration"):
@@ -118,12 +115,15 @@ def durations(
                 f"nothing for {scheme.value}",
                 "not used; the bolus is given by BolusCutOffFlag and BolusCutOffDelayTime",
             )
-        values = (
+        bolus_values = (
             _vsasl_bolus(fields, kinds)
             if SCHEMES[scheme].endless_bolus
             else _pasl_bolus(fields, kinds, delay, bolus)
         )
-    return None if values is None else np.where(perfusion(kinds), values, np.nan)
+        if bolus_values is None:
+            return None
+        values = bolus_values
+    return np.where(perfusion(kinds), values, np.nan)
 
 
 def _pasl_bolus(
@@ -182,7 +182,7 @@ def _pasl_bolus(
 def _vsasl_bolus(fields: Fields, kinds: Sequence[str]) -> np.ndarray:
     n = len(kinds)
     flag, key = "BolusCutOffFlag", "BolusCutOffDelayTime"
-    alias = fields.get("ArterialSpinLabelingType") in ALIASES
+    alias = fields.get("ArterialSpinLabelingType") in tuple(ALIASES)
     if flag not in fields and alias:
         # No standard asks for the flag in this form; what it would say is in the delay time.
         cut = key in fields
@@ -233,70 +233,6 @@ def _cut_off(fields: Fields, kinds: Sequence[str], technique: str) -> np.ndarray
     return times
 
 
-def slice_times(fields: Fields, shape: Sequence[int] | None) -> tuple[np.ndarray, int]:
-    """Read when each slice is excited.
-
-    Parameters
-    ----------
-    fields
-        The run.
-    shape
-        Of its image; None if nobody knows it.
-
-    Returns
-    -------
-    array, shape (n_slices,)
-        Seconds after the first slice to be excited, by slice index; zeros for 3D.
-    int
-        The axis of the slices.
-
-    Raises
-    ------
-    InputError
-    """
-    readout = ""
-    with fields.collect():
-        if "MRAcquisitionType" not in fields and "SliceTiming" not in fields:
-            raise fields.missing(
-                "MRAcquisitionType", "one of 2D, 3D", "with 2D also the SliceTiming"
-            )
-        readout = fields.choice("MRAcquisitionType", ("2D", "3D"))
-    axis, reverse = 2, False
-    key = "SliceEncodingDirection"
-    if key in fields:
-        value = fields[key]
-        if not isinstance(value, str) or value.removesuffix("-") not in AXES:
-            raise fields.fault(key, show(value), "i, j, k, i-, j- or k-")
-        axis, reverse = AXES.index(value[0]), value.endswith("-")
-    key = "SliceTiming"
-    given = fields.get(key)
-    n = shape[axis] if shape else len(given) if isinstance(given, list) else 1
-    if not readout and key not in fields:
-        return np.zeros(n), axis
-    if readout == "3D":
-        if key in fields:
-            found = f"{key} with MRAcquisitionType 3D"
-            fields.warn(key, found, "nothing: a 3D readout excites all at once", "not used")
-        return np.zeros(n), axis
-    if key not in fields:
-        expected = f"the excitation time of each of the {n} slices in seconds"
-        raise fields.missing(key, expected, "complete it from the protocol; 3D data have none")
-    times = np.array(fields.numbers(key, "times in seconds"))
-    if len(times) != n:
-        cure = "check SliceEncodingDirection and whether the image was cropped"
-        expected = f"{n}, the size of axis {AXES[axis]} of the image"
-        raise fields.fault(key, f"{len(times)} values", expected, cure)
-    if n > 1 and times.max() == times.min():
-        outcome = "all slices are taken to have the same delay"
-        fields.warn(key, "one time for all slices", "different times in a 2D readout", outcome)
-    if times.min() > 0:
-        fields.notes.inferred["slice_time"] = (
-            f"{times.min():g} s taken off {key}: delays count to the first slice"
-        )
-    times = times - times.min()
-    return (times[::-1].copy() if reverse else times), axis
-
-
 def repetition_times(fields: Fields, kinds: Sequence[str]) -> np.ndarray:
     """Read `RepetitionTimePreparation`, shape (n_volumes,), seconds.
 
@@ -311,27 +247,3 @@ def repetition_times(fields: Fields, kinds: Sequence[str]) -> np.ndarray:
         cure = "give the time between two preparations from the protocol (M0: its repetition time)"
         raise fields.fault(key, "0", "more than 0 s", cure)
     return values
-
-
-def check_fit(
-    fields: Fields,
-    scheme: Scheme,
-    delay: np.ndarray,
-    duration: np.ndarray,
-    slice_time: np.ndarray,
-    repetition: np.ndarray,
-) -> None:
-    """Warn if label, delay and readout don't fit into the repetition time."""
-    used = np.isfinite(delay)
-    label = duration if SCHEMES[scheme].continuous else np.zeros_like(delay)
-    needed = (label + delay + slice_time.max())[used]
-    excess = needed - repetition[used]
-    if excess.max() > LATE:
-        i = int(excess.argmax())
-        fields.warn(
-            "PostLabelingDelay",
-            f"label, delay and readout of {needed[i]:.3g} s in a repetition time of "
-            f"{repetition[used][i]:.3g} s",
-            "times that fit into each other",
-            "taken at its word; a delay counted from the start of the label does this",
-        )

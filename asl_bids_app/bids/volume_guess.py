@@ -46,7 +46,7 @@ QUANTIFIED: Final = re.compile(r"cbf|blood.?flow")
 def guess_kinds(data: np.ndarray, metadata: Mapping[str, Any]) -> list[Guess]:
     """Guess the type of every volume.
 
-    The M0 is told by its delay of 0 or by its brightness, differences by negative values or
+    The M0 is recognised by its delay of 0 or by its brightness, differences by negative values or
     by being dark beside an M0, and control from label by which of the two is brighter:
     labelled blood takes signal away (Alsop 2015, doi:10.1002/mrm.25197).
 

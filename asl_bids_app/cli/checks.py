@@ -59,7 +59,7 @@ def _unique_keys(loader: Any) -> Any:
     """Return a YAML loader that refuses a key given twice, of which one would be lost."""
     import yaml
 
-    class Unique(loader):
+    class Unique(loader):  # type: ignore[misc]
         pass
 
     def read(self: Any, node: Any) -> dict[Any, Any]:
@@ -68,7 +68,8 @@ def _unique_keys(loader: Any) -> Any:
             name = getattr(key, "value", None)
             if isinstance(name, str) and names.count(name) > 1:
                 raise yaml.constructor.ConstructorError(problem=f"{name} is given twice")
-        return loader.construct_mapping(self, node, deep=True)
+        content: dict[Any, Any] = loader.construct_mapping(self, node, deep=True)
+        return content
 
     Unique.add_constructor("tag:yaml.org,2002:map", read)
     return Unique
@@ -94,7 +95,8 @@ def _read_value(
         expected = "one or more values" if many else "one value"
         parser.error(f"{path}: {name}: found {found}, expected {expected}")
     try:
-        read = [action.type(str(item)) if action.type else str(item) for item in items]
+        reader = action.type if callable(action.type) else str
+        read = [reader(str(item)) for item in items]
     except (argparse.ArgumentTypeError, ValueError) as error:
         parser.error(f"{path}: {name}: {error}")
     for item in read:
@@ -105,7 +107,7 @@ def _read_value(
 
 def _shown(value: Any) -> str:
     """Return a value as YAML writes it, short enough for a message."""
-    text = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else repr(value)
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=_Help,
     )
-    groups = {GENERAL: parser}
+    groups: dict[str, argparse._ActionsContainer] = {GENERAL: parser}
     groups |= {title: parser.add_argument_group(title) for title in GROUPS}
     table = fields(AppOptions)
     for item in table:
@@ -59,7 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
                 "level", choices=declared.choices, metavar=metavar, help=declared.help
             )
         elif declared.group == GENERAL and not has_default(item):
-            parser.add_argument(item.name, type=declared.reader, help=declared.help)
+            reader = declared.reader or str
+            parser.add_argument(item.name, type=reader, help=declared.help)
     parser.add_argument("--version", action="version", version=f"asl-app {__version__}")
     _add(groups[RUNNING], "config_file", CONFIG_FILE, None)
     for item in table:
@@ -79,7 +80,7 @@ def _default(item: Field[Any], declared: Option) -> Any:
     return [] if declared.several else item.default
 
 
-def _add(group: Any, name: str, declared: Option, default: Any) -> None:
+def _add(group: argparse._ActionsContainer, name: str, declared: Option, default: Any) -> None:
     """Add an option under its spellings with hyphens and with underscores."""
     off = default is True and not declared.both_ways
     plain = f"--{'no-' if off else ''}{name.replace('_', '-')}"

@@ -6,7 +6,7 @@ r"""The general kinetic model, integrated numerically.
         \int_0^{t_r} c(t) \, m(t_r - t) \, dt
 
 *c* is the label that reaches the tissue at time *t* after the start of the labelling, *m*
-what is left of it at the readout. Only the window in which label arrives is told in closed
+what is left of it at the readout. Only the window in which label arrives is given in closed
 form; the integral is a Gauss-Legendre sum.
 
 References

@@ -105,7 +105,7 @@ def read_command(argv: Sequence[str]) -> AppCommand:
 
 def _model(model: str) -> str | Path:
     """Return a model's folder, or its name if it isn't one."""
-    folder = _plain(path(model))
+    folder: Path = _plain(path(model))
     if folder.is_dir():
         return folder
     if os.sep in model:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 KILLED = 137
 """Exit code of a process that was killed, most often for memory."""
 STOP_S = 10
-"""Seconds that a container has to end when it is told to."""
+"""Seconds that a container has to end after it was asked to."""
 
 
 @dataclass(frozen=True)

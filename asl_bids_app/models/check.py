@@ -38,7 +38,7 @@ def check_types(content: Mapping[str, Any], file: Path) -> None:
         Names the first one that is of another type.
     """
     for key, (kind, words) in KINDS.items():
-        if key in content and not isinstance(content[key], kind):
+        if key in content and not isinstance(content[key], kind):  # type: ignore[arg-type]
             raise InputError(file, key, _shown(content[key]), words)
     for name, digest in content.get("files", {}).items():
         path = PurePosixPath(name)

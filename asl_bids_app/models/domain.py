@@ -16,7 +16,7 @@ _DELAY_TOLERANCE: Final = 0.03
 _DURATION_TOLERANCE: Final = 0.06
 """The same for the label duration, relative."""
 _SNR_SLACK: Final = 1.25
-"""The noise of a series is an estimate: beyond so much of the range only it is told."""
+"""The noise of a series is an estimate: only beyond so much of the range it is reported."""
 
 
 def domain_warnings(spec: ModelSpec, series: Series) -> tuple[str, ...]:

@@ -17,6 +17,9 @@ SCHEMA_VERSION: Final = 2
 
 Range = tuple[float, float]
 
+SPEC_FILE: Final = "model.json"
+"""What a model is, in its folder."""
+
 
 @dataclass(frozen=True)
 class SchemeDomain:

@@ -13,17 +13,17 @@ A training run folder (``config.yaml``, ``trained_models/``) is read as well.
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.models.domain import channel_order, domain_warnings
+from asl_bids_app.models.save import save_model
 from asl_bids_app.models.spec import (
+    SPEC_FILE,
     Channel,
     ModelSpec,
     SchemeDomain,
@@ -52,7 +52,6 @@ __all__ = [
 
 DEFAULT_MODEL: Final = "any-protocol"
 """Name of the bundled model that is used unless another is asked for."""
-_SPEC: Final = "model.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +89,7 @@ class Model:
 def bundled_models() -> tuple[str, ...]:
     """Return the names of the models that came with the package."""
     here = Path(__file__).parent
-    return tuple(sorted(path.parent.name for path in here.glob(f"*/{_SPEC}")))
+    return tuple(sorted(path.parent.name for path in here.glob(f"*/{SPEC_FILE}")))
 
 
 def find_model(name: str | Path) -> Path | None:
@@ -102,7 +101,7 @@ def find_model(name: str | Path) -> Path | None:
     if str(name) in bundled_models():
         return Path(__file__).parent / str(name)
     folder = Path(name)
-    known = (folder / _SPEC).is_file() or (folder / "config.yaml").is_file()
+    known = (folder / SPEC_FILE).is_file() or (folder / "config.yaml").is_file()
     return folder.resolve() if known else None
 
 
@@ -114,7 +113,7 @@ def _must_find(name: str | Path | None) -> Path:
         raise InputError(
             "command line" if not Path(name).exists() else Path(name),
             "model",
-            str(name) if not Path(name).exists() else f"neither {_SPEC} nor config.yaml",
+            str(name) if not Path(name).exists() else f"neither {SPEC_FILE} nor config.yaml",
             f"a model folder, a run folder of asl-train, or a bundled name ({there})",
         )
     return folder
@@ -129,9 +128,9 @@ def model_hash(name: str | Path | None = None) -> str:
         If there is no such model.
     """
     folder = _must_find(name)
-    if (folder / _SPEC).is_file():
+    if (folder / SPEC_FILE).is_file():
         # It holds the hashes of all other files.
-        return hashlib.sha256(_read(folder / _SPEC)).hexdigest()
+        return hashlib.sha256(_read(folder / SPEC_FILE)).hexdigest()
     from asl_bids_app.models.run_folder import run_folder_hash
 
     return run_folder_hash(folder)
@@ -157,7 +156,7 @@ def load_model(name: str | Path | None = None) -> Model:
 
 @lru_cache(maxsize=4)
 def _load(folder: Path, sha256: str) -> Model:
-    if not (folder / _SPEC).is_file():
+    if not (folder / SPEC_FILE).is_file():
         from asl_bids_app.models.run_folder import load_run_folder
 
         spec, members = load_run_folder(folder)
@@ -165,22 +164,22 @@ def _load(folder: Path, sha256: str) -> Model:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    content = _read(folder / _SPEC)
-    spec = read_spec(content, folder / _SPEC)
+    content = _read(folder / SPEC_FILE)
+    spec = read_spec(content, folder / SPEC_FILE)
     names = sorted(
         (name for name in spec.files if name.endswith(".safetensors")),
         key=lambda name: (len(name), name),
     )
     if not names:
-        raise InputError(folder / _SPEC, "files", "no weights", "member-0.safetensors, …")
-    members = []
+        raise InputError(folder / SPEC_FILE, "files", "no weights", "member-0.safetensors, …")
+    loaded: list[nn.Module] = []
     for file in names:
         try:
             weights = load(_verified(folder, file, spec.files[file]))
         except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
             raise InputError(folder / file, "", str(error), "weights as safetensors") from error
-        members.append(build_member(spec, weights, folder / file))
-    return Model(spec, tuple(members), folder, sha256)
+        loaded.append(build_member(spec, weights, folder / file))
+    return Model(spec, tuple(loaded), folder, sha256)
 
 
 def _read(path: Path) -> bytes:
@@ -235,91 +234,3 @@ def build_member(spec: ModelSpec, weights: Mapping[str, Any], file: Path) -> nn.
 
     network = network.to(memory_format=torch.channels_last)  # a tenth faster on a CPU
     return network.eval().requires_grad_(False)
-
-
-def save_model(
-    folder: Path,
-    spec: ModelSpec,
-    members: Sequence[nn.Module],
-    extras: Mapping[str, Path] | None = None,
-) -> Path:
-    """Write a model folder, whole or not at all.
-
-    Parameters
-    ----------
-    folder
-        Where to; an earlier model folder there is replaced, anything else is refused.
-    spec
-        Its `files` are filled in here.
-    members
-        Networks that `spec` describes (of `ChannelNetwork` the network inside).
-    extras
-        Further files to copy in, by their path in the folder, such as
-        ``validation/table.md``.
-
-    Returns
-    -------
-    Path
-        The folder.
-
-    Raises
-    ------
-    InputError
-        If the folder holds something else than a model.
-    ValueError
-        If there are no members, or a weight is not finite in half precision.
-    """
-    from asl_bids_app.models.card import model_card
-
-    if not members:
-        raise ValueError("a model needs at least one member")
-    folder = Path(folder)
-    if folder.exists() and not (folder / _SPEC).is_file() and any(folder.iterdir()):
-        raise InputError(folder, "", "other files", "an empty or new folder, or a model folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        contents = {
-            f"member-{number}.safetensors": _weights(member)
-            for number, member in enumerate(members)
-        }
-        contents |= {name: Path(path).read_bytes() for name, path in (extras or {}).items()}
-        files = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-        described = replace(spec, files=dict(sorted(files.items())))
-        contents["MODEL_CARD.md"] = model_card(described, len(members)).encode()
-        card = hashlib.sha256(contents["MODEL_CARD.md"]).hexdigest()
-        described = replace(described, files={**described.files, "MODEL_CARD.md": card})
-        contents[_SPEC] = described.to_json().encode()
-        for name, data in contents.items():
-            path = beside / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        beside.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-            folder.rename(old / folder.name)
-            beside.rename(folder)
-            shutil.rmtree(old)
-        else:
-            beside.replace(folder)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
-    return folder
-
-
-def _weights(member: nn.Module) -> bytes:
-    """Return a network's weights in half precision as safetensors."""
-    import torch
-    from safetensors.torch import save
-
-    from asl_bids_app.networks.spatial import ChannelNetwork
-
-    network = member.network if isinstance(member, ChannelNetwork) else member
-    halves = {}
-    for name, value in network.state_dict().items():
-        half = value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
-        if not bool(torch.isfinite(half).all()):
-            raise ValueError(f"{name}: not finite in half precision")
-        halves[name] = half.contiguous()
-    return save(halves)

@@ -93,7 +93,8 @@ def required(help: str, **facts: Any) -> Any:  # noqa: A002 - argparse's word
 
 def option_of(item: Field[Any]) -> Option:
     """Return the declaration of a field."""
-    return item.metadata[_KEY]
+    declared: Option = item.metadata[_KEY]
+    return declared
 
 
 def has_default(item: Field[Any]) -> bool:

@@ -57,9 +57,11 @@ def find_m0(
     facts: dict[str, Any] = {}
     warnings: list[Notice] = []
     if m0.kind is M0Kind.ESTIMATE:
-        value = tissue_m0_of_blood(m0.estimate, calibration.partition_coefficient.value)
+        value = tissue_m0_of_blood(
+            float(m0.estimate or 0.0), calibration.partition_coefficient.value
+        )
         return np.full(static.shape, value), {"value": value}, warnings
-    if m0.kind is M0Kind.SEPARATE:
+    if m0.kind is M0Kind.SEPARATE and m0.path:
         volumes, affine, told = _load_separate(m0.path, acquisition)
         warnings += told
         numbers = np.arange(volumes.shape[3])
@@ -101,7 +103,8 @@ def find_m0(
 def _load_separate(
     path: Path, acquisition: Acquisition
 ) -> tuple[np.ndarray, np.ndarray, list[Notice]]:
-    from asl_bids_app.bids.images import check_grid, load, read_header
+    from asl_bids_app.bids.grids import check_grid
+    from asl_bids_app.bids.images import load, read_header
 
     header = read_header(path, path.name)
     image = load(path, name=path.name, spare=range(header.n_volumes))

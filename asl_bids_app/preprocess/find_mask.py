@@ -109,7 +109,7 @@ def place(
     run_shape, run
         Whose grid counts.
     """
-    from asl_bids_app.bids.images import voxel_by_voxel
+    from asl_bids_app.bids.grids import voxel_by_voxel
 
     if not voxel_by_voxel(shape, affine, oriented, run_shape, run.affine, run.oriented):
         return affine, []

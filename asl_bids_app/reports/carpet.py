@@ -134,7 +134,7 @@ def draw_time_course(confounds: Mapping[str, np.ndarray], carpet: Mapping[str, n
         for start in starts:
             axes.axvline(start, color=INK, lw=1.4, zorder=4)
         axes.tick_params(labelbottom=axes is drawn[-1])
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
     drawn[-1].set_xlabel("volume, counted from 1")
     ends = [0.5, *starts, n + 0.5]
     for i in range(len(starts) + 1 if starts else 0):

@@ -46,7 +46,7 @@ class Row:
     metrics : mapping of str to float
     estimator, schemes : str
     plausibility : tuple of str
-        Loud sentences.
+        Reasons why the maps can't be believed.
     report : str
         Address of the participant's report; empty if there is none.
     """

@@ -1,4 +1,4 @@
-"""Reading what earlier runs wrote when some of it is damaged: what can't be used is told.
+"""Reading what earlier runs wrote when some of it is damaged: what can't be used is reported.
 
 A cut-off copy, a hand that edited a table, another program's file of the same name: each is the
 fault of one participant, whose row is marked, and of no other.
@@ -131,7 +131,7 @@ def _fit(value: Any, shape: Shape, place: str, name: str, faults: list[Notice]) 
             key: _fit(item, shape[key], f"{place}: {key}" if place else key, name, faults)
             if key in shape
             else item
-            for key, item in value.items()
+            for key, item in dict(value).items()
         }
     return value
 

@@ -15,7 +15,7 @@ BARS: Final = MappingProxyType({"total": "noise and calibration", "noise": "nois
 _BARS_OF_ONE: Final = MappingProxyType(
     {"total": "noise, calibration and ATT", "noise": "noise and ATT"}
 )
-"""The same of a single delay, where CBF and ATT rest on the prior of ATT and hold its doubt."""
+"""The same of a single delay, where CBF and ATT rest on the prior of ATT and hold its sd."""
 
 _NAMES: Final = MappingProxyType(
     {"lsq": "least squares", "consensus": "consensus formula (white paper)"}
@@ -83,7 +83,7 @@ def find_estimates(
         sidecar = sidecars.get(there["cbf"]) or {}
         name = _NAMES.get(word, word) if word else estimator_name(sidecar.get("EstimationMethod"))
         told = sidecar.get("ErrorBars") or (sidecar.get("Model") or {}).get("ErrorBars")
-        # The consensus formula takes all label as arrived: it has no ATT, and no doubt of it.
+        # The consensus formula takes all label as arrived: it has no ATT and no sd of it.
         single = "att" in there and _count(sidecar.get("Measurements")) == 1
         held = _BARS_OF_ONE if single else BARS
         bars = held.get(str(told), "") if told or not word else held["noise"]

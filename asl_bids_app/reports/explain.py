@@ -96,9 +96,9 @@ def explain(error: Failure | Mapping[str, Any], output_dir: Path) -> Explained:
     failure = error if isinstance(error, Failure) else Failure.from_json(error)
     failure = complete_failure(failure)
     where = ", ".join(part for part in (failure.unit, step_words(failure.step)) if part)
-    words = _BY_CAUSE.get(failure.cause, _BY_CAUSE[Cause.UNFORESEEN])
-    if failure.cause == Cause.INPUT:
-        words = _input_words(failure)
+    known = failure.cause in set(Cause)
+    cause = Cause(failure.cause) if known else Cause.UNFORESEEN
+    words = _input_words(failure) if cause is Cause.INPUT else _BY_CAUSE[cause]
     crash, traceback = _crash(failure.crash_file, output_dir)
     message = failure.message or "no message"
     return Explained(where, words.meaning, words.cure, message, crash, traceback)

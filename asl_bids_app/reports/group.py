@@ -120,7 +120,7 @@ def _dictionary(columns: Mapping[str, Any]) -> dict[str, Any]:
         "table, sidecar or record can't be used).",
         "estimator": "What made the main maps.",
         "schemes": "Labelling schemes of the series.",
-        "implausible": "Number of loud sentences about the maps; 0 for maps that can be believed.",
+        "implausible": "Number of reasons not to believe the maps; 0 for believable ones.",
         "outlier_in": "Metrics, separated by commas, whose modified z score over all series "
         f"exceeds {OUTLIER_Z:g} (Iglewicz and Hoaglin 1993).",
     }
@@ -160,7 +160,7 @@ def _page(cohort: Cohort) -> str:
         plain=_plain(cohort),
         fewest=FEWEST,
         data=data,
-        loud=[row for row in cohort.rows if row.plausibility],
+        implausible=[row for row in cohort.rows if row.plausibility],
         n_lsq=sum(item["lsq"] for item in metrics),
         outlier_z=OUTLIER_Z,
     )

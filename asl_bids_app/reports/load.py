@@ -152,6 +152,7 @@ def load_series(folder: Path, entities: Mapping[str, str]) -> SeriesData:
         Of the series.
     """
     import nibabel as nib
+    from nibabel.filebasedimages import ImageFileError
 
     images: dict[str, np.ndarray] = {}
     problems = []
@@ -163,7 +164,7 @@ def load_series(folder: Path, entities: Mapping[str, str]) -> SeriesData:
         try:
             image = nib.load(path)
             data = np.asanyarray(image.dataobj)
-        except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+        except (OSError, EOFError, ValueError, ImageFileError) as error:
             problems.append(f"{path.name}: can't be read ({error})")
             continue
         if to_canonical is None:

@@ -60,7 +60,8 @@ def read_records(
         label = path.stem.removeprefix("sub-")
         row = (_age(path, record), record if content else None, faults)
         found.setdefault(label, []).append(row)
-    records, damage = {}, {}
+    records: dict[str, list[ParticipantRecord]] = {}
+    damage: dict[str, list[Notice]] = {}
     for label, rows in sorted(found.items()):
         rows.sort(key=lambda row: row[0], reverse=True)
         records[label] = [record for _, record, _ in rows if record]

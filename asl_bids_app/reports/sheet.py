@@ -81,7 +81,7 @@ class Sheet:
         # In tenths of a pixel, each point relative to the one before: short texts.
         paths = []
         for line in contour_generator(z=np.nan_to_num(values)).lines(0.5):
-            points = np.rint(10 * (line + 0.5)).astype(int)
+            points = np.rint(10 * (np.asarray(line) + 0.5)).astype(int)
             steps = np.diff(points, axis=0)
             steps = steps[np.any(steps != 0, axis=1)]
             if not len(steps):

@@ -113,7 +113,7 @@ def pack(data: SeriesData, scales: Mapping[str, Scale], budget: int) -> dict[str
     for key in series:
         for i in range(n):
             add(f"{key}{i}", images[key][..., i][view][mask])
-    timing = []
+    timing: list[Any] = []
     for time in data.slice_time:
         values = time[view][mask]
         if not any(np.array_equal(other, values) for _, other in timing):

@@ -36,8 +36,6 @@ NO_ASL: Final = "search"
 """The step of a `Failure` that says that a participant has no ASL run."""
 
 
-
-
 @dataclass(frozen=True, eq=False)
 class ParticipantPlan:
     """What will be done for a participant."""
@@ -119,12 +117,12 @@ def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
     return PlannedRun(acquisition, calibration, (*acquisition.warnings, *warnings))
 
 
-def faults_of_run(run: RunFiles, options: AppOptions) -> tuple[AslAppError, ...]:
+def faults_of_run(run: RunFiles, options: AppOptions) -> tuple[InputError, ...]:
     """Return everything that forbids to plan a run."""
     try:
         _plan_run(run, options)
     except AslAppError as error:
-        return faults_of(error)
+        return tuple(fault for fault in faults_of(error) if isinstance(fault, InputError))
     return ()
 
 
@@ -150,7 +148,7 @@ def _plan_participant(
         except Exception as error:
             # Whatever it is, it is this run's and no other's.
             failures.append(failure_of(run.path.name.partition(".")[0], "input", error))
-    units = ()
+    units: tuple[Unit, ...] = ()
     try:
         units = tuple(
             unit.with_constants(planned)

@@ -17,7 +17,7 @@ from asl_bids_app.workflows.plan import Plan, distinct_measurements
 def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]:
     """Tell estimator, error bars, motion, tissue, device, work folder and outputs.
 
-    What would end the run before it starts (a model or device that isn't there) is told as an
+    What would end the run before it starts (a model or device that isn't there) is shown as an
     error in its line.
 
     Returns
@@ -38,7 +38,7 @@ def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]
     lines = ["what the run would do", f"  estimator: {told}"]
     if estimator == "ensemble":
         bars = {
-            "total": "total: noise and the doubt about T1 of blood, efficiency and M0",
+            "total": "total: noise and the uncertainty of T1 of blood, efficiency and M0",
             "noise": "noise only (--error-bars noise)",
         }[options.error_bars]
     else:

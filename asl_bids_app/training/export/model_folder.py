@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.models.run_folder import load_run_folder
+from asl_bids_app.models.save import save_model
 from asl_bids_app.models.spec import SchemeDomain, TrainingDomain
-from asl_bids_app.models.store import save_model
 from asl_bids_app.training.fit.training_run import RunFolder, load_member, trained_members
 from asl_bids_app.training.validate.validation_report import REPORT
 
