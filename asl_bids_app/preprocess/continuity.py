@@ -28,7 +28,8 @@ def remove_alternation(
 
     The head doesn't move in step with the labelling; a median over pairs that says so is the
     labelled blood. Its half is taken from both sides. Groups of few pairs share one median;
-    with fewer than that in the whole run nothing is done.
+    with fewer than that in the whole run nothing is done. A pair between whose volumes the head
+    jumped does not count: labelled blood pulls by less.
 
     Parameters
     ----------
@@ -49,7 +50,13 @@ def remove_alternation(
     for volumes in groups:
         labels = [i for i in volumes if kinds[i] == "label"]
         controls = [i for i in volumes if kinds[i] == "control"]
-        pairs.append(list(zip(labels, controls, strict=False)))
+        pairs.append(
+            [
+                (a, b)
+                for a, b in zip(labels, controls, strict=False)
+                if np.linalg.norm((path[a] - path[b]) * _MM) <= JERK_MM
+            ]
+        )
     every = [pair for group in pairs for pair in group]
     path = path.copy()
     original = path.copy()
