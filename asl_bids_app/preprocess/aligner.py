@@ -28,12 +28,16 @@ from asl_bids_app.preprocess.gauss_newton import (
     make_target,
 )
 from asl_bids_app.preprocess.geometry import in_field_of_view, resample, to_parameters
+from asl_bids_app.preprocess.registration import COARSE as ROUGH
+from asl_bids_app.preprocess.registration import MIDDLE as CLOSE
 from asl_bids_app.preprocess.registration import RegistrationError, normalise, register, smooth
 from asl_bids_app.tell import Tell, nobody
 
 FIRST: Final = (FAR, COARSE, MIDDLE)
 SECOND: Final = (FINE,)
 """Levels of the two passes: to a rough average, and to one of volumes in place."""
+ACROSS: Final = (ROUGH, CLOSE)
+"""Levels across contrasts: a contrast's own pull is larger than what a finer one would add."""
 LIMIT_MM: Final = 30.0
 """A larger movement of the head in the coil is a failure of the registration."""
 ALIKE: Final = 0.2
@@ -190,7 +194,12 @@ class Aligner:
                 return np.eye(4)
             try:
                 matrix = register(
-                    normal[main], self.affine, normal[index], self.affine, mask=self.mask
+                    normal[main],
+                    self.affine,
+                    normal[index],
+                    self.affine,
+                    mask=self.mask,
+                    levels=ACROSS,
                 )
             except RegistrationError:
                 return np.eye(4)

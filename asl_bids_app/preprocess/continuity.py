@@ -29,7 +29,8 @@ def remove_alternation(
     The head doesn't move in step with the labelling; a median over pairs that says so is the
     labelled blood. Its half is taken from both sides. Groups of few pairs share one median;
     with fewer than that in the whole run nothing is done. A pair between whose volumes the head
-    jumped does not count: labelled blood pulls by less.
+    jumped does not count: labelled blood pulls by less. A median that is small against its own
+    uncertainty, the head having wandered, is shrunk towards zero (James and Stein 1961).
 
     Parameters
     ----------
@@ -62,7 +63,12 @@ def remove_alternation(
     original = path.copy()
 
     def median(chosen: list[tuple[int, int]]) -> np.ndarray:
-        return np.median([original[a] - original[b] for a, b in chosen], axis=0)
+        apart = np.array([original[a] - original[b] for a, b in chosen]) * _MM
+        middle = np.median(apart, axis=0)
+        spread = 1.4826 * np.median(np.abs(apart - middle), axis=0)
+        doubt = np.pi / 2 * float((spread**2).sum()) / len(chosen)  # of a median, if normal
+        size = float((middle**2).sum())
+        return middle * max(0.0, 1.0 - doubt / size) / _MM if size > 0 else middle
 
     for volumes, group in zip(groups, pairs, strict=True):
         chosen = group if len(group) >= fewest else every
