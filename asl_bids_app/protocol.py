@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class Arrival(IntEnum):
@@ -214,7 +215,7 @@ class Protocol:
             )
         for name in ("post_labeling_delay", "slice_time"):
             values = getattr(self, name)
-            if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
+            if not bool(values.isfinite().all()) or bool((values < 0).any()):
                 raise ValueError(f"{name}: {values.tolist()}, expected finite times >= 0 s")
         for scheme, duration in zip(self.schemes, self.label_duration.tolist(), strict=True):
             endless = duration == float("inf") and scheme is Scheme.VSASL
@@ -236,17 +237,23 @@ class Protocol:
     @property
     def arrival(self) -> Tensor:
         """The kinetic equation of each measurement as integers, shape (n,)."""
+        import torch
+
         codes = [int(SCHEMES[scheme].arrival) for scheme in self.schemes]
         return torch.tensor(codes, device=self.post_labeling_delay.device)
 
     @property
     def vessels(self) -> Tensor:
         """Share of the arteries' signal that each measurement sees, 1 or 0, shape (n,)."""
+        import torch
+
         crushed = self.vascular_crushing or (False,) * self.n_measurements
         return 1 - torch.tensor(crushed, device=self.post_labeling_delay.device).float()
 
     def select(self, measurements: Sequence[int]) -> Protocol:
         """Return the protocol of some of the measurements, in the order given."""
+        import torch
+
         index = torch.as_tensor(measurements, device=self.post_labeling_delay.device)
         return Protocol(
             tuple(self.schemes[i] for i in measurements),
@@ -287,6 +294,8 @@ def join(first: Protocol, second: Protocol) -> Protocol:
     ValueError
         If the numbers of slices differ.
     """
+    import torch
+
     counts = {first.slice_time.shape[0], second.slice_time.shape[0]} - {1}
     if len(counts) > 1:
         raise ValueError(f"protocols of {sorted(counts)} slices can't be joined")

@@ -6,7 +6,6 @@ import glob
 import json
 import logging
 import multiprocessing
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from asl_bids_app.workflows.participant import record_folder, safe
 from asl_bids_app.workflows.plan import Failure, ParticipantPlan, PlannedUnit
 from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.store import load
+from asl_bids_app.workflows.workers import set_environment
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Workflow
@@ -77,8 +77,6 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
     from nipype import config
     from nipype import logging as nipype_logging
 
-    from asl_bids_app.workflows.interfaces import QUIET
-
     config.update_config(
         {
             "execution": {
@@ -95,12 +93,11 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
         }
     )
     nipype_logging.update_logging(config)
+    set_environment(options)
     # What fails is told in one line by this program; its traceback is in the crash file.
     level = logging.INFO if options.debug or options.verbose > 1 else logging.CRITICAL
     for name in ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils"):
         logging.getLogger(name).setLevel(level)
-    if level == logging.CRITICAL:
-        os.environ[QUIET] = "1"
 
 
 def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = None) -> str:
@@ -156,8 +153,6 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
 def _run_flow(flow: Workflow, options: AppOptions, plugin: str, arguments: dict[str, Any]) -> str:
     from asl_bids_app.workflows.plugin import NAME, WorkersPlugin
 
-    # Every step's worker may use as many threads as its step was given, not more.
-    os.environ.setdefault("OMP_NUM_THREADS", str(options.omp_nthreads or options.nprocs))
     try:
         runner = WorkersPlugin(plugin_args=arguments) if plugin == NAME else plugin
         flow.run(plugin=runner, plugin_args=arguments)

@@ -129,7 +129,7 @@ class _UnitBuilder:
         node = None
         if options.tissue:
             tissue = given_tissue(options.derivatives, self.unit.entities)
-            node = self.node(steps.Tissue, "tissue", 1.0, self.threads, given=tissue)
+            node = self.node(steps.Tissue, "tissue", 1.0, given=tissue)
             self.flow.connect(prepared[0], "out_file", node, "prepared")
             self.flow.connect(node, "out_file", write, "tissue")
         fit = self._fit(assemble, write, "fit", estimator, model)
@@ -162,7 +162,8 @@ class _UnitBuilder:
             Fit,
             name,
             1.5,
-            self.threads,
+            # Least squares gains little from threads, and beside another step all cores work.
+            1 if name == "baseline" else self.threads,
             estimator=estimator,
             model=model[0],
             model_hash=model[1],

@@ -30,6 +30,7 @@ from asl_bids_app.workflows.plan import NO_ASL, Failure, ParticipantPlan, Plan, 
 from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.proposals import write_proposals
 from asl_bids_app.workflows.settings import describe_settings
+from asl_bids_app.workflows.workers import prepare_workers
 
 LOG = logging.getLogger("asl-app")
 
@@ -94,9 +95,10 @@ def check_machine(options: AppOptions, model: str) -> None:
     InputError
         If this machine has no such device, or the model is damaged or of another network.
     """
-    from asl_bids_app.estimators.devices import find_device
+    if options.device != "auto":  # which there always is
+        from asl_bids_app.estimators.devices import find_device
 
-    find_device(options.device)
+        find_device(options.device)
     # The bundled one came with the program, and is looked at where it is used.
     if model and options.model:
         from asl_bids_app.models.store import load_model
@@ -154,6 +156,8 @@ def _run_participants(options: AppOptions, command: list[str], shown: Progress) 
     began = time.perf_counter()
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     check_mask(options)
+    if not options.dry_run:
+        prepare_workers(options)
     with shown.stage("reading the dataset"):
         plan = make_plan(options)
     if options.dry_run:
