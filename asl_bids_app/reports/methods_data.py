@@ -96,7 +96,8 @@ def describe_preprocessing(
     uncorrected = bool(told) and all(how.startswith("none") for how in told)
     if options.get("hmc", True) and not uncorrected:
         parts.append(
-            "Head motion was corrected by rigid registration with SimpleITK [@simpleitk]"
+            "Head motion was corrected by rigid registration, by the Gauss-Newton method among "
+            "volumes of one contrast [@baker] and with SimpleITK across contrasts [@simpleitk]"
             + (
                 " and summarised by the framewise displacement [@power]"
                 if not in_pairs
