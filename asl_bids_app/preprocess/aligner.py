@@ -42,6 +42,8 @@ LIMIT_MM: Final = 30.0
 """A larger movement of the head in the coil is a failure of the registration."""
 ALIKE: Final = 0.2
 """Least correlation of a registered volume with its reference, both normalised."""
+HEAD: Final = 0.25
+"""A volume less like its group's median than this share of the likeliest one shows no head."""
 LESS_ALIKE: Final = 0.8
 """A volume whose correlation is less than this share of its group's median is tried again ..."""
 NEIGHBOURS: Final = 2
@@ -79,8 +81,7 @@ class Aligner:
         """Register each volume to the average of its group, twice; (N, 4, 4)."""
         found = np.tile(np.eye(4), (self.data.shape[3], 1, 1))
         several = [g for g in groups if len(g.volumes) > 1]
-        # A median is a cleaner start than a mean while volumes may still be apart.
-        images = [np.median(self.data[..., list(g.volumes)], axis=3) for g in several]
+        images = [self.data[..., index] for index in self._typical(several)]
         for word, levels in (("volume", FIRST), ("second pass, volume", SECOND)):
             if levels is SECOND:
                 images = self.averages(several, found)
@@ -102,6 +103,26 @@ class Aligner:
                     self.failed[job.index] = why
                 found[job.index] = np.eye(4) if why else result.matrix
         return found
+
+    def _typical(self, groups: Sequence[Group]) -> list[int]:
+        """Choose a volume of each group to start from, all of about one time.
+
+        Not the median: where the head lay in two places, it shows two heads, and a volume of
+        either is at home in it. But no volume that shows no head.
+        """
+        chosen: list[int] = []
+        for group in groups:
+            inside = np.nan_to_num(
+                self.data[self.mask][:, list(group.volumes)], posinf=0, neginf=0
+            )
+            typical = np.median(inside, axis=1)
+            inside = inside - inside.mean(axis=0)
+            size = np.linalg.norm(inside, axis=0)
+            alike = (typical - typical.mean()) @ inside / np.where(size > 0, size, np.inf)
+            good = np.array(group.volumes)[alike >= HEAD * alike.max()]
+            near = chosen[0] if chosen else group.volumes[int(np.argmax(alike))]
+            chosen.append(int(good[np.abs(good - near).argmin()]))
+        return chosen
 
     def _targets(self, image: np.ndarray, levels: Sequence[Level]) -> tuple[Target, ...]:
         """Prepare the average of a group; nothing if it shows nothing."""
