@@ -203,7 +203,7 @@ _ROWS: Final = (
     ),
     Reference(
         "baker",
-        "Baker & Matthews, 2004",
+        "Baker and Matthews, 2004",
         "Baker S, Matthews I",
         "Lucas-Kanade 20 years on: a unifying framework",
         "Int J Comput Vis",
