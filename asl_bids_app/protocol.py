@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import ArrayLike
+    from torch import Tensor
 
 from asl_bids_app.schemes import (
     PRIOR_BY_ARRIVAL,
@@ -94,7 +94,7 @@ class Protocol:
             )
         for name in ("post_labeling_delay", "slice_time"):
             values = getattr(self, name)
-            if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
+            if not bool(values.isfinite().all()) or bool((values < 0).any()):
                 raise ValueError(f"{name}: {values.tolist()}, expected finite times >= 0 s")
         for scheme, duration in zip(self.schemes, self.label_duration.tolist(), strict=True):
             endless = duration == float("inf") and SCHEMES[scheme].endless_bolus
@@ -208,6 +208,8 @@ class Protocol:
         vascular_crushing: bool = False,
     ) -> Protocol:
         """Return a protocol of one scheme; as `pcasl`."""
+        import torch
+
         delays, durations = (
             torch.as_tensor(np.atleast_1d(np.asarray(values, np.float32)))
             for values in (delay, duration)
@@ -221,6 +223,8 @@ class Protocol:
 
     def with_slice_time(self, slice_time: ArrayLike) -> Protocol:
         """Return the protocol with the time of each slice (s), the same in all measurements."""
+        import torch
+
         times = np.atleast_1d(np.asarray(slice_time, np.float32))
         if not times.any():
             times = times[:1]
@@ -244,17 +248,23 @@ class Protocol:
     @property
     def arrival(self) -> Tensor:
         """The kinetic equation of each measurement as integers, shape (n,)."""
+        import torch
+
         codes = [int(SCHEMES[scheme].arrival) for scheme in self.schemes]
         return torch.tensor(codes, device=self.post_labeling_delay.device)
 
     @property
     def vessels(self) -> Tensor:
         """Share of the arteries' signal that each measurement sees, 1 or 0, shape (n,)."""
+        import torch
+
         crushed = self.vascular_crushing or (False,) * self.n_measurements
         return 1 - torch.tensor(crushed, device=self.post_labeling_delay.device).float()
 
     def select(self, measurements: Sequence[int]) -> Protocol:
         """Return the protocol of some of the measurements, in the order given."""
+        import torch
+
         index = torch.as_tensor(measurements, device=self.post_labeling_delay.device)
         return Protocol(
             tuple(self.schemes[i] for i in measurements),
@@ -295,6 +305,8 @@ def join(first: Protocol, second: Protocol) -> Protocol:
     ValueError
         If the numbers of slices differ.
     """
+    import torch
+
     counts = {first.slice_time.shape[0], second.slice_time.shape[0]} - {1}
     if len(counts) > 1:
         raise ValueError(f"protocols of {sorted(counts)} slices can't be joined")

@@ -7,7 +7,10 @@ import pytest
 from heads import brain_only, grid, pose, run_of
 from scipy.spatial.transform import Rotation
 
+from asl_bids_app.preprocess import gauss_newton
+from asl_bids_app.preprocess.aligner import FIRST, SECOND
 from asl_bids_app.preprocess.continuity import remove_alternation, steady_offsets
+from asl_bids_app.preprocess.gauss_newton import locate, make_target
 from asl_bids_app.preprocess.motion import (
     CONFOUNDS,
     Motion,
@@ -116,6 +119,60 @@ def test_head_at_rest_stays_at_rest():
     wrong = errors(motion, poses, brain_only(SHAPE, AFFINE))
     assert wrong[1:].max() < 0.08, wrong.round(3)
     assert np.nanmedian(framewise_displacement(motion)[2:]) < 0.1
+
+
+def test_a_jump_of_centimetres_is_found():
+    kinds, delays = protocol(repeats=3, m0=False)
+    poses = [np.eye(4)] * 6 + [pose((10, -14, 9), (12, -7, 15))] * 6
+    data = run_of(poses, delays, kinds, SHAPE, AFFINE)
+    motion = estimate_motion(data, AFFINE, kinds, *times(kinds, delays), n_procs=2)
+    wrong = errors(motion, poses, brain_only(SHAPE, AFFINE))
+    assert not motion.warnings
+    assert np.median(wrong) < 0.15, wrong.round(2)
+    assert wrong.max() < 0.4, wrong.round(2)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_a_volume_may_be_brighter_than_its_target(scale):
+    still, moved = np.eye(4), pose((1.5, -1.0, 2.0), (1.5, -1.0, 2.0))
+    data = run_of([still, moved], [0.5, 0.5], ["control"] * 2, SHAPE, AFFINE, sd=2.0)
+    mask = brain_only(SHAPE, AFFINE)
+    centre = np.array([0.0, -18.0, 8.0])
+    targets = [make_target(data[..., 0], AFFINE, mask, centre, one) for one in (*FIRST, *SECOND)]
+    found = locate(scale * data[..., 1], targets, (still,))
+    points = AFFINE @ np.c_[np.argwhere(mask)[::20], np.ones(len(np.argwhere(mask)[::20]))].T
+    apart = np.sqrt((((found.matrix - moved) @ points)[:3] ** 2).sum(axis=0).mean())
+    assert found.settled
+    assert apart < 0.2
+
+
+def test_least_squares_that_finds_nothing_hands_over(monkeypatch):
+    # A Gauss-Newton that stays where it starts: mutual information must find the jump.
+    kinds, delays = ["control"] * 4, np.full(4, 0.5)
+    poses = [np.eye(4)] * 3 + [pose((0, 0, 5), (5, 0, 0))]
+    data = run_of(poses, delays, kinds, SHAPE, AFFINE)
+    monkeypatch.setattr(gauss_newton, "_step", lambda *_: None)
+    motion = estimate_motion(data, AFFINE, kinds, delays, np.full(4, 1.8), n_procs=2)
+    assert errors(motion, poses, brain_only(SHAPE, AFFINE)).max() < 0.5
+
+
+def test_a_median_lost_in_motion_is_shrunk():
+    # The head wanders by more between label and control than the median tells.
+    rng = np.random.default_rng(2)
+    kinds = ["label", "control"] * 4
+    truth = np.cumsum(rng.normal(0, 0.2, (8, 6)) / [1, 1, 1, 50, 50, 50], axis=0)
+    kept = remove_alternation(truth, kinds, [list(range(8))], fewest=4)
+    pairs = truth[::2] - truth[1::2]
+    whole = 0.5 * np.abs(np.median(pairs, axis=0)[:3])
+    assert np.linalg.norm((kept - truth)[0, :3]) < 0.8 * np.linalg.norm(whole)
+
+
+def test_pairs_with_a_jump_between_tell_nothing_of_the_label():
+    kinds = ["label", "control"] * 4
+    path = np.zeros((8, 6))
+    path[3:7, 0] = 15.0  # between the label and the control of the second and the fourth pair
+    kept = remove_alternation(path, kinds, [list(range(8))], fewest=4)
+    assert np.abs(kept - path).max() < 1e-9
 
 
 @pytest.mark.parametrize("order", [("label", "control"), ("control", "label")])

@@ -1,57 +1,64 @@
-"""The registrations behind motion correction: within contrasts, and across them."""
+"""The registrations behind motion correction: within contrasts, and across them.
+
+Within a contrast volumes follow their average by Gauss-Newton (`gauss_newton`). Averages of
+different contrasts, and volumes that least squares does not find, are registered by mutual
+information (`registration`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
 from asl_bids_app.preprocess.continuity import ARC_MM
-from asl_bids_app.preprocess.geometry import resample, to_parameters
-from asl_bids_app.preprocess.registration import (
+from asl_bids_app.preprocess.contrasts import Group
+from asl_bids_app.preprocess.gauss_newton import (
     COARSE,
+    FAR,
     FINE,
     MIDDLE,
-    RegistrationError,
-    normalise,
-    register,
-    smooth,
+    Found,
+    Level,
+    Target,
+    follow,
+    locate,
+    make_target,
 )
+from asl_bids_app.preprocess.geometry import in_field_of_view, resample, to_parameters
+from asl_bids_app.preprocess.registration import COARSE as ROUGH
+from asl_bids_app.preprocess.registration import MIDDLE as CLOSE
+from asl_bids_app.preprocess.registration import RegistrationError, normalise, register, smooth
 from asl_bids_app.tell import Tell, nobody
-from asl_bids_app.wording import seconds
 
+FIRST: Final = (FAR, COARSE, MIDDLE)
+SECOND: Final = (FINE,)
+"""Levels of the two passes: to a rough average, and to one of volumes in place."""
+ACROSS: Final = (ROUGH, CLOSE)
+"""Levels across contrasts: a contrast's own pull is larger than what a finer one would add."""
 LIMIT_MM: Final = 30.0
 """A larger movement of the head in the coil is a failure of the registration."""
 ALIKE: Final = 0.2
 """Least correlation of a registered volume with its reference, both normalised."""
+HEAD: Final = 0.25
+"""A volume less like its group's median than this share of the likeliest one shows no head."""
+LESS_ALIKE: Final = 0.8
+"""A volume whose correlation is less than this share of its group's median is tried again ..."""
+NEIGHBOURS: Final = 2
+"""... from the places of so many volumes near in time, and by another method."""
 
 
-@dataclass(frozen=True)
-class Group:
-    """Volumes of one contrast."""
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A volume to be registered: from where, and to what of its group."""
 
-    name: str
-    volumes: tuple[int, ...]
-
-
-def contrast_groups(
-    kinds: Sequence[str], delay: np.ndarray | None, duration: np.ndarray | None
-) -> list[Group]:
-    """Sort volumes by contrast; differences and maps show no anatomy to register."""
-    members: dict[str, list[int]] = {}
-    for index, kind in enumerate(kinds):
-        if kind in {"control", "label"}:
-            parts = [
-                f"{word} {seconds(float(values[index]))}"
-                for word, values in (("delay", delay), ("duration", duration))
-                if values is not None
-            ]
-            members.setdefault(", ".join(parts) or "control and label", []).append(index)
-        elif kind == "m0scan":
-            members.setdefault("M0", []).append(index)
-    return [Group(name, tuple(volumes)) for name, volumes in members.items()]
+    index: int
+    starts: tuple[np.ndarray, ...]
+    group: Group
+    targets: tuple[Target, ...]
+    image: np.ndarray
 
 
 class Aligner:
@@ -74,24 +81,105 @@ class Aligner:
         """Register each volume to the average of its group, twice; (N, 4, 4)."""
         found = np.tile(np.eye(4), (self.data.shape[3], 1, 1))
         several = [g for g in groups if len(g.volumes) > 1]
-        # A median is a cleaner start than a mean while volumes may still be apart.
-        targets = [np.median(self.data[..., list(g.volumes)], axis=3) for g in several]
-        for word, levels in (("volume", (COARSE, MIDDLE)), ("second pass, volume", (FINE,))):
+        images = [self.data[..., index] for index in self._typical(several)]
+        for word, levels in (("volume", FIRST), ("second pass, volume", SECOND)):
+            if levels is SECOND:
+                images = self.averages(several, found)
+            targets = [self._targets(image, levels) for image in images]
             jobs = [
-                (index, target, found[index], levels)
-                for group, target in zip(several, map(self._normal, targets), strict=True)
+                _Job(index, (found[index],), group, targets[number], images[number])
+                for number, group in enumerate(several)
                 for index in group.volumes
-                if target is not None
+                if targets[number]
             ]
-            self.failed = {}
-            results = self.run(self._one, jobs)
-            for done, ((index, *_), result) in enumerate(zip(jobs, results, strict=True), 1):
+            results = []
+            for done, result in enumerate(self.run(self._one, jobs), 1):
                 self.tell(word, done, len(jobs))
-                if isinstance(result, str):
-                    self.failed[index] = result
-                found[index] = np.eye(4) if isinstance(result, str) else result
-            targets = self.averages(several, found)
+                results.append(result)
+            self.failed = {}
+            for job, result in zip(jobs, self._again(jobs, results), strict=True):
+                why = result if isinstance(result, str) else _doubt(result, self.centre)
+                if why:
+                    self.failed[job.index] = why
+                found[job.index] = np.eye(4) if why else result.matrix
         return found
+
+    def _typical(self, groups: Sequence[Group]) -> list[int]:
+        """Choose a volume of each group to start from, all of about one time.
+
+        Not the median: where the head lay in two places, it shows two heads, and a volume of
+        either is at home in it. But no volume that shows no head.
+        """
+        chosen: list[int] = []
+        for group in groups:
+            inside = np.nan_to_num(
+                self.data[self.mask][:, list(group.volumes)], posinf=0, neginf=0
+            )
+            typical = np.median(inside, axis=1)
+            inside = inside - inside.mean(axis=0)
+            size = np.linalg.norm(inside, axis=0)
+            alike = (typical - typical.mean()) @ inside / np.where(size > 0, size, np.inf)
+            good = np.array(group.volumes)[alike >= HEAD * alike.max()]
+            near = chosen[0] if chosen else group.volumes[int(np.argmax(alike))]
+            chosen.append(int(good[np.abs(good - near).argmin()]))
+        return chosen
+
+    def _targets(self, image: np.ndarray, levels: Sequence[Level]) -> tuple[Target, ...]:
+        """Prepare the average of a group; nothing if it shows nothing."""
+        try:
+            return tuple(
+                make_target(image, self.affine, self.mask, self.centre, level) for level in levels
+            )
+        except RegistrationError:
+            return ()
+
+    def _one(self, job: _Job) -> Found | str:
+        try:
+            return locate(self.data[..., job.index], job.targets, job.starts)
+        except RegistrationError as error:
+            return str(error)
+
+    def _again(self, jobs: Sequence[_Job], results: Sequence[Found | str]) -> list[Found | str]:
+        """Try what does not convince from where its neighbours are, then by SimpleITK."""
+        alike: dict[Group, list[float]] = {}
+        for job, result in zip(jobs, results, strict=True):
+            if not isinstance(result, str):
+                alike.setdefault(job.group, []).append(result.likeness)
+        least = {group: LESS_ALIKE * float(np.median(found)) for group, found in alike.items()}
+
+        def convinces(job: _Job, result: Found) -> bool:
+            return result.settled and result.likeness >= least[job.group]
+
+        good = [
+            (job.index, result.matrix)
+            for job, result in zip(jobs, results, strict=True)
+            if not isinstance(result, str) and convinces(job, result)
+        ]
+
+        def again(job: _Job, result: Found | str) -> Found | str:
+            if isinstance(result, str) or convinces(job, result):
+                return result
+            beside = sorted(good, key=lambda one: abs(one[0] - job.index))[:NEIGHBOURS]
+            tried = self._one(
+                replace(job, starts=(result.matrix, *(matrix for _, matrix in beside)))
+            )
+            best = max((result, tried), key=_likeness)
+            return best if convinces(job, best) else self._slowly(job, best)
+
+        return list(self.run(again, jobs, results))
+
+    def _slowly(self, job: _Job, best: Found) -> Found:
+        """Let mutual information look for what least squares did not find; keep the likelier."""
+        normal = self._normal(job.image), self._normal(self.data[..., job.index])
+        if normal[0] is None or normal[1] is None:
+            return best
+        try:
+            matrix = register(normal[0], self.affine, normal[1], self.affine, mask=self.mask)
+        except RegistrationError:
+            return best
+        fine = job.targets[-1]
+        shown = smooth(normal[1], self.affine, fine.level.smooth_mm)
+        return max((best, follow(shown, fine, (matrix,))), key=_likeness)
 
     def _normal(self, volume: np.ndarray) -> np.ndarray | None:
         try:
@@ -99,33 +187,19 @@ class Aligner:
         except RegistrationError:
             return None
 
-    def _one(self, job: tuple[int, np.ndarray, np.ndarray, tuple]) -> np.ndarray | str:
-        index, target, start, levels = job
-        try:
-            volume = normalise(self.data[..., index], self.affine)
-            matrix = register(
-                target,
-                self.affine,
-                volume,
-                self.affine,
-                mask=self.mask,
-                start=start,
-                levels=levels,
-            )
-        except RegistrationError as error:
-            return str(error)
-        return _doubt(target, volume, self.affine, matrix, self.mask, self.centre) or matrix
-
     def averages(
         self, groups: Sequence[Group], matrices: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
-        """Average the volumes of each group where they have been moved to."""
+        """Average the volumes of each group where they have been moved to.
+
+        Nothing is drawn from them but registrations, which smooth: linear interpolation does.
+        """
 
         def average(group: Group) -> np.ndarray:
             good = [i for i in group.volumes if i not in self.failed] or group.volumes
             total, number = np.zeros(self.mask.shape), np.zeros(self.mask.shape)
             for index in good:
-                moved = resample(self.data[..., index], self.affine, matrices[index])
+                moved = resample(self.data[..., index], self.affine, matrices[index], order=1)
                 total += np.nan_to_num(moved)
                 number += np.isfinite(moved)
             return total / np.maximum(number, 1)
@@ -141,74 +215,42 @@ class Aligner:
                 return np.eye(4)
             try:
                 matrix = register(
-                    normal[main], self.affine, normal[index], self.affine, mask=self.mask
+                    normal[main],
+                    self.affine,
+                    normal[index],
+                    self.affine,
+                    mask=self.mask,
+                    levels=ACROSS,
                 )
             except RegistrationError:
                 return np.eye(4)
-            far = _doubt(
-                normal[main], normal[index], self.affine, matrix, self.mask, self.centre, alike=0.0
-            )
-            return np.eye(4) if far else matrix
+            overlap = self.mask & in_field_of_view(self.mask.shape, self.affine, matrix)
+            common = overlap.sum() / self.mask.sum()
+            return np.eye(4) if _apart(matrix, self.centre, common) else matrix
 
         return list(self.run(one, range(len(averages))))
 
 
-def _doubt(
-    target: np.ndarray,
-    volume: np.ndarray,
-    affine: np.ndarray,
-    matrix: np.ndarray,
-    mask: np.ndarray,
-    centre: np.ndarray,
-    alike: float = ALIKE,
-) -> str:
-    """Say why a registration can't be trusted; empty if it can."""
+def _likeness(found: Found | str) -> float:
+    return -2.0 if isinstance(found, str) else found.likeness
+
+
+def _apart(matrix: np.ndarray, centre: np.ndarray, common: float) -> str:
+    """Say why a head can't be where it was found; empty if it can."""
     moved = to_parameters(matrix, centre)
     size = float(np.abs(moved * [1, 1, 1, *[ARC_MM] * 3]).max())
     if size > LIMIT_MM:
         return f"a movement of {size:.0f} mm, more than a head can do in a coil"
-    level = FINE.smooth_mm
-    there = resample(smooth(volume, affine, level), affine, matrix, order=1)
-    both = mask & np.isfinite(there)
-    if both.sum() < 0.5 * mask.sum():
+    if common < 0.5:
         return "less than half of the brain in common with the other volumes"
-    if alike > 0:
-        likeness = np.corrcoef(smooth(target, affine, level)[both], there[both])[0, 1]
-        if not likeness > alike:
-            return f"no anatomy in common with the other volumes (correlation {likeness:.2f})"
     return ""
 
 
-def compared_voxels(
-    data: np.ndarray,
-    affine: np.ndarray,
-    groups: Sequence[Group],
-    kinds: Sequence[str],
-    mask: np.ndarray | None,
-) -> np.ndarray:
-    """Return the voxels that registrations look at: the brain and its rim."""
-    from scipy import ndimage
-
-    from asl_bids_app.preprocess.mask import MaskError, brain_mask
-
-    if mask is None:
-        names = [g.name for g in groups]
-        kind = "M0" if "M0" in names else "control"
-        chosen = [i for i, k in enumerate(kinds) if k == {"M0": "m0scan"}.get(kind, kind)]
-        chosen = chosen or list(groups[0].volumes)
-        mean = np.nan_to_num(data[..., chosen]).mean(axis=3)
-        try:
-            mask = brain_mask(mean, affine)
-        except MaskError:
-            mask = mean > 0.2 * np.percentile(mean, 98)
-    if not np.any(mask):
-        mask = np.ones(data.shape[:3], bool)
-    return ndimage.binary_dilation(mask, iterations=1)
-
-
-def main_group(groups: Sequence[Group], averages: Sequence[np.ndarray], mask: np.ndarray) -> int:
-    """Choose the group with most volumes, of equals the one with the strongest signal."""
-    ranks = [
-        (len(g.volumes), float(a[mask].mean())) for g, a in zip(groups, averages, strict=True)
-    ]
-    return ranks.index(max(ranks))
+def _doubt(found: Found, centre: np.ndarray) -> str:
+    """Say why a registration can't be trusted; empty if it can."""
+    if far := _apart(found.matrix, centre, found.common):
+        return far
+    if not found.likeness > ALIKE:
+        likeness = f"correlation {found.likeness:.2f}"
+        return f"no anatomy in common with the other volumes ({likeness})"
+    return ""

@@ -16,6 +16,9 @@ STILLEST_MM: Final = 0.07
 """Least step from volume to volume that is believed."""
 JERK_MM: Final = 1.2
 """A larger step is a movement, unless it comes back at every change between two contrasts."""
+USUAL_TIMES: Final = 4.0
+"""Label and control this many times further apart than in the calmest quarter of the pairs, and
+further than a jerk: the head moved between them."""
 CAUCHY: Final = 2.4
 """Steps this many times the usual one count less and less."""
 _MM: Final = np.array([1.0] * 3 + [ARC_MM] * 3)
@@ -28,7 +31,9 @@ def remove_alternation(
 
     The head doesn't move in step with the labelling; a median over pairs that says so is the
     labelled blood. Its half is taken from both sides. Groups of few pairs share one median;
-    with fewer than that in the whole run nothing is done.
+    with fewer than that in the whole run nothing is done. A pair between whose volumes the head
+    jumped does not count: labelled blood pulls by less. A median that is small against its own
+    uncertainty, the head having wandered, is shrunk towards zero (James and Stein 1961).
 
     Parameters
     ----------
@@ -50,12 +55,21 @@ def remove_alternation(
         labels = [i for i in volumes if kinds[i] == "label"]
         controls = [i for i in volumes if kinds[i] == "control"]
         pairs.append(list(zip(labels, controls, strict=False)))
+    size = {(a, b): np.linalg.norm((path[a] - path[b]) * _MM) for group in pairs for a, b in group}
+    if size:
+        limit = max(JERK_MM, USUAL_TIMES * float(np.percentile(list(size.values()), 25)))
+        pairs = [[pair for pair in group if size[pair] <= limit] for group in pairs]
     every = [pair for group in pairs for pair in group]
     path = path.copy()
     original = path.copy()
 
     def median(chosen: list[tuple[int, int]]) -> np.ndarray:
-        return np.median([original[a] - original[b] for a, b in chosen], axis=0)
+        apart = np.array([original[a] - original[b] for a, b in chosen]) * _MM
+        middle = np.median(apart, axis=0).reshape(2, 3)  # shift, rotation
+        spread = 1.4826 * np.median(np.abs(apart - middle.ravel()), axis=0).reshape(2, 3)
+        doubt = np.pi / 2 * (spread**2).sum(axis=1) / len(chosen)  # of a median, if normal
+        power = np.maximum((middle**2).sum(axis=1), 1e-12)
+        return (middle * np.maximum(0.0, 1.0 - doubt / power)[:, None]).ravel() / _MM
 
     for volumes, group in zip(groups, pairs, strict=True):
         chosen = group if len(group) >= fewest else every

@@ -20,13 +20,9 @@ from typing import Final
 
 import numpy as np
 
-from asl_bids_app.preprocess.aligner import (
-    Aligner,
-    compared_voxels,
-    contrast_groups,
-    main_group,
-)
+from asl_bids_app.preprocess.aligner import Aligner
 from asl_bids_app.preprocess.continuity import remove_alternation, steady_offsets
+from asl_bids_app.preprocess.contrasts import compared_voxels, contrast_groups, main_group
 from asl_bids_app.preprocess.geometry import (
     in_field_of_view,
     resample_filled,
@@ -149,7 +145,7 @@ def estimate_motion(
         parameters,
         centre,
         groups[main].name,
-        f"rigid, SimpleITK, {len(groups)} contrast{'s' * (len(groups) != 1)}, "
+        f"rigid, Gauss-Newton, {len(groups)} contrast{'s' * (len(groups) != 1)}, "
         f"onto the average of {groups[main].name}",
         tuple(
             f"volume {index} (counted from 0): {why}; left where it was"

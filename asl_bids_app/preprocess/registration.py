@@ -1,6 +1,7 @@
 """Rigid and affine registration of volumes with SimpleITK, set up for ASL.
 
-Choices, all measured (`tests/benchmarks/motion_accuracy.py`):
+It serves where contrasts differ; volumes of one contrast are registered by `gauss_newton`.
+Choices, all measured (`benchmarks/motion_accuracy.py`):
 
 - The two volumes are *normalised locally* first: each voxel minus the average around it, over
   the standard deviation around it. Background suppression leaves a contrast that depends on

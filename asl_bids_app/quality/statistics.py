@@ -122,7 +122,7 @@ def residual_to_noise(residual: np.ndarray, noise: np.ndarray, where: np.ndarray
         degrees of freedom: 1 for pure noise. NaN for fewer than three measurements, which
         two parameters fit exactly.
     """
-    from scipy.stats import chi2
+    from scipy.special import gammaincinv
 
     freedom = residual.shape[-1] - 2
     if freedom < 1:
@@ -132,4 +132,5 @@ def residual_to_noise(residual: np.ndarray, noise: np.ndarray, where: np.ndarray
     squares = (scaled**2).sum(axis=-1)
     if squares.size < FEWEST:
         return math.nan
-    return float(np.sqrt(np.median(squares) / chi2.median(freedom)))
+    expected = 2 * gammaincinv(freedom / 2, 0.5)  # the median of chi square
+    return float(np.sqrt(np.median(squares) / expected))

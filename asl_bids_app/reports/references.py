@@ -202,6 +202,17 @@ _ROWS: Final = (
         "10.48550/arXiv.1912.01703",
     ),
     Reference(
+        "baker",
+        "Baker and Matthews, 2004",
+        "Baker S, Matthews I",
+        "Lucas-Kanade 20 years on: a unifying framework",
+        "Int J Comput Vis",
+        "56",
+        "221-255",
+        2004,
+        "10.1023/B:VISI.0000011205.11775.fd",
+    ),
+    Reference(
         "simpleitk",
         "Lowekamp et al., 2013",
         "Lowekamp BC, Chen DT, Ibáñez L, Blezek D",

@@ -69,9 +69,10 @@ def check_machine(options: AppOptions, model: str) -> None:
     InputError
         If this machine has no such device, or the model is damaged or of another network.
     """
-    from asl_bids_app.estimators.devices import find_device
+    if options.device != "auto":  # which there always is
+        from asl_bids_app.estimators.devices import find_device
 
-    find_device(options.device)
+        find_device(options.device)
     # The bundled one came with the program, and is looked at where it is used.
     if model and options.model:
         from asl_bids_app.models.store import load_model

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from asl_bids_app.processes import end_children, remembered
 from asl_bids_app.workflows.full import FULL
 from asl_bids_app.workflows.graph import record_folder, safe
 from asl_bids_app.workflows.progress import Progress
+from asl_bids_app.workflows.workers import set_environment
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Workflow
@@ -72,8 +72,6 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
     from nipype import config
     from nipype import logging as nipype_logging
 
-    from asl_bids_app.workflows.step import QUIET
-
     config.update_config(
         {
             "execution": {
@@ -90,12 +88,11 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
         }
     )
     nipype_logging.update_logging(config)
+    set_environment(options)
     # What fails is told in one line by this program; its traceback is in the crash file.
     level = logging.INFO if options.debug or options.verbose > 1 else logging.CRITICAL
     for name in ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils"):
         logging.getLogger(name).setLevel(level)
-    if level == logging.CRITICAL:
-        os.environ[QUIET] = "1"
 
 
 def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = None) -> str:
@@ -151,8 +148,6 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
 def _run_flow(flow: Workflow, options: AppOptions, plugin: str, arguments: dict[str, Any]) -> str:
     from asl_bids_app.workflows.plugin import NAME, WorkersPlugin
 
-    # Every step's worker may use as many threads as its step was given, not more.
-    os.environ.setdefault("OMP_NUM_THREADS", str(options.omp_nthreads or options.nprocs))
     try:
         runner = WorkersPlugin(plugin_args=arguments) if plugin == NAME else plugin
         flow.run(plugin=runner, plugin_args=arguments)

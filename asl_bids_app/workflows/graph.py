@@ -65,7 +65,7 @@ def safe(name: str) -> str:
 
 MEMORY_GB: Final = {"assemble": 1.0, "tissue": 1.0, "fit": 1.5, "baseline": 1.5, "write": 0.7}
 """What a step is taken to need; those that hold a run's volumes need more the larger it is."""
-MANY_THREADS: Final = frozenset({"motion", "tissue", "fit", "baseline"})
+MANY_THREADS: Final = frozenset({"motion", "fit"})
 """Steps that make use of several processors."""
 MACHINE: Final = ("device", "batch_size", "threads")
 """Settings that change no result."""

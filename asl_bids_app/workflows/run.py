@@ -36,6 +36,7 @@ from asl_bids_app.workflows.plan import NO_ASL, ParticipantPlan, Plan, describe,
 from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.proposals import write_proposals
 from asl_bids_app.workflows.settings import describe_settings
+from asl_bids_app.workflows.workers import prepare_workers
 
 LOG = logging.getLogger("asl-app")
 
@@ -73,6 +74,8 @@ def _run_participants(options: AppOptions, command: list[str], shown: Progress) 
     began = time.perf_counter()
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     check_mask(options)
+    if not options.dry_run:
+        prepare_workers(options)
     with shown.stage("reading the dataset"):
         plan = make_plan(options)
     if options.dry_run:

@@ -35,9 +35,7 @@ from asl_bids_app.tell import TellFile, nobody
 from asl_bids_app.workflows.full import FULL
 from asl_bids_app.workflows.progress import progress_path
 from asl_bids_app.workflows.store import load, save
-
-QUIET: Final = "ASL_APP_QUIET_NIPYPE"
-"""Set in the environment of the processes in which nipype is to be silent."""
+from asl_bids_app.workflows.workers import QUIET
 
 if os.environ.get(QUIET):
     # A worker's nipype starts with its own logging; the run's is not handed on to it.

@@ -1,0 +1,50 @@
+"""What worker processes are started with. Only the standard library is imported here."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from multiprocessing import forkserver
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from asl_bids_app.options.table import AppOptions
+
+LOG = logging.getLogger("asl-app")
+
+QUIET: Final = "ASL_APP_QUIET_NIPYPE"
+"""Set in the environment of the processes in which nipype is to be silent."""
+_SHARED: Final = (
+    "asl_bids_app.workflows.step",
+    "asl_bids_app.preprocess.prepare",
+    "asl_bids_app.preprocess.motion",
+    "asl_bids_app.finish.record",
+    "asl_bids_app.estimators.ensemble",
+)
+"""Imported once, before workers part from the process that makes them; none starts threads."""
+
+
+def set_environment(options: AppOptions) -> None:
+    """Set what workers take from the environment; what the user has set stays."""
+    # Every step's worker may use as many threads as its step was given, not more.
+    os.environ.setdefault("OMP_NUM_THREADS", str(options.omp_nthreads or options.nprocs))
+    # Threads that spin while they wait cost several times the work itself on a shared machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not (options.debug or options.verbose > 1):
+        os.environ[QUIET] = "1"
+
+
+def prepare_workers(options: AppOptions) -> None:
+    """Let the process that makes workers import the libraries while the dataset is read.
+
+    Each worker would import them anew otherwise: seconds and hundreds of megabytes.
+    """
+    set_environment(options)
+    if options.nprocs == 1 or options.use_plugin is not None:
+        return
+    try:
+        multiprocessing.get_context("forkserver").set_forkserver_preload(list(_SHARED))
+        forkserver.ensure_running()
+    except (OSError, ValueError) as error:
+        LOG.debug("workers import for themselves: %s", error)

@@ -1,0 +1,114 @@
+"""Time a whole run of the app on real data, from the shell's prompt to the report, step by step.
+
+    python benchmarks/whole_run.py --data ../shared/data/oxford_pcasl
+
+Prints how long start-up, the reading of the dataset, each step and the report took, the CPU time
+of each step, and the largest sum of the memory of all its processes (proportional set size, in
+which what processes share counts once). Other work on the machine makes the wall times longer:
+the load is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def family(pid: int) -> list[int]:
+    """Return all processes under one, itself included."""
+    found = [pid]
+    for parent in found:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in task.read_text().split()]
+            except OSError:
+                continue
+    return found
+
+
+def memory_mb(pid: int) -> float:
+    """Return the proportional set size of a family of processes, MB."""
+    total = 0
+    for member in family(pid):
+        try:
+            lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        total += next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    return total / 1024
+
+
+def run(data: Path, folder: Path, arguments: list[str]) -> tuple[float, float, dict[str, Any]]:
+    """Run the app; return wall seconds, peak MB and the record of the run."""
+    report = folder / "run.json"
+    command = [sys.executable, "-m", "asl_bids_app.cli.app", str(data), str(folder / "out")]
+    command += ["participant", "-w", str(folder / "work"), "-q", "--run-report", str(report)]
+    start, peak = time.perf_counter(), 0.0
+    process = subprocess.Popen([*command, *arguments])
+    while process.poll() is None:
+        peak = max(peak, memory_mb(process.pid))
+        time.sleep(0.2)
+    if process.returncode:
+        sys.exit(f"asl-app failed with exit code {process.returncode}")
+    return time.perf_counter() - start, peak, json.loads(report.read_text())
+
+
+def seconds_of(statement: str) -> float:
+    """Return the seconds that a fresh interpreter needs for a statement."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", statement], check=True)
+    return time.perf_counter() - start
+
+
+def show(title: str, wall: float, peak: float, record: dict[str, Any]) -> None:
+    """Print the split of one run."""
+    print(f"{title}: {wall:.1f} s, {peak:.0f} MB at most")
+    parts = record["seconds"]
+    rows = [("start-up and end", wall - sum(parts.values()), None)]
+    rows.append(("reading the dataset", parts["plan"], None))
+    steps = 0.0
+    for participant in record["participants"]:
+        for unit in participant["units"]:
+            used = unit["processor_timing"]
+            for step, seconds in unit["timing"].items():
+                rows.append((step, seconds, used.get(step)))
+                steps += seconds
+    rows.append(("between steps (less than 0: side by side)", parts["workflow"] - steps, None))
+    rows.append(("report", parts["reports"], None))
+    for name, seconds, used in rows:
+        print(f"  {name:42}{seconds:7.2f} s" + ("" if used is None else f"{used:8.2f} s CPU"))
+
+
+def main() -> None:
+    """Print the split."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--nprocs", type=int, default=2)
+    parser.add_argument("--no-hmc", action="store_true", help="also without motion correction")
+    options = parser.parse_args()
+    print(
+        f"{datetime.now(tz=UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores, load "
+        f"{os.getloadavg()[0]:.1f}, Python {platform.python_version()}, torch {version('torch')}"
+    )
+    bare = seconds_of("pass")
+    for name in ("torch", "nipype.pipeline.engine", "bids", "SimpleITK", "matplotlib.figure"):
+        print(f"  import {name:35}{seconds_of(f'import {name}') - bare:7.2f} s")
+    cases = [("default options", [])] + [("--no-hmc", ["--no-hmc"])] * options.no_hmc
+    for title, extra in cases:
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = ["--nprocs", str(options.nprocs), *extra]
+            show(title, *run(options.data, Path(folder), arguments))
+
+
+if __name__ == "__main__":
+    main()
