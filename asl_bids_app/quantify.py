@@ -130,7 +130,7 @@ def fit(
         batch_size=settings.batch_size,
         threads=settings.threads,
         seed=settings.seed,
-        tissue=tissue.maps if tissue else None,
+        tissue=tissue.alike if tissue else None,
         consistent=settings.tissue_consistency,
         arterial=settings.arterial,
         tell=tell,

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ CASES = (
     *("L10", "L05", "L03", "D305", "S10", "S03", "SL10"),
     *("PASL05", "J05", "STEN05", "LATE05", "LES05", "LT05"),
     *("ART05", "ARTO10"),
+    *("LAM10", "CAL10"),
 )
 LESIONS = {
     1: "core",
@@ -80,6 +82,7 @@ def degraded(truth: dict[str, np.ndarray], affine: np.ndarray) -> dict[str, np.n
 def estimates(data: Path, case: str, truth: dict[str, np.ndarray]) -> dict[str, Any]:
     """Estimate a case by every method, in one run; maps as (X, Y, Z)."""
     from asl_bids_app.estimators.bayes import Bayes
+    from asl_bids_app.estimators.consensus import consensus
     from asl_bids_app.estimators.ensemble import Ensemble
     from asl_bids_app.estimators.least_squares import LeastSquares
     from asl_bids_app.estimators.regional import correct_means, tissue_fractions
@@ -109,8 +112,13 @@ def estimates(data: Path, case: str, truth: dict[str, np.ndarray]) -> dict[str, 
         "networks alone": Ensemble(model, error_bars="noise", arterial=False).fit(series),
         "ensemble": Ensemble(model, error_bars="noise").fit(series),
     }
+    by_formula = consensus(series)
+    if by_formula is not None:
+        maps["consensus"] = replace(
+            maps["least squares"], cbf=by_formula.cbf, cbf_sd=by_formula.cbf_sd
+        )
     fractions = {
-        "corrected, M0": tissue.maps,
+        "corrected, M0": tissue.alike,
         "corrected, given": degraded(truth, series.affine),
     }
     for name, given in fractions.items():
@@ -119,11 +127,20 @@ def estimates(data: Path, case: str, truth: dict[str, np.ndarray]) -> dict[str, 
         maps[name] = correct_means(maps["ensemble"], series, series.voxel_mm, shares)
         facts = maps[name].consistency
         print(f"# {case} {name}: {time.perf_counter() - started:.2f} s, {facts}", file=sys.stderr)
-    keys = ("cbf", "att", "cbf_sd", "att_sd")
+    # As the app does by default: bars that hold the constants too.
+    shares = tissue_fractions(tissue.alike, series.slice_axis)
+    maps["default, total bars"] = Ensemble(model, error_bars="total").fit(
+        series, lambda found: correct_means(found, series, series.voxel_mm, shares)
+    )
+    keys = ("cbf", "att", "cbf_sd", "att_sd", "abv")
     return {
         "mask": to_volume(series.mask.numpy(), series.slice_axis),
         **{
-            name: {key: to_volume(getattr(found, key).numpy(), series.slice_axis) for key in keys}
+            name: {
+                key: to_volume(values.numpy(), series.slice_axis)
+                for key in keys
+                if (values := getattr(found, key)) is not None
+            }
             for name, found in maps.items()
         },
     }
@@ -153,9 +170,53 @@ def rows_of(
                     "c95": 100 * float((inside <= 1.96).mean()),
                     "att_bias": float(late.mean()),
                     "att_mae": float(np.abs(late).mean()),
+                    "att_c95": 100 * float((np.abs(late) <= 1960 * maps["att_sd"][where]).mean()),
+                    **mean_of_region(method, maps, where, off),
                 }
             )
     return rows
+
+
+def mean_of_region(
+    method: str, maps: dict[str, np.ndarray], where: np.ndarray, off: np.ndarray
+) -> dict[str, float]:
+    """Return the error bar of a region's mean, where the bundled model has one."""
+    from asl_bids_app.estimators.coherence import mean_sd, read_coherence
+    from asl_bids_app.models.store import load_model
+
+    word = {"corrected, M0": "noise", "default, total bars": "total"}.get(method)
+    coherence = read_coherence(load_model(None).spec.coherence.get(word, {}), "cbf")
+    if coherence is None:
+        return {}
+    bar = mean_sd(maps["cbf_sd"], where, coherence)
+    return {"mean_sd": bar, "mean_off_in_sd": float(off.mean()) / bar}
+
+
+def vessels_found(
+    data: Path, case: str, found: dict[str, Any], truth: dict[str, np.ndarray]
+) -> Iterator[str]:
+    """Say how well vessels are told from tissue, where the truth has arteries."""
+    import nibabel as nib
+    from scipy.stats import rankdata
+
+    path = data / "truth" / f"sub-{case}_abv.nii.gz"
+    if not path.exists():
+        return
+    volume = np.squeeze(nib.load(path).get_fdata())
+    inside = found["mask"] & (truth["tissue"] > 0.5)
+    for method, maps in found.items():
+        if method == "mask" or "abv" not in maps:
+            continue
+        for low, high in ((0.01, np.inf), (0.002, 0.01)):
+            vessel, none = inside & (volume > low) & (volume <= high), inside & (volume < 2e-4)
+            ranks = rankdata(np.concatenate([maps["abv"][vessel], maps["abv"][none]]))
+            count, other = int(vessel.sum()), int(none.sum())
+            area = (ranks[:count].sum() - count * (count + 1) / 2) / (count * other)
+            error = np.abs(maps["abv"] - 100 * volume)[vessel].mean()
+            yield (
+                f"# {case} {method}: arteries above {100 * low:g} %: area under the curve "
+                f"{area:.3f}, MAE of the volume {error:.2f} mL/100 mL"
+            )
 
 
 def main() -> int:
@@ -180,7 +241,10 @@ def main() -> int:
                 command = [sys.executable, str(simulator), str(data), case]
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             truth = truth_of(data, case)
-            for row in rows_of(case, truth, estimates(data, case, truth)):
+            found = estimates(data, case, truth)
+            for line in vessels_found(data, case, found, truth):
+                print(line, flush=True)
+            for row in rows_of(case, truth, found):
                 rows.append(row)
                 print(
                     "| {case} | {region} | {method} | {bias_percent:+.1f} | {bias:+.1f} "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import IntFlag
 from typing import Any, Generic, TypeVar
 from typing import Protocol as Interface
@@ -74,6 +74,9 @@ class ParameterMaps(Generic[Array]):
         Share of the voxels outside the domain that the model was trained on.
     consistency : mapping or None
         What was corrected by tissue, see `asl_bids_app.estimators.consistency.Consistent`.
+    coherence : mapping
+        How errors of the voxels of a map hang together, by ``cbf`` and ``att``, as
+        `asl_bids_app.estimators.coherence.read_coherence` reads it; empty if nobody measured it.
     """
 
     cbf: Array
@@ -94,6 +97,7 @@ class ParameterMaps(Generic[Array]):
     warnings: tuple[str, ...] = ()
     outside_domain: float | None = None
     consistency: Mapping[str, Any] | None = None
+    coherence: Mapping[str, Any] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> ParameterMaps[Tensor]:
         """Return the maps on a device."""

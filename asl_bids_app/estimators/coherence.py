@@ -13,9 +13,9 @@ neighbours and *s* the share of the variance that all voxels of a tissue have in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from scipy import ndimage
@@ -51,6 +51,20 @@ class Coherence:
         for name in ("neighbour", "shared"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected 0 to 1")
+
+
+def read_coherence(table: Mapping[str, Any], name: str) -> Coherence | None:
+    """Return how errors of a map hang together by a model's table; None if it doesn't say.
+
+    Parameters
+    ----------
+    table
+        ``{"cbf": {"neighbour": ..., "shared": ...}, "att": {...}}``.
+    name
+        ``cbf`` or ``att``.
+    """
+    entry = table.get(name)
+    return None if entry is None else Coherence(**entry)
 
 
 def _along_all_axes(values: np.ndarray, neighbour: float, reach: int = REACH) -> np.ndarray:

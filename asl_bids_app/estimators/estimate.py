@@ -83,13 +83,15 @@ def estimate(
         )
 
     from asl_bids_app.estimators.ensemble import Ensemble
-    from asl_bids_app.estimators.regional import correct_means, tissue_fractions
+    from asl_bids_app.estimators.regional import correct_means, show_anatomy, tissue_fractions
     from asl_bids_app.models.domain import domain_warnings, share_outside
     from asl_bids_app.models.store import load_model
 
     loaded = load_model(model)
     ensemble = Ensemble(loaded, tta, device, batch_size, error_bars, tell, arterial)
     fractions = tissue_fractions(tissue, series.slice_axis)
+    if getattr(loaded.members[0], "anatomy", False):
+        series = show_anatomy(series, fractions)
     start = time.perf_counter()
 
     def correct(maps: ParameterMaps[Tensor]) -> ParameterMaps[Tensor]:
@@ -101,6 +103,7 @@ def estimate(
         maps,
         model={**loaded.facts(), "Flips": tta, "ErrorBars": error_bars},
         outside_domain=share_outside(loaded.spec, series),
+        coherence=loaded.spec.coherence.get(error_bars, {}),
     )
     maps = _judge(series, maps, time.perf_counter() - start)
     return replace(maps, warnings=(*maps.warnings, *domain_warnings(loaded.spec, series)))

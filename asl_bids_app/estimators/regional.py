@@ -25,6 +25,27 @@ def tissue_fractions(tissue: Mapping[str, np.ndarray] | None, slice_axis: int) -
     return torch.from_numpy(np.ascontiguousarray(np.stack(maps)))
 
 
+def show_anatomy(series: Series, fractions: Tensor | None = None) -> Series:
+    """Return a series with the anatomy that a network can look at, as far as it is known.
+
+    Parameters
+    ----------
+    series
+        Its M0 is among its `volumes`, if there is an image of one.
+    fractions : Tensor, shape (2, n_slices, H, W), optional
+        Of grey and white matter.
+    """
+    like = series.delta_m
+    shown = like.new_zeros(series.n_slices, 3, *like.shape[-2:])
+    m0 = series.volumes.get("m0")
+    if m0 is not None:
+        slices = to_slices(np.nan_to_num(np.asarray(m0, np.float32)), series.slice_axis)
+        shown[:, 0] = torch.from_numpy(np.ascontiguousarray(slices)).to(like) * series.mask
+    if fractions is not None:
+        shown[:, 1:] = fractions.transpose(0, 1).to(like) * series.mask.unsqueeze(1)
+    return replace(series, anatomy=shown)
+
+
 @torch.no_grad()
 def correct_means(
     maps: ParameterMaps[Tensor],

@@ -66,6 +66,7 @@ def unit_images(
         att_sd=main.att_sd,
         flags=main.flags,
         residual=main.residual,
+        coherence=maps.coherence,
         cbf_spread=main.cbf_spread,
         att_spread=main.att_spread,
         abv=main.abv,

@@ -19,7 +19,15 @@ KINDS: Final = MappingProxyType(
     {
         **dict.fromkeys(("name", "version", "network", "licence", "intended_use"), (str, "text")),
         **dict.fromkeys(
-            ("arguments", "standardisation", "calibration", "metrics", "training", "files"),
+            (
+                "arguments",
+                "standardisation",
+                "calibration",
+                "coherence",
+                "metrics",
+                "training",
+                "files",
+            ),
             (Mapping, "an object {...}"),
         ),
         "channels": (list, "a list"),

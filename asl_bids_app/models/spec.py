@@ -111,6 +111,10 @@ class ModelSpec:
         Functions that give factors for the standard deviations, as
         `asl_bids_app.estimators.uncertainty.calibration_factors` reads them, by the words of
         `asl_bids_app.estimators.uncertainty.ERROR_BARS`; empty for none.
+    coherence : mapping
+        How errors of voxels hang together, by the words of
+        `asl_bids_app.estimators.uncertainty.ERROR_BARS` and by ``cbf`` and ``att``:
+        `asl_bids_app.estimators.coherence.Coherence`; empty if nobody measured it.
     metrics : mapping
         Of the validation, for the model card.
     training : mapping
@@ -129,6 +133,7 @@ class ModelSpec:
     channels: tuple[Channel, ...] = ()
     standardisation: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
+    coherence: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""

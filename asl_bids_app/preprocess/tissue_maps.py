@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +82,20 @@ class TissueMaps:
     facts : mapping
         Where they come from, for sidecars and records.
     warnings : tuple of str
+    classes : mapping of str to array, shape (X, Y, Z)
+        Without `maps`: the two largest classes of the M0's contrast, which have no names but are
+        stored where the ensemble looks for grey and white matter (gm, wm).
     """
 
     maps: Mapping[str, np.ndarray]
     facts: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    classes: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def alike(self) -> Mapping[str, np.ndarray]:
+        """Maps of what belongs together, for the correction of means: tissues, else classes."""
+        return self.maps or self.classes
 
 
 def find_tissue(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
@@ -181,10 +190,11 @@ def sharpen(prepared: PreparedRun, tissue: TissueMaps, *, given: bool) -> Tissue
     Returns
     -------
     TissueMaps
-        With ``fractions`` (derivatives, M0 or atlas) among its facts.
+        With ``fractions`` (derivatives, M0 or atlas) among its facts; where no atlas fits, with
+        the classes of the M0's contrast.
     """
     if not tissue.maps:
-        return tissue
+        return _by_contrast(prepared, tissue)
     if given:
         return replace(tissue, facts={**tissue.facts, "fractions": "derivatives"})
     from asl_bids_app.preprocess.fractions import tissue_fractions
@@ -200,3 +210,16 @@ def sharpen(prepared: PreparedRun, tissue: TissueMaps, *, given: bool) -> Tissue
         "fractions_likeness": found.likeness,
     }
     return replace(tissue, maps={"gm": found.gm, "wm": found.wm, "csf": found.csf}, facts=facts)
+
+
+def _by_contrast(prepared: PreparedRun, tissue: TissueMaps) -> TissueMaps:
+    """Return tissue maps that are missing with what the M0's contrast alone tells apart."""
+    from asl_bids_app.preprocess.contrast import contrast_classes
+    from asl_bids_app.preprocess.geometry import voxel_sizes
+
+    voxel_mm = np.asarray(voxel_sizes(prepared.affine))
+    found = contrast_classes(prepared.m0, prepared.mask, voxel_mm)
+    if found is None:
+        return tissue
+    facts = {**tissue.facts, "fractions": "classes of the M0"}
+    return replace(tissue, facts=facts, classes=dict(zip(("gm", "wm"), found, strict=True)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +49,9 @@ class UnitImages:
         Standard deviation between the members of an ensemble.
     outside_domain : float or None
         Share of the data outside the training domain.
+    coherence : mapping
+        How errors of the voxels of the main maps hang together, see
+        `asl_bids_app.estimators.base.ParameterMaps`.
     whole_brain : array of bool, shape (X, Y, Z), or None
         The brain before voxels without data were left out of the mask.
 
@@ -84,10 +89,11 @@ class UnitImages:
     cbf_spread: np.ndarray | None = None
     att_spread: np.ndarray | None = None
     outside_domain: float | None = None
+    coherence: Mapping[str, Any] = field(default_factory=dict)
     whole_brain: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        other = {"affine", "framewise_displacement", "outside_domain"}
+        other = {"affine", "framewise_displacement", "outside_domain", "coherence"}
         for name, value in vars(self).items():
             if name not in other and value is not None and value.shape[:3] != self.cbf.shape:
                 raise ValueError(f"{name}: shape {value.shape}, expected {self.cbf.shape}")

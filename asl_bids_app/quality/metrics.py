@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from asl_bids_app.estimators.base import Flag
+from asl_bids_app.estimators.coherence import mean_sd, read_coherence
 from asl_bids_app.limits import CBF_LIMIT
 from asl_bids_app.quality.definitions import (
     BASELINE_PREFIX,
@@ -83,6 +84,21 @@ def _of_maps(
         "failed_fraction": raised(Flag.FAILED),
         "att_unidentifiable_fraction": raised(Flag.ATT_UNIDENTIFIABLE),
     }
+
+
+def _of_means(data: UnitImages) -> dict[str, float]:
+    """Error bars of the means of tissues, and what arteries hold."""
+    found = {}
+    for name, sd in (("cbf", data.cbf_sd), ("att", data.att_sd)):
+        coherence = read_coherence(data.coherence, name)
+        for tissue, where in (("gm", data.tissue(data.gm)), ("wm", data.tissue(data.wm))):
+            if coherence is not None and sd is not None:
+                found[f"{name}_mean_{tissue}_sd"] = mean_sd(sd, where, coherence)
+    if data.abv is not None and data.flags is not None:
+        artery = data.brain & ((data.flags.astype(int) & int(Flag.ARTERY)) > 0)
+        found["artery_fraction"] = share(artery, data.brain)
+        found["abv_mean_arteries"] = mean(data.abv, artery)
+    return found
 
 
 def _of_fit(data: UnitImages) -> dict[str, float]:
@@ -167,7 +183,7 @@ def compute(data: UnitImages) -> dict[str, float]:
         least-squares maps are given.
     """
     found = _of_maps(data, data.cbf, data.att, data.cbf_sd, data.att_sd, data.flags)
-    found |= _of_fit(data) | _of_data(data)
+    found |= _of_means(data) | _of_fit(data) | _of_data(data)
     baseline = data.lsq_cbf is not None and data.lsq_att is not None
     if baseline:
         of_maps = _of_maps(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from asl_bids_app.bids.outputs import UNITS_ATT, UNITS_CBF
+from asl_bids_app.bids.outputs import UNITS_ABV, UNITS_ATT, UNITS_CBF
 from asl_bids_app.limits import CBF_LIMIT
 from asl_bids_app.quality.definitions.words import DOLUI, FLOW, INDEX, OURS, PLAUSIBLE_GM_CBF, TIME
 from asl_bids_app.quality.metric import Metric
@@ -68,12 +68,28 @@ ROWS: Final = (
         baseline=True,
     ),
     Metric(
+        "cbf_mean_gm_sd",
+        FLOW,
+        "Error bar of the mean CBF of grey matter",
+        "One standard deviation of the mean, from those of the voxels and from how errors of "
+        "neighbours hang together, as measured for the model.",
+        UNITS_CBF,
+    ),
+    Metric(
         "cbf_mean_wm",
         FLOW,
         "Mean CBF of white matter",
         "Mean over voxels of the mask with a white-matter probability above 0.7.",
         UNITS_CBF,
         baseline=True,
+    ),
+    Metric(
+        "cbf_mean_wm_sd",
+        FLOW,
+        "Error bar of the mean CBF of white matter",
+        "One standard deviation of the mean, from those of the voxels and from how errors of "
+        "neighbours hang together, as measured for the model.",
+        UNITS_CBF,
     ),
     Metric(
         "cbf_mean_brain",
@@ -153,6 +169,21 @@ ROWS: Final = (
         baseline=True,
     ),
     Metric(
+        "artery_fraction",
+        FLOW,
+        "Voxels with an artery",
+        "Share of brain voxels in which label in an artery beside the tissue was found (flag 32); "
+        "empty where no delay is early enough to show any.",
+        "fraction",
+    ),
+    Metric(
+        "abv_mean_arteries",
+        FLOW,
+        "Mean arterial volume where an artery was found",
+        "Mean of the arterial blood volume over the voxels with an artery.",
+        UNITS_ABV,
+    ),
+    Metric(
         "att_mean_gm",
         TIME,
         "Mean ATT of grey matter",
@@ -164,12 +195,28 @@ ROWS: Final = (
         baseline=True,
     ),
     Metric(
+        "att_mean_gm_sd",
+        TIME,
+        "Error bar of the mean ATT of grey matter",
+        "One standard deviation of the mean, from those of the voxels and from how errors of "
+        "neighbours hang together, as measured for the model.",
+        UNITS_ATT,
+    ),
+    Metric(
         "att_mean_wm",
         TIME,
         "Mean ATT of white matter",
         "Mean over white-matter voxels (probability above 0.7).",
         UNITS_ATT,
         baseline=True,
+    ),
+    Metric(
+        "att_mean_wm_sd",
+        TIME,
+        "Error bar of the mean ATT of white matter",
+        "One standard deviation of the mean, from those of the voxels and from how errors of "
+        "neighbours hang together, as measured for the model.",
+        UNITS_ATT,
     ),
     Metric(
         "att_mean_brain",
