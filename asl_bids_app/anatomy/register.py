@@ -12,13 +12,14 @@ a header that is wrong by 30 mm and 20 degrees does no harm.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from scipy import ndimage
 
 from asl_bids_app.anatomy.records import Head, Registration
+from asl_bids_app.anatomy.skull import thinned
 from asl_bids_app.preprocess.geometry import resample, to_matrix, voxel_sizes
 
 RADIUS_MM: Final = 60.0
@@ -27,8 +28,14 @@ SAMPLES: Final = {"coarse": 3000, "middle": 8000, "fine": 40000}
 COARSE_MM: Final = 6.0
 MIDDLE_MM: Final = 3.0
 """Standard deviations of the blur of the first two levels."""
-TURNS_DEG: Final = ((0, 0, 0), *((s * 18 * (a == 0), s * 18 * (a == 1), s * 18 * (a == 2))
-                                for a in range(3) for s in (-1, 1)))
+TURNS_DEG: Final = (
+    (0, 0, 0),
+    *(
+        (s * 18 * (a == 0), s * 18 * (a == 1), s * 18 * (a == 2))
+        for a in range(3)
+        for s in (-1, 1)
+    ),
+)
 """Rotations about x, y and z from which the search starts."""
 HEIGHTS_MM: Final = (-40.0, -20.0, 0.0, 20.0, 40.0)
 """Where a slab is tried, along its normal."""
@@ -139,6 +146,7 @@ def register_asl(
             "middle": _level(even, mask, affine, target["middle"], blur["middle"], "middle"),
             "fine": _level(even, mask, affine, target["fine"], 0.0, "fine"),
         }
+        # What the first contrast found, the others may start from; and from where it started.
         tried = [_descend(levels["coarse"], start, centre, 5) for start in starts]
         tried.sort(key=lambda pair: -pair[1])
         kept = [_descend(levels["coarse"], matrix, centre, 15) for matrix, _ in tried[:4]]
@@ -146,8 +154,13 @@ def register_asl(
         kept = [_descend(levels["fine"], m, centre, 12) for m, _ in _distinct(kept, centre)[:2]]
         matrix, explained = max(kept, key=lambda pair: pair[1])
         displaced = _displaced(levels["fine"], matrix, centre)
-        best[name] = (matrix, explained, explained - displaced,
-                      _expected_error(levels["fine"], matrix, centre, even, mask))
+        starts = [*(m for m, _ in _distinct(kept, centre)), *starts[:: len(TURNS_DEG)]]
+        best[name] = (
+            matrix,
+            explained,
+            explained - displaced,
+            _expected_error(levels["fine"], matrix, centre, even, mask),
+        )
     return _judge(best, mask, affine, head, centre)
 
 
@@ -182,18 +195,25 @@ def _judge(
     }
     reason = ""
     if score < LEAST_SCORE:
-        reason = (f"the tissues of the T1w explain too little of {name}: score {score:.3f}, "
-                  f"expected {LEAST_SCORE:g} or more")
+        reason = (
+            f"the tissues of the T1w explain too little of {name}: score {score:.3f}, "
+            f"expected {LEAST_SCORE:g} or more"
+        )
     elif dice[name] < LEAST_DICE:
-        reason = (f"the brains of {name} and of the T1w overlap by {dice[name]:.2f} (Dice), "
-                  f"expected {LEAST_DICE:g} or more")
+        reason = (
+            f"the brains of {name} and of the T1w overlap by {dice[name]:.2f} (Dice), "
+            f"expected {LEAST_DICE:g} or more"
+        )
     elif error > MOST_ERROR_MM:
-        reason = (f"{name} leaves the pose open by {error:.1f} mm, expected "
-                  f"{MOST_ERROR_MM:g} mm or less")
+        reason = (
+            f"{name} leaves the pose open by {error:.1f} mm, expected {MOST_ERROR_MM:g} mm or less"
+        )
     elif apart and min(apart.values()) > AGREE_MM:
         other = min(apart, key=apart.get)
-        reason = (f"{name} and {other} lie {apart[other]:.1f} mm apart on the T1w, expected "
-                  f"{AGREE_MM:g} mm or less")
+        reason = (
+            f"{name} and {other} lie {apart[other]:.1f} mm apart on the T1w, expected "
+            f"{AGREE_MM:g} mm or less"
+        )
     return Registration(matrix, name, score, error, not reason, reason, facts)
 
 
@@ -206,8 +226,9 @@ def distance(first: np.ndarray, second: np.ndarray, centre: np.ndarray) -> float
     centre : array, shape (3,)
         Middle of the brain in the space they come from.
     """
-    steps = RADIUS_MM * np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1],
-                                  [0, 0, -1]], float)
+    steps = RADIUS_MM * np.array(
+        [[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], float
+    )
     points = np.column_stack([centre + steps, np.ones(6)])
     gap = ((first - second) @ points.T)[:3]
     return float(np.sqrt((gap**2).sum(axis=0).mean()))
@@ -215,9 +236,14 @@ def distance(first: np.ndarray, second: np.ndarray, centre: np.ndarray) -> float
 
 def overlap(mask: np.ndarray, affine: np.ndarray, head: Head, matrix: np.ndarray) -> float:
     """Return the Dice overlap of an ASL brain and the T1w's, inside the ASL's field of view."""
-    laid = np.nan_to_num(
-        resample(head.brain.astype(np.float32), head.affine, matrix, mask.shape, affine, order=1)
-    ) > 0.5
+    laid = (
+        np.nan_to_num(
+            resample(
+                head.brain.astype(np.float32), head.affine, matrix, mask.shape, affine, order=1
+            )
+        )
+        > 0.5
+    )
     both = mask.sum() + laid.sum()
     return float(2 * (mask & laid).sum() / both) if both else 0.0
 
@@ -244,17 +270,21 @@ def _even(image: np.ndarray, mask: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def _target(head: Head, sigma_mm: float) -> _Target:
-    """Blur the tissue maps and thin them out to what a blur leaves."""
+    """Blur the tissue maps around the brain, on a grid that is no finer than the blur asks for."""
     sizes = voxel_sizes(head.affine)
-    step = np.maximum(np.floor(max(1.0, sigma_mm * 0.8) / sizes), 1).astype(int)
-    sigma = np.sqrt(np.maximum(sigma_mm**2, 1e-6)) / sizes
+    margin = np.ceil(3 * sigma_mm / sizes).astype(int) + 2
+    points = np.argwhere(head.brain)
+    low = np.maximum(points.min(axis=0) - margin, 0)
+    high = np.minimum(points.max(axis=0) + margin + 1, head.brain.shape)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    grid = np.array(head.affine, float)
+    grid[:3, 3] += grid[:3, :3] @ low
     maps = []
     for tissue in head.tissue():
-        smooth = ndimage.gaussian_filter(tissue.astype(np.float32), sigma, truncate=3.0)
-        maps.append(smooth[:: step[0], :: step[1], :: step[2]])
-    grid = np.array(head.affine, float)
-    grid[:3, :3] = grid[:3, :3] * step
-    return _Target(np.stack(maps), np.linalg.inv(grid))
+        thin, coarse = thinned(tissue[box], grid, max(0.6 * sigma_mm, float(sizes.min())))
+        sigma = sigma_mm / voxel_sizes(coarse)
+        maps.append(ndimage.gaussian_filter(thin, sigma, truncate=3.0, mode="constant"))
+    return _Target(np.stack(maps), np.linalg.inv(coarse))
 
 
 def _level(

@@ -150,7 +150,9 @@ def _learn(
         off = (share * (level[:, None] - FRACTIONS @ mu) ** 2).sum(axis=1)
         trust = 1 / (1 + off / (3 * width) ** 2)
         mu = np.linalg.solve(second, mean.T @ level).astype(np.float32)
-        width = float(np.clip(np.sqrt(np.average(off, weights=trust)), *(w * mu[1] for w in WIDTHS)))
+        width = float(
+            np.clip(np.sqrt(np.average(off, weights=trust)), *(w * mu[1] for w in WIDTHS))
+        )
         # Fluid has no signal by which a field could be told.
         weight = trust * (mean[:, 0] + mean[:, 1])
         target = np.log(np.maximum(value, 1e-3 * scale)) - np.log(

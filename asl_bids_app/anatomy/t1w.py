@@ -130,9 +130,7 @@ def understand(
     except SegmentationError as error:
         raise AnatomyError(str(error)) from error
     moving = _to_template(second, grid, matrix, atlas)
-    found = find_field(
-        fixed, moving, atlas.affine, rough.displacement, rounds=((2, 40), (1, 40))
-    )
+    found = find_field(fixed, moving, atlas.affine, rough.displacement, rounds=((2, 40), (1, 40)))
     by_affine = tissue_dice(moving, fixed)
     warped = _warped(moving, found.displacement, atlas.affine)
     by_field = tissue_dice(warped, fixed)
@@ -145,8 +143,10 @@ def understand(
     }
     worst = min(by_field["gm"], by_field["wm"])
     displacement, back = found.displacement, invert_field(found.displacement, atlas.affine)
-    if found.jacobian[0] <= FOLDED or worst < LEAST_DICE or worst < min(
-        by_affine["gm"], by_affine["wm"]
+    if (
+        found.jacobian[0] <= FOLDED
+        or worst < LEAST_DICE
+        or worst < min(by_affine["gm"], by_affine["wm"])
     ):
         warnings.append(
             f"the field to MNI152 isn't believed (Dice of grey and white matter "
@@ -173,9 +173,7 @@ def understand(
     return head, Normalisation(matrix, displacement, back, facts)
 
 
-def _brain(
-    even: np.ndarray, grid: np.ndarray, prior: np.ndarray, guide: np.ndarray
-) -> np.ndarray:
+def _brain(even: np.ndarray, grid: np.ndarray, prior: np.ndarray, guide: np.ndarray) -> np.ndarray:
     """Find the brain on blocks of about 2 mm, and say it on the fine grid."""
     thin, coarse = thinned(even, grid, 2.0)
     maps = np.stack([thinned(p, grid, 2.0)[0] for p in prior])
