@@ -12,7 +12,7 @@ a header that is wrong by 30 mm and 20 degrees does no harm.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -85,6 +85,11 @@ class _Level:
     basis: np.ndarray
     world: np.ndarray
     target: _Target
+
+    def mixed(self, weights: np.ndarray) -> _Level:
+        """Return the level with one map, the tissues by their weights."""
+        one = np.tensordot(weights, self.target.maps, 1)[None]
+        return replace(self, target=_Target(one, self.target.inverse))
 
     def left(self, columns: np.ndarray) -> np.ndarray:
         return columns - self.basis @ (self.basis.T @ columns)
@@ -218,7 +223,7 @@ def _judge(
 
 
 def distance(first: np.ndarray, second: np.ndarray, centre: np.ndarray) -> float:
-    """Return how far two transforms lay points at the brain's surface apart, mm (root mean square).
+    """Return how far apart two transforms lay the brain's surface, mm (root mean square).
 
     Parameters
     ----------
@@ -354,10 +359,11 @@ def _jacobian(
 ) -> np.ndarray:
     """Return the change of the fitted image with the six parameters, (N, 6)."""
     columns = []
+    one = level.mixed(weights)
     for k in range(6):
         unit = np.eye(6)[k] * h
-        ahead = level.design(matrix @ _step(unit, centre)) @ weights
-        behind = level.design(matrix @ _step(-unit, centre)) @ weights
+        ahead = one.design(matrix @ _step(unit, centre))[:, 0]
+        behind = one.design(matrix @ _step(-unit, centre))[:, 0]
         columns.append((ahead - behind) / (2 * h))
     return np.stack(columns, 1)
 

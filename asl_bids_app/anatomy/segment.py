@@ -23,13 +23,13 @@ CHUNK: Final = 200000
 STEPS: Final = 25
 FIELD_ORDER: Final = 3
 WIDTHS: Final = (0.03, 0.15)
-"""Least and most of the standard deviation of a tissue's intensity, as a part of white matter's."""
+"""Least and most of the standard deviation of a tissue's intensity; white matter has 1."""
 MIXED: Final = 7
 """Mixed states between two tissues that touch."""
 SHARES: Final = {"g": 0.28, "w": 0.33, "c": 0.12, "wg": 0.12, "gc": 0.13, "wc": 0.02}
 """Of pure and mixed voxels at 1 mm."""
 LEAST_CONTRAST: Final = 0.05
-"""Difference between white and grey matter, as a part of the former, below which nothing is told."""
+"""Difference between white and grey matter, as a part of the former, that tells them apart."""
 
 
 class SegmentationError(ValueError):

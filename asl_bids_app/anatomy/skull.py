@@ -28,7 +28,7 @@ FINE: Final = (
     Level(smooth_mm=2.0, step_mm=1.0, stop_mm=0.02, samples=15000),
 )
 LEAST_LIKENESS: Final = 0.35
-"""Correlation of the local contrast of the T1w with the atlas's below which it is another thing."""
+"""Correlation of local contrast with the atlas's below which an image is no T1w of a head."""
 GUIDE_MM: Final = 6.0
 """How far beyond the atlas's brain, laid affinely, a brain may reach."""
 NECK_MM: Final = 3.0
@@ -92,7 +92,7 @@ def lay_atlas(t1w: np.ndarray, affine: np.ndarray, atlas: Atlas) -> tuple[np.nda
     found = []
     for height in HEIGHTS_MM:
         for pitch in PITCHES_DEG:
-            shift = guess + [0, 0, height] - middle
+            shift = guess + np.array([0, 0, height]) - middle
             start = to_matrix(np.array([*shift, np.radians(pitch), 0, 0]), middle)
             matrix = run(start, "similarity", SEARCH)
             if matrix is not None:

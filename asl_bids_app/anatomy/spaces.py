@@ -228,7 +228,7 @@ def lay(
     mask: np.ndarray,
     affine: np.ndarray,
     points: np.ndarray,
-    shared: float = 0.0,
+    shared: Mapping[str, float] = MappingProxyType({}),
 ) -> Laid:
     """Interpolate maps, and the standard deviations of maps, linearly at points.
 
@@ -244,8 +244,8 @@ def lay(
     affine : array, shape (4, 4)
     points : array, shape (X', Y', Z', 3)
         World points (mm, RAS) of the maps' space.
-    shared : float
-        c, 0 to 1.
+    shared : mapping of str to float
+        c of each standard deviation, 0 to 1; 0 of those that it doesn't hold.
 
     Returns
     -------
@@ -287,7 +287,8 @@ def lay(
 
     found = {key: put(value / norm) for key, value in sums.items()}
     for key in sds:
-        variance = (1 - shared) * squares[key] + shared * linear[key] ** 2
+        c = shared.get(key, 0.0)
+        variance = (1 - c) * squares[key] + c * linear[key] ** 2
         found[key] = put(np.sqrt(variance) / norm)
     inside = np.zeros(int(np.prod(target)), bool)
     inside[near] = good

@@ -83,18 +83,8 @@ def understand(
         If the image is empty, no head, or shows no T1 contrast.
     """
     atlas = atlas or load_atlas()
-    image = np.nan_to_num(np.asarray(t1w, np.float32), posinf=0, neginf=0)
-    if min(image.shape) < 8:
-        raise AnatomyError(f"{'x'.join(map(str, image.shape))} voxels, expected a volume")
-    if image.max() <= 0 or float(np.percentile(image, 99.5)) <= max(float(image.min()), 0):
-        raise AnatomyError("an image without signal, expected a head")
-    sizes = voxel_sizes(affine)
-    warnings = []
-    if sizes.max() > COARSE_MM:
-        warnings.append(
-            f"voxels of {' x '.join(f'{s:.2g}' for s in sizes)} mm, expected {COARSE_MM:g} mm or "
-            "less; tissues are blurred, and what rests on them is less certain"
-        )
+    image = np.nan_to_num(np.array(t1w, np.float32), posinf=0, neginf=0)
+    warnings = _check(image, affine)
     tell("T1w to MNI152, affine")
     try:
         matrix, likeness = lay_atlas(image, affine, atlas)
@@ -134,31 +124,21 @@ def understand(
     by_affine = tissue_dice(moving, fixed)
     warped = _warped(moving, found.displacement, atlas.affine)
     by_field = tissue_dice(warped, fixed)
-    facts: dict[str, Any] = {
+    facts = {
         "affine_likeness": round(likeness, 3),
         "dice_affine": by_affine,
         "dice": by_field,
         "jacobian": [round(v, 3) for v in found.jacobian],
         "kind": "diffeomorphic",
     }
-    worst = min(by_field["gm"], by_field["wm"])
     displacement, back = found.displacement, invert_field(found.displacement, atlas.affine)
-    if (
-        found.jacobian[0] <= FOLDED
-        or worst < LEAST_DICE
-        or worst < min(by_affine["gm"], by_affine["wm"])
-    ):
-        warnings.append(
-            f"the field to MNI152 isn't believed (Dice of grey and white matter "
-            f"{by_field['gm']:.2f} and {by_field['wm']:.2f}, least determinant "
-            f"{found.jacobian[0]:.2f}); affine only"
-        )
+    if told := _doubts(facts):
+        warnings.append(told)
         displacement = back = None
         facts |= {"kind": "affine", "dice": by_affine}
     if not BRAIN_ML[0] <= volume <= BRAIN_ML[1]:
-        warnings.append(
-            f"a brain of {volume:.0f} mL in the T1w, expected {BRAIN_ML[0]:g} to {BRAIN_ML[1]:g}"
-        )
+        low, high = BRAIN_ML
+        warnings.append(f"found a brain of {volume:.0f} mL, expected {low:g} to {high:g} mL")
     maps = [_back(m, box, image.shape) for m in (second.gm, second.wm, second.csf)]
     about = {
         "source": "raw T1w, own path",
@@ -167,10 +147,38 @@ def understand(
         "width": round(second.width, 4),
         "likeness": round(second.likeness, 3),
     }
-    whole = image.copy()
-    whole[box] = even
-    head = Head(whole, affine, _back(brain, box, image.shape), *maps, about, tuple(warnings))
+    image[box] = even
+    head = Head(image, affine, _back(brain, box, image.shape), *maps, about, tuple(warnings))
     return head, Normalisation(matrix, displacement, back, facts)
+
+
+def _check(image: np.ndarray, affine: np.ndarray) -> list[str]:
+    """Refuse what can't be a T1w, and return what is odd about one."""
+    if min(image.shape) < 8:
+        raise AnatomyError(f"{'x'.join(map(str, image.shape))} voxels, expected a volume")
+    if image.max() <= 0 or float(np.percentile(image, 99.5)) <= max(float(image.min()), 0):
+        raise AnatomyError("an image without signal, expected a head")
+    sizes = voxel_sizes(affine)
+    if sizes.max() <= COARSE_MM:
+        return []
+    return [
+        f"found voxels of {' x '.join(f'{s:.2g}' for s in sizes)} mm, expected {COARSE_MM:g} mm "
+        "or less; tissues are blurred, and what rests on them is less certain"
+    ]
+
+
+def _doubts(facts: dict[str, Any]) -> str:
+    """Say why a field to the template isn't believed; empty if it is."""
+    overlap, least = facts["dice"], facts["jacobian"][0]
+    worst = min(overlap["gm"], overlap["wm"])
+    by_affine = min(facts["dice_affine"]["gm"], facts["dice_affine"]["wm"])
+    if least > FOLDED and worst >= max(LEAST_DICE, by_affine):
+        return ""
+    return (
+        f"found a field to MNI152 with a Dice of grey and white matter of {overlap['gm']:.2f} "
+        f"and {overlap['wm']:.2f} and a least determinant of {least:.2f}, expected "
+        f"{LEAST_DICE:g} and {FOLDED:g} or more; affine only"
+    )
 
 
 def _brain(even: np.ndarray, grid: np.ndarray, prior: np.ndarray, guide: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Transforms between images as SimpleITK has them, and as the field's programs exchange them.
 
-A file ``from-A_to-B_mode-image_xfm`` brings an image from A to B, so it takes points of B to points
-of A. ITK's world is LPS; everywhere else here it is RAS.
+A file ``from-A_to-B_mode-image_xfm`` brings an image from A to B, so it takes points of B to
+points of A. ITK's world is LPS; everywhere else here it is RAS.
 """
 
 from __future__ import annotations

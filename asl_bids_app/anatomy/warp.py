@@ -1,8 +1,8 @@
 """A head laid on a template: affinely, then by a diffeomorphic field.
 
 The field is found by multi-channel demons (Thirion 1998, doi:10.1016/S1361-8415(98)80022-4;
-composed small steps keep it invertible, Vercauteren 2009, doi:10.1016/j.neuroimage.2008.10.040) on tissue
-maps, so that contrast, bias and scalp have no say.
+composed small steps keep it invertible, Vercauteren 2009,
+doi:10.1016/j.neuroimage.2008.10.040) on tissue maps, so that contrast, bias and scalp have no say.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from asl_bids_app.allocation import processors
 from asl_bids_app.cli.checks import apply_config, check_places
 from asl_bids_app.cli.elsewhere import ELSEWHERE
 from asl_bids_app.cli.types import (
+    atlas,
     between,
     count,
     efficiency,
@@ -22,6 +23,7 @@ from asl_bids_app.cli.types import (
     pair,
     path,
     seed,
+    space,
 )
 from asl_bids_app.usage import OneLineParser
 from asl_bids_app.workflows.options import ERROR_BARS, ESTIMATORS, JOINT_MODES, LEVELS, AppOptions
@@ -80,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"asl-app {__version__}")
     _add_data(parser)
     _add_estimation(parser)
+    _add_anatomy(parser)
     _add_calibration(parser)
     _add_resources(parser)
     _add_running(parser)
@@ -117,7 +120,8 @@ def _add_data(parser: _Parser) -> None:
         default=[],
         type=pair,
         metavar="NAME=PATH",
-        help="derivatives with brain masks or tissue maps (GM, WM, CSF probseg) to use",
+        help="derivatives to use: the T1w with its tissue maps and transforms, and brain masks "
+        "(of fMRIPrep, sMRIPrep, ASLPrep)",
     )
     parser.add_option(
         group,
@@ -220,6 +224,37 @@ def _add_estimation(parser: _Parser) -> None:
         type=path,
         metavar="FILE",
         help="brain mask to use, resampled to each run",
+    )
+
+
+def _add_anatomy(parser: _Parser) -> None:
+    group = parser.add_argument_group("anatomy")
+    parser.add_option(
+        group,
+        "--output-spaces",
+        nargs="+",
+        default=[],
+        type=space,
+        metavar="SPACE[:res-N]",
+        help="spaces beside that of the run in which maps are written, such as T1w or "
+        "MNI152NLin2009cAsym:res-2",
+    )
+    parser.add_option(
+        group,
+        "--atlas",
+        nargs="+",
+        default=[],
+        type=atlas,
+        metavar="NAME[:SPACE][=PATH]",
+        help="atlases whose regions get tables: folders in the layout of NiPreps, or a NIfTI "
+        "with a table (index, name) beside it",
+    )
+    parser.add_option(
+        group,
+        "--no-anatomy",
+        dest="anatomy",
+        action="store_false",
+        help="leave the T1w alone: no registration, no other spaces, no regions",
     )
 
 
@@ -409,7 +444,7 @@ def parse(argv: Sequence[str] | None = None) -> AppOptions:
     values = vars(parser.parse_args(argv))
     values.pop("config_file")
     check_places(parser, values)
-    for key in ("participant_label", "session_label"):
+    for key in ("participant_label", "session_label", "output_spaces", "atlas"):
         values[key] = tuple(values[key])
     values["derivatives"] = dict(values["derivatives"])
     values["labeling_efficiency"] = dict(values["labeling_efficiency"])

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from asl_bids_app.anatomy.run import Outcome, Request
 from asl_bids_app.bids.derivatives import perf_folder
 from asl_bids_app.series import to_volume
+from asl_bids_app.workflows.anatomy import run_anatomy
 from asl_bids_app.workflows.estimation import Estimated
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import PlannedRun, PlannedUnit, distinct_measurements
 from asl_bids_app.workflows.tissue import TissueMaps
-from asl_bids_app.workflows.unit import Assembled, write_unit
+from asl_bids_app.workflows.unit import Assembled, sidecar_of, write_unit
 
 
 def finish_unit(
@@ -27,8 +29,9 @@ def finish_unit(
     baseline: Estimated | None,
     tissue: TissueMaps | None,
     confounds: Mapping[str, np.ndarray] | None,
+    anatomy: Request | None = None,
 ) -> dict[str, Any]:
-    """Compute the metrics of a series and write its derivatives.
+    """Compute the metrics of a series, write its derivatives, and see to its anatomy.
 
     Returns
     -------
@@ -60,6 +63,11 @@ def finish_unit(
         (*told, *loud),
     )
     series = assembled.series
+    placed = Outcome()
+    if anatomy is not None:
+        sidecar = sidecar_of(unit, assembled, fit.maps, fit.model)
+        placed = run_anatomy(anatomy, unit, assembled, fit, baseline, sidecar)
+    about = {"anatomy": dict(placed.facts)} if placed.facts else {}
     return {
         "entities": dict(unit.entities),
         "joint": unit.joint,
@@ -76,9 +84,10 @@ def finish_unit(
         "metrics": metrics,
         "tissue": facts,
         "tissue_consistency": dict(fit.consistency or {}) or None,
-        "warnings": [*assembled.warnings, *told],
+        "warnings": [*assembled.warnings, *told, *placed.warnings],
+        **about,
         "plausibility": list(loud),
-        "outputs": [path.relative_to(output_dir).as_posix() for path in paths],
+        "outputs": [path.relative_to(output_dir).as_posix() for path in [*paths, *placed.outputs]],
         "fit_seconds": round(fit.seconds, 3),
         "baseline_seconds": round(baseline.seconds, 3) if baseline else None,
     }

@@ -245,6 +245,7 @@ class WriteInput(StepInput):
     fit = File(exists=True, mandatory=True)
     baseline = File(exists=True)
     tissue = File(exists=True)
+    anatomy = traits.Any(desc="what is asked for of the anatomy")
 
 
 class WriteUnit(Step):
@@ -270,4 +271,5 @@ class WriteUnit(Step):
             baseline=maybe(values.baseline),
             tissue=maybe(values.tissue),
             confounds=joined_tables([load(path).confounds for path in values.moved]),
+            anatomy=values.anatomy if isdefined(values.anatomy) else None,
         )

@@ -63,6 +63,9 @@ class AppOptions:
     hmc: bool = True
     tissue: bool = True
     brain_mask: Path | None = None
+    anatomy: bool = True
+    output_spaces: tuple[str, ...] = ()
+    atlas: tuple[str, ...] = ()
 
     nprocs: int = 1
     omp_nthreads: int | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asl_bids_app import __version__
+from asl_bids_app.workflows.anatomy import request_of
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import ParticipantPlan, PlannedUnit
 from asl_bids_app.workflows.progress import wanted
@@ -123,7 +124,14 @@ class _UnitBuilder:
             all_moved.append(moved)
         assemble = self.node(steps.Assemble, "assemble", 1.0, move=options.hmc)
         self._gather("gather", prepared, assemble, "prepared")
-        write = self.node(steps.WriteUnit, "write", 0.7, output_dir=str(options.output_dir))
+        request = request_of(options)
+        write = self.node(
+            steps.WriteUnit,
+            "write",
+            0.7 if request is None else 2.5,
+            output_dir=str(options.output_dir),
+            anatomy=request,
+        )
         self.flow.connect(assemble, "out_file", write, "assembled")
         self._gather("moves", all_moved, write, "moved")
         node = None
