@@ -122,8 +122,7 @@ def understand(
     moving = _to_template(second, grid, matrix, atlas)
     found = find_field(fixed, moving, atlas.affine, rough.displacement, rounds=((2, 40), (1, 40)))
     by_affine = tissue_dice(moving, fixed)
-    warped = _warped(moving, found.displacement, atlas.affine)
-    by_field = tissue_dice(warped, fixed)
+    by_field = tissue_dice(_warped(moving, found.displacement, atlas.affine), fixed)
     facts = {
         "affine_likeness": round(likeness, 3),
         "dice_affine": by_affine,
@@ -139,7 +138,6 @@ def understand(
     if not BRAIN_ML[0] <= volume <= BRAIN_ML[1]:
         low, high = BRAIN_ML
         warnings.append(f"found a brain of {volume:.0f} mL, expected {low:g} to {high:g} mL")
-    maps = [_back(m, box, image.shape) for m in (second.gm, second.wm, second.csf)]
     about = {
         "source": "raw T1w, own path",
         "brain_ml": round(volume, 1),
@@ -148,7 +146,9 @@ def understand(
         "likeness": round(second.likeness, 3),
     }
     image[box] = even
-    head = Head(image, affine, _back(brain, box, image.shape), *maps, about, tuple(warnings))
+    parts = (brain, second.gm, second.wm, second.csf)
+    whole = [_back(part, box, image.shape) for part in parts]
+    head = Head(image, affine, *whole, about, tuple(warnings))
     return head, Normalisation(matrix, displacement, back, facts)
 
 

@@ -6,9 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 NO_ANATOMY: Final = "nothing is read of FreeSurfer, nor of its licence"
-REGISTERED: Final = (
-    "runs are laid on the T1w by a search that needs no start; --no-anatomy leaves it out"
-)
+REGISTERED: Final = "runs are laid on the T1w by a search that needs no start"
 NO_DISTORTION: Final = "susceptibility distortion is not corrected"
 
 ELSEWHERE: Final = MappingProxyType(

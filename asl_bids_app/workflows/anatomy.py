@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asl_bids_app.anatomy.atlases import read_spec
+from asl_bids_app.anatomy.find import find_anatomy
 from asl_bids_app.anatomy.run import Outcome, Request, UnitMaps, run
 from asl_bids_app.anatomy.spaces import read_space
 from asl_bids_app.estimators.base import Flag
@@ -35,6 +36,15 @@ def request_of(options: AppOptions) -> Request | None:
         tuple(read_spec(text) for text in options.atlas),
         folder if folder and folder.is_dir() else None,
     )
+
+
+def memory_of(request: Request | None, unit: PlannedUnit) -> float:
+    """Return the memory that the anatomy of a series takes at most, GB."""
+    if request is None:
+        return 0.0
+    asked = bool(request.spaces or request.atlases)
+    found = find_anatomy(request.bids_dir, request.derivatives, unit.entities)
+    return 2.0 if asked or found.t1w is not None else 0.0
 
 
 def run_anatomy(

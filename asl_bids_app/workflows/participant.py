@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asl_bids_app import __version__
-from asl_bids_app.workflows.anatomy import request_of
+from asl_bids_app.workflows.anatomy import memory_of, request_of
 from asl_bids_app.workflows.options import AppOptions
 from asl_bids_app.workflows.plan import ParticipantPlan, PlannedUnit
 from asl_bids_app.workflows.progress import wanted
@@ -128,7 +128,7 @@ class _UnitBuilder:
         write = self.node(
             steps.WriteUnit,
             "write",
-            0.7 if request is None else 2.5,
+            0.7 + memory_of(request, self.unit),
             output_dir=str(options.output_dir),
             anatomy=request,
         )
