@@ -69,6 +69,9 @@ class Signals:
         Of the transit time.
     shared : float
         By what the variance of a mean exceeds that of independent voxels.
+    att, att_sd : array, shape (X, Y, Z), or None
+        Transit times of a voxelwise fit with their standard errors, by which the spread inside
+        a region is told; None: every region is taken to have one transit time.
     """
 
     delta_m: np.ndarray
@@ -77,6 +80,8 @@ class Signals:
     curves: np.ndarray
     prior: TransitPrior
     shared: float = 1.0
+    att: np.ndarray | None = None
+    att_sd: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,8 @@ def signals_of(
     prior: TransitPrior,
     residual: np.ndarray | None = None,
     vessels: np.ndarray | None = None,
+    att: np.ndarray | None = None,
+    att_sd: np.ndarray | None = None,
 ) -> Signals:
     """Turn an observation into what regions are fitted from.
 
@@ -135,6 +142,8 @@ def signals_of(
         Of a voxelwise fit, by which the noise that neighbours share is measured.
     vessels : array, shape (X, Y, Z, n), optional
         The arteries' part of ΔM/M0, which is taken off.
+    att, att_sd : array, shape (X, Y, Z), optional
+        Of the same voxelwise fit.
     """
     import torch
 
@@ -155,7 +164,7 @@ def signals_of(
         shared = shared_noise(residual / np.maximum(noise, 1e-12), mask)
     if vessels is not None:
         delta_m = delta_m - vessels
-    return Signals(delta_m, noise, numbers, curves, prior, shared)
+    return Signals(delta_m, noise, numbers, curves, prior, shared, att, att_sd)
 
 
 def shared_noise(residual: np.ndarray, mask: np.ndarray) -> float:
@@ -184,7 +193,7 @@ def shared_noise(residual: np.ndarray, mask: np.ndarray) -> float:
     return factor
 
 
-def fit_region(signals: Signals, where: np.ndarray, spread: float = 0.0) -> Fit:
+def fit_region(signals: Signals, where: np.ndarray) -> Fit:
     """Fit the mean signal of the voxels of a region.
 
     CBF is linear given ATT: it has a closed form at each transit time of the grid, and the
@@ -195,9 +204,6 @@ def fit_region(signals: Signals, where: np.ndarray, spread: float = 0.0) -> Fit:
     signals
     where : array of bool, shape (X, Y, Z)
         Voxels with measurements.
-    spread : float
-        Standard deviation of the transit times inside the region, seconds; curves are averaged
-        over it.
     """
     where = where & np.isfinite(signals.noise).all(axis=-1)
     count = int(where.sum())
@@ -210,8 +216,9 @@ def fit_region(signals: Signals, where: np.ndarray, spread: float = 0.0) -> Fit:
     shares = np.bincount(signals.slice_number[where], minlength=len(signals.curves)) / count
     curve = np.tensordot(shares, signals.curves, 1)
     n = len(y)
-    if spread > 0 and n > 2:
-        sigma = min(spread, MOST_SPREAD) / ATT_GRID[2]
+    if n > 2 and (spread := _spread(signals, where)) > 0:
+        # Blood doesn't come at one time to all of a region: its curve is the mean of many.
+        sigma = spread / ATT_GRID[2]
         curve = ndimage.gaussian_filter1d(curve, sigma, axis=1, mode="nearest", truncate=3.0)
     power = (curve**2 / variance[:, None]).sum(axis=0)
     if not power.max() > 0:
@@ -292,7 +299,7 @@ def region_table(
             }
         fit = Fit()
         if enough and signals is not None:
-            fit = fit_region(signals, chosen, _spread(transit))
+            fit = fit_region(signals, chosen)
         row |= {
             "cbf_fit": fit.cbf,
             "cbf_se": fit.se,
@@ -307,10 +314,17 @@ def region_table(
     return {key: [row[key] for row in rows] for key in COLUMNS}
 
 
-def _spread(att: np.ndarray) -> float:
-    """Return the spread of transit times without its tails, seconds."""
-    low, high = np.percentile(att, [16, 84])
-    return float((high - low) / 2)
+def _spread(signals: Signals, where: np.ndarray) -> float:
+    """Return the standard deviation of transit times inside a region, seconds.
+
+    That of the fitted ones, without their tails, less what is noise.
+    """
+    if signals.att is None or signals.att_sd is None:
+        return 0.0
+    low, high = np.percentile(signals.att[where], [16, 84])
+    noise = np.minimum(signals.att_sd[where], MOST_SPREAD)
+    variance = ((high - low) / 2) ** 2 - float((noise**2).mean())
+    return float(min(np.sqrt(max(variance, 0.0)), MOST_SPREAD))
 
 
 COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {

@@ -43,6 +43,8 @@ class Request:
     atlases : tuple of AtlasSpec
     template_dir : Path or None
         ``TEMPLATEFLOW_HOME``.
+    threads : int
+        Of the processor.
     """
 
     bids_dir: Path
@@ -51,6 +53,7 @@ class Request:
     spaces: tuple[Space, ...] = ()
     atlases: tuple[AtlasSpec, ...] = ()
     template_dir: Path | None = None
+    threads: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,6 +35,7 @@ def request_of(options: AppOptions) -> Request | None:
         tuple(read_space(text) for text in options.output_spaces),
         tuple(read_spec(text) for text in options.atlas),
         folder if folder and folder.is_dir() else None,
+        min(options.omp_nthreads or options.nprocs, options.nprocs),
     )
 
 
@@ -65,6 +66,8 @@ def run_anatomy(
     sidecar
         What all its sidecars say.
     """
+    import torch
+
     from asl_bids_app.anatomy.regions import CALIBRATION_SD, signals_of
     from asl_bids_app.observation import observe
     from asl_bids_app.series import to_volume
@@ -76,14 +79,17 @@ def run_anatomy(
     prior = maps.att_prior
     signals = None
     if prior is not None:
-        # Least squares leaves the noise as it is; residuals of an ensemble are shared.
-        white = (baseline or fit).maps.residual
+        # Least squares leans on no neighbours: its residuals and transit times show the noise.
+        voxelwise = (baseline or fit).maps
+        white = voxelwise.estimator == "least-squares"
         signals = signals_of(
             observe(series, assembled.noise.noise_sd),
             assembled.slice_axis,
             prior,
-            volume(white),
+            volume(voxelwise.residual),
             None if maps.vessels is None else volume(maps.vessels),
+            volume(voxelwise.att) if white else None,
+            volume(voxelwise.att_sd) if white else None,
         )
     keys = [key for key in ("cbf", "att", "abv") if getattr(maps, key) is not None]
     total = bool(fit.model) and fit.model.get("ErrorBars") == "total"
@@ -108,4 +114,5 @@ def run_anatomy(
         CALIBRATION_SD if total else 0.0,
         sidecar,
     )
+    torch.set_num_threads(request.threads)
     return run(request, given)

@@ -125,10 +125,12 @@ class _UnitBuilder:
         assemble = self.node(steps.Assemble, "assemble", 1.0, move=options.hmc)
         self._gather("gather", prepared, assemble, "prepared")
         request = request_of(options)
+        more = memory_of(request, self.unit)
         write = self.node(
             steps.WriteUnit,
             "write",
-            0.7 + memory_of(request, self.unit),
+            0.7 + more,
+            self.threads if more else 1,
             output_dir=str(options.output_dir),
             anatomy=request,
         )
