@@ -12,7 +12,7 @@ import numpy as np
 
 from asl_bids_app import __version__
 from asl_bids_app.anatomy.find import Found
-from asl_bids_app.anatomy.records import TISSUES, Head
+from asl_bids_app.anatomy.records import TISSUES, AnatomyError, Head
 from asl_bids_app.anatomy.spaces import PACKAGED
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.geometry import same_grid
@@ -137,7 +137,7 @@ def make_own(
     InputError
         If the image can't be read or shows no head.
     """
-    from asl_bids_app.anatomy.t1w import AnatomyError, understand
+    from asl_bids_app.anatomy.t1w import understand
     from asl_bids_app.anatomy.transforms import to_and_from_template
     from asl_bids_app.atlas import load_atlas
     from asl_bids_app.bids.images import load

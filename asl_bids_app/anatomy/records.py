@@ -11,6 +11,10 @@ import numpy as np
 TISSUES: Final = ("gm", "wm", "csf")
 
 
+class AnatomyError(ValueError):
+    """A T1w can't be used; ``found, expected ...`` in a few words, for one line."""
+
+
 @dataclass(frozen=True, eq=False)
 class Head:
     """A T1w image with its brain and tissues, on one grid.

@@ -24,7 +24,7 @@ from asl_bids_app.preprocess.geometry import resample, to_matrix, voxel_sizes
 
 RADIUS_MM: Final = 60.0
 """Where on the head a rotation is turned into millimetres."""
-SAMPLES: Final = {"coarse": 3000, "middle": 8000, "fine": 40000}
+SAMPLES: Final = {"coarse": 2000, "middle": 5000, "fine": 20000}
 COARSE_MM: Final = 6.0
 MIDDLE_MM: Final = 3.0
 """Standard deviations of the blur of the first two levels."""
@@ -155,7 +155,7 @@ def register_asl(
         tried = [_descend(levels["coarse"], start, centre, 5) for start in starts]
         tried.sort(key=lambda pair: -pair[1])
         kept = [_descend(levels["coarse"], matrix, centre, 15) for matrix, _ in tried[:4]]
-        kept = [_descend(levels["middle"], matrix, centre, 15) for matrix, _ in kept]
+        kept = [_descend(levels["middle"], m, centre, 15) for m, _ in _distinct(kept, centre)]
         kept = [_descend(levels["fine"], m, centre, 12) for m, _ in _distinct(kept, centre)[:2]]
         matrix, explained = max(kept, key=lambda pair: pair[1])
         displaced = _displaced(levels["fine"], matrix, centre)

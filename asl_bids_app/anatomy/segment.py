@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from scipy import ndimage
 
-from asl_bids_app.anatomy.records import TISSUES
+from asl_bids_app.anatomy.records import TISSUES, AnatomyError
 
 FLOOR: Final = 0.04
 """Added to the atlas: a tissue may be where it has none."""
@@ -30,10 +30,6 @@ SHARES: Final = {"g": 0.28, "w": 0.33, "c": 0.12, "wg": 0.12, "gc": 0.13, "wc": 
 """Of pure and mixed voxels at 1 mm."""
 LEAST_CONTRAST: Final = 0.05
 """Difference between white and grey matter, as a part of the former, that tells them apart."""
-
-
-class SegmentationError(ValueError):
-    """A T1w doesn't tell tissues apart; says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +72,11 @@ def segment(t1w: np.ndarray, brain: np.ndarray, prior: np.ndarray) -> Segmentati
 
     Raises
     ------
-    SegmentationError
+    AnatomyError
         If the brain is too small or grey and white matter look the same.
     """
     if brain.sum() < 2000:
-        raise SegmentationError(f"a brain of {int(brain.sum())} voxels")
+        raise AnatomyError(f"a brain of {int(brain.sum())} voxels")
     place = np.argwhere(brain)
     value = np.asarray(t1w, np.float32)[brain]
     a = np.stack([p[brain] for p in prior], 1).astype(np.float32)
@@ -90,7 +86,7 @@ def segment(t1w: np.ndarray, brain: np.ndarray, prior: np.ndarray) -> Segmentati
     basis = _basis(place, brain.shape)
     mu, width, field = _learn(value[order], a[order], basis(order))
     if mu[1] - mu[0] < LEAST_CONTRAST * mu[1]:
-        raise SegmentationError(
+        raise AnatomyError(
             f"grey matter at {mu[0] / mu[1]:.0%} of the intensity of white matter, expected "
             f"{1 - LEAST_CONTRAST:.0%} or less: no T1 contrast"
         )
@@ -135,7 +131,7 @@ def _learn(
     """Find intensities (3,), width and coefficients of the logarithm of the field."""
     scale = float(np.median(value[prior[:, 1] > 0.6])) if (prior[:, 1] > 0.6).any() else 0.0
     if not scale > 0:
-        raise SegmentationError("no signal where the atlas has white matter")
+        raise AnatomyError("no signal where the atlas has white matter")
     mu = np.array([_typical(value, prior[:, k]) for k in range(3)], np.float32)
     if not mu[0] < mu[1]:
         mu = scale * np.array([0.75, 1.0, 0.35], np.float32)

@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 from scipy import ndimage
 
-from asl_bids_app.anatomy.records import Head
-from asl_bids_app.anatomy.segment import SegmentationError, segment, tissue_dice
+from asl_bids_app.anatomy.records import AnatomyError, Head
+from asl_bids_app.anatomy.segment import segment, tissue_dice
 from asl_bids_app.anatomy.skull import LEAST_LIKENESS, brain_of, lay_atlas, thinned, unbias
 from asl_bids_app.anatomy.warp import find_field, invert_field
 from asl_bids_app.atlas import Atlas, load_atlas
@@ -29,10 +29,6 @@ FOLDED: Final = 0.0
 LEAST_DICE: Final = 0.55
 """Overlap of grey or white matter with the atlas's below which a field isn't believed."""
 BRAIN_ML: Final = (500.0, 2400.0)
-
-
-class AnatomyError(ValueError):
-    """A T1w can't be used; says why in a few words, for one line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,10 +99,7 @@ def understand(
     even = unbias(cut, grid, near & (cut > 0))
     brain = _brain(even, grid, prior, guide)
     volume = float(brain.sum() * abs(np.linalg.det(grid[:3, :3])) / 1000)
-    try:
-        first = segment(even, brain, _blurred(prior, grid, 4.0))
-    except SegmentationError as error:
-        raise AnatomyError(str(error)) from error
+    first = segment(even, brain, _blurred(prior, grid, 4.0))
     tell("T1w to MNI152, diffeomorphic")
     fixed = np.stack([atlas.gm, atlas.wm, atlas.csf]) * atlas.brain
     rough = find_field(
@@ -115,10 +108,7 @@ def understand(
     there = invert_field(rough.displacement, atlas.affine)
     closer = _prior_by_field(atlas, there, matrix, cut.shape, grid)
     brain = _brain(even, grid, closer, closer.sum(axis=0))
-    try:
-        second = segment(even, brain, _blurred(closer, grid, 2.0))
-    except SegmentationError as error:
-        raise AnatomyError(str(error)) from error
+    second = segment(even, brain, _blurred(closer, grid, 2.0))
     moving = _to_template(second, grid, matrix, atlas)
     found = find_field(fixed, moving, atlas.affine, rough.displacement, rounds=((2, 40), (1, 40)))
     by_affine = tissue_dice(moving, fixed)
