@@ -1,10 +1,12 @@
 """Regions: nilearn's mean, signals by an independent integral, coverage, sides."""
 
+from functools import cache
+
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from physics import integrated
+from physics import integrated, simulate
 from scipy import ndimage
 
 from asl_bids_app.anatomy.regions import (
@@ -19,22 +21,26 @@ from asl_bids_app.anatomy.regions import (
     shared_noise,
     signals_of,
 )
-from asl_bids_app.protocol import PRIOR_BY_ARRIVAL, Arrival, TransitPrior
+from asl_bids_app.protocol import PRIOR_BY_ARRIVAL, Arrival
 
-PRIOR = PRIOR_BY_ARRIVAL[Arrival.CONTINUOUS] if hasattr(Arrival, "CONTINUOUS") else None
-PRIOR = PRIOR or TransitPrior(1.3, 0.8, "test")
+PRIOR = PRIOR_BY_ARRIVAL[Arrival.CONTINUOUS]
 DELAYS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 
 
-def curves(delays=DELAYS, scheme="PCASL"):
+@cache
+def curves(delays=DELAYS, late=0.0):
     """ΔM/M0 per CBF of one slice over the grid of transit times, by quadrature."""
-    return np.stack([integrated(scheme, d, 1.8, att_grid()) for d in delays])[None]
+    return np.stack([integrated("PCASL", d + late, 1.8, att_grid(), steps=500) for d in delays])[
+        None
+    ]
 
 
 def made(cbf, att, noise, delays=DELAYS, seed=0):
     """Signals of voxels (N,) in a row, with noise."""
     rng = np.random.default_rng(seed)
-    clean = np.stack([cbf * integrated("PCASL", d, 1.8, att) for d in delays], -1)
+    times, back = np.unique(att, return_inverse=True)
+    per_flow = np.stack([integrated("PCASL", d, 1.8, times, steps=500) for d in delays], -1)
+    clean = cbf[:, None] * per_flow[back]
     data = clean + noise * rng.standard_normal(clean.shape)
     shape = (len(cbf), 1, 1)
     return Signals(
@@ -67,7 +73,9 @@ def test_the_plain_mean_is_nilearns(labelled):
     def image(data):
         return nib.Nifti1Image(data.astype(np.float64), affine)
 
-    masker = maskers.NiftiLabelsMasker(image(labels), mask_img=image(mask), strategy="mean")
+    masker = maskers.NiftiLabelsMasker(
+        image(labels), mask_img=image(mask), strategy="mean", standardize=None
+    )
     table = region_table(regions, cbf, att, mask, None)
     for key, data in (("cbf_mean", cbf), ("att_mean", att)):
         theirs = masker.fit_transform(image(data)).ravel()
@@ -98,37 +106,34 @@ def test_voxels_without_an_estimate_are_left_out(labelled):
 
 
 def test_the_curves_are_those_of_the_integral():
-    from physics import series
-
-    made_series = series(("PCASL",) * 2, (1.0, 2.0), (1.8, 1.8), 50.0, 1.2)
     from asl_bids_app.observation import observe
 
-    seen = observe(made_series, torch.full_like(made_series.delta_m, 1e-3))
+    measured = (("PCASL", 1.0, 1.8), ("PCASL", 2.0, 1.8))
+    simulated = simulate(measured, np.full((1, 2, 2), 50.0), np.full((1, 2, 2), 1.2))
+    seen = observe(simulated, torch.full_like(simulated.delta_m, 1e-3))
     found = signals_of(seen, 2, PRIOR).curves
     np.testing.assert_allclose(found[0], curves((1.0, 2.0))[0], rtol=2e-3, atol=1e-8)
 
 
 @pytest.mark.parametrize("noise", [1e-3, 4e-3])
 def test_intervals_hold_what_they_claim_and_the_mean_is_unbiased(noise):
-    """400 regions of 50 noisy voxels, each with its own flow and transit time."""
+    """100 regions of 50 noisy voxels, each with its own flow and transit time."""
     rng = np.random.default_rng(1)
     inside, off = [], []
-    for seed in range(400):
+    for seed in range(100):
         cbf, att = rng.uniform(20, 90), rng.uniform(0.7, 1.8)
         signals = made(np.full(50, cbf), np.full(50, att), noise, seed=seed)
         found = fit_region(signals, np.ones((50, 1, 1), bool))
         sd = np.hypot(found.se_noise, found.se_model)
         inside.append(abs(found.cbf - cbf) < 1.96 * sd)
         off.append(found.cbf / cbf - 1)
-    assert 0.92 < np.mean(inside) < 0.99
+    assert 0.90 < np.mean(inside) < 0.99
     assert abs(np.mean(off)) < 0.02
 
 
 def test_errors_fall_with_the_root_of_the_voxels_but_for_the_calibration():
     found = [
-        fit_region(
-            made(np.full(n, 50.0), np.full(n, 1.2), 2e-3, seed=3), np.ones((n, 1, 1), bool)
-        )
+        fit_region(made(np.full(n, 50.0), np.full(n, 1.2), 2e-3, seed=3), np.ones((n, 1, 1), bool))
         for n in (100, 1600)
     ]
     assert found[0].se_noise / found[1].se_noise == pytest.approx(4, rel=0.15)
@@ -141,7 +146,7 @@ def test_errors_fall_with_the_root_of_the_voxels_but_for_the_calibration():
 
 def test_transit_times_that_differ_inside_a_region_make_no_bias():
     rng = np.random.default_rng(0)
-    att = rng.normal(1.3, 0.35, 4000).clip(0.4, 3)
+    att = rng.normal(1.3, 0.35, 4000).clip(0.4, 3).round(2)
     signals = made(np.full(4000, 50.0), att, 1e-4)
     alone = fit_region(signals, np.ones((4000, 1, 1), bool))
     wide = Signals(
@@ -164,11 +169,12 @@ def test_one_delay_leaves_the_doubt_about_arrival_to_the_model():
 
 def test_slices_have_their_own_times():
     """Half of a region is seen 0.8 s later: one curve for all would be wrong."""
-    late = np.stack([integrated("PCASL", d + 0.8, 1.8, att_grid()) for d in DELAYS])
-    n = 2000
+    n = 50
     clean = np.concatenate(
         [
-            np.tile([60 * integrated("PCASL", d + lag, 1.8, np.array(1.2)) for d in DELAYS], (n, 1))
+            np.tile(
+                [60 * integrated("PCASL", d + lag, 1.8, np.array(1.2)) for d in DELAYS], (n, 1)
+            )
             for lag in (0.0, 0.8)
         ]
     )
@@ -177,7 +183,7 @@ def test_slices_have_their_own_times():
         clean.reshape(2 * n, 1, 1, -1),
         np.full((2 * n, 1, 1, len(DELAYS)), 1e-3),
         numbers.reshape(-1, 1, 1),
-        np.stack([curves()[0], late]),
+        np.stack([curves()[0], curves(late=0.8)[0]]),
         PRIOR,
     )
     found = fit_region(signals, np.ones((2 * n, 1, 1), bool))
@@ -201,9 +207,9 @@ def test_noise_that_neighbours_share_is_measured():
 
     assert shared_noise(noise(0), mask) == pytest.approx(1, abs=0.15)
     blurred = noise(0.8)
-    blocks = blurred.reshape(2, 12, 2, 12, 2, 12, 6).mean(axis=(1, 3, 5))
-    true = blocks.var() / (blurred.var() / 12**3)
-    assert shared_noise(blurred, mask) == pytest.approx(true, rel=0.6)
+    # A mean of blurred noise is nearly that of the noise before: its variance stays.
+    true = 1 / blurred.var()
+    assert shared_noise(blurred, mask) == pytest.approx(true, rel=0.15)
 
 
 @pytest.mark.parametrize(

@@ -170,8 +170,8 @@ def signals_of(
 def shared_noise(residual: np.ndarray, mask: np.ndarray) -> float:
     """Return by what the variance of a mean exceeds that of independent voxels.
 
-    From the correlations r of neighbours along each axis, (1 + r) / (1 - r) each, as if
-    correlations fell exponentially with distance.
+    From the correlations r of neighbours along each axis, sqrt(π / -ln r) each: the sum of the
+    correlations over all distances, were they those of a Gaussian blur.
 
     Parameters
     ----------
@@ -188,8 +188,8 @@ def shared_noise(residual: np.ndarray, mask: np.ndarray) -> float:
         a, b = residual.take(ahead, axis)[both], residual.take(behind, axis)[both]
         power = float((a * a).sum() + (b * b).sum()) / 2
         if both.sum() > 50 and power > 0:
-            r = float(np.clip((a * b).sum() / power, 0.0, 0.9))
-            factor *= (1 + r) / (1 - r)
+            r = float(np.clip((a * b).sum() / power, 1e-6, 0.95))
+            factor *= max(1.0, float(np.sqrt(np.pi / -np.log(r))))
     return factor
 
 
