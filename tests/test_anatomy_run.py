@@ -46,7 +46,8 @@ def fmriprep(tmp_path_factory):
     write_transform(anat / name.format("T1w", "MNI152NLin6Asym"), affine_transform(wrong))
     labels = np.zeros(atlas.gm.shape)
     labels[:49], labels[49:] = 1, 2
-    labels[:, :, 80:] = 3
+    labels[:, :, 60:] = 3
+    labels *= atlas.brain
     save(root / f"atlas/tpl-{NINE}_atlas-Half_res-02_dseg.nii.gz", labels, atlas.affine)
     (root / f"atlas/tpl-{NINE}_atlas-Half_res-02_dseg.tsv").write_text(
         "index\tname\n1\tLeft-half\n2\tRight-half\n3\ttop\n4\tnowhere\n"
@@ -117,7 +118,7 @@ def test_flirts_matrix_takes_its_millimetres(done):
     """By FSL's rule: voxels times their size, the first axis mirrored where it runs right."""
     folder, outcome = done
     flirt = np.loadtxt(folder / f"{TITLE}_from-aslref_to-T1w_mode-image_desc-flirt_xfm.mat")
-    shape, affine = ASL
+    affine = ASL[1]
     index = np.array([12.0, 20.0, 9.0])
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     asl = index * sizes  # The first axis runs to the left: no mirror.

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813
 from heads import grid, look, pose
 
 from asl_bids_app.anatomy.routes import Routes

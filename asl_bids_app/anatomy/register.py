@@ -19,12 +19,13 @@ import numpy as np
 from scipy import ndimage
 
 from asl_bids_app.anatomy.records import Head, Registration
+from asl_bids_app.anatomy.regions import shared_noise
 from asl_bids_app.anatomy.skull import thinned
 from asl_bids_app.preprocess.geometry import resample, to_matrix, voxel_sizes
 
 RADIUS_MM: Final = 60.0
 """Where on the head a rotation is turned into millimetres."""
-SAMPLES: Final = {"coarse": 2000, "middle": 5000, "fine": 20000}
+SAMPLES: Final = {"coarse": 2000, "middle": 5000, "fine": 20000, "all": 10**9}
 COARSE_MM: Final = 6.0
 MIDDLE_MM: Final = 3.0
 """Standard deviations of the blur of the first two levels."""
@@ -42,6 +43,8 @@ HEIGHTS_MM: Final = (-40.0, -20.0, 0.0, 20.0, 40.0)
 SLAB_MM: Final = 90.0
 """A field of view thinner than this is a slab."""
 FIELD_ORDER: Final = 3
+FREEDOM: Final = 30
+"""Degrees of freedom that field, tissues and pose take."""
 DISPLACED_MM: Final = 10.0
 LEAST_SCORE: Final = 0.05
 """Score below which a pose is not believed; measured in `benchmarks/anatomy.py`."""
@@ -78,12 +81,15 @@ class _Level:
     basis : array, shape (N, K)
         Orthonormal columns of the smooth field, the constant among them.
     world : array, shape (3, N)
+    points : array of int, shape (N, 3)
+        The voxels.
     target : _Target
     """
 
     value: np.ndarray
     basis: np.ndarray
     world: np.ndarray
+    points: np.ndarray
     target: _Target
 
     def mixed(self, weights: np.ndarray) -> _Level:
@@ -158,13 +164,14 @@ def register_asl(
         kept = [_descend(levels["middle"], m, centre, 15) for m, _ in _distinct(kept, centre)]
         kept = [_descend(levels["fine"], m, centre, 12) for m, _ in _distinct(kept, centre)[:2]]
         matrix, explained = max(kept, key=lambda pair: pair[1])
+        every = _level(even, mask, affine, target["fine"], 0.0, "all")
         displaced = _displaced(levels["fine"], matrix, centre)
         starts = [*(m for m, _ in _distinct(kept, centre)), *starts[:: len(TURNS_DEG)]]
         best[name] = (
             matrix,
             explained,
             explained - displaced,
-            _expected_error(levels["fine"], matrix, centre, even, mask),
+            _expected_error(every, matrix, centre),
         )
     return _judge(best, mask, affine, head, centre)
 
@@ -314,7 +321,7 @@ def _level(
     value = even[tuple(points.T)].astype(float)
     basis = _basis(points * sizes, FIELD_ORDER if not sigma_mm else 0)
     value = value - basis @ (basis.T @ value)
-    return _Level(value, basis, world, target)
+    return _Level(value, basis, world, points, target)
 
 
 def _basis(place: np.ndarray, order: int) -> np.ndarray:
@@ -415,36 +422,25 @@ def _displaced(level: _Level, matrix: np.ndarray, centre: np.ndarray) -> float:
     return float(np.mean([level.fit(matrix @ _step(step, centre))[0] for step in steps]))
 
 
-def _expected_error(
-    level: _Level, matrix: np.ndarray, centre: np.ndarray, even: np.ndarray, mask: np.ndarray
-) -> float:
+def _expected_error(level: _Level, matrix: np.ndarray, centre: np.ndarray) -> float:
     """Return the error at the brain's surface that the residuals would make, mm.
 
-    Neighbours share residuals; their number is divided by the volume of the correlation,
-    from the correlation r of nearest neighbours along each axis, (1 + r) / (1 - r) each.
+    Neighbours share residuals, by which fewer of them count.
+
+    Parameters
+    ----------
+    level
+        Of all voxels of the mask.
+    matrix, centre
     """
     _, weights, residual = level.fit(matrix)
     slope = _jacobian(level, matrix, centre, weights)
-    shared = _shared(even, mask)
-    free = max(len(residual) / shared - 30, 10.0)
-    variance = float(residual @ residual) / free * 1.0
-    covariance = np.linalg.pinv(slope.T @ slope) * variance
-    # A step of one of the six moves points at the surface by it, but for rotations' own axes.
+    whole = np.zeros(level.points.max(axis=0) + 1)
+    there = whole.astype(bool)
+    whole[tuple(level.points.T)], there[tuple(level.points.T)] = residual, True
+    shared = shared_noise(whole[..., None], there)
+    free = max(len(residual) / shared - FREEDOM, 10.0)
+    covariance = np.linalg.pinv(slope.T @ slope) * float(residual @ residual) / free
+    # A translation moves all points by itself, a rotation only those off its axis.
     weight = np.array([1, 1, 1, 2 / 3, 2 / 3, 2 / 3])
     return float(np.sqrt((np.diag(covariance) * weight).sum()))
-
-
-def _shared(even: np.ndarray, mask: np.ndarray) -> float:
-    """Return how many voxels share one independent value of an image's finest structure."""
-    rough = even - ndimage.uniform_filter(even, 3)
-    factor = 1.0
-    for axis in range(3):
-        both = np.take(mask, range(1, mask.shape[axis]), axis) & np.take(
-            mask, range(mask.shape[axis] - 1), axis
-        )
-        a = np.take(rough, range(1, mask.shape[axis]), axis)[both]
-        b = np.take(rough, range(mask.shape[axis] - 1), axis)[both]
-        if both.sum() > 100 and a.std() > 0 and b.std() > 0:
-            r = float(np.clip(np.corrcoef(a, b)[0, 1], 0, 0.9))
-            factor *= (1 + r) / (1 - r)
-    return factor
