@@ -1,7 +1,8 @@
 """Anatomy against known truth: a simulated T1w and simulated ASL of one man.
 
 Run ``python benchmarks/anatomy.py INDIVIDUALS DATA [--case L05 ...] [--starts 30]``, where
-INDIVIDUALS holds ``anat/colin_{gm,wm,csf}.nii.gz`` and DATA is what its ``sim.py`` wrote. Printed are
+INDIVIDUALS holds ``anat/colin_{gm,wm,csf}.nii.gz`` and DATA is what its ``sim.py`` wrote. It
+prints
 
 - the own path from a raw T1w: seconds, memory, overlap with the known tissues, and overlap of
   the known tissues, warped to MNI152, with the template's;
@@ -205,8 +206,9 @@ def regions(data: Path, case: str, count: int = 150) -> None:
             sd = np.hypot(found.se_noise, found.se_model)
             inside.append(abs(found.cbf - true) < 1.96 * sd)
         print(
-            f"regions, {case}, {name}: bias {100 * np.mean(off):+.1f} % (mean of the least-squares "
-            f"map {100 * np.mean(by_map):+.1f} %), 95 % intervals hold {100 * np.mean(inside):.0f} %"
+            f"regions, {case}, {name}: bias {100 * np.mean(off):+.1f} % (mean of the "
+            f"least-squares map {100 * np.mean(by_map):+.1f} %), 95 % intervals hold "
+            f"{100 * np.mean(inside):.0f} %"
         )
 
 

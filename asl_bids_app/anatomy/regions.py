@@ -30,6 +30,10 @@ MOST_SPREAD: Final = 0.5
 """Largest standard deviation of transit times inside a region that is believed, seconds."""
 
 
+TOLD_ATT: Final = 0.3
+"""Standard error of a voxel's transit time below which it tells of the spread, seconds."""
+
+
 @dataclass(frozen=True, eq=False)
 class Regions:
     """Regions on the grid of a series.
@@ -197,7 +201,8 @@ def fit_region(signals: Signals, where: np.ndarray) -> Fit:
     """Fit the mean signal of the voxels of a region.
 
     CBF is linear given ATT: it has a closed form at each transit time of the grid, and the
-    posterior over the grid, with the prior of the labelling scheme, gives means and errors.
+    posterior over the grid, with the prior of the labelling scheme, gives the likeliest pair and
+    its errors.
 
     Parameters
     ----------
@@ -233,7 +238,9 @@ def fit_region(signals: Signals, where: np.ndarray) -> Fit:
     log = np.where(seen, log, -np.inf)
     weight = np.exp(log - log.max())
     weight /= weight.sum()
-    mean, middle = float(weight @ cbf), float(weight @ att)
+    # The likeliest, not the mean: late arrival has a long tail, which pulls means of CBF up.
+    likeliest = int(weight.argmax())
+    mean, middle = float(cbf[likeliest]), float(att[likeliest])
     by_noise = float(weight @ np.where(seen, 1 / np.where(seen, power, 1), 0))
     by_att = float(weight @ (cbf - mean) ** 2)
     att_se = float(np.sqrt(weight @ (att - middle) ** 2 + ATT_GRID[2] ** 2 / 12))
@@ -321,9 +328,13 @@ def _spread(signals: Signals, where: np.ndarray) -> float:
     """
     if signals.att is None or signals.att_sd is None:
         return 0.0
-    low, high = np.percentile(signals.att[where], [16, 84])
-    noise = np.minimum(signals.att_sd[where], MOST_SPREAD)
-    variance = ((high - low) / 2) ** 2 - float((noise**2).mean())
+    att, noise = signals.att[where], signals.att_sd[where]
+    # Where noise is as wide as what is looked for, its own error is too.
+    told = noise < TOLD_ATT
+    if told.sum() < 10:
+        return 0.0
+    low, high = np.percentile(att[told], [16, 84])
+    variance = ((high - low) / 2) ** 2 - float((noise[told] ** 2).mean())
     return float(min(np.sqrt(max(variance, 0.0)), MOST_SPREAD))
 
 
