@@ -85,6 +85,24 @@ def test_a_slab_is_found(head):
 
 
 @pytest.mark.slow
+def test_sides_that_are_swapped_are_told(head):
+    """The template is symmetric, so that flow tells the sides: one half has less grey matter."""
+    from dataclasses import replace
+
+    half = np.arange(head.gm.shape[0])[:, None, None] < head.gm.shape[0] // 2
+    lopsided = replace(head, gm=head.gm * np.where(half, 0.3, 1.0).astype(np.float32))
+    image, mask, affine = scan(M0)
+    shape = mask.shape
+    image = image - 0.85 * look(head.gm - lopsided.gm, shape, affine)
+    right = register_asl({"M0": image}, mask, affine, lopsided)
+    assert right.registered
+    assert not right.warnings
+    flipped = replace(lopsided, affine=np.diag([-1.0, 1, 1, 1]) @ head.affine)
+    wrong = register_asl({"M0": image}, mask, affine, flipped)
+    assert any("left and right look swapped" in line for line in wrong.warnings)
+
+
+@pytest.mark.slow
 def test_noise_is_not_registered(head):
     _, mask, affine = scan(M0)
     noise = np.random.default_rng(0).standard_normal(mask.shape)

@@ -48,6 +48,11 @@ FREEDOM: Final = 30
 DISPLACED_MM: Final = 10.0
 LEAST_SCORE: Final = 0.05
 """Score below which a pose is not believed; measured in `benchmarks/anatomy.py`."""
+DOUBTFUL_SCORE: Final = 0.22
+"""Score that the best contrast reaches on the same head, and another person's head or a mirrored
+one doesn't (0.20, 0.21 against 0.38 and more on a simulated head); below, a warning is due."""
+MIRROR_GAIN: Final = 0.05
+"""By how much more a mirrored T1w must explain for left and right to look swapped."""
 LEAST_DICE: Final = 0.80
 """Overlap of the two brains inside the field of view below which a pose is not believed."""
 AGREE_MM: Final = 3.0
@@ -173,7 +178,34 @@ def register_asl(
             explained - displaced,
             _expected_error(every, matrix, centre),
         )
-    return _judge(best, mask, affine, head, centre)
+    found = _judge(best, mask, affine, head, centre)
+    told = _doubts(found, usable[found.image], mask, affine, head) if found.registered else ()
+    return replace(found, warnings=told)
+
+
+def _doubts(
+    found: Registration, image: np.ndarray, mask: np.ndarray, affine: np.ndarray, head: Head
+) -> tuple[str, ...]:
+    """Say what is odd about a pose that is believed: sides swapped, or little that fits."""
+    sizes, centre = voxel_sizes(affine), _middle(mask, affine)
+    mirror = np.eye(4)
+    mirror[0, 0], mirror[0, 3] = -1, 2 * _middle(head.brain, head.affine)[0]
+    target = _target(replace(head, affine=mirror @ head.affine), 0.4 * float(sizes.mean()))
+    level = _level(_even(image, mask, sizes), mask, affine, target, 0.0, "fine")
+    _, mirrored = _descend(level, found.matrix, centre, 12)
+    if mirrored > found.facts["explained"] + MIRROR_GAIN:
+        return (
+            f"{found.image} fits the mirrored T1w better (found {mirrored:.2f} of its contrast "
+            f"explained, expected less than {found.facts['explained']:.2f}): left and right look "
+            "swapped in one of the two",
+        )
+    if max(found.facts["scores"].values()) < DOUBTFUL_SCORE:
+        return (
+            f"the T1w explains little of the contrast of the run: found a score of "
+            f"{max(found.facts['scores'].values()):.2f}, expected {DOUBTFUL_SCORE:g} or more; "
+            "another person's T1w, or blurred images: look at the registration",
+        )
+    return ()
 
 
 def _judge(

@@ -246,7 +246,7 @@ class _Work:
         unit, head = self.unit, anatomy.head
         found = register_asl(unit.images, unit.mask, unit.affine, head)
         self.registration = found
-        self.warnings += found.warnings
+        self.warnings += [f"{unit.title}: {told}" for told in found.warnings]
         self.facts["registration"] = {**found.facts, "registered": found.registered}
         if not found.registered:
             self.facts["registration"]["reason"] = found.reason

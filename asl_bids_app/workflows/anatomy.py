@@ -13,7 +13,6 @@ from asl_bids_app.anatomy.atlases import read_spec
 from asl_bids_app.anatomy.find import find_anatomy
 from asl_bids_app.anatomy.run import Outcome, Request, UnitMaps, run
 from asl_bids_app.anatomy.spaces import read_space
-from asl_bids_app.estimators.base import Flag
 
 if TYPE_CHECKING:
     from asl_bids_app.workflows.estimation import Estimated
@@ -69,6 +68,7 @@ def run_anatomy(
     import torch
 
     from asl_bids_app.anatomy.regions import CALIBRATION_SD, signals_of
+    from asl_bids_app.estimators.base import Flag
     from asl_bids_app.observation import observe
     from asl_bids_app.series import to_volume
 
