@@ -81,7 +81,7 @@ def test_ignored_test_markers_are_those_of_the_ci_run(root):
     chosen = re.search(r'-m "(not [^"]+)"', (root / "Makefile").read_text())[1]
     excluded = set(re.findall(r"not (\w+)", chosen))
     stages = set(re.findall(r"\|suite (\w+)", (root / ".ci" / "run").read_text()))
-    assert excluded == stages == {"slow", "slurm", "container"}
+    assert excluded == stages == {"slow", "slurm", "container", "gpu"}
 
 
 def make(root, tmp_path, *arguments):
