@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from asl_bids_app.bids.fields import SPANS, show, to_number
 from asl_bids_app.bids.labelling import label_module
+from asl_bids_app.bids.spans import SPANS, show, to_number
 from asl_bids_app.constants import ConstantKey, Quantity, Source
 from asl_bids_app.errors import COMMAND_LINE, Faults, InputError
 from asl_bids_app.notices import Notice

@@ -18,16 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-from asl_bids_app.schemes import (
-    PRIOR_BY_ARRIVAL,
-    SCHEMES,
-    Arrival,
-    Module,
-    Scheme,
-    SchemeInfo,
-    TransitPrior,
-    transit_prior,
-)
+from asl_bids_app.scheme_fields import Arrival, Module, TransitPrior
+from asl_bids_app.schemes import PRIOR_BY_ARRIVAL, SCHEMES, Scheme, SchemeInfo, transit_prior
 
 __all__ = [
     "PRIOR_BY_ARRIVAL",

@@ -11,7 +11,7 @@ import torch
 from physics import integrated, simulate
 from slices import PROTOCOLS, maps, series_of
 
-from asl_bids_app.bids.outputs import FLAGS
+from asl_bids_app.bids.flags import FLAGS
 from asl_bids_app.estimators import bars
 from asl_bids_app.estimators.arteries import early, find_arteries
 from asl_bids_app.estimators.base import Flag, ParameterMaps

@@ -16,9 +16,10 @@ from asl_bids_app.estimators.bars import without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.noise import noise_level
 from asl_bids_app.estimators.voxel_fit import residual
-from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
+from asl_bids_app.networks.analytic import voxel_posterior
 from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
+from asl_bids_app.networks.voxel import VoxelPosterior
 from asl_bids_app.observation import Observation, observe
 from asl_bids_app.series import Series
 from asl_bids_app.tell import Tell, nobody

@@ -34,9 +34,10 @@ from asl_bids_app.estimators.uncertainty import (
     total_variance,
 )
 from asl_bids_app.estimators.voxel_fit import residual
-from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
+from asl_bids_app.networks.analytic import voxel_posterior
 from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
+from asl_bids_app.networks.voxel import VoxelPosterior
 from asl_bids_app.observation import Observation
 from asl_bids_app.series import Series
 from asl_bids_app.tell import Tell, nobody

@@ -22,7 +22,7 @@ def over_slices(misfit: Tensor | None, mask: Tensor) -> Tensor:
     Parameters
     ----------
     misfit : Tensor or None, shape (B, H, W)
-        `asl_bids_app.networks.analytic.VoxelPosterior.misfit`.
+        `asl_bids_app.networks.voxel.VoxelPosterior.misfit`.
     mask : Tensor of bool, shape (B, H, W)
     """
     if misfit is None:

@@ -68,7 +68,7 @@ The ensemble's and the voxelwise posterior's standard deviations, the latter's o
 known (with a single delay only this tells good data from noisy ones), those between the members,
 the estimates themselves (mL/100 g/min, s) and their standard deviations over the 5x5 voxels
 around, which tell lesions and edges from the middle of a tissue; means over the slice of
-`asl_bids_app.networks.analytic.VoxelPosterior.misfit` of the voxels, which tells disturbances
+`asl_bids_app.networks.voxel.VoxelPosterior.misfit` of the voxels, which tells disturbances
 from noise, and of their averaged neighbourhoods, which tells noise that neighbours share; and
 how many measurements there are of each way of arrival.
 """

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from asl_bids_app.networks.analytic import VoxelPosterior, precision_of
+from asl_bids_app.networks.analytic import precision_of
+from asl_bids_app.networks.voxel import VoxelPosterior
 from asl_bids_app.observation import Observation
 
 OF_NEIGHBOURS: Final = ((0, 1, 2, 3, 5, 6, 10), (0, 1, 2, 3, 7))

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
+from asl_bids_app.networks.analytic import voxel_posterior
 from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.blocks import (
     ConvBlock,
@@ -29,6 +29,7 @@ from asl_bids_app.networks.inputs import (
     pooled,
     pooled_maps,
 )
+from asl_bids_app.networks.voxel import VoxelPosterior
 from asl_bids_app.observation import Observation
 from asl_bids_app.protocol import Arrival
 

@@ -94,7 +94,8 @@ def prepare_run(
         If M0 or volumes can't be used.
     """
     from asl_bids_app.preprocess.carpet import carpet_table
-    from asl_bids_app.preprocess.volumes import average_measurements, find_measurements
+    from asl_bids_app.preprocess.measurements import find_measurements
+    from asl_bids_app.preprocess.volumes import average_measurements
 
     acquisition, calibration = run.acquisition, run.calibration
     kinds = np.array(acquisition.volume_types)

@@ -16,9 +16,9 @@ from typing import Any, Final
 import numpy as np
 
 from asl_bids_app.reports.estimates import PLAIN, flag_legend
-from asl_bids_app.reports.load import SeriesData
 from asl_bids_app.reports.mosaics import crop
 from asl_bids_app.reports.scales import Scale
+from asl_bids_app.reports.series_data import SeriesData
 from asl_bids_app.schemes import find_scheme
 
 MISSING: Final = -32768
