@@ -6,7 +6,8 @@ Nothing here imports the package's own kinetics.
 import numpy as np
 import torch
 
-from asl_bids_app.calibration import Calibration, Quantity, Source
+from asl_bids_app.calibration import Calibration
+from asl_bids_app.constants import Quantity, Source
 from asl_bids_app.protocol import Protocol, Scheme
 from asl_bids_app.series import Series
 

@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 
-from asl_bids_app.calibration import CalibrationOptions, Source, join, resolve
+from asl_bids_app.calibration import CalibrationOptions, join, resolve
+from asl_bids_app.constants import Source
 from asl_bids_app.errors import InputError
 from asl_bids_app.protocol import Scheme
 
