@@ -16,7 +16,9 @@ from torch import Tensor
 
 from asl_bids_app.networks.analytic import precision_of
 from asl_bids_app.observation import Observation
-from asl_bids_app.protocol import PRIOR_BY_ARRIVAL, Arrival, Protocol
+from asl_bids_app.protocol import Protocol
+from asl_bids_app.scheme_fields import Arrival
+from asl_bids_app.schemes import PRIOR_BY_ARRIVAL
 
 CRITERION: Final = 12.0
 """By how much an artery must lower chi square: two more unknowns, one of which is searched for;

@@ -31,14 +31,16 @@ One delay leaves 0.76 and more at any noise: it tells at most that blood has arr
 """
 
 
-def observe_usable(series: Series, calibration_doubt: float = 1.0) -> tuple[Observation, Tensor]:
+def observe_usable(
+    series: Series, calibration_uncertainty: float = 1.0
+) -> tuple[Observation, Tensor]:
     """Observe a series, and find the voxels of which it tells nothing.
 
     Parameters
     ----------
     series
         Calibrated series.
-    calibration_doubt
+    calibration_uncertainty
         Of the observation.
 
     Returns
@@ -48,7 +50,7 @@ def observe_usable(series: Series, calibration_doubt: float = 1.0) -> tuple[Obse
         Voxels of the mask whose noise is no number in every measurement. A signal of 0 is a
         measurement like any other; what the scanner blanked isn't in the mask.
     """
-    observation = observe(series, noise_level(series), calibration_doubt)
+    observation = observe(series, noise_level(series), calibration_uncertainty)
     noise = observation.noise_sd.nan_to_num(torch.inf, torch.inf)
     failed = torch.isinf(noise).all(1) & observation.mask
     return replace(observation, noise_sd=noise), failed

@@ -35,7 +35,7 @@ class LeastSquaresOptions:
         Seconds to which the refinement narrows ATT.
     att_prior, att_prior_sd : float or None
         Seconds; where the data don't determine ATT it is this, with this uncertainty. None:
-        that of the labelling scheme (`asl_bids_app.protocol.SCHEMES`).
+        that of the labelling scheme (`asl_bids_app.schemes.SCHEMES`).
     chunk : int
         Voxels fitted at a time; bounds the memory (100 kB for 100 voxels).
     """

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from asl_bids_app.protocol import Arrival
+from asl_bids_app.scheme_fields import Arrival
 
 ERROR_BARS: Final = MappingProxyType({"total": 1.0, "noise": 0.0})
 """What standard deviations hold, and the doubt about the calibration that goes with it.

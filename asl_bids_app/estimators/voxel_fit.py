@@ -16,7 +16,7 @@ from asl_bids_app.estimators.grid_search import (
     search_grid,
 )
 from asl_bids_app.observation import Observation
-from asl_bids_app.protocol import PRIOR_BY_ARRIVAL
+from asl_bids_app.schemes import PRIOR_BY_ARRIVAL
 from asl_bids_app.tell import Tell, nobody
 
 _WIDE = 6

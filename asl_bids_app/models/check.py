@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import Scheme
 
 if TYPE_CHECKING:
     from asl_bids_app.models.spec import ModelSpec

@@ -50,7 +50,7 @@ class TrainingDomain:
     Attributes
     ----------
     schemes : mapping of str to SchemeDomain
-        By the value of `asl_bids_app.protocol.Scheme`.
+        By the value of `asl_bids_app.schemes.Scheme`.
     combinations : tuple of tuple of str
         Schemes that occurred in one series, each sorted; empty for any.
     t1_blood, t1_tissue : tuple of float
@@ -79,7 +79,7 @@ class Channel:
     Attributes
     ----------
     scheme : str
-        Value of `asl_bids_app.protocol.Scheme`.
+        Value of `asl_bids_app.schemes.Scheme`.
     post_labeling_delay, label_duration : float
         Seconds; the latter ``inf`` for VSASL whose bolus nothing cuts.
     """

@@ -27,7 +27,7 @@ from asl_bids_app.networks.grid import PosteriorGrid, too_narrow, zoom
 from asl_bids_app.networks.sums import Tables, sums_without, with_artery
 from asl_bids_app.networks.voxel import VoxelPosterior
 from asl_bids_app.observation import Observation
-from asl_bids_app.protocol import Arrival
+from asl_bids_app.scheme_fields import Arrival
 from asl_bids_app.tell import Tell, nobody
 
 _DOUBLE_FROM = 2e4

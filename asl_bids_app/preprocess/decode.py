@@ -197,7 +197,7 @@ def _response(run: PlannedRun, slice_time: float) -> np.ndarray:
     import torch
 
     from asl_bids_app.kinetics import tissue_response
-    from asl_bids_app.protocol import SCHEMES
+    from asl_bids_app.schemes import SCHEMES
 
     encoding, calibration = run.acquisition.encoding, run.calibration
     steps = np.linspace(-2, 2, 9)

@@ -70,3 +70,8 @@ def _person(name: str) -> str:
 def bibtex(works: Iterable[Reference]) -> str:
     """Return works as a BibTeX file, in UTF-8."""
     return "\n".join(work.bibtex() for work in works)
+
+
+def cite_by_key(*works: Reference) -> dict[str, Reference]:
+    """Return works by the keys that texts cite them by."""
+    return {work.key: work for work in works}

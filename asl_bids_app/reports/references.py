@@ -1,12 +1,10 @@
 """The works that methods texts cite, one table: as text and as BibTeX."""
 
-from __future__ import annotations
-
 from typing import Final
 
-from asl_bids_app.reports.bibtex import Reference
+from asl_bids_app.reports.bibtex import Reference, cite_by_key
 
-_ROWS: Final = (
+REFERENCES: Final = cite_by_key(
     Reference(
         "alsop",
         "Alsop et al., 2015",
@@ -250,5 +248,3 @@ _ROWS: Final = (
         "10.1177/0271678X16683690",
     ),
 )
-
-REFERENCES: Final = {work.key: work for work in _ROWS}

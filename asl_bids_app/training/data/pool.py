@@ -109,7 +109,7 @@ def prepared(network: Any, batch: Batch) -> Prepared:
         context[rows] if isinstance(context, VoxelPosterior) else context,
         maps[rows],
         seen.mask[rows],
-        seen.calibration_doubt[rows],
+        seen.calibration_uncertainty[rows],
         batch.several[rows],
         batch.cbf[rows],
         batch.att[rows],
