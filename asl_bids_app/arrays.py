@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -196,7 +196,7 @@ def _of_shape(
     """Give maps the axes of space that came in."""
     if len(space) == 3:
         return maps
-    values = {
+    values: dict[str, Any] = {
         name: value.reshape((*space, *value.shape[3:]))
         for name, value in vars(maps).items()
         if isinstance(value, np.ndarray)

@@ -11,7 +11,6 @@ from slices import PROTOCOLS, maps, series_of
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.estimators.ensemble import Ensemble
-from asl_bids_app.estimators.uncertainty import FEATURES
 from asl_bids_app.models import store
 from asl_bids_app.models.run_folder import CHANNELS
 from asl_bids_app.models.save import save_model
@@ -30,6 +29,7 @@ from asl_bids_app.models.store import (
     load_model,
     model_hash,
 )
+from asl_bids_app.models.uncertainty import FEATURES
 from asl_bids_app.networks.posterior import PosteriorASLNet
 from asl_bids_app.networks.spatial import ChannelNetwork, SpatialASLNet, Standardisation
 

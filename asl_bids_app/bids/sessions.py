@@ -35,13 +35,13 @@ class PlannedRun:
     ----------
     acquisition : Acquisition
     calibration : Calibration
-    warnings : tuple of str
+    warnings : tuple of Notice
         Of both.
     """
 
     acquisition: Acquisition
     calibration: Calibration
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,8 +21,8 @@ from asl_bids_app.estimators.boxes import brain_box, crop, select
 from asl_bids_app.estimators.devices import find_device, is_out_of_memory
 from asl_bids_app.estimators.members import ANSWERS, arteries_for, estimate_slices, grid_for
 from asl_bids_app.estimators.noise import with_noise
-from asl_bids_app.estimators.uncertainty import ERROR_BARS, calibrated_sds
 from asl_bids_app.estimators.voxel_fit import residual
+from asl_bids_app.models.uncertainty import ERROR_BARS, calibrated_sds
 from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation
@@ -55,7 +55,7 @@ class Ensemble:
         the CPU takes over.
     error_bars
         What the standard deviations hold: a word of
-        `asl_bids_app.estimators.uncertainty.ERROR_BARS`.
+        `asl_bids_app.models.uncertainty.ERROR_BARS`.
     tell
         Takes how many slices are done.
     arterial

@@ -72,7 +72,9 @@ class Voxels:
 
     def response(self, att: Tensor) -> Tensor:
         """Return ΔM/M0 per mL/100 g/min for one ATT (s) of each voxel, (V, n)."""
-        return tissue_response(*self.physics, att.unsqueeze(1))
+        arrival, delay, duration, efficiency, t1_blood, t1_tissue, partition = self.physics
+        constants = (efficiency, t1_blood, t1_tissue, partition)
+        return tissue_response(arrival, delay, duration, *constants, att.unsqueeze(1))
 
     def profile(self, att: Tensor, cbf_max: float) -> tuple[Tensor, Tensor]:
         """Best CBF for given ATT, and how much it lowers the weighted sum of squares."""

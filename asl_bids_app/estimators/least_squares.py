@@ -52,7 +52,7 @@ class LeastSquares:
     def fit(self, series: Series) -> ParameterMaps:
         """Estimate CBF and ATT inside the mask of a series."""
         observation = observe(series, noise_level(series))
-        fitted = least_squares(observation, self.options, self.tell)
+        fitted: tuple[Tensor, ...] = least_squares(observation, self.options, self.tell)
         arteries = None
         if self.arterial and early(series.protocol) is not None:
             arteries, fitted = self._with_arteries(observation, fitted)

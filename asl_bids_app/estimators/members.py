@@ -18,7 +18,7 @@ from asl_bids_app.estimators.features import (
     over_slices,
     roughness,
 )
-from asl_bids_app.estimators.uncertainty import FEATURES, total_variance
+from asl_bids_app.models.uncertainty import FEATURES, total_variance
 from asl_bids_app.networks.analytic import voxel_posterior
 from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
@@ -165,7 +165,7 @@ def estimate_slices(
 
 def _ask_member(
     member: Network,
-    flips: Sequence[Sequence[int]],
+    flips: Sequence[tuple[int, ...]],
     context: VoxelPosterior | None,
     maps: Tensor,
     mask: Tensor,
@@ -183,8 +183,8 @@ def _ask_member(
             torch.exp(2 * log_sd) * mask for log_sd in (estimate.cbf_log_sd, estimate.att_log_sd)
         ]
         arteries = [torch.zeros_like(estimate.cbf)] * 3
-        if estimate.volume is not None:
-            variance = torch.exp(2 * estimate.volume_log_sd) * mask
-            arteries = [estimate.volume, variance, estimate.artery]
+        volume, log_sd, artery = estimate.volume, estimate.volume_log_sd, estimate.artery
+        if volume is not None and log_sd is not None and artery is not None:
+            arteries = [volume, torch.exp(2 * log_sd) * mask, artery]
         estimates.append(torch.stack([estimate.cbf, estimate.att, *variances, *arteries]))
     return torch.stack(estimates).mean(0)

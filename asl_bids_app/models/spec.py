@@ -109,11 +109,11 @@ class ModelSpec:
         outputs have their own units.
     calibration : mapping
         Functions that give factors for the standard deviations, as
-        `asl_bids_app.estimators.uncertainty.calibration_factors` reads them, by the words of
-        `asl_bids_app.estimators.uncertainty.ERROR_BARS`; empty for none.
+        `asl_bids_app.models.uncertainty.calibration_factors` reads them, by the words of
+        `asl_bids_app.models.uncertainty.ERROR_BARS`; empty for none.
     coherence : mapping
         How errors of voxels hang together, by the words of
-        `asl_bids_app.estimators.uncertainty.ERROR_BARS` and by ``cbf`` and ``att``:
+        `asl_bids_app.models.uncertainty.ERROR_BARS` and by ``cbf`` and ``att``:
         `asl_bids_app.estimators.coherence.Coherence`; empty if nobody measured it.
     metrics : mapping
         Of the validation, for the model card.

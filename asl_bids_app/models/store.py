@@ -32,7 +32,7 @@ from asl_bids_app.models.spec import (
 )
 
 if TYPE_CHECKING:
-    from torch import nn
+    from asl_bids_app.networks.network import Network
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -61,7 +61,7 @@ class Model:
     Attributes
     ----------
     spec : ModelSpec
-    members : tuple of nn.Module
+    members : tuple of Network, each an nn.Module
         On the CPU, in single precision, in evaluation mode. Each takes an `Observation`:
         `PosteriorASLNet`, or `ChannelNetwork` around a network of a fixed protocol.
     folder : Path
@@ -70,7 +70,7 @@ class Model:
     """
 
     spec: ModelSpec
-    members: tuple[nn.Module, ...]
+    members: tuple[Network, ...]
     folder: Path
     sha256: str
 
@@ -172,7 +172,7 @@ def _load(folder: Path, sha256: str) -> Model:
     )
     if not names:
         raise InputError(folder / SPEC_FILE, "files", "no weights", "member-0.safetensors, …")
-    loaded: list[nn.Module] = []
+    loaded: list[Network] = []
     for file in names:
         try:
             weights = load(_verified(folder, file, spec.files[file]))
@@ -208,7 +208,7 @@ def _verified(folder: Path, file: str, wanted: str) -> bytes:
     return content
 
 
-def build_member(spec: ModelSpec, weights: Mapping[str, Any], file: Path) -> nn.Module:
+def build_member(spec: ModelSpec, weights: Mapping[str, Any], file: Path) -> Network:
     """Build a member that takes an `Observation` and give it weights.
 
     Raises

@@ -109,15 +109,26 @@ def voxel_posterior(
         flat = torch.where(observation.mask.flatten(1).unsqueeze(2), flat, 0.0)
     maps = flat.unflatten(1, shape[1:]).permute(0, 3, 1, 2)
     moments, odds, residual, misfit, *shares, volume, bin_volume, shown = maps.split(sizes, 1)
+    cbf, cbf_sd, att, att_sd, correlation, cbf_noise_sd = moments.unbind(1)
+    bin_att, bin_cbf = shares
+    artery, mean, mean_sd = volume.unbind(1)
     return VoxelPosterior(
-        *moments.unbind(1),
-        odds,
-        residual,
-        misfit[:, 0],
-        *shares,
-        *volume.unbind(1),
-        bin_volume,
-        shown,
+        cbf=cbf,
+        cbf_sd=cbf_sd,
+        att=att,
+        att_sd=att_sd,
+        correlation=correlation,
+        cbf_noise_sd=cbf_noise_sd,
+        att_bins=odds,
+        residual=residual,
+        misfit=misfit[:, 0],
+        bin_att=bin_att,
+        bin_cbf=bin_cbf,
+        artery=artery,
+        volume=mean,
+        volume_sd=mean_sd,
+        bin_volume=bin_volume,
+        vessels=shown,
     )
 
 

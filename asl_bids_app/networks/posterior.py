@@ -112,8 +112,10 @@ class PosteriorASLNet(nn.Module):
         if beside:
             self.neighbour = ConvBlock(SHOWN_MAPS, beside)
             # Untrained answers of both slices beside would drown a voxel's own maps.
+            first = self.encoder.get_submodule("levels.0.first.conv")
+            assert isinstance(first, nn.Conv2d)
             with torch.no_grad():
-                self.encoder.levels[0].first.conv.weight[:, self._seen :] = 0
+                first.weight[:, self._seen :] = 0
         self.decoder = Decoder(self.features)
         answers = 4 + self.grid.bins + (3 if self.arterial else 0)
         self.head = zero_head(self.features[0], answers)

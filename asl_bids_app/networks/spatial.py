@@ -68,6 +68,7 @@ class SpatialASLNet(nn.Module):
         self._build_encoders()
         self.decoder = Decoder(self.features)
         self.head = zero_head(self.features[0], 4 + 2 * n_plds)
+        assert self.head.bias is not None
         with torch.no_grad():
             self.head.bias[2] = -4.0  # CBF's sd a seventh of the signal's strength, to begin with
         self.no_signal = nn.Parameter(torch.tensor(NO_SIGNAL))

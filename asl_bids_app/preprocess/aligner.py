@@ -85,9 +85,11 @@ class Aligner:
             self.failed = {}
             for job, result in zip(jobs, self._again(jobs, results), strict=True):
                 why = result if isinstance(result, str) else why_not_trusted(result, self.centre)
-                if why:
+                if why or isinstance(result, str):
                     self.failed[job.index] = why
-                found[job.index] = np.eye(4) if why else result.matrix
+                    found[job.index] = np.eye(4)
+                else:
+                    found[job.index] = result.matrix
         return found
 
     def _typical(self, groups: Sequence[Group]) -> list[int]:
@@ -149,7 +151,7 @@ class Aligner:
             tried = self._one(
                 replace(job, starts=(result.matrix, *(matrix for _, matrix in beside)))
             )
-            best = max((result, tried), key=likeness_found)
+            best = result if isinstance(tried, str) else max((result, tried), key=likeness_found)
             return best if convinces(job, best) else self._slowly(job, best)
 
         return list(self.run(again, jobs, results))
@@ -174,7 +176,7 @@ class Aligner:
             return None
 
     def averages(
-        self, groups: Sequence[Group], matrices: Sequence[np.ndarray]
+        self, groups: Sequence[Group], matrices: Sequence[np.ndarray] | np.ndarray
     ) -> list[np.ndarray]:
         """Average the volumes of each group where they have been moved to.
 
@@ -197,13 +199,14 @@ class Aligner:
         normal = [self._normal(a) for a in averages]
 
         def one(index: int) -> np.ndarray:
-            if index == main or normal[index] is None or normal[main] is None:
+            image, still = normal[index], normal[main]
+            if index == main or image is None or still is None:
                 return np.eye(4)
             try:
                 matrix = register(
-                    normal[main],
+                    still,
                     self.affine,
-                    normal[index],
+                    image,
                     self.affine,
                     mask=self.mask,
                     levels=ACROSS,

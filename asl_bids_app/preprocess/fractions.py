@@ -116,7 +116,8 @@ def tissue_fractions(
         return Fractions(gm, wm, csf, round(contrast, 3), round(likeness, 3), False)
     maps = np.zeros((3, *mask.shape), np.float32)
     maps[:, mask] = found.T
-    return Fractions(*maps, round(contrast, 3), round(likeness, 3), True)
+    gm, wm, csf = maps
+    return Fractions(gm, wm, csf, round(contrast, 3), round(likeness, 3), True)
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -131,4 +131,5 @@ def compared_places(place: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Say which places (voxels) lie far enough within a grid."""
     last = np.array(shape)[:, None] - 1.0
     edge = np.clip((last - 3) / 8, 0.0, _EDGE)  # a thin slab can't spare it
-    return ((place >= edge) & (place <= last - edge)).all(axis=0)
+    within: np.ndarray = (place >= edge) & (place <= last - edge)
+    return np.all(within, axis=0)

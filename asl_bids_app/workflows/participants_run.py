@@ -99,7 +99,7 @@ def _run(
         name = f"asl_app/sub_{safe(participant.participant)}"
         units, failures = collect(name, options, participant, crash_folder, ended)
         # Those of the plan have been shown with it.
-        shown_before = {text for unit in participant.units for text in unit.warnings}
+        shown_before: set[str] = {text for unit in participant.units for text in unit.warnings}
         shown_before |= {
             text for unit in participant.units for run in unit.runs for text in run.warnings
         }

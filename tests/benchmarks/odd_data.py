@@ -22,8 +22,8 @@ import torch
 
 from asl_bids_app.estimators.ensemble import Ensemble
 from asl_bids_app.estimators.members import ANSWERS
-from asl_bids_app.estimators.uncertainty import calibrated_sds
 from asl_bids_app.models.store import load_model
+from asl_bids_app.models.uncertainty import calibrated_sds
 from asl_bids_app.schemes import Scheme
 from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.config.noise_config import NoiseConfig

@@ -13,7 +13,7 @@ from torch.nn import functional
 from asl_bids_app.scheme_fields import Arrival
 
 ERROR_BARS: Final = MappingProxyType({"total": 1.0, "noise": 0.0})
-"""What standard deviations hold, and the doubt about the calibration that goes with it.
+"""What standard deviations hold, and the uncertainty of the calibration that goes with it.
 
 ``total``: noise, and by how much T1 of blood, efficiency and M0 differ between scanners and
 people from what was assumed. ``noise``: the calibration is taken as exact, as for comparisons
@@ -129,14 +129,16 @@ def calibration_factors(
     cbf, att : Tensor, shape (...)
     """
     if "kinds" not in table:
-        return _factors(table, features).unbind(-1)
+        by_cbf, by_att = _factors(table, features).unbind(-1)
+        return by_cbf, by_att
     kind = kind_of(features)
     found = torch.ones(*kind.shape, 2, dtype=features["cbf_sd"].dtype, device=kind.device)
     for name, function in table["kinds"].items():
         chosen = kind == KINDS.index(name)
         factors = _factors(function, {feature: features[feature][chosen] for feature in FEATURES})
         found[chosen] = factors.to(found)
-    return found.unbind(-1)
+    by_cbf, by_att = found.unbind(-1)
+    return by_cbf, by_att
 
 
 def _factors(function: Mapping[str, Any], features: Mapping[str, Tensor]) -> Tensor:
