@@ -49,7 +49,7 @@ def load_run_folder(folder: Path) -> tuple[ModelSpec, tuple[Network, ...]]:
     """
     import torch
 
-    from asl_bids_app.models.store import build_member
+    from asl_bids_app.models.build_member import build_member
 
     spec = _describe(folder)
     files = _weight_files(folder)
