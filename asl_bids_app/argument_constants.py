@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -40,10 +41,12 @@ def calibration_of(
     from asl_bids_app.calibration import check_ranges, default_constants
     from asl_bids_app.constants import Quantity, Source
 
-    def given(value: float, unit: str, name: str) -> Quantity:
-        if isinstance(value, bool) or not np.isscalar(value) or not np.isfinite(float(value)):
+    def given(value: Any, unit: str, name: str) -> Quantity:
+        scalar = np.isscalar(value) and not isinstance(value, bool | str | bytes)
+        number = float(value) if scalar else math.nan  # type: ignore[arg-type]
+        if not math.isfinite(number):
             raise InputError(CALL, name, repr(value), "a number")
-        return Quantity(float(value), unit, Source.ARGUMENT, name)
+        return Quantity(number, unit, Source.ARGUMENT, name)
 
     schemes = tuple(dict.fromkeys(protocol.schemes))
     usual = default_constants(
@@ -52,10 +55,11 @@ def calibration_of(
         None if t1_blood is None else given(t1_blood, "s", "t1_blood"),
         CALL,
     )
+    by_scheme: dict[str, float | None]
     if isinstance(labeling_efficiency, Mapping):
         by_scheme = dict(labeling_efficiency)
     else:
-        by_scheme = dict.fromkeys(schemes, labeling_efficiency)
+        by_scheme = dict.fromkeys((scheme.value for scheme in schemes), labeling_efficiency)
     efficiency = dict(usual.labeling_efficiency)
     for scheme in schemes:
         value = by_scheme.pop(scheme.value, None)
@@ -72,7 +76,7 @@ def calibration_of(
     if t1_tissue is not None:
         calibration = replace(calibration, t1_tissue=given(t1_tissue, "s", "t1_tissue"))
     if partition_coefficient is not None:
-        value = given(partition_coefficient, "mL/g", "partition_coefficient")
-        calibration = replace(calibration, partition_coefficient=value)
+        partition = given(partition_coefficient, "mL/g", "partition_coefficient")
+        calibration = replace(calibration, partition_coefficient=partition)
     check_ranges(calibration, CALL)
     return calibration

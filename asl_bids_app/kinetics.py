@@ -35,7 +35,8 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
-from asl_bids_app.protocol import Arrival, Protocol
+from asl_bids_app.protocol import Protocol
+from asl_bids_app.scheme_fields import Arrival
 
 if TYPE_CHECKING:
     from asl_bids_app.calibration import Calibration

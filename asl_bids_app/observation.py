@@ -29,14 +29,14 @@ class Observation:
         exist (padding of a batch of mixed protocols): it carries no information.
     mask : Tensor of bool, shape (B, H, W)
     arrival : Tensor of int, shape (B, n)
-        Codes of `asl_bids_app.protocol.Arrival`.
+        Codes of `asl_bids_app.scheme_fields.Arrival`.
     delay, label_duration : Tensor, shape (B, n)
         Seconds; the delay contains the slice time.
     efficiency : Tensor, shape (B, n)
         Effective labelling efficiency, background suppression included.
     t1_blood, t1_tissue, partition_coefficient : Tensor, shape (B,)
         Seconds, seconds, mL/g.
-    calibration_doubt : Tensor, shape (B,)
+    calibration_uncertainty : Tensor, shape (B,)
         How far T1 of blood, efficiency, M0 and bolus may be from what is told: 0 if they are
         exact, 1 if they are off as scanners and people differ
         (`asl_bids_app.training.simulate.physics`). Only learned estimators can make use of it.
@@ -60,7 +60,7 @@ class Observation:
     t1_blood: Tensor
     t1_tissue: Tensor
     partition_coefficient: Tensor
-    calibration_doubt: Tensor
+    calibration_uncertainty: Tensor
     slice_number: Tensor
     vessels: Tensor
     anatomy: Tensor
@@ -139,7 +139,7 @@ class Observation:
         return Observation(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
-def observe(series: Series, noise_sd: Tensor, calibration_doubt: float = 1.0) -> Observation:
+def observe(series: Series, noise_sd: Tensor, calibration_uncertainty: float = 1.0) -> Observation:
     """Turn a series into an observation whose batch axis runs over the slices.
 
     Parameters
@@ -148,7 +148,7 @@ def observe(series: Series, noise_sd: Tensor, calibration_doubt: float = 1.0) ->
         Calibrated series.
     noise_sd : Tensor, shape (n_slices, n, H, W) or (n_slices, n, 1, 1)
         Standard deviation of its ΔM/M0.
-    calibration_doubt
+    calibration_uncertainty
         0 to 1, see `Observation`.
     """
     protocol, calibration, like = series.protocol, series.calibration, series.delta_m
@@ -169,7 +169,7 @@ def observe(series: Series, noise_sd: Tensor, calibration_doubt: float = 1.0) ->
         t1_blood=per_slice(calibration.t1_blood.value),
         t1_tissue=per_slice(calibration.t1_tissue.value),
         partition_coefficient=per_slice(calibration.partition_coefficient.value),
-        calibration_doubt=per_slice(calibration_doubt),
+        calibration_uncertainty=per_slice(calibration_uncertainty),
         slice_number=torch.arange(series.n_slices, device=like.device),
         vessels=protocol.vessels.to(like).expand(shape),
         anatomy=like.new_zeros(series.n_slices, 3, *like.shape[-2:])

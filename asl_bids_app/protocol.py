@@ -18,29 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-from asl_bids_app.schemes import (
-    PRIOR_BY_ARRIVAL,
-    SCHEMES,
-    Arrival,
-    Module,
-    Scheme,
-    SchemeInfo,
-    TransitPrior,
-    transit_prior,
-)
-
-__all__ = [
-    "PRIOR_BY_ARRIVAL",
-    "SCHEMES",
-    "Arrival",
-    "Module",
-    "Protocol",
-    "Scheme",
-    "SchemeInfo",
-    "TransitPrior",
-    "join",
-    "transit_prior",
-]
+from asl_bids_app.protocol_checks import check_measurements, common_slices
+from asl_bids_app.schemes import SCHEMES, Scheme
 
 
 @dataclass(frozen=True)
@@ -77,31 +56,7 @@ class Protocol:
     vascular_crushing: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
-        n = len(self.schemes)
-        if n == 0:
-            raise ValueError("a protocol needs at least one measurement")
-        if self.vascular_crushing and len(self.vascular_crushing) != n:
-            raise ValueError(
-                f"vascular_crushing: {len(self.vascular_crushing)} values, expected {n}"
-            )
-        for name in ("post_labeling_delay", "label_duration"):
-            values = getattr(self, name)
-            if tuple(values.shape) != (n,):
-                raise ValueError(f"{name}: shape {tuple(values.shape)}, expected ({n},)")
-        if self.slice_time.ndim != 2 or self.slice_time.shape[1] != n:
-            raise ValueError(
-                f"slice_time: shape {tuple(self.slice_time.shape)}, expected (n_slices, {n})"
-            )
-        for name in ("post_labeling_delay", "slice_time"):
-            values = getattr(self, name)
-            if not bool(values.isfinite().all()) or bool((values < 0).any()):
-                raise ValueError(f"{name}: {values.tolist()}, expected finite times >= 0 s")
-        for scheme, duration in zip(self.schemes, self.label_duration.tolist(), strict=True):
-            endless = duration == float("inf") and SCHEMES[scheme].endless_bolus
-            if not endless and not 0 < duration < float("inf"):
-                raise ValueError(
-                    f"label_duration: {duration} s for {scheme.value}, expected > 0 s"
-                )
+        check_measurements(self)
 
     @classmethod
     def pcasl(
@@ -124,11 +79,6 @@ class Protocol:
             Seconds after the first slice; 0 for a 3D readout.
         vascular_crushing
             Whether gradients take away the signal of arteries.
-
-        Raises
-        ------
-        ValueError
-            If lengths disagree or a time can't be.
 
         Examples
         --------
@@ -168,8 +118,6 @@ class Protocol:
             Seconds from the inversion pulse to the excitation of the first slice.
         bolus_duration : float or sequence of float, length n
             Seconds: TI1, at which QUIPSS II or Q2TIPS cut the bolus.
-        slice_time, vascular_crushing
-            As for `pcasl`.
         """
         times = (inversion_time, bolus_duration, slice_time)
         return cls.of_scheme(Scheme.PASL, *times, vascular_crushing=vascular_crushing)
@@ -191,8 +139,6 @@ class Protocol:
             Seconds from the label module to the excitation of the first slice.
         bolus_duration : float or sequence of float, length n
             Seconds to the second module; infinite where nothing cuts the bolus.
-        slice_time, vascular_crushing
-            As for `pcasl`.
         """
         times = (post_labeling_delay, bolus_duration, slice_time)
         return cls.of_scheme(Scheme.VSASL, *times, vascular_crushing=vascular_crushing)
@@ -232,8 +178,22 @@ class Protocol:
         return replace(self, slice_time=column.repeat(1, self.n_measurements))
 
     def __add__(self, other: Protocol) -> Protocol:
-        """Put the measurements of another protocol of the same grid behind these."""
-        return join(self, other)
+        """Put the measurements of another protocol behind these.
+
+        Both are of one grid: equal numbers of slices, or a 3D readout on a side. A `ValueError`
+        says so if they are not.
+        """
+        import torch
+
+        both = (self, other)
+        n_slices = common_slices(both)
+        return Protocol(
+            self.schemes + other.schemes,
+            torch.cat([protocol.post_labeling_delay for protocol in both]),
+            torch.cat([protocol.label_duration for protocol in both]),
+            torch.cat([protocol.slice_time.expand(n_slices, -1) for protocol in both], dim=1),
+            tuple(bool(seen == 0) for protocol in both for seen in protocol.vessels),
+        )
 
     @property
     def n_measurements(self) -> int:
@@ -271,9 +231,7 @@ class Protocol:
             self.post_labeling_delay[index],
             self.label_duration[index],
             self.slice_time[:, index],
-            tuple(self.vascular_crushing[i] for i in measurements)
-            if self.vascular_crushing
-            else (),
+            self.vascular_crushing and tuple(self.vascular_crushing[i] for i in measurements),
         )
 
     def slices(self, index: slice | Sequence[int]) -> Protocol:
@@ -290,31 +248,3 @@ class Protocol:
             label_duration=self.label_duration.to(device),
             slice_time=self.slice_time.to(device),
         )
-
-
-def join(first: Protocol, second: Protocol) -> Protocol:
-    """Put the measurements of one protocol behind those of another.
-
-    Parameters
-    ----------
-    first, second
-        Protocols of the same grid: equal numbers of slices, or a 3D readout on a side.
-
-    Raises
-    ------
-    ValueError
-        If the numbers of slices differ.
-    """
-    import torch
-
-    counts = {first.slice_time.shape[0], second.slice_time.shape[0]} - {1}
-    if len(counts) > 1:
-        raise ValueError(f"protocols of {sorted(counts)} slices can't be joined")
-    n_slices = counts.pop() if counts else 1
-    return Protocol(
-        first.schemes + second.schemes,
-        torch.cat([first.post_labeling_delay, second.post_labeling_delay]),
-        torch.cat([first.label_duration, second.label_duration]),
-        torch.cat([p.slice_time.expand(n_slices, -1) for p in (first, second)], dim=1),
-        tuple(bool(seen == 0) for p in (first, second) for seen in p.vessels),
-    )

@@ -38,7 +38,7 @@ import numpy as np
 from scipy import ndimage
 
 from asl_bids_app.preprocess.aligner import FIRST, SECOND
-from asl_bids_app.preprocess.gauss_newton import Target, locate, make_target
+from asl_bids_app.preprocess.gauss_newton import locate
 from asl_bids_app.preprocess.geometry import resample_filled, to_matrix, to_parameters
 from asl_bids_app.preprocess.mask import brain_mask
 from asl_bids_app.preprocess.motion import apply_motion, estimate_motion
@@ -50,6 +50,7 @@ from asl_bids_app.preprocess.registration import (
     register,
     to_image,
 )
+from asl_bids_app.preprocess.target import Target, make_target
 
 Register = Callable[[np.ndarray, np.ndarray], np.ndarray]
 SIZES = (0.3, 1.0, 3.0)

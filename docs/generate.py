@@ -36,7 +36,7 @@ def outputs() -> str:
 
 def flags() -> str:
     """Table of the flags."""
-    from asl_bids_app.bids.outputs import FLAGS
+    from asl_bids_app.bids.flags import FLAGS
 
     return _table(
         ("Value", "Name", "Meaning"),

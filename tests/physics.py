@@ -6,8 +6,10 @@ Nothing here imports the package's own kinetics.
 import numpy as np
 import torch
 
-from asl_bids_app.calibration import Calibration, Quantity, Source
-from asl_bids_app.protocol import Protocol, Scheme
+from asl_bids_app.calibration import Calibration
+from asl_bids_app.constants import Quantity, Source
+from asl_bids_app.protocol import Protocol
+from asl_bids_app.schemes import Scheme
 from asl_bids_app.series import Series
 
 ALPHA = {"PCASL": 0.85, "CASL": 0.68, "PASL": 0.98, "VSASL": 0.56}

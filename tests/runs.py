@@ -9,7 +9,7 @@ from asl_bids_app.bids.sessions import PlannedRun
 from asl_bids_app.calibration import CalibrationOptions, resolve
 from asl_bids_app.preprocess.moved import MovedRun
 from asl_bids_app.preprocess.prepare import PreparedRun
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import Scheme
 
 
 def planned(

@@ -5,7 +5,7 @@ import torch
 from physics import ALPHA, integrated, simulate
 
 from asl_bids_app.observation import Observation
-from asl_bids_app.protocol import SCHEMES, Scheme
+from asl_bids_app.schemes import SCHEMES, Scheme
 
 SIX = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 PROTOCOLS = {

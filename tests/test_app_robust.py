@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import struct
+from dataclasses import asdict
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +16,7 @@ from fake_bids import FakeDataset
 from asl_bids_app.bids import derivatives
 from asl_bids_app.cli.app import main
 from asl_bids_app.errors import InputError, disk_full, one_line
-from asl_bids_app.workflows import lock, plan
+from asl_bids_app.workflows import lock_holder, plan
 from asl_bids_app.workflows.full import why_silent
 
 QUICK = ["--nprocs", "1", "--no-hmc", "--no-tissue", "--estimator", "least-squares", "-q"]
@@ -249,10 +250,10 @@ def test_cleaning_takes_what_is_this_runs_and_nothing_else(worked):
 
 def test_cleaning_is_refused_while_another_run_works_there(worked, capsys):
     bids, out, work = worked
-    me = lock.asdict(lock._me())
+    me, began = asdict(lock_holder.this_process()), lock_holder._began(os.getppid())
     path = work / "locks" / "sub-02.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({**me, "pid": os.getppid(), "began": lock._began(os.getppid())}))
+    path.write_text(json.dumps({**me, "pid": os.getppid(), "began": began}))
     capsys.readouterr()
     assert go(bids, out, "--clean-workdir") == 1
     (line,) = errors(capsys)

@@ -16,7 +16,7 @@ from asl_bids_app.bids.images import load
 from asl_bids_app.bids.layout import find_runs
 from asl_bids_app.bids.sessions import group
 from asl_bids_app.bids.sidecar import understand
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import Scheme
 
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
 

@@ -9,7 +9,7 @@ from asl_bids_app.bids.acquisition import Acquisition, M0Input, M0Kind
 from asl_bids_app.bids.files import parse_name
 from asl_bids_app.bids.sessions import group
 from asl_bids_app.errors import InputError
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import Scheme
 
 
 def run(stem, scheme):

@@ -10,7 +10,7 @@ from fake_bids import FakeDataset, runs_of
 from asl_bids_app.bids.acquisition import M0Kind
 from asl_bids_app.bids.labelling import is_velocity_selective
 from asl_bids_app.bids.sidecar import InputOptions, understand
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import Scheme
 
 SMALL = {"shape": (3, 3, 3)}
 NAN = np.nan

@@ -4,9 +4,10 @@ import pickle
 
 import pytest
 
-from asl_bids_app.calibration import CalibrationOptions, Source, join, resolve
+from asl_bids_app.calibration import CalibrationOptions, join, resolve
+from asl_bids_app.constants import Source
 from asl_bids_app.errors import InputError
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import Scheme
 
 META = {"MagneticFieldStrength": 3, "BackgroundSuppression": False}
 

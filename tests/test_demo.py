@@ -22,7 +22,7 @@ from asl_bids_app.demo.head import make_head
 from asl_bids_app.demo.scanner import Grid, blur, magnitude, view
 from asl_bids_app.errors import InputError
 from asl_bids_app.kinetics import tissue_response
-from asl_bids_app.protocol import Arrival
+from asl_bids_app.scheme_fields import Arrival
 
 CBF = 60.0
 ATTS = (0.3, 0.7, 1.0, 1.4, 2.2, 3.5)

@@ -11,7 +11,7 @@ import torch
 from physics import integrated, simulate
 from slices import PROTOCOLS, maps, series_of
 
-from asl_bids_app.bids.outputs import FLAGS
+from asl_bids_app.bids.flags import FLAGS
 from asl_bids_app.estimators import bars
 from asl_bids_app.estimators.arteries import early, find_arteries
 from asl_bids_app.estimators.base import Flag, ParameterMaps
@@ -22,7 +22,8 @@ from asl_bids_app.estimators.noise import noise_level
 from asl_bids_app.estimators.remarks import remarks
 from asl_bids_app.models.store import load_model
 from asl_bids_app.observation import observe
-from asl_bids_app.protocol import SCHEMES, Scheme, TransitPrior, transit_prior
+from asl_bids_app.scheme_fields import TransitPrior
+from asl_bids_app.schemes import SCHEMES, Scheme, transit_prior
 
 EARLY = [("PCASL", w, 1.4) for w in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)]
 

@@ -10,9 +10,10 @@ from physics import integrated, simulate
 from scipy import ndimage
 from slices import PROTOCOLS, measured
 
-from asl_bids_app.estimators import consistency
-from asl_bids_app.estimators.consistency import around, be_consistent, explained, window
+from asl_bids_app.estimators import consistency, tissue_scores
+from asl_bids_app.estimators.consistency import be_consistent, explained
 from asl_bids_app.estimators.regional import correct_means, tissue_fractions
+from asl_bids_app.estimators.tissue_scores import around, window
 from asl_bids_app.series import NoiseEstimate
 
 VOXEL = (5.0, 3.5, 3.5)
@@ -182,12 +183,14 @@ def test_late_arrival_everywhere_is_seen_where_several_delays_tell():
 
 def test_one_window_is_the_dense_weighted_least_squares(monkeypatch):
     """One step, no robust weights: the brain's numbers first, then one voxel's, both dense."""
-    monkeypatch.setattr(consistency, "OUTLIER", 1e6)
-    monkeypatch.setattr(consistency, "UNLIKE_LEAST", 1e6)
-    monkeypatch.setattr(consistency, "MOST_STEPS", 1)
+    monkeypatch.setattr(tissue_scores, "OUTLIER", 1e6)
+    monkeypatch.setattr(tissue_scores, "UNLIKE_LEAST", 1e6)
+    monkeypatch.setattr(tissue_scores, "MOST_STEPS", 1)
     monkeypatch.setattr(consistency, "FIT", (-2.0, -1.0))
-    solve = consistency._solve
-    monkeypatch.setattr(consistency, "_solve", lambda *a, **k: solve(*a, **{**k, "most": 1}))
+    solve = tissue_scores.solve_windows
+    monkeypatch.setattr(
+        consistency, "solve_windows", lambda *a, **k: solve(*a, **{**k, "most": 1})
+    )
     world = World("single", snr=5)
     found = world.correct()
     grey, white = world.fractions

@@ -13,31 +13,29 @@ from slices import PROTOCOLS, maps, series_of
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.estimators import ensemble as module
-from asl_bids_app.estimators import uncertainty
 from asl_bids_app.estimators.base import Flag
 from asl_bids_app.estimators.bayes import Bayes, observe_usable
 from asl_bids_app.estimators.boxes import brain_box, with_neighbours
 from asl_bids_app.estimators.devices import find_device, is_out_of_memory
-from asl_bids_app.estimators.ensemble import (
-    ANSWERS,
-    Ensemble,
-    orientations,
-)
+from asl_bids_app.estimators.ensemble import Ensemble
 from asl_bids_app.estimators.features import roughness
-from asl_bids_app.estimators.uncertainty import (
+from asl_bids_app.estimators.members import ANSWERS, orientations
+from asl_bids_app.models import uncertainty
+from asl_bids_app.models.spec import Channel, ModelSpec
+from asl_bids_app.models.store import Model
+from asl_bids_app.models.uncertainty import (
     FEATURES,
     KINDS,
     calibration_factors,
     kind_of,
     total_variance,
 )
-from asl_bids_app.models.spec import Channel, ModelSpec
-from asl_bids_app.models.store import Model
 from asl_bids_app.networks.analytic import voxel_posterior
 from asl_bids_app.networks.posterior import PosteriorASLNet
 from asl_bids_app.networks.spatial import ChannelNetwork, SpatialASLNet, Standardisation
 from asl_bids_app.options.groups import ERROR_BARS
-from asl_bids_app.protocol import Arrival, Protocol
+from asl_bids_app.protocol import Protocol
+from asl_bids_app.scheme_fields import Arrival
 
 
 def members(count, std=0.2, features=(8, 8, 8, 8), **arguments):

@@ -10,7 +10,9 @@ from scipy.integrate import quad
 
 from asl_bids_app.calibration import CalibrationOptions, join, resolve
 from asl_bids_app.kinetics import arrived, response, tissue_response
-from asl_bids_app.protocol import Arrival, Protocol, Scheme
+from asl_bids_app.protocol import Protocol
+from asl_bids_app.scheme_fields import Arrival
+from asl_bids_app.schemes import Scheme
 
 INF = float("inf")
 TISSUE_T1 = (1.65, 1.3, 2.2)

@@ -9,9 +9,9 @@ import torch
 from slices import PROTOCOLS, maps, series_of
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.estimators import noise
 from asl_bids_app.models.domain import channel_order, domain_warnings, share_outside
 from asl_bids_app.models.spec import Channel, ModelSpec, SchemeDomain, TrainingDomain
+from asl_bids_app.series import NoiseEstimate
 
 INF = math.inf
 SIX = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
@@ -36,29 +36,29 @@ def series():
     return series_of(PROTOCOLS["pcasl"], *maps((2, 16, 16)), 10)
 
 
-def with_snr(monkeypatch, series, snr):
+def with_snr(series, snr):
     """Give every voxel a signal-to-noise ratio of its own; (S, H, W) or a number."""
     sd = 0.008 / torch.as_tensor(np.broadcast_to(snr, series.mask.shape).copy())
     level = sd.float().unsqueeze(1).expand_as(series.delta_m)
-    monkeypatch.setattr(noise, "noise_level", lambda _: level)
+    return replace(series, noise=NoiseEstimate(level, {}))
 
 
-def test_share_outside_counts_the_brains_voxels(monkeypatch, series):
+def test_share_outside_counts_the_brains_voxels(series):
     """The slack is a quarter: 1.6 to 25 are inside."""
     inside = series.mask.numpy()
     rng = np.random.default_rng(0)
     snr = rng.choice([1.5, 1.7, 10.0, 24.0, 26.0], inside.shape)
     snr[~inside] = 0.1
-    with_snr(monkeypatch, series, snr)
+    series = with_snr(series, snr)
     expected = np.isin(snr[inside], (1.5, 26.0)).mean()
     assert 0.3 < expected < 0.5
     assert share_outside(spec(), series) == pytest.approx(expected)
 
 
-def test_share_outside_pools_the_variances_of_a_voxel(monkeypatch, series):
+def test_share_outside_pools_the_variances_of_a_voxel(series):
     level = torch.full_like(series.delta_m, 0.008 / 10)
     level[:, 0] = 0.008 / 1.0  # mean variance: (1 + 5 / 100) / 6, so a ratio of 2.39
-    monkeypatch.setattr(noise, "noise_level", lambda _: level)
+    series = replace(series, noise=NoiseEstimate(level, {}))
     assert share_outside(spec(), series) == 0
     assert share_outside(spec(replace(DOMAIN, snr=(2.9, 20))), series) == 0
     assert share_outside(spec(replace(DOMAIN, snr=(3.1, 20))), series) == 1
@@ -72,8 +72,8 @@ def test_share_outside_pools_the_variances_of_a_voxel(monkeypatch, series):
         replace(DOMAIN, schemes={}),
     ],
 )
-def test_all_is_outside_where_protocol_or_physics_are(monkeypatch, series, domain):
-    with_snr(monkeypatch, series, 10)
+def test_all_is_outside_where_protocol_or_physics_are(series, domain):
+    series = with_snr(series, 10)
     assert share_outside(spec(), series) == 0
     assert share_outside(spec(domain), series) == 1
 
@@ -88,8 +88,8 @@ def test_without_a_domain_or_a_brain_nothing_is_known(series):
 @pytest.mark.parametrize(
     ("snr", "told"), [(1.5, "about 1.5"), (1.7, ""), (24, ""), (26, "about 26")]
 )
-def test_noise_is_told_beyond_a_slack(monkeypatch, series, snr, told):
-    with_snr(monkeypatch, series, snr)
+def test_noise_is_told_beyond_a_slack(series, snr, told):
+    series = with_snr(series, snr)
     found = domain_warnings(spec(), series)
     if not told:
         assert found == ()
@@ -100,11 +100,11 @@ def test_noise_is_told_beyond_a_slack(monkeypatch, series, snr, told):
     )
 
 
-def test_noise_is_that_of_the_middle_voxel(monkeypatch, series):
+def test_noise_is_that_of_the_middle_voxel(series):
     snr = np.full(series.mask.shape, 10.0)
     few = np.argwhere(series.mask.numpy())[: int(0.45 * series.mask.sum())]
     snr[tuple(few.T)] = 0.01
-    with_snr(monkeypatch, series, snr)
+    series = with_snr(series, snr)
     assert domain_warnings(spec(), series) == ()
 
 
@@ -118,8 +118,8 @@ def test_noise_is_that_of_the_middle_voxel(monkeypatch, series):
         ((0.507, 3.5), False),
     ],
 )
-def test_limits_have_a_slack_of_a_hundredth(monkeypatch, series, limits, inside):
-    with_snr(monkeypatch, series, 10)
+def test_limits_have_a_slack_of_a_hundredth(series, limits, inside):
+    series = with_snr(series, 10)
     domain = replace(DOMAIN, schemes={"PCASL": replace(PCASL, delay=limits)})
     assert (domain_warnings(spec(domain), series) == ()) == inside
 

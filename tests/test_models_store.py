@@ -11,8 +11,9 @@ from slices import PROTOCOLS, maps, series_of
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.estimators.ensemble import Ensemble
-from asl_bids_app.estimators.uncertainty import FEATURES
+from asl_bids_app.estimators.noise import with_noise
 from asl_bids_app.models import store
+from asl_bids_app.models.build_member import build_member
 from asl_bids_app.models.run_folder import CHANNELS
 from asl_bids_app.models.save import save_model
 from asl_bids_app.models.spec import (
@@ -23,13 +24,8 @@ from asl_bids_app.models.spec import (
     TrainingDomain,
     read_spec,
 )
-from asl_bids_app.models.store import (
-    build_member,
-    domain_warnings,
-    find_model,
-    load_model,
-    model_hash,
-)
+from asl_bids_app.models.store import domain_warnings, find_model, load_model, model_hash
+from asl_bids_app.models.uncertainty import FEATURES
 from asl_bids_app.networks.posterior import PosteriorASLNet
 from asl_bids_app.networks.spatial import ChannelNetwork, SpatialASLNet, Standardisation
 
@@ -232,7 +228,7 @@ def test_card_and_extras(tmp_path):
 
 
 def test_inside_the_domain_nothing_is_said():
-    assert domain_warnings(spec(), joint()) == ()
+    assert domain_warnings(spec(), with_noise(joint())) == ()
 
 
 @pytest.mark.parametrize(
@@ -250,7 +246,7 @@ def test_inside_the_domain_nothing_is_said():
     ],
 )
 def test_outside_the_domain(domain, words):
-    (found,) = domain_warnings(spec(domain=domain), joint())
+    (found,) = domain_warnings(spec(domain=domain), with_noise(joint()))
     assert words in found
     assert found.startswith("outside the training domain of model tiny: ")
 
@@ -268,19 +264,19 @@ def test_outside_the_domain(domain, words):
 def test_outside_the_domain_of_a_scheme(field, limits, words):
     pcasl = replace(DOMAIN.schemes["PCASL"], **{field: limits})
     domain = replace(DOMAIN, schemes={**DOMAIN.schemes, "PCASL": pcasl})
-    (found,) = domain_warnings(spec(domain=domain), joint())
+    (found,) = domain_warnings(spec(domain=domain), with_noise(joint()))
     assert words in found
 
 
 def test_uncut_bolus_outside_a_finite_range():
     vsasl = replace(DOMAIN.schemes["VSASL"], label_duration=(0.8, 2.2))
     domain = replace(DOMAIN, schemes={**DOMAIN.schemes, "VSASL": vsasl})
-    (found,) = domain_warnings(spec(domain=domain), joint())
+    (found,) = domain_warnings(spec(domain=domain), with_noise(joint()))
     assert "VSASL label durations no cut, trained with 0.8 to 2.2 s" in found
 
 
 def test_late_slices_count_as_late_delays():
-    found = domain_warnings(spec(), joint(slice_step=1.0))
+    found = domain_warnings(spec(), with_noise(joint(slice_step=1.0)))
     assert [each.partition("model tiny: ")[2] for each in found] == [
         "PCASL delays 0.5 to 4 s, trained with 0.2 to 3.5 s",
         "VSASL delays 0.5 to 4 s, trained with 0.2 to 3.6 s",
@@ -288,7 +284,7 @@ def test_late_slices_count_as_late_delays():
 
 
 def test_unrecorded_domain_is_told():
-    (found,) = domain_warnings(spec(domain=None), joint())
+    (found,) = domain_warnings(spec(domain=None), with_noise(joint()))
     assert "isn't recorded" in found
 
 

@@ -12,7 +12,7 @@ from asl_bids_app.networks.analytic import voxel_posterior
 from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.networks.posterior import PosteriorASLNet
-from asl_bids_app.protocol import Arrival
+from asl_bids_app.scheme_fields import Arrival
 
 EARLY = [("PCASL", w, 1.4) for w in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)]
 

@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from asl_bids_app.networks import NETWORKS, build_network, network_class
 from asl_bids_app.networks.analytic import voxel_posterior
+from asl_bids_app.networks.corrections import Estimate, reweighted
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.networks.inputs import pooled
-from asl_bids_app.networks.posterior import Estimate, PosteriorASLNet, reweighted
+from asl_bids_app.networks.posterior import PosteriorASLNet
 
 
 def a_network(features=(8, 12, 16, 20), seed=0, **arguments):
@@ -122,7 +123,7 @@ def test_slices_of_a_batch_do_not_see_each_other():
 @pytest.mark.parametrize(("doubt", "of_cbf"), [(0.0, 0.08), (1.0, 0.08), (1.0, 0.03), (1.0, 0.0)])
 def test_corrections_are_of_the_size_that_a_wise_neighbour_would_make(doubt, of_cbf):
     """The best linear correction by a neighbour 1 sd off has the size e²/√(e² + t²)."""
-    observation = replace(inputs(), calibration_doubt=torch.full((2,), doubt))
+    observation = replace(inputs(), calibration_uncertainty=torch.full((2,), doubt))
     network = PosteriorASLNet((8, 8, 8, 8), cbf_doubt=of_cbf)
     network.head.bias[:4] = torch.tensor([1.0, -2.0, 0.5, 0.0])
     posterior, estimate = voxel_posterior(observation), network(observation)
@@ -217,7 +218,7 @@ def test_overfits_one_batch():
     torch.manual_seed(0)
     network = PosteriorASLNet((12, 16, 24, 32))
     prepared, inside = network.prepare(observation), observation.mask
-    doubt = observation.calibration_doubt
+    doubt = observation.calibration_uncertainty
     optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
     errors = []
     for _ in range(100):
@@ -254,7 +255,7 @@ def test_arguments_build_the_network_again():
     again = build_network("PosteriorASLNet", network.arguments)
     again.load_state_dict(network.state_dict())
     assert again.grid == network.grid
-    assert again.cbf_doubt == 0.03
+    assert again.cbf_uncertainty == 0.03
     assert again.noise_apart
     # A model that was saved before an argument existed is built as it was.
     old = {k: v for k, v in network.arguments.items() if k not in ("noise_apart", "beside")}
@@ -366,7 +367,7 @@ def test_neighbourhood_is_the_weighted_mean_within_the_mask():
 def test_doubt_about_the_calibration_is_seen():
     observation = inputs()
     network = a_network()
-    sure = replace(observation, calibration_doubt=torch.zeros(2))
+    sure = replace(observation, calibration_uncertainty=torch.zeros(2))
     assert not same(network(observation), network(sure))
 
 

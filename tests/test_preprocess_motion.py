@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from asl_bids_app.preprocess import gauss_newton
 from asl_bids_app.preprocess.aligner import FIRST, SECOND
 from asl_bids_app.preprocess.continuity import remove_alternation, steady_offsets
-from asl_bids_app.preprocess.gauss_newton import locate, make_target
+from asl_bids_app.preprocess.gauss_newton import locate
 from asl_bids_app.preprocess.motion import (
     CONFOUNDS,
     Motion,
@@ -20,6 +20,7 @@ from asl_bids_app.preprocess.motion import (
     estimate_motion,
     framewise_displacement,
 )
+from asl_bids_app.preprocess.target import make_target
 
 SHAPE, AFFINE = grid()
 

@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from asl_bids_app.preprocess.volumes import average_measurements, find_measurements
+from asl_bids_app.preprocess.measurements import find_measurements
+from asl_bids_app.preprocess.volumes import average_measurements
 
 MASK = np.ones((10, 10, 6), bool)
 

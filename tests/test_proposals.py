@@ -12,11 +12,11 @@ import pytest
 from fake_bids import CBF, FakeDataset, runs_of
 
 from asl_bids_app.bids.evidence import Evidence
-from asl_bids_app.bids.fields import COUSINS
 from asl_bids_app.bids.guessers import GUESSERS
 from asl_bids_app.bids.marks import COLUMN, HOW, KEY
-from asl_bids_app.bids.propose import complete
+from asl_bids_app.bids.proposal import complete
 from asl_bids_app.bids.sidecar import understand
+from asl_bids_app.bids.spans import COUSINS
 from asl_bids_app.bids.volume_guess import UNKNOWN, guess_kinds
 from asl_bids_app.bids.words import NAMED_IN, guess_scheme
 from asl_bids_app.cli.app import main

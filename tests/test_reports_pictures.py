@@ -10,10 +10,12 @@ import pytest
 import reports_example as example
 from PIL import Image
 
-from asl_bids_app.bids.outputs import FLAGS, OUTPUTS, Output, estimates
+from asl_bids_app.bids.flags import FLAGS
+from asl_bids_app.bids.outputs import OUTPUTS, Output, estimates
 from asl_bids_app.estimators.base import Flag
 from asl_bids_app.preprocess.carpet import BANDS, carpet_table, describe_carpet
-from asl_bids_app.preprocess.volumes import average_measurements, find_measurements
+from asl_bids_app.preprocess.measurements import find_measurements
+from asl_bids_app.preprocess.volumes import average_measurements
 from asl_bids_app.reports import scales
 from asl_bids_app.reports.carpet import draw_time_course, time_course
 from asl_bids_app.reports.estimates import find_estimates

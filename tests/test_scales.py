@@ -5,8 +5,9 @@ import pytest
 from fake_bids import FakeDataset, runs_of
 
 from asl_bids_app.bids.sidecar import InputOptions, understand
-from asl_bids_app.calibration import CalibrationOptions, Source, resolve
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.calibration import CalibrationOptions, resolve
+from asl_bids_app.constants import Source
+from asl_bids_app.schemes import Scheme
 
 SMALL = {"shape": (3, 3, 3), "repeats": 1}
 ASL = {"RescaleSlope": 1.5, "ScaleSlope": 0.01}

@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from asl_bids_app.protocol import Protocol, Scheme
+from asl_bids_app.protocol import Protocol
+from asl_bids_app.schemes import Scheme
 from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.config.noise_config import NoiseConfig
 from asl_bids_app.training.config.phantom_config import PhantomConfig

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from asl_bids_app.errors import AslAppError, InputError
-from asl_bids_app.networks.posterior import Estimate
+from asl_bids_app.networks.corrections import Estimate
 from asl_bids_app.observation import Observation
 from asl_bids_app.training.config.run_config import load
 from asl_bids_app.training.config.sections import NetworkConfig

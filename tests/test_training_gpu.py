@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from asl_bids_app.estimators.ensemble import ANSWERS, Ensemble
+from asl_bids_app.estimators.ensemble import Ensemble
+from asl_bids_app.estimators.members import ANSWERS
 from asl_bids_app.models.store import load_model
 from asl_bids_app.training.config.noise_config import NoiseConfig
 from asl_bids_app.training.config.phantom_config import PhantomConfig

@@ -196,7 +196,7 @@ def test_slices_share_the_scanner_but_not_the_noise(phantoms):
     physics = draw_physics(DomainConfig(), phantoms.count, generator)
     batch = simulate(phantoms, physics, NoiseConfig(), generator)
     assert alike(batch.snr)
-    for name in ("delay", "label_duration", "efficiency", "t1_blood", "calibration_doubt"):
+    for name in ("delay", "label_duration", "efficiency", "t1_blood", "calibration_uncertainty"):
         assert alike(getattr(batch.observation, name))
     assert alike(batch.physics.truth.t1_blood)
     assert torch.equal(batch.asked, phantoms.inner)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.estimators.uncertainty import FEATURES, calibration_factors
+from asl_bids_app.models.uncertainty import FEATURES, calibration_factors
 from asl_bids_app.observation import Observation
-from asl_bids_app.protocol import Arrival
+from asl_bids_app.scheme_fields import Arrival
 from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.config.noise_config import NoiseConfig
 from asl_bids_app.training.config.phantom_config import PhantomConfig

@@ -6,10 +6,11 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 
 import pytest
 
-from asl_bids_app.workflows import lock
+from asl_bids_app.workflows import lock, lock_holder
 from asl_bids_app.workflows.lock import LockedError, ParticipantLock, hold, live_holders
 
 HOLD = """
@@ -66,7 +67,7 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, other):
 def test_a_process_number_that_came_again_is_not_the_holder(tmp_path):
     path = tmp_path / "locks" / "sub-01.json"
     path.parent.mkdir()
-    me = lock.asdict(lock._me())
+    me = asdict(lock_holder.this_process())
     path.write_text(json.dumps({**me, "began": "1"}))
     with ParticipantLock(tmp_path, "01"):
         pass
@@ -86,7 +87,7 @@ def test_a_lock_of_another_machine_or_of_no_sense_counts_until_its_heart_stops(t
     path.write_text(content)
     with pytest.raises(LockedError), ParticipantLock(tmp_path, "01"):
         pass
-    old = time.time() - lock.SILENT_S - 60
+    old = time.time() - lock_holder.SILENT_S - 60
     os.utime(path, (old, old))
     with ParticipantLock(tmp_path, "01"):
         pass
@@ -108,7 +109,7 @@ def test_many_threads_never_hold_one_participant_at_once(tmp_path):
     path = tmp_path / "locks" / "sub-01.json"
     path.parent.mkdir()
     # Left by a process that has ended: all of them find it at the same time.
-    path.write_text(json.dumps({**lock.asdict(lock._me()), "began": "1"}))
+    path.write_text(json.dumps({**asdict(lock_holder.this_process()), "began": "1"}))
     inside, most, done = [], [], []
 
     def work():

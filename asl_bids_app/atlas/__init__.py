@@ -53,9 +53,9 @@ def load_atlas() -> Atlas:
 
     image = nib.load(ATLAS_FILE)
     maps = np.asanyarray(image.dataobj).astype(np.float32) / 255.0
-    volumes = [np.ascontiguousarray(maps[..., i]) for i in range(4)]
-    brain = volumes[0] + volumes[1] + volumes[2] > 0.5
+    gm, wm, csf, t1w = (np.ascontiguousarray(maps[..., i]) for i in range(4))
+    brain = gm + wm + csf > 0.5
     affine = np.array(image.affine)
-    for array in (*volumes, brain, affine):
+    for array in (gm, wm, csf, t1w, brain, affine):
         array.flags.writeable = False
-    return Atlas(*volumes, brain, affine)
+    return Atlas(gm, wm, csf, t1w, brain, affine)

@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 
 from asl_bids_app.bids import marks
-from asl_bids_app.bids.fields import find_near_word
 from asl_bids_app.bids.files import shown
 from asl_bids_app.bids.layout import RunFiles
+from asl_bids_app.bids.spans import find_near_word
 from asl_bids_app.errors import Faults, InputError
 from asl_bids_app.notices import Notice
 from asl_bids_app.wording import seconds

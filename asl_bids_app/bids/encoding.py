@@ -18,7 +18,8 @@ import numpy as np
 
 from asl_bids_app.bids.context import PERFUSION
 from asl_bids_app.bids.encoding_times import sub_bolus_times
-from asl_bids_app.bids.fields import Fields, show
+from asl_bids_app.bids.fields import Fields
+from asl_bids_app.bids.spans import show
 from asl_bids_app.errors import InputError
 from asl_bids_app.hadamard import SIZES, Order, is_hadamard
 from asl_bids_app.schemes import SCHEMES, Scheme

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from asl_bids_app.bids.fields import Fields, show
+from asl_bids_app.bids.fields import Fields
+from asl_bids_app.bids.spans import show
 
 SAME: Final = 0.005
 """Seconds by which times of sub-boli may be rounded."""

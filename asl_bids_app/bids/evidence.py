@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
-from asl_bids_app.bids.fields import COUSINS, Fields, Notes
+from asl_bids_app.bids.fields import Fields, Notes
 from asl_bids_app.bids.files import DataFile
+from asl_bids_app.bids.spans import COUSINS
 from asl_bids_app.bids.words import Guess
 from asl_bids_app.errors import InputError
 from asl_bids_app.schemes import Scheme

@@ -18,8 +18,8 @@ from asl_bids_app.bids.evidence import (
     is_number,
     to_numbers,
 )
-from asl_bids_app.bids.fields import find_near_word
 from asl_bids_app.bids.labelling import BIDS_TYPES
+from asl_bids_app.bids.spans import find_near_word
 from asl_bids_app.bids.timing import CUT_OFFS
 from asl_bids_app.bids.words import Guess, guess_scheme
 from asl_bids_app.schemes import SCHEMES, Scheme

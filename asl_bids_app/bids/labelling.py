@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from asl_bids_app.bids.fields import Fields, Notes, did_you_mean, show
+from asl_bids_app.bids.fields import Fields, Notes
 from asl_bids_app.bids.files import DataFile
+from asl_bids_app.bids.spans import did_you_mean, show
 from asl_bids_app.bids.words import guess_scheme
 from asl_bids_app.errors import InputError
-from asl_bids_app.schemes import SCHEMES, Module, Scheme
+from asl_bids_app.scheme_fields import Module
+from asl_bids_app.schemes import SCHEMES, Scheme
 
 KEY: Final = "ArterialSpinLabelingType"
 BIDS_TYPES: Final = tuple(s.value for s, info in SCHEMES.items() if info.sidecar.in_bids)

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
-import glob
 import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from asl_bids_app.bids.fields import show
-from asl_bids_app.bids.files import DataFile, Name, Tree, parse_name, shown
+from asl_bids_app.bids.file_names import (
+    is_magnitude,
+    is_text,
+    label_of_folder,
+    name_problems,
+    unnamed_images,
+)
+from asl_bids_app.bids.files import DataFile, Tree, parse_name, shown
 from asl_bids_app.bids.index import QUERIES, Index, build_queries
 from asl_bids_app.bids.jsonfile import read_json
+from asl_bids_app.bids.participants import choose_labels, participants_of
+from asl_bids_app.bids.spans import show
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
-
-FILE_NAME: Final = "file name"
-"""Field of a fault of a file's name."""
-RAW_ENTITIES: Final = frozenset({"sub", "ses", "acq", "rec", "dir", "run", "echo", "part", "mod"})
-IMAGE_ENDINGS: Final = ("_asl.nii", "_asl.nii.gz")
-DERIVED_ENTITIES: Final = frozenset({"desc", "space", "res", "den", "label"})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +36,7 @@ class RunFiles(DataFile):
         The `aslcontext.tsv` that applies.
     m0scans : tuple of DataFile
         M0 scans of the participant, of all sessions, field maps (``fmap/``) included: which
-        of them belongs to this run is settled by `m0scan.find`.
+        of them belongs to this run is settled by `m0_match.find_m0scan`.
     """
 
     aslcontext: Path | None
@@ -96,8 +96,8 @@ def find_runs(
         is that of another dataset. Faults of a single run are kept in its `problems`.
     """
     root = Path(os.path.abspath(bids_dir))  # noqa: PTH100 (takes "..", but no links, out)
-    known = _participants_of(root)
-    asked = _choose(known, participants, "sub-", "--participant-label")
+    known = participants_of(root)
+    asked = choose_labels(known, participants, "sub-", "--participant-label")
     description, warnings = _description(root)
 
     # The index can't hold a name that is no text; what has one is found here, to be told.
@@ -105,33 +105,39 @@ def find_runs(
         root, [k for k in (known if database_dir else asked) if is_text(k)], database_dir
     )
     root = files.root
-    unnamed = [path for label in asked for path in _unnamed(root, label)]
+    unnamed = [path for label in asked for path in unnamed_images(root, label)]
     queries, unused = build_queries(filters)
     warnings += unused
     # The index may hold more than was asked for, and a filter may name any entity.
     asl, m0scans = (
-        [path for path in files.query(queries[key]) if _folder(path, root, "sub-") in asked]
+        [
+            path
+            for path in files.query(queries[key])
+            if label_of_folder(path, root, "sub-") in asked
+        ]
         for key in QUERIES
     )
     if sessions:
-        here = {_folder(path, root, "ses-") for path in asl}
+        here = {label_of_folder(path, root, "ses-") for path in asl}
         present = {f.name[4:] for label in asked for f in root.glob(f"sub-{label}/ses-*")}
         if not present.issuperset(sessions):
             # A session that others have is no typing mistake: these participants lack it.
             present = {f.name[4:] for f in root.glob("sub-*/ses-*")}
-        chosen = _choose(sorted(present), sessions, "ses-", "--session-label")
-        asl = [path for path in asl if _folder(path, root, "ses-") in chosen]
+        chosen = choose_labels(sorted(present), sessions, "ses-", "--session-label")
+        asl = [path for path in asl if label_of_folder(path, root, "ses-") in chosen]
         warnings += [
             Notice(f"ses-{label}", found="no ASL run was found in this session")
             for label in chosen
             if label not in here
         ]
     for path in asl:
-        if not _magnitude(path):
+        if not is_magnitude(path):
             part = parse_name(path.name).entities["part"]
             warnings.append(Notice(shown(path, root), found=f"part-{part} is left out"))
     runs = dict.fromkeys(asked, ()) | assemble(root, [*asl, *unnamed], m0scans, files.tables())
-    indexed = {_folder(path, root, "sub-") for path in files.all} if database_dir else set()
+    indexed = (
+        {label_of_folder(path, root, "sub-") for path in files.all} if database_dir else set()
+    )
     for label in asked:
         if database_dir and label not in indexed:
             _check_fresh(root, label, database_dir)
@@ -162,47 +168,19 @@ def assemble(
     """
     tree = Tree(root, tables)
     scans: dict[str | None, list[DataFile]] = defaultdict(list)
-    for path in filter(_magnitude, m0scans):
-        scans[_folder(path, root, "sub-")].append(DataFile(**tree.describe(path)))
-    images = [path for path in asl if _magnitude(path)]
+    for path in filter(is_magnitude, m0scans):
+        scans[label_of_folder(path, root, "sub-")].append(DataFile(**tree.describe(path)))
+    images = [path for path in asl if is_magnitude(path)]
     twins = Counter(path.name.partition(".")[0] for path in images)
     runs: dict[str, list[RunFiles]] = defaultdict(list)
     for path in images:
-        label = _folder(path, root, "sub-") or ""
+        label = label_of_folder(path, root, "sub-") or ""
         fields = tree.describe(path)
-        fields["problems"] += tuple(_name_problems(path, parse_name(path.name), root, twins))
+        fields["problems"] += tuple(name_problems(path, parse_name(path.name), root, twins))
         contexts = tree.applicable(path, "aslcontext", ".tsv")
         context = contexts[-1] if contexts else None
         runs[label].append(RunFiles(**fields, aslcontext=context, m0scans=tuple(scans[label])))
     return {label: tuple(found) for label, found in runs.items()}
-
-
-def _participants_of(root: Path) -> list[str]:
-    if not root.is_dir():
-        found = "a file" if root.exists() else "nothing"
-        raise InputError("command line", "bids_dir", f"{found} at {root}", "a folder")
-    known = sorted(f.name[4:] for f in root.glob("sub-*") if f.is_dir())
-    if not known:
-        inside = sorted({f.parent.name for f in root.glob("*/sub-*") if f.is_dir()})
-        cure = f"give {root.name}/{inside[0]}" if inside else ""
-        raise InputError(str(root), "", "no folder sub-*", "a BIDS dataset", cure)
-    return known
-
-
-def _choose(known: list[str], asked: Sequence[str] | None, prefix: str, option: str) -> list[str]:
-    if not asked:
-        return known
-    labels = list(dict.fromkeys(label.removeprefix(prefix) for label in asked))
-    for label in labels:
-        if label not in known:
-            # 1 for 001 is the usual slip; after that, spelling.
-            near = [k for k in known if k.lstrip("0") == label.lstrip("0")]
-            near = near or difflib.get_close_matches(label, known, n=3, cutoff=0.5)
-            cure = f"did you mean {' or '.join(near)}" if near else ""
-            listed = ", ".join(known[:20]) + (f" … ({len(known)})" if len(known) > 20 else "")
-            expected = f"one of {listed}" if known else f"a dataset with {prefix}* folders"
-            raise InputError("command line", option, repr(label), expected, cure)
-    return labels
 
 
 def _description(root: Path) -> tuple[dict[str, Any], list[Notice]]:
@@ -242,55 +220,4 @@ def _check_fresh(root: Path, label: str, database: Path | str) -> None:
             f"an index without {shown(here[0], root)}",
             "an index of the dataset as it is now",
             "remove the folder; it is made anew",
-        )
-
-
-def is_text(name: str) -> bool:
-    """Tell whether a file name is text in UTF-8; other bytes come as lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
-
-
-def _unnamed(root: Path, label: str) -> list[Path]:
-    """List the ASL images of a participant whose path is no text."""
-    found = [f for p in ("perf", "*/perf") for f in root.glob(f"sub-{glob.escape(label)}/{p}/*")]
-    return sorted(
-        path
-        for path in found
-        if not is_text(str(path.relative_to(root))) and path.name.endswith(IMAGE_ENDINGS)
-    )
-
-
-def _folder(path: Path, root: Path, prefix: str) -> str | None:
-    """Return the label of the sub- or ses- folder in which a file lies."""
-    for part in path.relative_to(root).parts[:-1]:
-        if part.startswith(prefix):
-            return part.removeprefix(prefix)
-    return None
-
-
-def _magnitude(path: Path) -> bool:
-    return parse_name(path.name).entities.get("part", "mag") == "mag"
-
-
-def _name_problems(
-    path: Path, name: Name, root: Path, twins: Counter[str]
-) -> Iterable[InputError]:
-    shown_name = shown(path, root)
-    if name.malformed:
-        parts = ", ".join(name.malformed)
-        yield InputError(shown_name, FILE_NAME, parts, "entities like sub-01_acq-pcasl")
-    for prefix in ("sub", "ses"):
-        folder = _folder(path, root, f"{prefix}-")
-        entity = name.entities.get(prefix)
-        if folder != entity:
-            found = f"{prefix}-{entity}" if entity else f"no {prefix}-"
-            expected = f"{prefix}-{folder}, as its folder" if folder else f"no {prefix}-"
-            yield InputError(shown_name, FILE_NAME, found, expected)
-    derived = [f"{k}-{v}" for k, v in name.entities.items() if k in DERIVED_ENTITIES]
-    if derived:
-        cure = "move derivatives out of the raw dataset"
-        yield InputError(shown_name, FILE_NAME, ", ".join(derived), "a raw ASL image", cure)
-    if twins[path.name.partition(".")[0]] > 1:
-        yield InputError(
-            shown_name, "", "both .nii and .nii.gz", "one image of that name", "remove one"
         )

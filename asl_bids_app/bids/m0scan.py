@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from asl_bids_app.bids import scaling
 from asl_bids_app.bids.acquisition import M0Input, M0Kind
-from asl_bids_app.bids.fields import Fields, Notes, show
+from asl_bids_app.bids.fields import Fields
 from asl_bids_app.bids.files import DataFile
 from asl_bids_app.bids.grids import check_grid
 from asl_bids_app.bids.images import Header, read_header
 from asl_bids_app.bids.layout import RunFiles
+from asl_bids_app.bids.m0_match import find_m0scan, is_intended, is_m0
 from asl_bids_app.bids.timing import repetition_times
-from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
 
 ECHO_TOLERANCE: Final = 2e-4
@@ -58,8 +57,8 @@ def read(
     kind = None
     with fields.collect():
         kind = M0Kind(fields.choice(key, tuple(M0Kind)))
-    scans = [scan for scan in run.m0scans if _is_m0(scan)]
-    meant = [scan for scan in scans if _intended(scan, run)]
+    scans = [scan for scan in run.m0scans if is_m0(scan)]
+    meant = [scan for scan in scans if is_intended(scan, run)]
     if kind is None:
         # What is wrong with the M0 that there is can be told in the same round.
         if "M0Estimate" in fields:
@@ -100,7 +99,7 @@ def _check_kind(
         cure = f'write "{"Included" if rows else "Separate"}"'
         raise fields.fault(key, found, "the type that fits the files", cure)
     if kind is not M0Kind.INCLUDED and rows:
-        if kind is M0Kind.SEPARATE and not any(_is_m0(scan) for scan in run.m0scans):
+        if kind is M0Kind.SEPARATE and not any(is_m0(scan) for scan in run.m0scans):
             found = "Separate without an M0 file but with m0scan volumes"
             raise fields.fault(key, found, "the type that fits the files", 'write "Included"')
         outcome = "these volumes are not used"
@@ -125,13 +124,13 @@ def _check_absent(fields: Fields, kinds: Sequence[str], run: RunFiles) -> None:
     fields.notes.inferred["m0"] = "the mean control volume stands in for the M0"
     fields.warn(key, "Absent", "an M0 scan", "the mean control volume stands in")
     for scan in run.m0scans:
-        if _is_m0(scan) and scan.entities.get("ses") == run.entities.get("ses"):
+        if is_m0(scan) and scan.entities.get("ses") == run.entities.get("ses"):
             outcome = f"{scan.name} is not used, for it isn't intended for this run"
             fields.warn(key, "Absent beside an M0 scan of the session", "Separate", outcome)
 
 
 def _separate(fields: Fields, run: RunFiles, header: Header | None) -> M0Input | None:
-    scan = find(run, fields)
+    scan = find_m0scan(run, fields)
     for problem in scan.problems:
         fields.notes.faults.add(problem)
     fields.notes.warnings.extend(scan.remarks)
@@ -185,101 +184,3 @@ def _compare(m0: Fields, asl: Fields, key: str, unit: str, tolerance: float, how
         found = f"{first[0]:g} {unit}"
         expected = f"{second[0]:g} {unit} as in {asl.file.path.name}"
         m0.warn(key, found, expected, f"M0 and ASL {how}, which scales CBF")
-
-
-def find(run: RunFiles, fields: Fields) -> DataFile:
-    """Find the M0 scan of a run: by IntendedFor, by name, or as the only one of the session.
-
-    Raises
-    ------
-    InputError
-        If there is none, or two are equally good.
-    """
-    scans = [scan for scan in run.m0scans if _is_m0(scan)]
-    session = [s for s in scans if s.entities.get("ses") == run.entities.get("ses")]
-    namesakes = [s for s in session if s.entities == run.entities]
-    intended = [s for s in scans if _intended(s, run)]
-    for name, rule in (("intended for it", intended), ("of the same name", namesakes)):
-        # Of several M0 scans that are meant for a run the one with its very name is the best.
-        best = [s for s in rule if s in namesakes] or rule
-        if len(best) > 1:
-            raise _ambiguous(run, best, name)
-        if best:
-            if rule is not intended:
-                _note_rule(best[0], run, fields.notes, "by its name")
-            return best[0]
-    if len(session) > 1:
-        raise _ambiguous(run, session, "of the session")
-    if session:
-        _note_rule(session[0], run, fields.notes, "as the only one of the session")
-        return session[0]
-    fieldmaps = [s.name for s in run.m0scans if not _is_m0(s)]
-    cure = "add the M0 scan, or correct M0Type"
-    if fieldmaps:
-        cure += f" ({fieldmaps[0]} is a field map of its own phase encoding and can't serve)"
-    raise fields.fault("M0Type", "Separate, but no m0scan file", "an m0scan file in perf/", cure)
-
-
-def _note_rule(scan: DataFile, run: RunFiles, notes: Notes, rule: str) -> None:
-    targets = _targets(scan)
-    found = "nothing"
-    if targets:
-        absent = [t for t in targets if not _resolve(t, scan).exists()]
-        found = f"{targets[0]!r}" + (", a file that doesn't exist" if absent else "")
-    key = "IntendedFor"
-    notes.inferred["m0"] = f"{scan.name}, taken {rule}"
-    outcome = f"the M0 scan is taken for this run {rule}"
-    notes.warnings.append(Notice(scan.cite(key), key, found, f"bids::{run.name}", outcome))
-
-
-def _ambiguous(run: RunFiles, scans: Sequence[DataFile], rule: str) -> InputError:
-    names = " and ".join(scan.name for scan in scans[:4])
-    return InputError(
-        run.name,
-        "M0 scan",
-        f"{len(scans)} candidates {rule}: {names}",
-        "one",
-        f'set "IntendedFor": "bids::{run.name}" in the sidecar of the right one alone',
-    )
-
-
-def _is_m0(scan: DataFile) -> bool:
-    """Tell an M0 from a field map, which has a phase encoding of its own."""
-    return scan.path.parent.name == "perf"
-
-
-def _targets(scan: DataFile) -> list[str]:
-    value = scan.metadata.get("IntendedFor", [])
-    values = value if isinstance(value, list) else [value]
-    for each in values:
-        if not isinstance(each, str):
-            expected = "a BIDS URI or path, or a list of them"
-            raise InputError(scan.cite("IntendedFor"), "IntendedFor", show(each), expected)
-    return values
-
-
-def _intended(scan: DataFile, run: RunFiles) -> bool:
-    """Tell whether an M0 scan says that it is meant for a run."""
-    try:
-        targets = _targets(scan)
-    except InputError:
-        if scan.entities.get("ses") == run.entities.get("ses"):
-            raise
-        # What is wrong with another session's scan is a fault of that session.
-        return False
-    return any(_resolve(target, scan) == run.path for target in targets)
-
-
-def _resolve(target: str, scan: DataFile) -> Path:
-    """Return the file that an IntendedFor means.
-
-    A BIDS URI counts from the dataset's root whichever name the dataset has, a plain path
-    from the participant's folder (deprecated); one that repeats ``sub-`` from the root.
-    """
-    if target.startswith("bids:"):
-        path = scan.root / target.split(":", 2)[-1].lstrip("/")
-    elif target.removeprefix("./").startswith("sub-"):
-        path = scan.root / target
-    else:
-        path = scan.root / f"sub-{scan.entities.get('sub', '')}" / target.lstrip("/")
-    return Path(*path.parts)

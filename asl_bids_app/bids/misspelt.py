@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import Final
 
-from asl_bids_app.bids.fields import Fields, show
+from asl_bids_app.bids.fields import Fields
+from asl_bids_app.bids.spans import show
 
 OPTIONAL: Final = (
     "BackgroundSuppressionNumberPulses",

@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
-from asl_bids_app.bids import context, m0scan, marks
+from asl_bids_app.bids import context, marks
 from asl_bids_app.bids.evidence import Evidence
 from asl_bids_app.bids.fields import Fields, Notes
 from asl_bids_app.bids.files import DataFile, shown
-from asl_bids_app.bids.guessers import GUESSERS
 from asl_bids_app.bids.images import load, read_header
 from asl_bids_app.bids.labelling import scheme_of
 from asl_bids_app.bids.layout import RunFiles
+from asl_bids_app.bids.m0_match import find_m0scan
+from asl_bids_app.bids.proposal import Note, Proposal, complete
 from asl_bids_app.bids.volume_guess import UNKNOWN, guess_kinds
 from asl_bids_app.bids.words import Guess
 from asl_bids_app.errors import InputError
@@ -32,77 +32,7 @@ from asl_bids_app.errors import InputError
 ROUNDS: Final = 4
 """A guess may bring up what could not be seen without it; more rounds than that don't."""
 
-WITH: Final = MappingProxyType(
-    {"BolusCutOffFlag": ("BolusCutOffTechnique", "BolusCutOffDelayTime")}
-)
-"""Keys that a missing one brings with it."""
-
 Examine = Callable[[RunFiles], Sequence[InputError]]
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A file to be reviewed.
-
-    Attributes
-    ----------
-    path : Path
-        Relative to the dataset.
-    content : mapping or tuple of Guess
-        Of a sidecar, or the type of each volume.
-    guessed, open : tuple of str
-        Keys (or rows) that were guessed, and those that nobody could guess.
-    """
-
-    path: Path
-    content: Mapping[str, Any] | tuple[Guess, ...]
-    guessed: tuple[str, ...]
-    open: tuple[str, ...]
-
-
-class Note(NamedTuple):
-    """What a proposal says of a key: its value, why, and whether the key is to be filled in."""
-
-    value: Any
-    why: str
-    blank: bool = False
-
-
-def complete(
-    evidence: Evidence, faults: Sequence[InputError]
-) -> tuple[dict[str, Any], dict[str, Note]]:
-    """Complete a sidecar.
-
-    Parameters
-    ----------
-    evidence
-        Of the run.
-    faults
-        Those of this sidecar.
-
-    Returns
-    -------
-    dict, dict of str to Note
-        The sidecar, and each key that was guessed, or (value None) couldn't be.
-    """
-    told = {fault.field: fault for fault in faults}
-    for key, others in WITH.items():
-        if key in told:
-            told |= {other: told[key] for other in others if other not in evidence.metadata}
-    content, notes = dict(evidence.metadata), {}
-    for key in sorted(told, key=lambda name: [*GUESSERS, name].index(name)):
-        fault, given = told[key], key in evidence.metadata
-        guess = GUESSERS[key](evidence) if key in GUESSERS else None
-        if guess and guess.value is not None and guess.value != content.get(key):
-            notes[key] = Note(guess.value, f"guessed: {guess.why}")
-        elif given:
-            notes[key] = Note(None, f"to correct: found {fault.found}, expected {fault.expected}")
-        else:
-            why = guess.why if guess else f"not known: {fault.expected}"
-            notes[key] = Note(None, why, blank=True)
-        if notes[key].value is not None or not given:
-            content[key] = notes[key].value
-    return content, notes
 
 
 def propose(run: RunFiles, examine: Examine) -> list[Proposal]:
@@ -244,7 +174,7 @@ def _word(row: str) -> Guess:
 def _scan(run: RunFiles) -> DataFile | None:
     """Return the M0 scan that a run would take."""
     try:
-        return m0scan.find(run, Fields(run, Notes()))
+        return find_m0scan(run, Fields(run, Notes()))
     except InputError:
         return None
 

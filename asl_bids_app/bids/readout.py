@@ -7,7 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from asl_bids_app.bids.fields import Fields, show
+from asl_bids_app.bids.fields import Fields
+from asl_bids_app.bids.spans import show
 from asl_bids_app.schemes import SCHEMES, Scheme
 
 AXES: Final = ("i", "j", "k")

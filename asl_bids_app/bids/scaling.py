@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from asl_bids_app.bids.fields import Fields, show
+from asl_bids_app.bids.fields import Fields
+from asl_bids_app.bids.spans import show
 
 FLOAT: Final = "UsePhilipsFloatNotDisplayScaling"
 RESCALE: Final = ("PhilipsRescaleSlope", "RescaleSlope")

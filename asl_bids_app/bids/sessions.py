@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
-from asl_bids_app.schemes import SCHEMES, JointPart
+from asl_bids_app.scheme_fields import JointPart
+from asl_bids_app.schemes import SCHEMES
 
 if TYPE_CHECKING:
     from asl_bids_app.calibration import Calibration
@@ -34,13 +35,13 @@ class PlannedRun:
     ----------
     acquisition : Acquisition
     calibration : Calibration
-    warnings : tuple of str
+    warnings : tuple of Notice
         Of both.
     """
 
     acquisition: Acquisition
     calibration: Calibration
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 
 from asl_bids_app.bids.context import PERFUSION
-from asl_bids_app.bids.fields import Fields, show
+from asl_bids_app.bids.fields import Fields
 from asl_bids_app.bids.labelling import ALIASES, is_velocity_selective
+from asl_bids_app.bids.spans import show
 from asl_bids_app.schemes import SCHEMES, Scheme
 
 CUT_OFFS: Final = ("Q2TIPS", "QUIPSS", "QUIPSSII")

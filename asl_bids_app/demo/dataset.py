@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-import nibabel as nib
 import numpy as np
 
-from asl_bids_app import __version__
 from asl_bids_app.demo.cases import CASES, DEFAULT_CASES, Case, Run
 from asl_bids_app.demo.gkm import Physics
 from asl_bids_app.demo.head import Head, make_head
@@ -29,16 +25,19 @@ from asl_bids_app.demo.scanner import (
     view,
     volume_order,
 )
+from asl_bids_app.demo.truth import (
+    save_image,
+    save_json,
+    write_motion,
+    write_top_level,
+    write_truth,
+)
 from asl_bids_app.errors import InputError
 
 GRID_3D: Final = Grid((52, 64, 24), (3.5, 3.5, 6.0))
 GRID_2D: Final = Grid((64, 64, 22), (3.4375, 3.4375, 6.0))
 M0_REPETITION_TIME: Final = {"separate": 10.0, "included": 8.0}
 ECHO_TIME: Final = 0.014
-BIDS_VERSION: Final = "1.10.0"
-
-TISSUE_LABELS: Final = {1: "grey matter", 2: "white matter", 3: "CSF"}
-LESION_LABELS: Final = {4: "lesion core", 5: "penumbra or rim"}
 
 
 def simulate(
@@ -97,7 +96,7 @@ def simulate(
     # The dataset appears whole or not at all.
     with tempfile.TemporaryDirectory(prefix=".part-", dir=out.parent) as beside:
         unfinished = Path(beside) / out.name
-        _write_top_level(unfinished, chosen)
+        write_top_level(unfinished, chosen)
         for case in chosen:
             _write_case(unfinished, case, seed, snr, voxel_scale, head_motion, physics)
         unfinished.replace(out)
@@ -123,14 +122,14 @@ def _write_case(
     folder.mkdir(parents=True)
     truth = out / "derivatives" / "truth" / f"sub-{case.label}" / "perf"
     truth.mkdir(parents=True)
-    _write_truth(truth, case, still, grid, physics)
+    write_truth(truth, case, still, grid, physics)
 
     sd = 0.0
     for run in case.runs:
         poses = None
         if run.motion and head_motion:
             poses = motion(len(volume_order(run)), rng)
-            _write_motion(truth / f"{_name(case, run)}_desc-motion_timeseries.tsv", poses)
+            write_motion(truth / f"{_name(case, run)}_desc-motion_timeseries.tsv", poses)
         sd = noise_sd(run, still, grid, snr, physics)
         _write_run(folder, case, run, head, grid, poses, sd, physics, rng)
     separate = [run for run in case.runs if not run.m0_included]
@@ -163,8 +162,8 @@ def _write_run(
     order = volume_order(run)
     volumes = acquire(run, head, grid, poses, sd, M0_REPETITION_TIME["included"], physics, rng)
     data = np.stack(list(volumes), axis=-1)
-    _save(f"{base}_asl.nii.gz", data, grid, _repetition_time(run))
-    _save_json(f"{base}_asl.json", _sidecar(run, grid))
+    save_image(f"{base}_asl.nii.gz", data, grid, _repetition_time(run))
+    save_json(f"{base}_asl.json", _sidecar(run, grid))
     Path(f"{base}_aslcontext.tsv").write_text(
         "volume_type\n" + "".join(f"{kind}\n" for kind, _ in order)
     )
@@ -224,7 +223,9 @@ def _write_m0scan(
 ) -> None:
     time = M0_REPETITION_TIME["separate"]
     base = folder / f"sub-{case.label}_m0scan"
-    _save(f"{base}.nii.gz", magnitude(still.magnetisation(time) * shading(grid), sd, rng), grid)
+    save_image(
+        f"{base}.nii.gz", magnitude(still.magnetisation(time) * shading(grid), sd, rng), grid
+    )
     sidecar = {
         "Manufacturer": "simulated",
         "MagneticFieldStrength": 3,
@@ -237,86 +238,4 @@ def _write_m0scan(
             f"bids::sub-{case.label}/perf/{_name(case, run)}_asl.nii.gz" for run in runs
         ],
     }
-    _save_json(f"{base}.json", sidecar)
-
-
-def _write_truth(folder: Path, case: Case, still: View, grid: Grid, physics: Physics) -> None:
-    base = folder / f"sub-{case.label}"
-    dseg = still.segmentation()
-    common = {
-        "Physics": asdict(physics),
-        "LabelingEfficiency": {run.scheme: run.effective_efficiency for run in case.runs},
-        "SkullStripped": True,
-    }
-    inside = dseg > 0
-    _save(f"{base}_cbf.nii.gz", np.where(inside, still.cbf, 0), grid)
-    _save_json(f"{base}_cbf.json", {"Description": "True CBF", "Units": "mL/100 g/min", **common})
-    _save(f"{base}_att.nii.gz", np.where(inside, still.att, 0), grid)
-    _save_json(
-        f"{base}_att.json", {"Description": "True arterial transit time", "Units": "s", **common}
-    )
-    _save(f"{base}_dseg.nii.gz", dseg, grid)
-    _save_json(
-        f"{base}_dseg.json",
-        {
-            "Description": "Tissue with the largest fraction, and lesions",
-            "Labels": {str(k): v for k, v in (TISSUE_LABELS | LESION_LABELS).items()},
-            "SkullStripped": True,
-        },
-    )
-
-
-def _write_motion(path: Path, poses: np.ndarray) -> None:
-    names = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
-    rows = ["\t".join(f"{value:.4f}" for value in pose) for pose in poses]
-    path.write_text("\t".join(names) + "\n" + "\n".join(rows) + "\n")
-    units = {name: {"Units": "mm" if name.startswith("trans") else "deg"} for name in names}
-    _save_json(path.with_suffix(".json"), units)
-
-
-def _write_top_level(out: Path, cases: Sequence[Case]) -> None:
-    generated = [{"Name": "asl-bids-app demo", "Version": __version__}]
-    out.mkdir(parents=True, exist_ok=True)
-    raw = {
-        "Name": "Simulated multi-delay ASL",
-        "BIDSVersion": BIDS_VERSION,
-        "DatasetType": "raw",
-        "Authors": ["ASL BIDS app", "Simulation"],
-        "GeneratedBy": generated,
-    }
-    _save_json(out / "dataset_description.json", raw)
-    titles = "\n".join(f"- sub-{case.label}: {case.title}" for case in cases)
-    (out / "README.md").write_text(
-        "# Simulated multi-delay ASL\n\n"
-        "No person was measured: anatomy from the MNI tissue atlas, invented perfusion and\n"
-        "transit times, simulated images with noise. The truth is in `derivatives/truth`.\n\n"
-        f"{titles}\n"
-    )
-    (out / "participants.tsv").write_text(
-        "participant_id\n" + "".join(f"sub-{case.label}\n" for case in cases)
-    )
-    ignored = [pattern for case in cases for pattern in case.bidsignore]
-    if ignored:
-        (out / ".bidsignore").write_text("\n".join(ignored) + "\n")
-    truth = out / "derivatives" / "truth"
-    truth.mkdir(parents=True)
-    derivative = {**raw, "Name": "Truth of the simulated ASL", "DatasetType": "derivative"}
-    _save_json(truth / "dataset_description.json", derivative)
-    # cbf, att and perf masks are no BIDS names; nor are motion tables outside func.
-    (truth / ".bidsignore").write_text("*_cbf.*\n*_att.*\n*_dseg.*\n*_timeseries.*\n")
-
-
-def _save(path: str, data: np.ndarray, grid: Grid, repetition_time: float | None = None) -> None:
-    if data.dtype != np.uint8:
-        data = data.astype(np.float32)
-    image = nib.Nifti1Image(data, grid.affine)
-    image.header.set_xyzt_units("mm", "sec")
-    image.set_qform(grid.affine, 1)
-    image.set_sform(grid.affine, 1)
-    if repetition_time is not None:
-        image.header.set_zooms((*grid.voxel, repetition_time))
-    nib.save(image, path)
-
-
-def _save_json(path: Path | str, content: dict[str, Any]) -> None:
-    Path(path).write_text(json.dumps(content, indent=2) + "\n")
+    save_json(f"{base}.json", sidecar)

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from asl_bids_app.networks.analytic import precision_of
 from asl_bids_app.observation import Observation
-from asl_bids_app.protocol import PRIOR_BY_ARRIVAL, Arrival, Protocol
+from asl_bids_app.protocol import Protocol
+from asl_bids_app.scheme_fields import Arrival
+from asl_bids_app.schemes import PRIOR_BY_ARRIVAL
 
 CRITERION: Final = 12.0
 """By how much an artery must lower chi square: two more unknowns, one of which is searched for;
@@ -143,9 +145,9 @@ def fit_arteries(observation: Observation) -> ArterialFit:
     precision = precision_of(observation.noise_sd).expand_as(like)
     look = mask if like.shape[1] >= _FEWEST else torch.zeros_like(mask)
     for ends, criterion in zip(_GRIDS, (_MAYBE * CRITERION, CRITERION), strict=True):
-        times = tuple(torch.linspace(*end).to(like) for end in ends)
-        tissue = observation.response(times[0][None])
-        artery = observation.arterial_response(times[1])
+        tissue_at, artery_at = (torch.linspace(*end).to(like) for end in ends)
+        tissue = observation.response(tissue_at[None])
+        artery = observation.arterial_response(artery_at)
         for index in look.flatten(1).any(1).nonzero().flatten().tolist():
             if not bool(artery[index].any()):
                 continue
@@ -153,11 +155,13 @@ def fit_arteries(observation: Observation) -> ArterialFit:
                 where = (index, *part.unbind(1))
                 weight = precision[index][:, where[1], where[2]].T
                 signal = weight * like[index][:, where[1], where[2]].T
-                curves = tissue[index], artery[index]
-                maps[(slice(None), *where)] = _fit(signal, weight, *curves, *times, criterion)
+                maps[(slice(None), *where)] = _fit(
+                    signal, weight, tissue[index], artery[index], tissue_at, artery_at, criterion
+                )
         look = maps[0] > 0
     vessels = maps[1].unsqueeze(1) * observation.arterial_response(maps[3])
-    return ArterialFit(maps[0] > 0, *maps[1:], vessels)
+    _, volume, volume_sd, arrival, cbf_sd, att_sd = maps
+    return ArterialFit(maps[0] > 0, volume, volume_sd, arrival, cbf_sd, att_sd, vessels)
 
 
 def _fit(

@@ -17,7 +17,7 @@ from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.limits import CBF_LIMIT
 from asl_bids_app.networks.analytic import precision_of
 from asl_bids_app.observation import Observation
-from asl_bids_app.protocol import Arrival
+from asl_bids_app.scheme_fields import Arrival
 
 CBF_RANGE: Final = (0.0, CBF_LIMIT)
 """mL/100 g/min that flow can be. Healthy grey matter has at most about 100 (children, Biagi

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asl_bids_app.protocol import TransitPrior
+from asl_bids_app.scheme_fields import TransitPrior
 from asl_bids_app.series import Series, to_volume
 
 Array = TypeVar("Array")

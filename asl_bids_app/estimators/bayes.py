@@ -16,9 +16,10 @@ from asl_bids_app.estimators.bars import without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.noise import noise_level
 from asl_bids_app.estimators.voxel_fit import residual
-from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
+from asl_bids_app.networks.analytic import voxel_posterior
 from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
+from asl_bids_app.networks.voxel import VoxelPosterior
 from asl_bids_app.observation import Observation, observe
 from asl_bids_app.series import Series
 from asl_bids_app.tell import Tell, nobody
@@ -30,14 +31,16 @@ One delay leaves 0.76 and more at any noise: it tells at most that blood has arr
 """
 
 
-def observe_usable(series: Series, calibration_doubt: float = 1.0) -> tuple[Observation, Tensor]:
+def observe_usable(
+    series: Series, calibration_uncertainty: float = 1.0
+) -> tuple[Observation, Tensor]:
     """Observe a series, and find the voxels of which it tells nothing.
 
     Parameters
     ----------
     series
         Calibrated series.
-    calibration_doubt
+    calibration_uncertainty
         Of the observation.
 
     Returns
@@ -47,7 +50,7 @@ def observe_usable(series: Series, calibration_doubt: float = 1.0) -> tuple[Obse
         Voxels of the mask whose noise is no number in every measurement. A signal of 0 is a
         measurement like any other; what the scanner blanked isn't in the mask.
     """
-    observation = observe(series, noise_level(series), calibration_doubt)
+    observation = observe(series, noise_level(series), calibration_uncertainty)
     noise = observation.noise_sd.nan_to_num(torch.inf, torch.inf)
     failed = torch.isinf(noise).all(1) & observation.mask
     return replace(observation, noise_sd=noise), failed

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from asl_bids_app.estimators.noise import noise_level
 from asl_bids_app.kinetics import ML_PER_100G_MIN
-from asl_bids_app.protocol import SCHEMES, Arrival
+from asl_bids_app.scheme_fields import Arrival
+from asl_bids_app.schemes import SCHEMES
 from asl_bids_app.series import Series
 
 FORMULAS = {

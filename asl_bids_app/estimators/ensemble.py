@@ -6,35 +6,23 @@ import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, cycle, islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.estimators.arteries import LIKELY, early
+from asl_bids_app.estimators.arteries import LIKELY
 from asl_bids_app.estimators.assumed import with_assumed_constants
 from asl_bids_app.estimators.bars import with_late_arrival, with_offset, without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
-from asl_bids_app.estimators.bayes import flag_bits, observe_usable, open_att, too_few
-from asl_bids_app.estimators.boxes import brain_box, crop, select, with_neighbours
+from asl_bids_app.estimators.bayes import flag_bits, observe_usable, too_few
+from asl_bids_app.estimators.boxes import brain_box, crop, select
 from asl_bids_app.estimators.devices import find_device, is_out_of_memory
-from asl_bids_app.estimators.features import (
-    measurement_counts,
-    open_all_around,
-    over_slices,
-    roughness,
-)
+from asl_bids_app.estimators.members import ANSWERS, arteries_for, estimate_slices, grid_for
 from asl_bids_app.estimators.noise import with_noise
-from asl_bids_app.estimators.uncertainty import (
-    ERROR_BARS,
-    FEATURES,
-    calibrated_sds,
-    total_variance,
-)
 from asl_bids_app.estimators.voxel_fit import residual
-from asl_bids_app.networks.analytic import VoxelPosterior, voxel_posterior
+from asl_bids_app.models.uncertainty import ERROR_BARS, calibrated_sds
 from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation
@@ -42,31 +30,10 @@ from asl_bids_app.series import Series
 from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from asl_bids_app.models.store import Model
+    from asl_bids_app.networks.network import Network
 
 LOG = logging.getLogger(__name__)
-
-ANSWERS: Final = (*FEATURES, "undetermined", "artery", "volume", "volume_sd")
-"""Maps that `Ensemble.estimate` returns, before the arteries' part of each measurement."""
-_MOST: Final = 10.0
-"""Times by which neighbours may make an artery's signal larger than its own voxel says."""
-_FLIPS: Final = (((), (-2, -1)), ((-1,), (-2,)))
-"""Axes along which members of even and of odd number see a slice flipped."""
-
-
-def orientations(members: int, tta: bool) -> list[tuple[tuple[int, ...], ...]]:
-    """Return the axes along which each member sees a slice flipped, once or several times.
-
-    A member by itself sees all four flips. Of several, each sees two that the next one doesn't:
-    all four by every member gave the same errors in twice the time.
-    """
-    if not tta:
-        return [_FLIPS[0][:1]] * members
-    if members == 1:
-        return [tuple(chain(*_FLIPS))]
-    return list(islice(cycle(_FLIPS), members))
 
 
 class Ensemble:
@@ -88,7 +55,7 @@ class Ensemble:
         the CPU takes over.
     error_bars
         What the standard deviations hold: a word of
-        `asl_bids_app.estimators.uncertainty.ERROR_BARS`.
+        `asl_bids_app.models.uncertainty.ERROR_BARS`.
     tell
         Takes how many slices are done.
     arterial
@@ -148,7 +115,9 @@ class Ensemble:
         series = with_noise(series)
         order = channel_order(self.model.spec, series) if self.model.spec.channels else None
         observation, failed = observe_usable(series, ERROR_BARS[self.error_bars])
-        grid, arterial = self._grid_for(series), self._arteries_of(series)
+        member = self.model.members[0]
+        grid = grid_for(member, self.grid, series)
+        arterial = arteries_for(member, series) if self.arterial else None
         size = len(ANSWERS) + (series.protocol.n_measurements if arterial else 0)
         maps = torch.zeros(size, *observation.mask.shape).to(observation.delta_m)
         filled = observation.mask.flatten(1).any(1).nonzero().flatten()
@@ -164,8 +133,7 @@ class Ensemble:
         # What the arteries leave is the tissue's signal, and noise.
         observation = replace(observation, delta_m=series.without_arteries(vessels).delta_m)
         cbf, att, cbf_sd, att_sd = (found[name] for name in ("cbf", "att", "cbf_sd", "att_sd"))
-        table = self.model.spec.calibration.get(self.error_bars)
-        if table:
+        if table := self.model.spec.calibration.get(self.error_bars):
             cbf_sd, att_sd = calibrated_sds(table, found)
         cbf = cbf.masked_fill(failed, 0.0)
         flags = {
@@ -176,13 +144,12 @@ class Ensemble:
             & ~failed,
             Flag.ARTERY: (found["artery"] > LIKELY) & ~failed,
         }
-        left_over = residual(observation, cbf, att)
         answer = ParameterMaps(
             cbf,
             att,
             cbf_sd,
             att_sd,
-            left_over,
+            residual(observation, cbf, att),
             flag_bits(flags),
             self.name,
             found["cbf_spread"],
@@ -199,29 +166,6 @@ class Ensemble:
         answer = with_late_arrival(observation, answer, found["posterior_cbf_sd"])
         answer = with_offset(observation, answer)
         return without_nonsense(answer, observation.mask)
-
-    def _grid_for(self, series: Series) -> PosteriorGrid:
-        """Return the model's grid, with the scheme's own prior of ATT for a single delay.
-
-        Networks were trained with one prior for all schemes. Of several delays they keep it: in
-        grey matter of PASL the scheme's own made their maps worse, and the data outweigh it
-        anyhow. Of one delay ATT is the prior's.
-        """
-        schemes = series.protocol.schemes
-        trained = PosteriorGrid()
-        same = (self.grid.att_mean, self.grid.att_sd) == (trained.att_mean, trained.att_sd)
-        if len(schemes) > 1 or not same or not hasattr(self.model.members[0], "grid"):
-            return self.grid
-        return self.grid.for_schemes(schemes)
-
-    def _arteries_of(self, series: Series) -> ArterialPrior | None:
-        """Return what is believed of arteries, if there is a delay that could show them."""
-        member = self.model.members[0]
-        if not self.arterial or not hasattr(member, "arterial"):
-            return None
-        several = series.protocol.n_measurements > 1
-        shown = several and early(series.protocol) is not None
-        return (member.arterial or ArterialPrior()) if shown or member.arterial else None
 
     @torch.no_grad()
     def estimate(
@@ -286,7 +230,7 @@ class Ensemble:
             start += size
         return torch.cat(done, 1)
 
-    def _members(self, device: torch.device) -> list[nn.Module]:
+    def _members(self, device: torch.device) -> list[Network]:
         if device.type == "cpu":
             return list(self.model.members)
         # The store keeps the members for the whole process: theirs stay where they are.
@@ -296,90 +240,11 @@ class Ensemble:
         self,
         observation: Observation,
         chosen: Tensor,
-        members: Sequence[nn.Module],
+        members: Sequence[Network],
         device: torch.device,
         other: Mapping[str, Any],
     ) -> Tensor:
         """Return what `estimate` does of slices by their places, (answers, slices, H, W)."""
-        # Apple's GPUs have no double precision, which the analytic layer may need.
-        early = torch.device("cpu") if device.type == "mps" else device
-        # `beside` counts channels: how far a network looks is one slice, or none.
-        reach = int(getattr(members[0], "beside", 0) > 0)
-        around, rows = with_neighbours(chosen, reach, len(observation))
-        seen = observation[around].to(early)
-        context, maps = members[0].prepare(seen, **other)
-        observation, maps = seen[rows], maps[rows].to(device)
-        if isinstance(context, VoxelPosterior):
-            posterior = context[rows]
-            context = posterior.to(device)
-        else:
-            posterior = voxel_posterior(observation, self.grid)
-        mask = observation.mask.to(device)
-        doubt = observation.calibration_doubt.to(device)
-        each = [
-            self._member(member, seen, context, maps, mask, doubt)
-            for member, seen in zip(members, orientations(len(members), self.tta), strict=True)
-        ]
-        found = torch.stack(each)
-        cbf, cbf_variance = total_variance(found[:, 0], found[:, 2])
-        att, att_variance = total_variance(found[:, 1], found[:, 3])
-        alone = open_att(posterior, observation.mask, other.get("grid", self.grid))
-        volume, volume_variance = total_variance(found[:, 4], found[:, 5])
-        cbf_spread, att_spread = found[:, :2].std(0, correction=0)
-        answers = {
-            "cbf": cbf,
-            "att": att,
-            "cbf_sd": cbf_variance.sqrt(),
-            "att_sd": att_variance.sqrt(),
-            "posterior_cbf_sd": posterior.cbf_sd,
-            "posterior_att_sd": posterior.att_sd,
-            "posterior_cbf_noise_sd": posterior.cbf_noise_sd,
-            "cbf_spread": cbf_spread,
-            "att_spread": att_spread,
-            "cbf_roughness": roughness(cbf, mask),
-            "att_roughness": roughness(att, mask),
-            "misfit": over_slices(posterior.misfit, mask),
-            "shared_misfit": over_slices(members[0].shared_misfit(maps), mask),
-            "undetermined": open_all_around(alone, observation.mask),
-            **measurement_counts(observation),
-            "artery": found[:, 6].mean(0),
-            "volume": volume,
-            "volume_sd": volume_variance.sqrt(),
-        }
-        stacked = torch.stack([answers[name].to(cbf) for name in ANSWERS])
-        if not posterior.bin_volume.shape[1]:
-            return stacked
-        # Neighbours change the odds of an artery; its signal goes along with its volume.
-        change = (volume.clamp(min=0).to(posterior.cbf) / posterior.volume.clamp(min=1e-7)).clamp(
-            max=_MOST
+        return estimate_slices(
+            observation, chosen, members, device, other, grid=self.grid, tta=self.tta
         )
-        shown = posterior.vessels * change.unsqueeze(1)
-        return torch.cat([stacked, shown.transpose(0, 1).to(stacked)])
-
-    @staticmethod
-    def _member(
-        member: nn.Module,
-        flips: Sequence[Sequence[int]],
-        context: VoxelPosterior | None,
-        maps: Tensor,
-        mask: Tensor,
-        doubt: Tensor,
-    ) -> Tensor:
-        """Return what one member says, flips averaged, (7, B, H, W).
-
-        CBF, ATT and their variances; arterial volume, its variance, probability of an artery.
-        """
-        estimates = []
-        for axes in flips:
-            answer = member.corrections(maps.flip(axes)).flip(axes)
-            estimate = member.correct(context, answer, mask, doubt)
-            variances = [
-                torch.exp(2 * log_sd) * mask
-                for log_sd in (estimate.cbf_log_sd, estimate.att_log_sd)
-            ]
-            arteries = [torch.zeros_like(estimate.cbf)] * 3
-            if estimate.volume is not None:
-                variance = torch.exp(2 * estimate.volume_log_sd) * mask
-                arteries = [estimate.volume, variance, estimate.artery]
-            estimates.append(torch.stack([estimate.cbf, estimate.att, *variances, *arteries]))
-        return torch.stack(estimates).mean(0)

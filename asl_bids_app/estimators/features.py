@@ -1,4 +1,4 @@
-"""What is known of a voxel besides its estimates: some of `estimators.uncertainty.FEATURES`."""
+"""What is known of a voxel besides its estimates: some of `models.uncertainty.FEATURES`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from torch import Tensor
 from torch.nn import functional
 
-from asl_bids_app.estimators.uncertainty import COUNTS
+from asl_bids_app.models.uncertainty import COUNTS
 from asl_bids_app.observation import Observation
 
 _WORST: Final = 5.0
@@ -22,7 +22,7 @@ def over_slices(misfit: Tensor | None, mask: Tensor) -> Tensor:
     Parameters
     ----------
     misfit : Tensor or None, shape (B, H, W)
-        `asl_bids_app.networks.analytic.VoxelPosterior.misfit`.
+        `asl_bids_app.networks.voxel.VoxelPosterior.misfit`.
     mask : Tensor of bool, shape (B, H, W)
     """
     if misfit is None:

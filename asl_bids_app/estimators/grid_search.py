@@ -35,7 +35,7 @@ class LeastSquaresOptions:
         Seconds to which the refinement narrows ATT.
     att_prior, att_prior_sd : float or None
         Seconds; where the data don't determine ATT it is this, with this uncertainty. None:
-        that of the labelling scheme (`asl_bids_app.protocol.SCHEMES`).
+        that of the labelling scheme (`asl_bids_app.schemes.SCHEMES`).
     chunk : int
         Voxels fitted at a time; bounds the memory (100 kB for 100 voxels).
     """
@@ -72,7 +72,9 @@ class Voxels:
 
     def response(self, att: Tensor) -> Tensor:
         """Return ΔM/M0 per mL/100 g/min for one ATT (s) of each voxel, (V, n)."""
-        return tissue_response(*self.physics, att.unsqueeze(1))
+        arrival, delay, duration, efficiency, t1_blood, t1_tissue, partition = self.physics
+        constants = (efficiency, t1_blood, t1_tissue, partition)
+        return tissue_response(arrival, delay, duration, *constants, att.unsqueeze(1))
 
     def profile(self, att: Tensor, cbf_max: float) -> tuple[Tensor, Tensor]:
         """Best CBF for given ATT, and how much it lowers the weighted sum of squares."""

@@ -15,7 +15,8 @@ from asl_bids_app.estimators.noise import noise_level
 from asl_bids_app.estimators.voxel_fit import least_squares, residual
 from asl_bids_app.networks.analytic import precision_of
 from asl_bids_app.observation import Observation, observe
-from asl_bids_app.protocol import TransitPrior, transit_prior
+from asl_bids_app.scheme_fields import TransitPrior
+from asl_bids_app.schemes import transit_prior
 from asl_bids_app.series import Series
 from asl_bids_app.tell import Tell, nobody
 
@@ -51,7 +52,7 @@ class LeastSquares:
     def fit(self, series: Series) -> ParameterMaps:
         """Estimate CBF and ATT inside the mask of a series."""
         observation = observe(series, noise_level(series))
-        fitted = least_squares(observation, self.options, self.tell)
+        fitted: tuple[Tensor, ...] = least_squares(observation, self.options, self.tell)
         arteries = None
         if self.arterial and shows_arteries(series.protocol):
             arteries, fitted = self._with_arteries(observation, fitted)

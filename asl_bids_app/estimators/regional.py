@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,6 +87,8 @@ def correct_means(
         fractions,
     )
     names = ("cbf", "cbf_sd", "att", "att_sd")
-    new = {n: torch.where(failed, getattr(maps, n), getattr(found, n)) for n in names}
+    new: dict[str, Any] = {
+        n: torch.where(failed, getattr(maps, n), getattr(found, n)) for n in names
+    }
     left = residual(observation, new["cbf"], new["att"])
     return replace(maps, residual=left, consistency=found.facts, **new)

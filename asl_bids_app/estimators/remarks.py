@@ -19,7 +19,8 @@ from asl_bids_app.estimators.bars import (
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.networks.analytic import precision_of
 from asl_bids_app.observation import Observation
-from asl_bids_app.protocol import Arrival, TransitPrior, transit_prior
+from asl_bids_app.scheme_fields import Arrival, TransitPrior
+from asl_bids_app.schemes import transit_prior
 from asl_bids_app.series import Series
 
 FEW_PAIRS: Final = 3

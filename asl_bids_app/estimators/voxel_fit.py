@@ -16,7 +16,7 @@ from asl_bids_app.estimators.grid_search import (
     search_grid,
 )
 from asl_bids_app.observation import Observation
-from asl_bids_app.protocol import PRIOR_BY_ARRIVAL
+from asl_bids_app.schemes import PRIOR_BY_ARRIVAL
 from asl_bids_app.tell import Tell, nobody
 
 _WIDE = 6
@@ -68,7 +68,8 @@ def _uncertainty(
         alone = torch.where(alone > 1e-9 * information_att, alone, torch.zeros_like(alone))
         variance = (information_att + floor) / (information_cbf * (alone + floor))
         sides.append(torch.stack([variance.sqrt(), (alone + floor).rsqrt()]))
-    cbf_sd, att_sd = torch.where(sides[0][1] < sides[1][1], *sides).to(voxels.signal)
+    before, after = sides
+    cbf_sd, att_sd = torch.where(before[1] < after[1], before, after).to(voxels.signal)
     return cbf_sd, att_sd
 
 
@@ -224,7 +225,8 @@ def least_squares(
         for target, values in zip(maps, (fit.cbf, fit.att, fit.cbf_sd, fit.att_sd), strict=True):
             target[where] = values
         flags[where] = fit.flags
-    return (*maps, flags)
+    cbf, att, cbf_sd, att_sd = maps
+    return cbf, att, cbf_sd, att_sd, flags
 
 
 def residual(observation: Observation, cbf: Tensor, att: Tensor) -> Tensor:

@@ -45,6 +45,8 @@ def unit_images(
     framewise_displacement : array, shape (n_volumes,)
         mm.
     """
+    if series.affine is None:
+        raise ValueError("series: found no affine, expected that of its images")
     main = maps.volumes(series.slice_axis)
     images = {
         "delta_m": series.volume(series.delta_m),

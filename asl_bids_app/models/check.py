@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import Scheme
 
 if TYPE_CHECKING:
     from asl_bids_app.models.spec import ModelSpec
@@ -98,7 +98,7 @@ def _check_calibration(calibration: Mapping[str, Any], file: Path) -> None:
     """Evaluate the functions once, where all features are 1 and for each kind of data."""
     import torch
 
-    from asl_bids_app.estimators.uncertainty import COUNTS, FEATURES, calibration_factors
+    from asl_bids_app.models.uncertainty import COUNTS, FEATURES, calibration_factors
 
     features = {name: torch.ones(len(COUNTS) + 1) for name in FEATURES}
     for number, name in enumerate(COUNTS.values()):

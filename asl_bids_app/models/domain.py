@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.models.spec import Channel, ModelSpec, Range, TrainingDomain
@@ -27,7 +28,7 @@ def domain_warnings(spec: ModelSpec, series: Series) -> tuple[str, ...]:
     spec
         Of the model.
     series
-        What is to be estimated.
+        What is to be estimated, with its noise.
 
     Returns
     -------
@@ -113,27 +114,28 @@ def share_outside(spec: ModelSpec, series: Series) -> float | None:
     All of them if protocol or physics do, else those whose signal-to-noise ratio does; None
     if the model doesn't record its domain.
     """
-    from asl_bids_app.estimators.noise import noise_level
-
     domain = spec.domain
     if domain is None or not bool(series.mask.any()):
         return None
     if _acquisition(domain, series) or _physics(domain, series):
         return 1.0
-    variance = noise_level(series).square().mean(1)[series.mask]
-    snr = domain.reference_signal / variance.clamp(min=1e-24).sqrt()
+    snr = domain.reference_signal / _mean_variance(series).clamp(min=1e-24).sqrt()
     low, high = domain.snr
     outside = (snr < low / _SNR_SLACK) | (snr > high * _SNR_SLACK)
     return float(outside.double().mean())
 
 
-def _noise(domain: TrainingDomain, series: Series) -> list[str]:
-    from asl_bids_app.estimators.noise import noise_level
+def _mean_variance(series: Series) -> Tensor:
+    """Return the mean variance of the measurements of each voxel of the brain, (V,)."""
+    if series.noise is None:
+        raise ValueError("series: found no noise, expected what `with_noise` estimates")
+    return series.noise.noise_sd.square().mean(1)[series.mask]
 
+
+def _noise(domain: TrainingDomain, series: Series) -> list[str]:
     if not bool(series.mask.any()):
         return []
-    variance = noise_level(series).square().mean(1)[series.mask]
-    snr = domain.reference_signal / float(variance.median().clamp(min=1e-24).sqrt())
+    snr = domain.reference_signal / float(_mean_variance(series).median().clamp(min=1e-24).sqrt())
     low, high = domain.snr
     if low / _SNR_SLACK <= snr <= high * _SNR_SLACK:
         return []
@@ -161,7 +163,7 @@ def channel_order(spec: ModelSpec, series: Series) -> list[int]:
     spec
         Of the model; it has channels.
     series
-        What is to be estimated.
+        What is to be estimated, with its noise.
 
     Returns
     -------

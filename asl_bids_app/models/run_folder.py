@@ -11,7 +11,7 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.models.spec import Channel, ModelSpec
 
 if TYPE_CHECKING:
-    from torch import nn
+    from asl_bids_app.networks.network import Network
 
 _DELAYS: Final = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 CHANNELS: Final[Mapping[str, tuple[Channel, ...]]] = {
@@ -38,7 +38,7 @@ def run_folder_hash(folder: Path) -> str:
     return whole.hexdigest()
 
 
-def load_run_folder(folder: Path) -> tuple[ModelSpec, tuple[nn.Module, ...]]:
+def load_run_folder(folder: Path) -> tuple[ModelSpec, tuple[Network, ...]]:
     """Read description and members of a run folder.
 
     Raises
@@ -49,7 +49,7 @@ def load_run_folder(folder: Path) -> tuple[ModelSpec, tuple[nn.Module, ...]]:
     """
     import torch
 
-    from asl_bids_app.models.store import build_member
+    from asl_bids_app.models.build_member import build_member
 
     spec = _describe(folder)
     files = _weight_files(folder)

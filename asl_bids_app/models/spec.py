@@ -50,7 +50,7 @@ class TrainingDomain:
     Attributes
     ----------
     schemes : mapping of str to SchemeDomain
-        By the value of `asl_bids_app.protocol.Scheme`.
+        By the value of `asl_bids_app.schemes.Scheme`.
     combinations : tuple of tuple of str
         Schemes that occurred in one series, each sorted; empty for any.
     t1_blood, t1_tissue : tuple of float
@@ -79,7 +79,7 @@ class Channel:
     Attributes
     ----------
     scheme : str
-        Value of `asl_bids_app.protocol.Scheme`.
+        Value of `asl_bids_app.schemes.Scheme`.
     post_labeling_delay, label_duration : float
         Seconds; the latter ``inf`` for VSASL whose bolus nothing cuts.
     """
@@ -109,11 +109,11 @@ class ModelSpec:
         outputs have their own units.
     calibration : mapping
         Functions that give factors for the standard deviations, as
-        `asl_bids_app.estimators.uncertainty.calibration_factors` reads them, by the words of
-        `asl_bids_app.estimators.uncertainty.ERROR_BARS`; empty for none.
+        `asl_bids_app.models.uncertainty.calibration_factors` reads them, by the words of
+        `asl_bids_app.models.uncertainty.ERROR_BARS`; empty for none.
     coherence : mapping
         How errors of voxels hang together, by the words of
-        `asl_bids_app.estimators.uncertainty.ERROR_BARS` and by ``cbf`` and ``att``:
+        `asl_bids_app.models.uncertainty.ERROR_BARS` and by ``cbf`` and ``att``:
         `asl_bids_app.estimators.coherence.Coherence`; empty if nobody measured it.
     metrics : mapping
         Of the validation, for the model card.

@@ -13,13 +13,13 @@ A training run folder (``config.yaml``, ``trained_models/``) is read as well.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.errors import InputError
+from asl_bids_app.models.build_member import build_member
 from asl_bids_app.models.domain import channel_order, domain_warnings
 from asl_bids_app.models.save import save_model
 from asl_bids_app.models.spec import (
@@ -32,7 +32,7 @@ from asl_bids_app.models.spec import (
 )
 
 if TYPE_CHECKING:
-    from torch import nn
+    from asl_bids_app.networks.network import Network
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -61,7 +61,7 @@ class Model:
     Attributes
     ----------
     spec : ModelSpec
-    members : tuple of nn.Module
+    members : tuple of Network, each an nn.Module
         On the CPU, in single precision, in evaluation mode. Each takes an `Observation`:
         `PosteriorASLNet`, or `ChannelNetwork` around a network of a fixed protocol.
     folder : Path
@@ -70,7 +70,7 @@ class Model:
     """
 
     spec: ModelSpec
-    members: tuple[nn.Module, ...]
+    members: tuple[Network, ...]
     folder: Path
     sha256: str
 
@@ -172,7 +172,7 @@ def _load(folder: Path, sha256: str) -> Model:
     )
     if not names:
         raise InputError(folder / SPEC_FILE, "files", "no weights", "member-0.safetensors, …")
-    loaded: list[nn.Module] = []
+    loaded: list[Network] = []
     for file in names:
         try:
             weights = load(_verified(folder, file, spec.files[file]))
@@ -206,31 +206,3 @@ def _verified(folder: Path, file: str, wanted: str) -> bytes:
             "the file is damaged or was replaced: get the model again",
         )
     return content
-
-
-def build_member(spec: ModelSpec, weights: Mapping[str, Any], file: Path) -> nn.Module:
-    """Build a member that takes an `Observation` and give it weights.
-
-    Raises
-    ------
-    InputError
-        If network, arguments and weights don't fit each other.
-    """
-    from asl_bids_app.networks import NETWORKS, build_network
-    from asl_bids_app.networks.spatial import ChannelNetwork, Standardisation
-
-    if spec.network not in NETWORKS:
-        raise InputError(file, "network", spec.network, f"one of {', '.join(NETWORKS)}")
-    try:
-        network = build_network(spec.network, dict(spec.arguments))
-        network.load_state_dict({key: value.float() for key, value in weights.items()})
-        if spec.channels:
-            network = ChannelNetwork(network, Standardisation(**spec.standardisation))
-    except Exception as error:  # of arguments of wrong types the network raises whatever it meets
-        first = str(error).strip().splitlines()
-        detail = " ".join(line.strip() for line in first[:2]) or type(error).__name__
-        raise InputError(file, "", detail, f"weights of {spec.network}") from error
-    import torch
-
-    network = network.to(memory_format=torch.channels_last)  # a tenth faster on a CPU
-    return network.eval().requires_grad_(False)

@@ -28,6 +28,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
+        assert self.conv.bias is not None
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -109,5 +110,6 @@ def zero_head(in_channels: int, out_channels: int) -> nn.Conv2d:
     head = nn.Conv2d(in_channels, out_channels, 1)
     with torch.no_grad():
         head.weight.zero_()
+        assert head.bias is not None
         head.bias.zero_()
     return head

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from asl_bids_app.observation import Observation
-from asl_bids_app.protocol import SCHEMES, Scheme, TransitPrior, transit_prior
+from asl_bids_app.scheme_fields import TransitPrior
+from asl_bids_app.schemes import SCHEMES, Scheme, transit_prior
 
 _FEWEST_POINTS: Final = 2.5
 """Effective number of grid points (1 / Σ w²) below which the grid is too coarse."""

@@ -9,11 +9,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from asl_bids_app.networks.analytic import VoxelPosterior, precision_of
+from asl_bids_app.networks.analytic import precision_of
+from asl_bids_app.networks.voxel import VoxelPosterior
 from asl_bids_app.observation import Observation
+from asl_bids_app.scheme_fields import Arrival
 
 OF_NEIGHBOURS: Final = ((0, 1, 2, 3, 5, 6, 10), (0, 1, 2, 3, 7))
 """Maps of `own_maps` (with the noise apart) and of `pooled_maps` that the next slices see."""
+POOLED_MAPS: Final = 9 + len(Arrival)
+"""Number of the maps of the neighbourhood's posterior."""
+SHOWN_MAPS: Final = sum(map(len, OF_NEIGHBOURS))
+"""Number of the maps that a slice shows to those beside it."""
+ARTERIAL_MAPS: Final = 5
+"""Number of the maps of arteries."""
+ANATOMY_MAPS: Final = 5
+"""Number of the maps of M0 and tissue."""
 
 _VARIED: Final = 3.5e-4
 """ΔM/M0 by which neighbours differ though nothing is noisy: a twentieth of grey matter's."""
@@ -22,7 +32,7 @@ _VARIED: Final = 3.5e-4
 def pooled(observation: Observation, window: int) -> Observation:
     """Average the signals over a square window within the mask, weighted by 1/variance.
 
-    Neighbours are not alike, so the noise that is told has a floor.
+    Neighbours are not alike, so the noise assumed has a floor.
 
     Parameters
     ----------
@@ -47,7 +57,7 @@ def pooled(observation: Observation, window: int) -> Observation:
 
 
 def own_maps(
-    posterior: VoxelPosterior, inside: Tensor, doubt: Tensor, noise_apart: bool = False
+    posterior: VoxelPosterior, inside: Tensor, uncertainty: Tensor, noise_apart: bool = False
 ) -> list[Tensor]:
     """Turn a voxelwise posterior into input maps.
 
@@ -57,8 +67,8 @@ def own_maps(
         Of every voxel for itself.
     inside : Tensor, shape (B, H, W)
         1 in the mask.
-    doubt : Tensor, shape (B,)
-        `Observation.calibration_doubt`.
+    uncertainty : Tensor, shape (B,)
+        `Observation.calibration_uncertainty`.
     noise_apart
         Whether the noise of CBF is a map of its own.
 
@@ -80,7 +90,7 @@ def own_maps(
         inside,
         certainty * (1 + certainty.square()).rsqrt(),
         posterior.cbf_sd / 20,
-        doubt.to(inside)[:, None, None].expand_as(inside),
+        uncertainty.to(inside)[:, None, None].expand_as(inside),
         posterior.misfit.clamp(max=4) - 1,
     ]
     if noise_apart:
@@ -142,7 +152,7 @@ _LOCAL: Final = 15
 def arterial_maps(posterior: VoxelPosterior) -> Tensor:
     """Turn what a posterior says of arteries into input maps (B, H, W, 5).
 
-    The odds of an artery, its volume and the doubt about it, and by how much CBF and ATT would
+    The odds of an artery, its volume and its standard deviation, and by how much CBF and ATT would
     differ if there were one.
     """
     half = posterior.att_bins.shape[1] // 2

@@ -25,7 +25,7 @@ from asl_bids_app.networks.blocks import (
     pad_to_multiple,
     zero_head,
 )
-from asl_bids_app.networks.posterior import Estimate
+from asl_bids_app.networks.corrections import Estimate
 from asl_bids_app.observation import Observation
 
 NO_SIGNAL: Final = -1.5
@@ -68,6 +68,7 @@ class SpatialASLNet(nn.Module):
         self._build_encoders()
         self.decoder = Decoder(self.features)
         self.head = zero_head(self.features[0], 4 + 2 * n_plds)
+        assert self.head.bias is not None
         with torch.no_grad():
             self.head.bias[2] = -4.0  # CBF's sd a seventh of the signal's strength, to begin with
         self.no_signal = nn.Parameter(torch.tensor(NO_SIGNAL))
@@ -158,8 +159,8 @@ class ChannelNetwork(nn.Module):
     def forward(self, observation: Observation) -> Estimate:
         """Estimate CBF and ATT in the mask of a batch of slices."""
         _, maps = self.prepare(observation)
-        doubt = observation.calibration_doubt
-        return self.correct(None, self.corrections(maps), observation.mask, doubt)
+        uncertainty = observation.calibration_uncertainty
+        return self.correct(None, self.corrections(maps), observation.mask, uncertainty)
 
     def prepare(self, observation: Observation) -> tuple[None, Tensor]:
         """Return nothing, and the network's input (B, n, H, W): scaled ΔM/M0."""
@@ -182,7 +183,7 @@ class ChannelNetwork(nn.Module):
         return torch.cat(self.network(maps), 1)
 
     def correct(
-        self, _context: None, corrections: Tensor, mask: Tensor, _doubt: Tensor
+        self, _context: None, corrections: Tensor, mask: Tensor, _uncertainty: Tensor
     ) -> Estimate:
         """Turn standardised answers (B, 4, H, W) into units, zero outside the mask."""
         scale = self.standardisation

@@ -14,7 +14,7 @@ ESTIMATORS: Final = ("ensemble", "bayes", "least-squares")
 LEVELS: Final = ("participant", "group")
 JOINT_MODES: Final = ("auto", "off", "both")
 ERROR_BARS: Final = ("total", "noise")
-"""The words of `asl_bids_app.estimators.uncertainty.ERROR_BARS`, which imports torch."""
+"""The words of `asl_bids_app.models.uncertainty.ERROR_BARS`, which imports torch."""
 
 DATA: Final = "which data"
 ESTIMATION: Final = "estimation"

@@ -76,7 +76,7 @@ def align_to(
 def resample(
     data: np.ndarray,
     affine: np.ndarray,
-    target_shape: tuple[int, int, int],
+    target_shape: tuple[int, ...],
     target_affine: np.ndarray,
     transform: np.ndarray,
     *,

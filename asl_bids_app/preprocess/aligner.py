@@ -13,24 +13,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from asl_bids_app.preprocess.continuity import ARC_MM
 from asl_bids_app.preprocess.contrasts import Group
-from asl_bids_app.preprocess.gauss_newton import (
-    COARSE,
-    FAR,
-    FINE,
-    MIDDLE,
-    Found,
-    Level,
-    Target,
-    follow,
-    locate,
-    make_target,
-)
-from asl_bids_app.preprocess.geometry import in_field_of_view, resample, to_parameters
+from asl_bids_app.preprocess.gauss_newton import Found, follow, locate
+from asl_bids_app.preprocess.geometry import in_field_of_view, resample
 from asl_bids_app.preprocess.registration import COARSE as ROUGH
 from asl_bids_app.preprocess.registration import MIDDLE as CLOSE
 from asl_bids_app.preprocess.registration import RegistrationError, normalise, register, smooth
+from asl_bids_app.preprocess.target import COARSE, FAR, FINE, MIDDLE, Level, Target, make_target
+from asl_bids_app.preprocess.trust import likeness_found, why_not_trusted, why_too_far
 from asl_bids_app.tell import Tell, nobody
 
 FIRST: Final = (FAR, COARSE, MIDDLE)
@@ -38,10 +28,6 @@ SECOND: Final = (FINE,)
 """Levels of the two passes: to a rough average, and to one of volumes in place."""
 ACROSS: Final = (ROUGH, CLOSE)
 """Levels across contrasts: a contrast's own pull is larger than what a finer one would add."""
-LIMIT_MM: Final = 30.0
-"""A larger movement of the head in the coil is a failure of the registration."""
-ALIKE: Final = 0.2
-"""Least correlation of a registered volume with its reference, both normalised."""
 HEAD: Final = 0.25
 """A volume less like its group's median than this share of the likeliest one shows no head."""
 LESS_ALIKE: Final = 0.8
@@ -98,10 +84,12 @@ class Aligner:
                 results.append(result)
             self.failed = {}
             for job, result in zip(jobs, self._again(jobs, results), strict=True):
-                why = result if isinstance(result, str) else _doubt(result, self.centre)
-                if why:
+                why = result if isinstance(result, str) else why_not_trusted(result, self.centre)
+                if why or isinstance(result, str):
                     self.failed[job.index] = why
-                found[job.index] = np.eye(4) if why else result.matrix
+                    found[job.index] = np.eye(4)
+                else:
+                    found[job.index] = result.matrix
         return found
 
     def _typical(self, groups: Sequence[Group]) -> list[int]:
@@ -163,7 +151,7 @@ class Aligner:
             tried = self._one(
                 replace(job, starts=(result.matrix, *(matrix for _, matrix in beside)))
             )
-            best = max((result, tried), key=_likeness)
+            best = result if isinstance(tried, str) else max((result, tried), key=likeness_found)
             return best if convinces(job, best) else self._slowly(job, best)
 
         return list(self.run(again, jobs, results))
@@ -179,7 +167,7 @@ class Aligner:
             return best
         fine = job.targets[-1]
         shown = smooth(normal[1], self.affine, fine.level.smooth_mm)
-        return max((best, follow(shown, fine, (matrix,))), key=_likeness)
+        return max((best, follow(shown, fine, (matrix,))), key=likeness_found)
 
     def _normal(self, volume: np.ndarray) -> np.ndarray | None:
         try:
@@ -188,7 +176,7 @@ class Aligner:
             return None
 
     def averages(
-        self, groups: Sequence[Group], matrices: Sequence[np.ndarray]
+        self, groups: Sequence[Group], matrices: Sequence[np.ndarray] | np.ndarray
     ) -> list[np.ndarray]:
         """Average the volumes of each group where they have been moved to.
 
@@ -211,13 +199,14 @@ class Aligner:
         normal = [self._normal(a) for a in averages]
 
         def one(index: int) -> np.ndarray:
-            if index == main or normal[index] is None or normal[main] is None:
+            image, still = normal[index], normal[main]
+            if index == main or image is None or still is None:
                 return np.eye(4)
             try:
                 matrix = register(
-                    normal[main],
+                    still,
                     self.affine,
-                    normal[index],
+                    image,
                     self.affine,
                     mask=self.mask,
                     levels=ACROSS,
@@ -226,31 +215,6 @@ class Aligner:
                 return np.eye(4)
             overlap = self.mask & in_field_of_view(self.mask.shape, self.affine, matrix)
             common = overlap.sum() / self.mask.sum()
-            return np.eye(4) if _apart(matrix, self.centre, common) else matrix
+            return np.eye(4) if why_too_far(matrix, self.centre, common) else matrix
 
         return list(self.run(one, range(len(averages))))
-
-
-def _likeness(found: Found | str) -> float:
-    return -2.0 if isinstance(found, str) else found.likeness
-
-
-def _apart(matrix: np.ndarray, centre: np.ndarray, common: float) -> str:
-    """Say why a head can't be where it was found; empty if it can."""
-    moved = to_parameters(matrix, centre)
-    size = float(np.abs(moved * [1, 1, 1, *[ARC_MM] * 3]).max())
-    if size > LIMIT_MM:
-        return f"a movement of {size:.0f} mm, more than a head can do in a coil"
-    if common < 0.5:
-        return "less than half of the brain in common with the other volumes"
-    return ""
-
-
-def _doubt(found: Found, centre: np.ndarray) -> str:
-    """Say why a registration can't be trusted; empty if it can."""
-    if far := _apart(found.matrix, centre, found.common):
-        return far
-    if not found.likeness > ALIKE:
-        likeness = f"correlation {found.likeness:.2f}"
-        return f"no anatomy in common with the other volumes ({likeness})"
-    return ""

@@ -15,7 +15,6 @@ from asl_bids_app.preprocess.carpet import join_tables
 from asl_bids_app.preprocess.joint_space import into_space
 from asl_bids_app.preprocess.prepare import PreparedRun
 from asl_bids_app.protocol import Protocol
-from asl_bids_app.protocol import join as join_protocols
 from asl_bids_app.series import Series, to_slices
 
 
@@ -63,7 +62,7 @@ def join_series(first: Series, second: Series) -> Series:
         ]
         error = torch.cat(filled, dim=1)
     return Series(
-        join_protocols(first.protocol, second.protocol),
+        first.protocol + second.protocol,
         join_calibrations(first.calibration, second.calibration),
         torch.cat([first.delta_m, second.delta_m], dim=1) * mask.unsqueeze(1),
         mask,

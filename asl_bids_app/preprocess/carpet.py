@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from asl_bids_app.preprocess.volumes import Measurement
+from asl_bids_app.preprocess.measurements import Measurement
 
 BANDS: Final = 60
 """Groups of voxels: enough to see slices, few enough to leave noise small."""

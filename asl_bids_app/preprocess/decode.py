@@ -12,6 +12,7 @@ from asl_bids_app.bids.encoding import CURE, MATRIX, SIZE, Encoding
 from asl_bids_app.bids.sessions import PlannedRun
 from asl_bids_app.errors import InputError
 from asl_bids_app.hadamard import Evidence, compare_orders, decode, known_orders
+from asl_bids_app.notices import Notice
 
 PARTS: Final = (3, 3, 4)
 """Parts along each axis into which the brain is cut to compare orders."""
@@ -39,7 +40,7 @@ class Decoded:
     names : tuple of str
         What messages call each volume.
     facts : mapping
-    warnings : tuple of str
+    warnings : tuple of Notice
     """
 
     data: np.ndarray
@@ -48,7 +49,7 @@ class Decoded:
     label_duration: np.ndarray
     names: tuple[str, ...]
     facts: Mapping[str, Any]
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
 
 
 def decode_run(run: PlannedRun, data: np.ndarray, mask: np.ndarray) -> Decoded:
@@ -67,24 +68,25 @@ def decode_run(run: PlannedRun, data: np.ndarray, mask: np.ndarray) -> Decoded:
     InputError
         If neither sidecar nor data tell the order of the matrix's rows.
     """
-    encoding = run.acquisition.encoding
+    encoding = _encoding_of(run)
     orders = encoding.orders or known_orders(encoding.size)
     evidence = _evidence(run, data, mask, orders)
-    order, warnings = orders[0], []
+    order = orders[0]
+    warnings: list[Notice] = []
+    sidecar = run.acquisition.sidecar
     if len(orders) > 1:
-        order = _clear_evidence(run, evidence).order
-        warnings.append(
-            f"{run.acquisition.sidecar}: {MATRIX}: found "
-            f"{'a matrix with two readings' if encoding.orders else 'nothing'}, expected the "
-            f"order of the encoding; taken from the data: {order.name}, which explains "
-            f"{evidence.explained:.1%} of the differences and rules out all others known"
+        clear = _clear_evidence(run, evidence)
+        order = clear.order
+        found = "a matrix with two readings" if encoding.orders else "nothing"
+        outcome = (
+            f"taken from the data: {order.name}, which explains {clear.explained:.1%} of the "
+            "differences and rules out all others known"
         )
+        warnings.append(Notice(sidecar, MATRIX, found, "the order of the encoding", outcome))
     elif evidence and 1 - evidence.explained > ODD + 2 * (1 - evidence.expected):
-        warnings.append(
-            f"{run.acquisition.sidecar}: {MATRIX}: found a matrix that explains "
-            f"{evidence.explained:.0%} of the differences, expected nearly all; check its rows "
-            "and the times of the sub-boli"
-        )
+        found = f"a matrix that explains {evidence.explained:.0%} of the differences"
+        cure = "check its rows and the times of the sub-boli"
+        warnings.append(Notice(sidecar, MATRIX, found, "nearly all", cure))
     blocks = encoding.size - 1
     decoded = [
         encoding.sign * decode(data[..., list(cycle)], order.blocks, encoding.uniform)
@@ -113,6 +115,12 @@ def decode_run(run: PlannedRun, data: np.ndarray, mask: np.ndarray) -> Decoded:
     )
 
 
+def _encoding_of(run: PlannedRun) -> Encoding:
+    encoding = run.acquisition.encoding
+    assert encoding is not None, "only time-encoded runs are decoded"
+    return encoding
+
+
 def _clear_evidence(run: PlannedRun, evidence: Evidence | None) -> Evidence:
     """Return the evidence if it is clear.
 
@@ -121,22 +129,23 @@ def _clear_evidence(run: PlannedRun, evidence: Evidence | None) -> Evidence:
     InputError
         If it isn't.
     """
+    encoding = _encoding_of(run)
     why = "too few voxels"
     if evidence:
         why = f"{evidence.explained:.0%} explained by the best one, {evidence.order.name}"
         if evidence.rivals:
             why += f"; {len(evidence.rivals)} others not ruled out"
-        walsh = run.acquisition.encoding.word == "Walsh" and not run.acquisition.encoding.orders
+        walsh = encoding.word == "Walsh" and not encoding.orders
         if evidence.clear and (evidence.order.walsh or not walsh):
             return evidence
-    size = run.acquisition.encoding.size
+    size = encoding.size
     form = (
         f"{size} rows, one for each volume, of {size - 1} values 1 or -1, one for each sub-bolus"
     )
     cure = f"give {MATRIX} as {form}; or {CURE}"
     raise InputError(
         run.acquisition.sidecar,
-        MATRIX if run.acquisition.encoding.orders else SIZE,
+        MATRIX if encoding.orders else SIZE,
         "time-encoded volumes that are not decoded, in an order that neither sidecar nor data "
         f"show ({why})",
         "the encoding matrix",
@@ -148,7 +157,7 @@ def _evidence(
     run: PlannedRun, data: np.ndarray, mask: np.ndarray, orders: tuple[Any, ...]
 ) -> Evidence | None:
     """Compare orders on the mean cycle; None if the brain is too small."""
-    encoding: Encoding = run.acquisition.encoding
+    encoding = _encoding_of(run)
     mean = np.mean([data[mask][:, list(cycle)] for cycle in encoding.cycles], axis=0)
     region, late = _regions(run, mask)
     rough = decode(mean, orders[0].blocks, encoding.uniform)
@@ -197,9 +206,9 @@ def _response(run: PlannedRun, slice_time: float) -> np.ndarray:
     import torch
 
     from asl_bids_app.kinetics import tissue_response
-    from asl_bids_app.protocol import SCHEMES
+    from asl_bids_app.schemes import SCHEMES
 
-    encoding, calibration = run.acquisition.encoding, run.calibration
+    encoding, calibration = _encoding_of(run), run.calibration
     steps = np.linspace(-2, 2, 9)
     weight = np.exp(-(steps**2) / 2) / np.exp(-(steps**2) / 2).sum()
     spread = np.array(SPREADS)[:, None, None]

@@ -64,7 +64,7 @@ def resample(
     volume: np.ndarray,
     affine: np.ndarray,
     matrix: np.ndarray,
-    target_shape: tuple[int, int, int] | None = None,
+    target_shape: tuple[int, ...] | None = None,
     target_affine: np.ndarray | None = None,
     order: int = 3,
 ) -> np.ndarray:

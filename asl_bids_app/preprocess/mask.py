@@ -59,15 +59,14 @@ def brain_mask(m0: np.ndarray, affine: np.ndarray) -> np.ndarray:
     if not np.any(image > 0) or float(image.min()) >= float(np.percentile(image, 99.5)):
         raise MaskError("an image without any contrast")
     even = _even(image, sizes)
-    first = None
+    faults = []
     for share, depth in _attempts():
         body = _body(even, sizes, share, depth)
-        if first is None:
-            first = body
         fault = _fault(body, sizes)
         if not fault:
             return body
-    raise MaskError(_fault(first, sizes))
+        faults.append(fault)
+    raise MaskError(faults[0])
 
 
 def _attempts() -> Iterator[tuple[float, float]]:

@@ -12,6 +12,7 @@ import numpy as np
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.sessions import PlannedRun
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 from asl_bids_app.preprocess.decode import decode_run
 from asl_bids_app.preprocess.find_m0 import find_m0
 from asl_bids_app.preprocess.find_mask import find_mask, with_data
@@ -94,7 +95,8 @@ def prepare_run(
         If M0 or volumes can't be used.
     """
     from asl_bids_app.preprocess.carpet import carpet_table
-    from asl_bids_app.preprocess.volumes import average_measurements, find_measurements
+    from asl_bids_app.preprocess.measurements import find_measurements
+    from asl_bids_app.preprocess.volumes import average_measurements
 
     acquisition, calibration = run.acquisition, run.calibration
     kinds = np.array(acquisition.volume_types)
@@ -117,27 +119,28 @@ def prepare_run(
     try:
         scaled = raw * calibration.m0_scale.value
         m0, filled = finish_m0(scaled, mask, zooms, m0_smooth_fwhm)
-        source = decode_run(run, moved.data, mask) if acquisition.encoding else acquisition
+        decoded = decode_run(run, moved.data, mask) if acquisition.encoding else None
+        source = decoded or acquisition
         averaged = average_measurements(
-            moved.data if source is acquisition else source.data,
+            decoded.data if decoded else moved.data,
             source.volume_types,
             source.post_labeling_delay,
             source.label_duration,
             mask,
-            None if source is acquisition else source.names,
+            decoded.names if decoded else None,
         )
     except InputError:
         raise
     except ValueError as error:
         raise InputError(acquisition.path.name, "", str(error), "usable volumes") from error
-    warnings += [f"{acquisition.path.name}: {text}" for text in averaged.rejected]
+    warnings += [Notice(acquisition.path.name, found=text) for text in averaged.rejected]
     decoding = {}
-    if source is not acquisition:
-        warnings += source.warnings
-        decoding = {"decoding": dict(source.facts)}
+    if decoded:
+        warnings += decoded.warnings
+        decoding = {"decoding": dict(decoded.facts)}
     facts |= {"filled_voxels": filled, "smoothing_fwhm_mm": m0_smooth_fwhm}
     carpet = None
-    if source is acquisition:  # volumes that are to be decoded have no pairs to show
+    if not decoded:  # volumes that are to be decoded have no pairs to show
         carpet = carpet_table(
             moved.data,
             mask,

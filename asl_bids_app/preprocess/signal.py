@@ -31,9 +31,9 @@ def has_signal(data: np.ndarray, kinds: Sequence[str]) -> np.ndarray:
     """
     from scipy import ndimage
 
-    kinds = np.asarray(kinds)
-    magnitudes = np.isin(kinds, ("control", "label"))
-    chosen = magnitudes if magnitudes.any() else kinds == "deltam"
+    types = np.asarray(kinds)
+    magnitudes = np.isin(types, ("control", "label"))
+    chosen = magnitudes if magnitudes.any() else types == "deltam"
     empty = ~np.any(data[..., chosen] != 0, axis=3)
     if magnitudes.any() or not empty.any():
         return ~empty

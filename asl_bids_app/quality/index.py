@@ -118,9 +118,9 @@ def quality_evaluation_index(
     negative = float((grey < 0).mean())
 
     # Where the maps know no tissue (a mask wider than they are) there is nothing to compare.
-    known = mask & (sum(tissues) > 0.5)
-    pseudo = 2.5 * tissues[0][known] + tissues[1][known]
-    flow = smooth[known]
+    anatomy = mask & (np.sum(tissues, axis=0) > 0.5)
+    pseudo = 2.5 * tissues[0][anatomy] + tissues[1][anatomy]
+    flow = smooth[anatomy]
     if not flow.std() or not pseudo.std():
         return QualityEvaluationIndex()
     similarity = max(float(np.corrcoef(flow, pseudo)[0, 1]), 0.0)

@@ -153,7 +153,8 @@ def _of_data(data: UnitImages) -> dict[str, float]:
     whole = brain if data.whole_brain is None else brain | data.whole_brain.astype(bool)
     found["mask_coverage"] = share(measured, whole)
     if data.gm is not None and data.wm is not None and data.csf is not None:
-        known = sum(probability(p) for p in (data.gm, data.wm, data.csf)) > 0.5
+        tissues = [probability(p) for p in (data.gm, data.wm, data.csf)]
+        known = np.sum(tissues, axis=0) > 0.5
         found["mask_tissue_agreement"] = share(known, brain)
     if data.framewise_displacement is not None:
         moved = np.asarray(data.framewise_displacement, dtype=float)
@@ -184,8 +185,9 @@ def compute(data: UnitImages) -> dict[str, float]:
     """
     found = _of_maps(data, data.cbf, data.att, data.cbf_sd, data.att_sd, data.flags)
     found |= _of_means(data) | _of_fit(data) | _of_data(data)
-    baseline = data.lsq_cbf is not None and data.lsq_att is not None
-    if baseline:
+    baseline = False
+    if data.lsq_cbf is not None and data.lsq_att is not None:
+        baseline = True
         of_maps = _of_maps(
             data, data.lsq_cbf, data.lsq_att, data.lsq_cbf_sd, data.lsq_att_sd, data.lsq_flags
         )

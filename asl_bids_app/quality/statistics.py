@@ -101,7 +101,7 @@ def right_half(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
     -------
     array of bool, shape (X, Y, Z)
     """
-    i, j, k = np.indices(mask.shape, sparse=True)
+    i, j, k = np.ogrid[: mask.shape[0], : mask.shape[1], : mask.shape[2]]
     x = affine[0, 0] * i + affine[0, 1] * j + affine[0, 2] * k + affine[0, 3]
     return x > x[mask].mean() if mask.any() else np.zeros(mask.shape, dtype=bool)
 

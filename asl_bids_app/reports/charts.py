@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from asl_bids_app.reports.load import Measurement
+from asl_bids_app.reports.series_data import Measurement
 from asl_bids_app.reports.sheet import INK
 from asl_bids_app.schemes import find_scheme
 

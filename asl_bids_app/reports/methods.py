@@ -12,7 +12,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.reports import methods_data
-from asl_bids_app.reports.references import REFERENCES, Reference, bibtex
+from asl_bids_app.reports.bibtex import Reference, bibtex
+from asl_bids_app.reports.references import REFERENCES
 from asl_bids_app.run_records import ParticipantRecord
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ def charting_library() -> str:
     """Return plotly.js compressed, as text for a page."""
     from plotly.offline import get_plotlyjs
 
-    from asl_bids_app.reports.viewer import compress
+    from asl_bids_app.reports.compressed import compress
 
     return compress(get_plotlyjs().encode())
 

@@ -11,9 +11,10 @@ import numpy as np
 from asl_bids_app.quality.definitions import TISSUE_THRESHOLD
 from asl_bids_app.reports import charts, mosaics, page, scales
 from asl_bids_app.reports.estimates import PLAIN, Estimate, flag_legend
-from asl_bids_app.reports.load import SeriesData, preprocessing_of
+from asl_bids_app.reports.load import preprocessing_of
 from asl_bids_app.reports.mosaics import Frame
 from asl_bids_app.reports.scales import Scale
+from asl_bids_app.reports.series_data import SeriesData
 
 
 def find_scales(data: SeriesData, mask: np.ndarray | None) -> dict[str, Scale]:

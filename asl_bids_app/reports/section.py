@@ -16,8 +16,9 @@ from asl_bids_app.quality.definitions import (
 from asl_bids_app.quality.plausibility import plausibility
 from asl_bids_app.reports import charts, pictures
 from asl_bids_app.reports.carpet import draw_time_course
-from asl_bids_app.reports.load import SeriesData, preprocessing_of
+from asl_bids_app.reports.load import preprocessing_of
 from asl_bids_app.reports.mosaics import Frame
+from asl_bids_app.reports.series_data import SeriesData
 from asl_bids_app.reports.understood import constant_rows, estimator_name, run_facts
 from asl_bids_app.reports.viewer import pack
 from asl_bids_app.run_records import UnitRecord

@@ -7,18 +7,17 @@ with what every browser since 2023 has built in.
 
 from __future__ import annotations
 
-import base64
-import gzip
 import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 
+from asl_bids_app.reports.compressed import compress
 from asl_bids_app.reports.estimates import PLAIN, flag_legend
-from asl_bids_app.reports.load import SeriesData
 from asl_bids_app.reports.mosaics import crop
 from asl_bids_app.reports.scales import Scale
+from asl_bids_app.reports.series_data import SeriesData
 from asl_bids_app.schemes import find_scheme
 
 MISSING: Final = -32768
@@ -28,11 +27,6 @@ _STEPS: Final = 2000
 _MAPS: Final = ("cbf", "att", "cbf_sd", "att_sd")
 _BYTES: Final = 1.1
 """Of the page for each byte before compression: noise hardly shrinks, and base64 adds a third."""
-
-
-def compress(content: bytes) -> str:
-    """Return bytes compressed, as text for a page."""
-    return base64.b64encode(gzip.compress(content, 6, mtime=0)).decode()
 
 
 def quantise(values: np.ndarray) -> tuple[np.ndarray, float]:

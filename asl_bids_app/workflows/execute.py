@@ -196,7 +196,7 @@ def machine() -> Mapping[str, Any]:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in ("torch", "numpy", "scipy", "nibabel", "nipype", "pybids", "simpleitk"):
         try:
             versions[name] = version(name)

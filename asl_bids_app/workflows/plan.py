@@ -29,7 +29,7 @@ from asl_bids_app.errors import (
 )
 from asl_bids_app.failures import Failure
 from asl_bids_app.options.table import AppOptions
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import Scheme
 from asl_bids_app.wording import seconds
 
 NO_ASL: Final = "search"

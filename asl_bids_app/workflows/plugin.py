@@ -23,6 +23,8 @@ class WorkersPlugin(MultiProcPlugin):
     those that come after them get a new pool. Workers end when this process does.
     """
 
+    pool: ProcessPoolExecutor
+
     def __init__(self, plugin_args: dict[str, Any] | None = None) -> None:
         super().__init__(plugin_args)
         # Nipype's pool has no worker yet.

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from asl_bids_app.bids import marks
 from asl_bids_app.bids.derivatives import write_json, write_table
-from asl_bids_app.bids.propose import Proposal, propose
+from asl_bids_app.bids.proposal import Proposal
+from asl_bids_app.bids.propose import propose
 from asl_bids_app.errors import COMMAND_LINE, Cause, InputError
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.workflows.plan import Plan, faults_of_run

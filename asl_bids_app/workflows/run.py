@@ -13,14 +13,10 @@ from typing import Any
 from asl_bids_app import __version__
 from asl_bids_app.bids.derivatives import (
     describe_dataset,
-    perf_folder,
-    remove_partial,
     write_json,
 )
 from asl_bids_app.bids.outputs import OUTPUTS
-from asl_bids_app.failures import Failure
 from asl_bids_app.options.table import AppOptions
-from asl_bids_app.reports.explain import step_words
 from asl_bids_app.run_records import ParticipantRecord
 from asl_bids_app.workflows.checks import (
     check_machine,
@@ -29,10 +25,10 @@ from asl_bids_app.workflows.checks import (
     choose_estimator,
 )
 from asl_bids_app.workflows.claim import claimed
-from asl_bids_app.workflows.crash import failure_of, remove_interrupted, write_crash
 from asl_bids_app.workflows.lock import LockedError
 from asl_bids_app.workflows.log_file import LogFile
-from asl_bids_app.workflows.plan import NO_ASL, ParticipantPlan, Plan, describe, make_plan
+from asl_bids_app.workflows.participants_run import process_participants
+from asl_bids_app.workflows.plan import Plan, describe, make_plan
 from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.proposals import write_proposals
 from asl_bids_app.workflows.settings import describe_settings
@@ -138,7 +134,7 @@ def _run_claimed(
             {"command": command, "options": options.to_json(), "participants": labels},
         )
         planned = time.perf_counter()
-        records = _process(plan, options, estimator, shown, folder)
+        records = process_participants(plan, options, estimator, shown, folder)
         shared = {
             "run_id": run_id,
             "version": __version__,
@@ -170,107 +166,6 @@ def _run_claimed(
         for error in others:
             LOG.error("%s", error)
         return _conclude(options, records, time.perf_counter() - began)
-
-
-def _process(
-    plan: Plan,
-    options: AppOptions,
-    estimator: tuple[str, tuple[str, str]],
-    shown: Progress,
-    folder: Path,
-) -> list[dict[str, Any]]:
-    """Run the workflow over all participants and return their records."""
-    planned_failures = {
-        participant.participant: [write_crash(f, folder / "crash") for f in participant.failures]
-        for participant in plan.participants
-    }
-    for participant in plan.participants:
-        for failure in planned_failures[participant.participant]:
-            LOG.error("%s", failure.message)
-    useful = [p for p in plan.participants if p.units]
-    finished: dict[str, tuple[list[dict[str, Any]], list[Failure]]] = {}
-    stop = options.stop_on_first_crash and any(p.failures for p in plan.participants)
-    if useful and not stop:
-        finished = _run(useful, options, estimator, shown, folder)
-    records = []
-    for participant in plan.participants:
-        units, failures = finished.get(participant.participant, ([], []))
-        failures = [*planned_failures[participant.participant], *failures]
-        records.append(
-            {
-                "participant": participant.participant,
-                "status": _status(units, failures),
-                "errors": [failure.to_json() for failure in failures],
-                "warnings": list(dict.fromkeys(w for unit in units for w in unit["warnings"])),
-                "plausibility": [text for unit in units for text in unit["plausibility"]],
-                "units": units,
-            }
-        )
-    return records
-
-
-def _run(
-    participants: list[ParticipantPlan],
-    options: AppOptions,
-    estimator: tuple[str, tuple[str, str]],
-    shown: Progress,
-    folder: Path,
-) -> dict[str, tuple[list[dict[str, Any]], list[Failure]]]:
-    from nipype.pipeline.engine import Workflow
-
-    from asl_bids_app.workflows.execute import clean, configure, run_workflow
-    from asl_bids_app.workflows.graph import participant_workflow, safe
-    from asl_bids_app.workflows.step_records import collect, prepare_records
-
-    if options.clean_workdir:
-        clean(options, [participant.participant for participant in participants])
-    crash_folder = folder / "crash"
-    configure(options, crash_folder)
-    whole = Workflow(name="asl_app")
-    finished: dict[str, tuple[list[dict[str, Any]], list[Failure]]] = {}
-    for participant in participants:
-        label = participant.participant
-        try:
-            for unit in participant.units:
-                # Not elsewhere: another session of the participant may be in work.
-                remove_partial(perf_folder(options.output_dir, unit.entities))
-            prepare_records(options, participant)
-            whole.add_nodes([participant_workflow(participant, options, *estimator)])
-        except Exception as error:
-            # A file that went away since it was planned, most often: this participant's alone.
-            failure = write_crash(failure_of(f"sub-{label}", "workflow", error), crash_folder)
-            LOG.error("%s", failure.message)
-            finished[label] = ([], [failure])
-    participants = [p for p in participants if p.participant not in finished]
-    try:
-        ended = run_workflow(whole, options, shown) if participants else ""
-    except KeyboardInterrupt:
-        # Workers that were ended in the midst of writing could not take it away themselves.
-        for unit in (unit for participant in participants for unit in participant.units):
-            remove_partial(perf_folder(options.output_dir, unit.entities))
-        remove_interrupted(crash_folder)
-        raise
-    for participant in participants:
-        name = f"asl_app/sub_{safe(participant.participant)}"
-        units, failures = collect(name, options, participant, crash_folder, ended)
-        # Those of the plan have been shown with it.
-        shown_before = {text for unit in participant.units for text in unit.warnings}
-        shown_before |= {
-            text for unit in participant.units for run in unit.runs for text in run.warnings
-        }
-        for text in dict.fromkeys(text for unit in units for text in unit["warnings"]):
-            if text not in shown_before:
-                LOG.warning("sub-%s: %s", participant.participant, text)
-        for failure in failures:
-            LOG.error("%s: %s: %s", failure.unit, step_words(failure.step), failure.message)
-        finished[participant.participant] = (units, failures)
-    return finished
-
-
-def _status(units: list[dict[str, Any]], failures: list[Failure]) -> str:
-    if units:
-        return "partial" if failures else "complete"
-    return "failed" if any(f.step != NO_ASL for f in failures) else "no ASL"
 
 
 def _conclude(options: AppOptions, records: list[dict[str, Any]], seconds: float) -> int:

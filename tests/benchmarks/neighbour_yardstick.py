@@ -28,7 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asl_bids_app.estimators.ensemble import ANSWERS, Ensemble
+from asl_bids_app.estimators.ensemble import Ensemble
+from asl_bids_app.estimators.members import ANSWERS
 from asl_bids_app.models.store import load_model
 from asl_bids_app.networks.analytic import precision_of
 from asl_bids_app.training.config.run_config import load

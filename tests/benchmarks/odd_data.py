@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from asl_bids_app.estimators.ensemble import ANSWERS, Ensemble
-from asl_bids_app.estimators.uncertainty import calibrated_sds
+from asl_bids_app.estimators.ensemble import Ensemble
+from asl_bids_app.estimators.members import ANSWERS
 from asl_bids_app.models.store import load_model
-from asl_bids_app.protocol import Scheme, join
+from asl_bids_app.models.uncertainty import calibrated_sds
+from asl_bids_app.schemes import Scheme
 from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.config.noise_config import NoiseConfig
 from asl_bids_app.training.config.phantom_config import PhantomConfig
@@ -75,12 +76,10 @@ ACQUISITIONS = {
     "PASL, 12 delays": make_protocol(Scheme.PASL, even(12, 0.3, 3.0), 0.7),
     "VSASL, 1 delay (1.8 s)": make_protocol(Scheme.VSASL, [1.8], 1.4),
     "VSASL, 3 delays": make_protocol(Scheme.VSASL, [1.0, 1.75, 2.5], 1.4),
-    "joint PCASL + VSASL, 1 delay each": join(
-        make_protocol(Scheme.PCASL, [1.8], 1.8), make_protocol(Scheme.VSASL, [1.8], 1.4)
-    ),
-    "joint PCASL + VSASL, 12 delays each": join(
-        make_protocol(Scheme.PCASL, even(12), 1.8), make_protocol(Scheme.VSASL, even(12), INF)
-    ),
+    "joint PCASL + VSASL, 1 delay each": make_protocol(Scheme.PCASL, [1.8], 1.8)
+    + make_protocol(Scheme.VSASL, [1.8], 1.4),
+    "joint PCASL + VSASL, 12 delays each": make_protocol(Scheme.PCASL, even(12), 1.8)
+    + make_protocol(Scheme.VSASL, even(12), INF),
 }
 # Side of the slice in voxels, and their size in mm.
 GRIDS = {

@@ -78,7 +78,7 @@ def measure(name, arguments, protocol, pixels, options):
             prepared[0],
             corrections,
             batch.observation.mask,
-            batch.observation.calibration_doubt,
+            batch.observation.calibration_uncertainty,
         )
         loss, _ = losses(estimate, batch, training)
         optimiser.zero_grad(set_to_none=True)

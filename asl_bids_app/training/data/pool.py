@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from asl_bids_app.networks.analytic import VoxelPosterior
+from asl_bids_app.networks.voxel import VoxelPosterior
 from asl_bids_app.observation import Observation
 from asl_bids_app.training.random_draws import to_device
 from asl_bids_app.training.simulate.simulation import Batch
@@ -109,7 +109,7 @@ def prepared(network: Any, batch: Batch) -> Prepared:
         context[rows] if isinstance(context, VoxelPosterior) else context,
         maps[rows],
         seen.mask[rows],
-        seen.calibration_doubt[rows],
+        seen.calibration_uncertainty[rows],
         batch.several[rows],
         batch.cbf[rows],
         batch.att[rows],

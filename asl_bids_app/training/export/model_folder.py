@@ -6,7 +6,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from asl_bids_app.models.run_folder import load_run_folder
 from asl_bids_app.models.save import save_model
@@ -58,7 +58,8 @@ def export_run(
     """
     folder = RunFolder(run)
     config = folder.read_config()
-    found, members = load_run_folder(run)
+    found, networks = load_run_folder(run)
+    members = cast("tuple[nn.Module, ...]", networks)
     spec = replace(
         found,
         name=name or config.name,

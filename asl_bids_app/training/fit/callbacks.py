@@ -29,6 +29,8 @@ class Averaging(WeightAveraging):
         steps so far, so that a short training isn't held back by its first weights.
     """
 
+    _latest_update_step: int
+
     def __init__(self, decay: float) -> None:
         super().__init__()
         self.decay = decay

@@ -17,7 +17,7 @@ from asl_bids_app.training.simulate.simulation import Batch
 from asl_bids_app.training.validate.calibration_fit import pinball
 
 if TYPE_CHECKING:
-    from asl_bids_app.networks.posterior import Estimate
+    from asl_bids_app.networks.corrections import Estimate
     from asl_bids_app.training.config.sections import TrainingConfig
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asl_bids_app.protocol import Scheme
+from asl_bids_app.schemes import Scheme
 from asl_bids_app.training.simulate.schedules import _HABITS, _KINDS, MOST_SLICE_TIME, PROTOCOLS
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from asl_bids_app.protocol import SCHEMES, Scheme
+from asl_bids_app.schemes import SCHEMES, Scheme
 from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.random_draws import chance, normal, uniform
 from asl_bids_app.training.simulate.batch_physics import Kinetics, Physics

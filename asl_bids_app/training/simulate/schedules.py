@@ -9,7 +9,8 @@ from typing import Final
 import torch
 from torch import Generator, Tensor
 
-from asl_bids_app.protocol import Protocol, Scheme, join
+from asl_bids_app.protocol import Protocol
+from asl_bids_app.schemes import Scheme
 from asl_bids_app.training.random_draws import chance, choose, log_uniform, normal, uniform
 
 _CODE: Final = MappingProxyType({scheme: code for code, scheme in enumerate(Scheme)})
@@ -22,7 +23,7 @@ class Schedule:
     Attributes
     ----------
     scheme : Tensor of int, shape (B, n)
-        Positions in `asl_bids_app.protocol.Scheme`.
+        Positions in `asl_bids_app.schemes.Scheme`.
     delay, label_duration : Tensor, shape (B, n)
         Seconds; the delay contains the slice's time.
     repeats : Tensor, shape (B, n)
@@ -48,9 +49,8 @@ _SIX = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
 
 PROTOCOLS: Final = MappingProxyType(
     {
-        "joint 6+6": join(
-            make_protocol(Scheme.PCASL, _SIX, 1.8), make_protocol(Scheme.VSASL, _SIX, float("inf"))
-        ),
+        "joint 6+6": make_protocol(Scheme.PCASL, _SIX, 1.8)
+        + make_protocol(Scheme.VSASL, _SIX, float("inf")),
         "pcasl 6": make_protocol(Scheme.PCASL, _SIX, 1.8),
         "vsasl 6": make_protocol(Scheme.VSASL, _SIX, float("inf")),
         "pasl 10": make_protocol(Scheme.PASL, [0.3 * (i + 1) for i in range(10)], 0.7),

@@ -155,7 +155,7 @@ def simulate(
         t1_blood=nominal.t1_blood,
         t1_tissue=nominal.t1_tissue,
         partition_coefficient=nominal.partition_coefficient,
-        calibration_doubt=physics.calibration_uncertainty,
+        calibration_uncertainty=physics.calibration_uncertainty,
         slice_number=phantoms.slice_number.long(),
         vessels=nominal.vessels,
         anatomy=clean.new_zeros(n, 3, *mask.shape[1:]) if shown is None else shown,

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from asl_bids_app.estimators.uncertainty import FEATURES, KINDS, kind_of
+from asl_bids_app.models.uncertainty import FEATURES, KINDS, kind_of
 from asl_bids_app.training.config.run_config import RunConfig
 from asl_bids_app.training.data.phantom_store import PhantomStore
 from asl_bids_app.training.progress_lines import ProgressLines
@@ -78,7 +78,7 @@ def calibrate(
 
     On any protocol and on common ones with thermal noise only, and on any with the disturbances
     of the training; each counts as `_PROTOCOLS` says. A table has a function for each of
-    `asl_bids_app.estimators.uncertainty.KINDS` that there are voxels of.
+    `asl_bids_app.models.uncertainty.KINDS` that there are voxels of.
 
     Parameters
     ----------

@@ -2,8 +2,8 @@
 
 An ensemble's standard deviations are right in order, but off by some ten per cent: the members'
 mean errs less than a member does, and disturbances and tissues differ. A small function of what
-is known of a voxel, `asl_bids_app.estimators.uncertainty.FEATURES`, holds the factor that makes
-intervals cover what they claim; `asl_bids_app.estimators.uncertainty.calibration_factors`
+is known of a voxel, `asl_bids_app.models.uncertainty.FEATURES`, holds the factor that makes
+intervals cover what they claim; `asl_bids_app.models.uncertainty.calibration_factors`
 evaluates it.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asl_bids_app.estimators.uncertainty import FEATURES, SHARES, transformed
+from asl_bids_app.models.uncertainty import FEATURES, SHARES, transformed
 
 _HIDDEN: Final = 32
 _STEPS: Final = 3000

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from asl_bids_app.estimators.ensemble import ANSWERS, Ensemble
+from asl_bids_app.estimators.ensemble import Ensemble
+from asl_bids_app.estimators.members import ANSWERS
 from asl_bids_app.models.store import load_model
 from asl_bids_app.observation import Observation
 from asl_bids_app.training.fit.training_run import RunFolder, load_member, trained_members

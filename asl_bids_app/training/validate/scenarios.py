@@ -11,7 +11,7 @@ import torch
 from torch import Generator
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.protocol import SCHEMES, Scheme
+from asl_bids_app.schemes import SCHEMES, Scheme
 from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.config.noise_config import NoiseConfig
 from asl_bids_app.training.simulate.batch_physics import Kinetics, Physics

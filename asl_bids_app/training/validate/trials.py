@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from asl_bids_app.estimators.uncertainty import FEATURES, calibrated_sds
+from asl_bids_app.models.uncertainty import FEATURES, calibrated_sds
 from asl_bids_app.training.config.run_config import RunConfig
 from asl_bids_app.training.phantoms.drawing import Phantoms, concatenate
 from asl_bids_app.training.phantoms.tissue_codes import CORE
@@ -34,7 +34,7 @@ class Voxels:
     ----------
     maps : dict
         By method: ``cbf``, ``att``, ``cbf_sd``, ``att_sd``, each of shape (V,); of the network
-        all `asl_bids_app.estimators.uncertainty.FEATURES`.
+        all `asl_bids_app.models.uncertainty.FEATURES`.
     truth : dict
         ``cbf`` and ``att``.
     tissue, condition, slice_number : array, shape (V,)

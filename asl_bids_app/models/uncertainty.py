@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from asl_bids_app.protocol import Arrival
+from asl_bids_app.scheme_fields import Arrival
 
 ERROR_BARS: Final = MappingProxyType({"total": 1.0, "noise": 0.0})
-"""What standard deviations hold, and the doubt about the calibration that goes with it.
+"""What standard deviations hold, and the uncertainty of the calibration that goes with it.
 
 ``total``: noise, and by how much T1 of blood, efficiency and M0 differ between scanners and
 people from what was assumed. ``noise``: the calibration is taken as exact, as for comparisons
@@ -68,7 +68,7 @@ The ensemble's and the voxelwise posterior's standard deviations, the latter's o
 known (with a single delay only this tells good data from noisy ones), those between the members,
 the estimates themselves (mL/100 g/min, s) and their standard deviations over the 5x5 voxels
 around, which tell lesions and edges from the middle of a tissue; means over the slice of
-`asl_bids_app.networks.analytic.VoxelPosterior.misfit` of the voxels, which tells disturbances
+`asl_bids_app.networks.voxel.VoxelPosterior.misfit` of the voxels, which tells disturbances
 from noise, and of their averaged neighbourhoods, which tells noise that neighbours share; and
 how many measurements there are of each way of arrival.
 """
@@ -129,14 +129,16 @@ def calibration_factors(
     cbf, att : Tensor, shape (...)
     """
     if "kinds" not in table:
-        return _factors(table, features).unbind(-1)
+        by_cbf, by_att = _factors(table, features).unbind(-1)
+        return by_cbf, by_att
     kind = kind_of(features)
     found = torch.ones(*kind.shape, 2, dtype=features["cbf_sd"].dtype, device=kind.device)
     for name, function in table["kinds"].items():
         chosen = kind == KINDS.index(name)
         factors = _factors(function, {feature: features[feature][chosen] for feature in FEATURES})
         found[chosen] = factors.to(found)
-    return found.unbind(-1)
+    by_cbf, by_att = found.unbind(-1)
+    return by_cbf, by_att
 
 
 def _factors(function: Mapping[str, Any], features: Mapping[str, Tensor]) -> Tensor:

@@ -1,0 +1,59 @@
+"""What a protocol can be: shapes that agree, and times that can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from asl_bids_app.schemes import SCHEMES
+
+if TYPE_CHECKING:
+    from asl_bids_app.protocol import Protocol
+
+
+def check_measurements(protocol: Protocol) -> None:
+    """Check the measurements of a protocol.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree, a time is negative or not a number, or the label duration
+        of PCASL, CASL or PASL is not finite and positive.
+    """
+    n = len(protocol.schemes)
+    if n == 0:
+        raise ValueError("a protocol needs at least one measurement")
+    if protocol.vascular_crushing and len(protocol.vascular_crushing) != n:
+        raise ValueError(
+            f"vascular_crushing: {len(protocol.vascular_crushing)} values, expected {n}"
+        )
+    for name in ("post_labeling_delay", "label_duration"):
+        values = getattr(protocol, name)
+        if tuple(values.shape) != (n,):
+            raise ValueError(f"{name}: shape {tuple(values.shape)}, expected ({n},)")
+    if protocol.slice_time.ndim != 2 or protocol.slice_time.shape[1] != n:
+        raise ValueError(
+            f"slice_time: shape {tuple(protocol.slice_time.shape)}, expected (n_slices, {n})"
+        )
+    for name in ("post_labeling_delay", "slice_time"):
+        values = getattr(protocol, name)
+        if not bool(values.isfinite().all()) or bool((values < 0).any()):
+            raise ValueError(f"{name}: {values.tolist()}, expected finite times >= 0 s")
+    for scheme, duration in zip(protocol.schemes, protocol.label_duration.tolist(), strict=True):
+        endless = duration == float("inf") and SCHEMES[scheme].endless_bolus
+        if not endless and not 0 < duration < float("inf"):
+            raise ValueError(f"label_duration: {duration} s for {scheme.value}, expected > 0 s")
+
+
+def common_slices(protocols: Iterable[Protocol]) -> int:
+    """Return the number of slices of protocols of one grid, 1 where all are 3D readouts.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of slices differ.
+    """
+    counts = {protocol.slice_time.shape[0] for protocol in protocols} - {1}
+    if len(counts) > 1:
+        raise ValueError(f"protocols of {sorted(counts)} slices can't be joined")
+    return counts.pop() if counts else 1
