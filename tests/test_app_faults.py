@@ -1,9 +1,12 @@
 """Bad input through the whole app: one clear line, a non-zero exit, and the others complete.
 
-Every case has a healthy participant beside the faulty one.
+All faulty participants are in one dataset, and a healthy one beside them, so that one run
+tries them all.
 """
 
+import contextlib
 import gzip
+import io
 import json
 import re
 import shutil
@@ -15,6 +18,7 @@ from fake_bids import FakeDataset
 
 from asl_bids_app.cli.app import main
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 QUICK = ["--nprocs", "1", "--no-hmc", "--no-tissue", "--estimator", "least-squares", "-q"]
 
 
@@ -177,62 +181,84 @@ def go(bids, out, *arguments):
     return main([str(bids), str(out), "participant", "-w", str(out) + "-work", *QUICK, *arguments])
 
 
+def label_of(name, cases):
+    return f"{list(cases).index(name):02d}"
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory, module_without_pictures):
+    """All faults in one run, each a participant of its own: its output and its error lines."""
+    place = tmp_path_factory.mktemp("faulty")
+    dataset = FakeDataset(place / "bids")
+    for name, (fault, _) in FAULTS.items():
+        fault(dataset.add(label_of(name, FAULTS), noise=1e-4, seed=1))
+    dataset.add("good", noise=1e-4, seed=2)
+    with contextlib.redirect_stderr(io.StringIO()) as told:
+        assert go(dataset.root, place / "out") == 1
+    lines = [line for line in told.getvalue().splitlines() if line.startswith("error:")]
+    return place / "out", lines
+
+
+def record_of(out, label):
+    return json.loads(next(out.glob(f"logs/*/sub-{label}.json")).read_text())
+
+
 @pytest.mark.parametrize("name", FAULTS)
-def test_one_clear_line_and_the_others_complete(name, healthy, tmp_path, capsys):
-    fault, words = FAULTS[name]
-    root, run = healthy
-    bids, out = tmp_path / "bids", tmp_path / "out"
-    shutil.copytree(root, bids)
-    there = {
-        key: bids / value.relative_to(root) if hasattr(value, "relative_to") else value
-        for key, value in vars(run).items()
-    }
-    fault(type(run)(**there))
-    capsys.readouterr()
-    assert go(bids, out) == 1
+def test_each_fault_is_one_clear_line(name, faulty):
+    out, lines = faulty
+    label = label_of(name, FAULTS)
+    (line,) = [line for line in lines if f"sub-{label}" in line]
+    for word in FAULTS[name][1]:
+        assert re.search(word, line), (word, line)
+    assert "Traceback" not in line
+    assert not list(out.rglob(f"sub-{label}*_cbf.nii*"))
+    record = record_of(out, label)
+    assert record["status"] in {"failed", "no ASL"}
+    assert record["errors"][0]["message"] in line
+    assert (out / f"sub-{label}.html").exists()
 
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1, lines
-    for word in words:
-        assert re.search(word, lines[0]), (word, lines[0])
-    assert "Traceback" not in lines[0]
 
+def test_the_others_complete(faulty):
+    out, lines = faulty
+    assert len(lines) == len(FAULTS)
     assert (out / "sub-good" / "perf" / "sub-good_cbf.nii.gz").exists()
     assert (out / "sub-good" / "perf" / "sub-good_att.json").exists()
-    assert not list((out).rglob("sub-bad*_cbf.nii*"))
     assert not list(out.rglob(".part-*"))
-    record = json.loads(next(out.glob("logs/*/sub-bad.json")).read_text())
-    assert record["status"] in {"failed", "no ASL"}
-    assert record["errors"][0]["message"] in lines[0]
-    good = json.loads(next(out.glob("logs/*/sub-good.json")).read_text())
-    assert good["status"] == "complete"
-    assert (out / "sub-bad.html").exists()
+    assert record_of(out, "good")["status"] == "complete"
 
 
 VALID = {
     "integers": plain(LabelingDuration=2, RepetitionTimePreparation=5),
     "blank lines": lambda r: r.aslcontext.write_text(r.aslcontext.read_text() + "\n\n"),
-    "list of targets": lambda r: r.edit_m0(IntendedFor=["perf/sub-bad_asl.nii.gz"]),
-    "relative target": lambda r: r.edit_m0(IntendedFor="perf/sub-bad_asl.nii.gz"),
-    "uri": lambda r: r.edit_m0(IntendedFor="bids::sub-bad/perf/sub-bad_asl.nii.gz"),
+    "list of targets": lambda r: r.edit_m0(IntendedFor=[f"perf/{r.asl.name}"]),
+    "relative target": lambda r: r.edit_m0(IntendedFor=f"perf/{r.asl.name}"),
+    "uri": lambda r: r.edit_m0(
+        IntendedFor=f"bids::{r.asl.parents[1].name}/perf/{r.asl.name}"
+    ),
     "PLD 0 and varying durations": plain(
         PostLabelingDelay=0, LabelingDuration=[1.6, 1.6, 2.4, 2.4, 3.2, 3.2] * 2
     ),
 }
 
 
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory, module_without_pictures):
+    """All valid oddities in one run, each a participant of its own."""
+    place = tmp_path_factory.mktemp("odd")
+    dataset = FakeDataset(place / "bids")
+    for name, change in VALID.items():
+        change(dataset.add(label_of(name, VALID), noise=1e-4, seed=1))
+    with contextlib.redirect_stderr(io.StringIO()) as told:
+        status = go(dataset.root, place / "out")
+    return place / "out", status, told.getvalue()
+
+
 @pytest.mark.parametrize("name", VALID)
-def test_valid_oddities_are_accepted(name, healthy, tmp_path, capsys):
-    root, run = healthy
-    bids, out = tmp_path / "bids", tmp_path / "out"
-    shutil.copytree(root, bids)
-    there = {
-        key: bids / value.relative_to(root) if hasattr(value, "relative_to") else value
-        for key, value in vars(run).items()
-    }
-    VALID[name](type(run)(**there))
-    assert go(bids, out, "--participant-label", "bad") == 0, capsys.readouterr().err
-    assert (out / "sub-bad" / "perf" / "sub-bad_cbf.nii.gz").exists()
+def test_valid_oddities_are_accepted(name, odd):
+    out, status, told = odd
+    label = label_of(name, VALID)
+    assert (out / f"sub-{label}" / "perf" / f"sub-{label}_cbf.nii.gz").exists(), told
+    assert status == 0, told
 
 
 def test_nan_voxels_outside_the_brain_cost_a_warning_only(healthy, tmp_path, capsys):
