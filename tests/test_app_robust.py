@@ -1,7 +1,9 @@
 """Odd files and places through the whole app: one line for whom it concerns, no more."""
 
+import contextlib
 import csv
 import errno
+import io
 import json
 import os
 import struct
@@ -18,6 +20,7 @@ from asl_bids_app.errors import InputError, disk_full, one_line
 from asl_bids_app.workflows import lock, plan
 from asl_bids_app.workflows.full import why_silent
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 QUICK = ["--nprocs", "1", "--no-hmc", "--no-tissue", "--estimator", "least-squares", "-q"]
 
 
@@ -26,7 +29,10 @@ def go(bids, out, *arguments):
 
 
 def errors(capsys):
-    text = capsys.readouterr().err
+    return errors_in(capsys.readouterr().err)
+
+
+def errors_in(text):
     assert "Traceback" not in text
     # Nothing but the app's own lines is on the terminal.
     lines = text.splitlines()
@@ -56,7 +62,8 @@ def broken(run):
 
 def no_text(run):
     for path in (run.asl, run.sidecar, run.aslcontext, run.m0scan, run.m0_sidecar):
-        name = os.fsencode(path.name).replace(b"sub-02_", b"sub-02_acq-\xff_")
+        subject, _, rest = os.fsencode(path.name).partition(b"_")
+        name = subject + b"_acq-\xff_" + rest
         path.rename(path.with_name(os.fsdecode(name)))
 
 
@@ -71,20 +78,29 @@ ODD = {
 }
 
 
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory, module_without_pictures):
+    """One run of a healthy participant and one for each odd file: output and error lines."""
+    place = tmp_path_factory.mktemp("odd")
+    dataset = FakeDataset(place / "bids")
+    dataset.add("good", noise=1e-4)
+    for number, (spoil, _) in enumerate(ODD.values()):
+        spoil(dataset.add(f"odd{number}", noise=1e-4))
+    with contextlib.redirect_stderr(io.StringIO()) as told:
+        assert go(dataset.root, place / "out") == 1
+    return place / "out", errors_in(told.getvalue())
+
+
 @pytest.mark.parametrize("name", ODD)
-def test_one_odd_file_costs_one_line_and_no_other_participant(name, tmp_path, capsys):
-    spoil, word = ODD[name]
-    dataset = FakeDataset(tmp_path / "bids")
-    dataset.add("01", noise=1e-4)
-    spoil(dataset.add("02", noise=1e-4))
-    out = tmp_path / "out"
-    assert go(dataset.root, out) == 1
-    (line,) = errors(capsys)
-    assert word in line
-    assert "sub-02" in line
-    assert (status(out, "01"), status(out, "02")) == ("complete", "failed")
-    assert (out / "sub-01" / "perf" / "sub-01_cbf.nii.gz").exists()
-    assert (out / "sub-02.html").exists()
+def test_one_odd_file_costs_one_line_and_no_other_participant(name, odd):
+    out, lines = odd
+    label = f"odd{list(ODD).index(name)}"
+    assert len(lines) == len(ODD)
+    (line,) = [line for line in lines if f"sub-{label}" in line]
+    assert ODD[name][1] in line
+    assert (status(out, "good"), status(out, label)) == ("complete", "failed")
+    assert (out / "sub-good" / "perf" / "sub-good_cbf.nii.gz").exists()
+    assert (out / f"sub-{label}.html").exists()
 
 
 @pytest.mark.parametrize("where", ["understand", "group", "participant_workflow"])
@@ -121,8 +137,13 @@ def test_an_unforeseen_fault_is_one_participants_with_a_crash_file(
 @pytest.mark.parametrize(
     "content",
     [
-        {"DatasetType": ["raw"]},
-        {"Name": {"a": 1}, "Authors": "me", "License": [None], "DatasetDOI": 5},
+        {
+            "DatasetType": ["raw"],
+            "Name": {"a": 1},
+            "Authors": "me",
+            "License": [None],
+            "DatasetDOI": 5,
+        },
         {"Authors": [1, None]},
     ],
 )
@@ -213,25 +234,24 @@ def cbf(out, label):
     return nib.load(out / f"sub-{label}/perf/sub-{label}_cbf.nii.gz").get_fdata()
 
 
-@pytest.mark.parametrize("pattern", ["records/*/*.json", "records/*/*.pkl", "asl_app/sub_*/*/*"])
-def test_empty_files_of_the_work_folder_count_as_absent(pattern, worked, capsys):
+def test_empty_or_damaged_files_of_the_work_folder_count_as_absent(worked, capsys):
     bids, out, work = worked
     before = cbf(out, "01")
-    files = [path for path in work.glob(pattern) if path.is_file()]
-    assert files
-    for path in files:
-        path.write_bytes(b"")
-    capsys.readouterr()
-    assert go(bids, out) == 0, capsys.readouterr().err
-    assert not errors(capsys)
-    np.testing.assert_array_equal(cbf(out, "01"), before)
-
-
-def test_a_damaged_plan_is_made_again(worked, capsys):
-    bids, out, work = worked
-    for path in work.glob("records/*/*.pkl"):
-        path.write_bytes(path.read_bytes()[:100])
-    assert go(bids, out) == 0, capsys.readouterr().err
+    spoilt = [
+        ("records/*/*.json", lambda path: b""),
+        ("records/*/*.pkl", lambda path: b""),
+        ("records/*/*.pkl", lambda path: path.read_bytes()[:100]),
+        ("asl_app/sub_*/*/*", lambda path: b""),
+    ]
+    for pattern, content in spoilt:
+        files = [path for path in work.glob(pattern) if path.is_file()]
+        assert files
+        for path in files:
+            path.write_bytes(content(path))
+        capsys.readouterr()
+        assert go(bids, out) == 0, capsys.readouterr().err
+        assert not errors(capsys)
+        np.testing.assert_array_equal(cbf(out, "01"), before)
 
 
 def test_cleaning_takes_what_is_this_runs_and_nothing_else(worked):
@@ -261,8 +281,15 @@ def test_cleaning_is_refused_while_another_run_works_there(worked, capsys):
     assert list((work / "records/sub-02").iterdir())
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-@pytest.mark.parametrize("where", ["result of a step", "derivatives", "nipype"])
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [
+        ("result of a step", errno.ENOSPC),
+        ("derivatives", errno.ENOSPC),
+        ("derivatives", errno.EDQUOT),
+        ("nipype", errno.EDQUOT),
+    ],
+)
 def test_a_full_disk_is_called_one(where, number, tmp_path, capsys, monkeypatch):
     from nipype.pipeline.engine import nodes
 

@@ -379,6 +379,7 @@ def test_table_says_not_available_for_missing_bars(small_demo, tmp_path):
     assert "n/a" in table(compare(tmp_path / "out", truth))
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_app_finds_the_truth(small_demo, tmp_path):
     """The whole app against physics that shares no code with it."""
     from asl_bids_app.cli.app import main as asl_app

@@ -120,6 +120,7 @@ def test_without_any_signal_nothing_is_chosen():
     assert choose_volumes(np.zeros((2, 2, 2, 3)), [1, 1, 1]).used == (0, 1, 2)
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("dimensions", [3, 4])
 @pytest.mark.parametrize("units", [None, "mL/100 g/min"])
 def test_a_cbf_map_alone_is_told_as_such(tmp_path, capsys, dimensions, units):

@@ -120,7 +120,7 @@ def slow(*values):
     [
         ("planning", 1, signal.SIGTERM),
         ("motion", 2, signal.SIGTERM),
-        ("motion", 1, signal.SIGTERM),
+        slow("motion", 1, signal.SIGTERM),
         slow("fit", 1, signal.SIGTERM),
         slow("fit", 2, signal.SIGTERM),
         slow("report", 1, signal.SIGTERM),

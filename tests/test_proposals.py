@@ -156,6 +156,7 @@ def test_constants_and_the_missing_scheme_belong_to_the_same_round(tmp_path, cap
 # Proposals
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_converters_sidecar_is_quantified_after_one_proposal(tmp_path, capsys):
     dataset = FakeDataset(tmp_path / "bids")
     run = as_converted(

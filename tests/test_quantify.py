@@ -235,6 +235,7 @@ def test_noise_is_estimated_once(monkeypatch):
         estimate(series, name, tta=False, consistent=False)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_dataset_gives_what_the_command_line_gives_and_a_bad_run_stops_no_other(tmp_path):
     from asl_bids_app.cli.app import main
 

@@ -387,6 +387,7 @@ def test_times_that_are_open_are_refused(tmp_path, change, words):
     assert words in fault(tmp_path)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_whole_run_ends_at_the_truth(tmp_path, capsys):
     make(tmp_path / "bids", 8, cycles=2, noise=2e-4)
     arguments = ["-w", str(tmp_path / "work"), "--nprocs", "1", "--no-tissue", "--no-hmc"]

@@ -21,6 +21,7 @@ from asl_bids_app.preprocess.carpet import join_tables
 from asl_bids_app.preprocess.tissue_maps import given_mask, given_tissue
 from asl_bids_app.workflows.execute import run_workflow
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 QUICK = ["--nprocs", "1", "--no-tissue", "-q"]
 
 
@@ -59,7 +60,6 @@ def flow_of(options, *nodes):
     return flow
 
 
-@pytest.mark.timeout(120)
 def test_a_killed_worker_costs_its_step_alone(options, tmp_path):
     lost, after, kept = (tmp_path / name for name in ("lost", "after", "kept"))
     # All of the memory each, so that they come one after the other, the killed one first.
@@ -178,7 +178,6 @@ def test_a_run_that_breaks_off_while_writing_leaves_no_main_maps(tmp_path, monke
     assert "the disk is full" in error["message"]
 
 
-@pytest.mark.timeout(120)
 def test_an_interrupt_ends_a_run_on_one_processor(tmp_path):
     dataset = FakeDataset(tmp_path / "bids")
     for subject in ("01", "02", "03"):
@@ -190,7 +189,7 @@ def test_an_interrupt_ends_a_run_on_one_processor(tmp_path):
         while process.poll() is None and not list((tmp_path / "w/records").glob("*/*.motion0.*")):
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait() == 130
     assert len(list((tmp_path / "out").glob("sub-*/perf/sub-0?_cbf.nii.gz"))) < 3
 
 

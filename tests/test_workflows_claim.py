@@ -8,6 +8,7 @@ from fake_bids import FakeDataset
 from asl_bids_app.cli.app import main
 from asl_bids_app.workflows.lock import ParticipantLock
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 QUICK = ["--nprocs", "1", "--no-hmc", "--no-tissue", "--estimator", "least-squares", "-q"]
 
 
