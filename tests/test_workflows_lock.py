@@ -50,7 +50,7 @@ def test_a_second_run_is_refused_with_machine_process_and_participant(tmp_path, 
 
 def test_a_second_run_waits_for_the_first(tmp_path, other):
     threading.Timer(0.3, other.stdin.close).start()
-    with ParticipantLock(tmp_path, "01", wait_s=60):
+    with ParticipantLock(tmp_path, "01", wait_s=1000):
         assert live_holders(tmp_path)["01"].pid == os.getpid()
     assert not live_holders(tmp_path)
 
@@ -97,11 +97,8 @@ def test_a_heartbeat_moves_the_time_stamp(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "BEAT_S", 0.02)
     with ParticipantLock(tmp_path, "01") as mine:
         os.utime(mine.path, (1, 1))
-        for _ in range(500):
-            if mine.path.stat().st_mtime > 1:
-                break
+        while mine.path.stat().st_mtime <= 1:
             time.sleep(0.02)
-        assert mine.path.stat().st_mtime > 1
 
 
 def test_many_threads_never_hold_one_participant_at_once(tmp_path):
@@ -112,7 +109,7 @@ def test_many_threads_never_hold_one_participant_at_once(tmp_path):
     inside, most, done = [], [], []
 
     def work():
-        with ParticipantLock(tmp_path, "01", wait_s=120):
+        with ParticipantLock(tmp_path, "01", wait_s=1000):
             inside.append(1)
             most.append(len(inside))
             time.sleep(0.01)
