@@ -33,7 +33,7 @@ def maps(shape, seed=0):
 def measured(protocol, cbf, att, mask, snr, seed=0):
     """Observation of maps (B, H, W); SNR is 0.7 % of M0 over the noise."""
     rng = np.random.default_rng(seed)
-    curves = [integrated(*m, att, steps=100) for m in protocol]
+    curves = [integrated(*m, att) for m in protocol]
     signal = np.stack([cbf * curve for curve in curves], 1)
     noise = 0.007 / snr
     signal = (signal + noise * rng.standard_normal(signal.shape)) * mask[:, None]

@@ -56,11 +56,11 @@ def fitted(measurements, signal, **t1):
 def test_the_change_is_that_of_a_fit_with_the_other_t1(measurements, t1_tissue, cbf, att):
     def model(_, flow, time):
         return [
-            1e3 * flow * float(integrated(*m, time, t1_tissue=t1_tissue, steps=200))
+            1e3 * flow * float(integrated(*m, time, t1_tissue=t1_tissue))
             for m in measurements
         ]
 
-    signal = [cbf * float(integrated(*m, att, steps=200)) for m in measurements]
+    signal = [cbf * float(integrated(*m, att)) for m in measurements]
     found, _ = curve_fit(
         model,
         np.zeros(len(signal)),
@@ -98,9 +98,9 @@ def test_bars_hold_a_person_whose_t1_is_another(t1_tissue):
     cbf, att = 60.0, 1.1
 
     def model(_, flow, time):
-        return [1e3 * flow * float(integrated(*m, time, steps=200)) for m in PCASL]
+        return [1e3 * flow * float(integrated(*m, time)) for m in PCASL]
 
-    signal = [cbf * float(integrated(*m, att, t1_tissue=t1_tissue, steps=200)) for m in PCASL]
+    signal = [cbf * float(integrated(*m, att, t1_tissue=t1_tissue)) for m in PCASL]
     found, _ = curve_fit(
         model,
         np.zeros(len(signal)),

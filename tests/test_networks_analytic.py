@@ -23,7 +23,7 @@ def brute_force(protocol, signal, noise, side=301):
         cbf, att = (np.linspace(*ends, side) for ends in zip(low, high, strict=True))
         density = -0.5 * ((cbf[:, None] - 45) / 45) ** 2 - 0.5 * ((att[None] - 1.3) / 0.8) ** 2
         for measurement, value in zip(protocol, signal, strict=True):
-            curve = integrated(*measurement, att, steps=200)
+            curve = integrated(*measurement, att)
             density = density - 0.5 * ((value - cbf[:, None] * curve) / noise) ** 2
         density = np.exp((density - density.max()) / flattened)
         there = [np.flatnonzero((density > 1e-9).any(axis)) for axis in (1, 0)]

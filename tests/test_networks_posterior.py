@@ -151,7 +151,7 @@ def test_doubt_about_att_gives_neighbours_no_room_to_move_cbf(name, times):
     network = PosteriorASLNet((8, 8, 8, 8), cbf_doubt=0.0, noise_apart=True)
     network.head.bias[:1] = 1.0
     moved = (network(observation).cbf - voxel_posterior(observation).cbf)[early].numpy()
-    curves = np.array([integrated(*m, att[0], steps=400) for m in PROTOCOLS[name]])
+    curves = np.array([integrated(*m, att[0]) for m in PROTOCOLS[name]])
     noise = (0.007 / 50) / np.sqrt((curves**2).sum(0))[early[0].numpy()]
     expected = noise**2 / np.hypot(noise, 3.0)
     # The posterior averages over late ATTs too, whose noise is larger.
