@@ -56,8 +56,7 @@ def fitted(measurements, signal, **t1):
 def test_the_change_is_that_of_a_fit_with_the_other_t1(measurements, t1_tissue, cbf, att):
     def model(_, flow, time):
         return [
-            1e3 * flow * float(integrated(*m, time, t1_tissue=t1_tissue))
-            for m in measurements
+            1e3 * flow * float(integrated(*m, time, t1_tissue=t1_tissue)) for m in measurements
         ]
 
     signal = [cbf * float(integrated(*m, att)) for m in measurements]

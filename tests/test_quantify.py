@@ -256,6 +256,7 @@ def test_a_dataset_gives_what_the_command_line_gives_and_a_bad_run_stops_no_othe
     other = tmp_path / "other"
     work = str(tmp_path / "work")
     options = ["--estimator", "least-squares", "--no-hmc", "--no-tissue", "--quiet", "-w", work]
+    options += ["--nprocs", "1"]
     main([str(dataset.root), str(other), "participant", *options])
     images = [name for name in unit["outputs"] if name.endswith(".nii.gz")]
     assert len(images) > 8
