@@ -147,7 +147,7 @@ def fit_baseline(
 
 def finish(
     unit: Unit,
-    settings: Settings,  # noqa: ARG001 - every step takes it
+    settings: Settings,
     *,
     output_dir: Path,
     series: Series,
@@ -156,7 +156,11 @@ def finish(
     baseline: ParameterMaps | None = None,
     tissue: TissueMaps | None = None,
 ) -> dict[str, Any]:
-    """Compute metrics, write images, tables and sidecars, and return the unit's record."""
+    """Compute metrics, write images, tables and sidecars, and return the unit's record.
+
+    Where there is a T1w, the maps are laid on it too, and regions get their tables.
+    """
+    from asl_bids_app.finish.anatomy import make_request
     from asl_bids_app.finish.record import finish_unit
     from asl_bids_app.preprocess.carpet import join_tables
 
@@ -168,6 +172,7 @@ def finish(
         baseline=baseline,
         tissue=tissue,
         confounds=join_tables([run.confounds for run in moved]),
+        anatomy=make_request(settings, output_dir),
     )
 
 
@@ -191,7 +196,7 @@ STEPS: Final[Mapping[str, Any]] = MappingProxyType(
             ),
         ),
         "baseline": (fit_baseline, ("seed", "arterial")),
-        "write": (finish, ()),
+        "write": (finish, ("anatomy", "bids_dir", "derivatives", "output_spaces", "atlas")),
     }
 )
 """Function of each step, and the settings that its result depends on."""

@@ -35,6 +35,14 @@ class Settings:
     baseline : bool
         Least squares beside another estimator.
     seed : int
+    anatomy : bool
+        Lay the series on a T1w, if there is one.
+    bids_dir : str
+        Dataset in which it is looked for; empty for none.
+    derivatives : mapping of str to str
+        Folders of derivatives by name.
+    output_spaces, atlas : tuple of str
+        As on the command line.
     device, batch_size, threads
         Of the machine. They don't change results.
     """
@@ -53,6 +61,11 @@ class Settings:
     arterial: bool = True
     baseline: bool = True
     seed: int = 0
+    anatomy: bool = False
+    bids_dir: str = ""
+    derivatives: Mapping[str, str] = field(default_factory=dict)
+    output_spaces: tuple[str, ...] = ()
+    atlas: tuple[str, ...] = ()
     device: str = "auto"
     batch_size: int = 8
     threads: int = 1
@@ -99,6 +112,11 @@ def unit_settings(
         arterial=options.arterial,
         baseline=options.baseline,
         seed=options.random_seed,
+        anatomy=options.anatomy,
+        bids_dir=str(options.bids_dir),
+        derivatives={name: str(path) for name, path in options.derivatives.items()},
+        output_spaces=options.output_spaces,
+        atlas=options.atlas,
         device=options.device,
         batch_size=options.batch_size,
         threads=min(options.omp_nthreads or options.nprocs, options.nprocs),

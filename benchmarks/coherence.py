@@ -24,6 +24,9 @@ import numpy as np
 CASES = ("joint", "pcasl", "pasl", "encoded", "tumour")
 SNR = (4.0, 8.0)
 RADII_MM = (7, 12, 20)
+LEAST_SHARED = 0.03
+"""Of the variance. On these heads tissues share less, but anatomies with thin cortex showed means
+that are up to 2 % off where a voxel's error bar is 10 %: the part no phantom of ours shows."""
 
 
 def heads() -> Iterator[tuple[Any, Path]]:
@@ -90,7 +93,7 @@ def measured(found: list[dict[str, Any]]) -> dict[str, Any]:
         noise = measure(pairs)
         table["noise"][name] = {
             "neighbour": round(noise.neighbour, 3),
-            "shared": round(noise.shared, 3),
+            "shared": round(max(noise.shared, LEAST_SHARED), 3),
         }
         # Beside the noise, total bars hold constants: they are the same in all voxels.
         square = [
@@ -101,7 +104,7 @@ def measured(found: list[dict[str, Any]]) -> dict[str, Any]:
         share = float(np.mean([min(noise / total, 1) for noise, total in square]))
         table["total"][name] = {
             "neighbour": round(noise.neighbour, 3),
-            "shared": round(1 - share * (1 - noise.shared), 3),
+            "shared": round(1 - share * (1 - max(noise.shared, LEAST_SHARED)), 3),
         }
     return table
 

@@ -100,8 +100,9 @@ def test_wrong_values_are_told_in_one_line(capsys, dataset, arguments, told):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--output-spaces", "MNI152NLin2009cAsym"], "--output-spaces: this option of other BIDS"),
-        (["--fs_license_file", "license.txt"], "no T1-weighted image is used"),
+        (["--output-spaces", "MNI:cohort-1"], "expected T1w or a template"),
+        (["--atlas", "A="], "expected NAME, NAME=PATH or NAME:SPACE=PATH"),
+        (["--fs_license_file", "license.txt"], "nothing is read of FreeSurfer"),
         (["--use-syn-sdc"], "susceptibility distortion is not corrected"),
         (["--participants", "01"], "did you mean --participant-label?"),
         (["--t1_blod=1.6"], "did you mean --t1-blood?"),

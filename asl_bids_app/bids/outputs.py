@@ -283,9 +283,11 @@ BIDSIGNORE: Final = (
     "figures",
     "sub-*/figures",
     "group_*",
+    "sub-*/anat",
+    "sub-*/ses-*/anat",
     *(
         f"{folder}/*_{suffix}.*"
-        for suffix in ("cbf", "att", "abv", "mask", "probseg", "timeseries")
+        for suffix in ("cbf", "att", "abv", "mask", "probseg", "timeseries", "coverage", "xfm")
         for folder in ("sub-*/perf", "sub-*/ses-*/perf")
     ),
 )

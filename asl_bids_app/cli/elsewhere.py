@@ -5,15 +5,12 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
-NO_ANATOMY: Final = (
-    "no T1-weighted image is used, so nothing is read of FreeSurfer or of its licence"
-)
+NO_ANATOMY: Final = "nothing is read of FreeSurfer, nor of its licence"
+REGISTERED: Final = "runs are laid on the T1w by a search that needs no start"
 NO_DISTORTION: Final = "susceptibility distortion is not corrected"
 
 ELSEWHERE: Final = MappingProxyType(
     {
-        "output-spaces": "maps are written in the space of the ASL run only; resample them "
-        "with the transforms of another program",
         "fs-license-file": NO_ANATOMY,
         "fs-subjects-dir": NO_ANATOMY,
         "fs-no-reconall": NO_ANATOMY,
@@ -21,11 +18,13 @@ ELSEWHERE: Final = MappingProxyType(
         "cifti-output": "there are no surfaces: maps are written as volumes",
         "project-goodvoxels": "there are no surfaces: maps are written as volumes",
         "medial-surface-nan": "there are no surfaces: maps are written as volumes",
+        "atlases": "--atlas is its name here",
+        "skip-parcellation": "without --atlas there are the tissues only",
         "anat-only": "there is no anatomical part that could run alone",
-        "anat-derivatives": "give tissue maps and masks by --derivatives NAME=PATH",
+        "anat-derivatives": "give them by --derivatives NAME=PATH",
         "longitudinal": "sessions are quantified one by one; --session-label chooses them",
-        "subject-anatomical-reference": "no anatomical image is used",
-        "skull-strip-t1w": "no T1-weighted image is used; give a mask by --brain-mask",
+        "subject-anatomical-reference": "the T1w of the session is used, else that of no session",
+        "skull-strip-t1w": "the brain is found in every raw T1w; --derivatives brings other masks",
         "skull-strip-template": "the mask is made from the M0; give another by --brain-mask",
         "skull-strip-fixed-seed": "the mask is made without drawing numbers; --random-seed "
         "sets the seed of the rest",
@@ -34,12 +33,12 @@ ELSEWHERE: Final = MappingProxyType(
         "ignore": "nothing is corrected beyond motion (--no-hmc leaves it out); slice times "
         "belong to the delays",
         "force": "each estimator is chosen by --estimator; nothing else can be forced",
-        "asl2t1w-init": "runs are not aligned with a T1-weighted image",
-        "asl2t1w-dof": "runs are not aligned with a T1-weighted image",
-        "asl2anat-init": "runs are not aligned with a T1-weighted image",
-        "asl2anat-dof": "runs are not aligned with a T1-weighted image",
-        "force-bbr": "runs are not aligned with a T1-weighted image",
-        "force-no-bbr": "runs are not aligned with a T1-weighted image",
+        "asl2t1w-init": REGISTERED,
+        "asl2t1w-dof": REGISTERED,
+        "asl2anat-init": REGISTERED,
+        "asl2anat-dof": REGISTERED,
+        "force-bbr": REGISTERED,
+        "force-no-bbr": REGISTERED,
         "dummy-vols": "mark volumes that are not to be used n/a in aslcontext.tsv",
         "dummy-scans": "mark volumes that are not to be used n/a in aslcontext.tsv",
         "smooth-kernel": "maps are not smoothed; --m0-smooth-fwhm smooths the M0",

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from asl_bids_app.anatomy.run import Outcome, Request
 from asl_bids_app.bids.acquisition import distinct_measurements
 from asl_bids_app.bids.derivatives import perf_folder
 from asl_bids_app.bids.sessions import PlannedRun, Unit
 from asl_bids_app.estimators.base import ParameterMaps
 from asl_bids_app.estimators.consensus import consensus
+from asl_bids_app.finish.anatomy import run_anatomy
 from asl_bids_app.finish.images import unit_images
 from asl_bids_app.finish.sidecars import differences, noise_method, shared_sidecar
 from asl_bids_app.finish.write import write_unit
@@ -33,8 +35,9 @@ def finish_unit(
     baseline: ParameterMaps[Tensor] | None,
     tissue: TissueMaps | None,
     confounds: Mapping[str, np.ndarray] | None,
+    anatomy: Request | None = None,
 ) -> dict[str, Any]:
-    """Compute the metrics of a series and write its derivatives.
+    """Compute the metrics of a series, write its derivatives, and see to its anatomy.
 
     Parameters
     ----------
@@ -48,6 +51,8 @@ def finish_unit(
         Tissue maps; None where none were wanted.
     confounds
         Columns of the confounds table.
+    anatomy
+        What is asked of it; None for nothing.
 
     Returns
     -------
@@ -87,6 +92,10 @@ def finish_unit(
         carpet=series.carpet,
         quality=(metrics, dictionary(metrics, facts.get("reason", ""))),
     )
+    placed = Outcome()
+    if anatomy is not None:
+        placed = run_anatomy(anatomy, unit, series, maps, baseline, shared)
+    about = {"anatomy": dict(placed.facts)} if placed.facts else {}
     return {
         "entities": dict(unit.entities),
         "joint": unit.joint,
@@ -102,9 +111,10 @@ def finish_unit(
         "metrics": metrics,
         "tissue": facts,
         "tissue_consistency": consistency,
-        "warnings": [*series.warnings, *warnings],
+        "warnings": [*series.warnings, *warnings, *placed.warnings],
+        **about,
         "plausibility": list(implausible),
-        "outputs": [path.relative_to(output_dir).as_posix() for path in paths],
+        "outputs": [path.relative_to(output_dir).as_posix() for path in [*paths, *placed.outputs]],
         "fit_seconds": round(maps.seconds, 3),
         "baseline_seconds": round(baseline.seconds, 3) if baseline else None,
     }

@@ -18,6 +18,7 @@ ERROR_BARS: Final = ("total", "noise")
 
 DATA: Final = "which data"
 ESTIMATION: Final = "estimation"
+ANATOMY: Final = "anatomy"
 CALIBRATION: Final = "calibration (outranks the sidecars)"
 RESOURCES: Final = "resources"
 RUNNING: Final = "running"
@@ -55,7 +56,8 @@ class DataOptions:
     derivatives: Mapping[str, Path] = option(
         {},
         DATA,
-        "derivatives with brain masks or tissue maps (GM, WM, CSF probseg) to use",
+        "derivatives to use: the T1w with its tissue maps and transforms, and brain masks (of "
+        "fMRIPrep, sMRIPrep, ASLPrep)",
         names=("-d", "--derivatives"),
         reader=readers.pair,
         metavar="NAME=PATH",
@@ -146,6 +148,35 @@ class EstimationOptions:
         reader=readers.path,
         metavar="FILE",
         access=Access.READ_FILE,
+    )
+
+
+@dataclass(frozen=True)
+class AnatomyOptions:
+    """What is done with a T1w."""
+
+    output_spaces: tuple[str, ...] = option(
+        (),
+        ANATOMY,
+        "spaces beside that of the run in which maps are written, such as T1w or "
+        "MNI152NLin2009cAsym:res-2",
+        reader=readers.space,
+        metavar="SPACE[:res-N]",
+        several=True,
+    )
+    atlas: tuple[str, ...] = option(
+        (),
+        ANATOMY,
+        "atlases whose regions get tables: folders in the layout of NiPreps, or a NIfTI with a "
+        "table (index, name) beside it",
+        reader=readers.atlas,
+        metavar="NAME[:SPACE][=PATH]",
+        several=True,
+    )
+    anatomy: bool = option(
+        True,
+        ANATOMY,
+        "leave the T1w alone: no registration, no other spaces, no regions",
     )
 
 

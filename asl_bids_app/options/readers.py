@@ -107,3 +107,29 @@ def efficiency(text: str) -> tuple[str, float]:
 def label(prefix: str) -> Any:
     """Return a reader of labels that may carry the entity's prefix."""
     return lambda text: text.removeprefix(prefix)
+
+
+def space(text: str) -> str:
+    """Check a space of ``--output-spaces``."""
+    from asl_bids_app.anatomy.spaces import read_space
+
+    return _checked(text, read_space)
+
+
+def atlas(text: str) -> str:
+    """Check an atlas of ``--atlas``."""
+    from asl_bids_app.anatomy.atlases import read_spec
+
+    return _checked(text, read_spec)
+
+
+def _checked(text: str, read: Any) -> str:
+    from asl_bids_app.errors import InputError
+
+    try:
+        read(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(
+            f"found {error.found}, expected {error.expected}"
+        ) from None
+    return text

@@ -15,6 +15,7 @@ from asl_bids_app.allocation import processors
 from asl_bids_app.options import readers
 from asl_bids_app.options.declare import Access, Option, option, required
 from asl_bids_app.options.groups import (
+    ANATOMY,
     CALIBRATION,
     DATA,
     ESTIMATION,
@@ -22,12 +23,13 @@ from asl_bids_app.options.groups import (
     LEVELS,
     RESOURCES,
     RUNNING,
+    AnatomyOptions,
     ConstantOptions,
     DataOptions,
     EstimationOptions,
 )
 
-GROUPS: Final = (DATA, ESTIMATION, CALIBRATION, RESOURCES, RUNNING)
+GROUPS: Final = (DATA, ESTIMATION, ANATOMY, CALIBRATION, RESOURCES, RUNNING)
 """In the order of the help."""
 
 CONFIG_FILE: Final = Option(
@@ -154,6 +156,7 @@ class AppOptions(
     RunningOptions,
     ResourceOptions,
     ConstantOptions,
+    AnatomyOptions,
     EstimationOptions,
     DataOptions,
     PlaceOptions,

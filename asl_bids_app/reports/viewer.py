@@ -86,7 +86,7 @@ def pack(data: SeriesData, scales: Mapping[str, Scale], budget: int) -> dict[str
         return None
     mask = images["mask"] > 0
     keys = [key for estimate in data.estimates for key in estimate.keys.values()]
-    keys += [key for key in ("gm", "wm", "csf") if key in images]
+    keys += [key for key in ("gm", "wm", "csf", "abv", "abv_sd") if key in images]
     series = [key for key in ("delta_m", "noise", "residual") if key in images]
     step = stride_for(int(mask.sum()), len(keys) + n * len(series) + 1, budget)
     box = crop(mask)

@@ -13,6 +13,7 @@ import numpy as np
 
 from asl_bids_app import __version__
 from asl_bids_app.bids.sessions import Unit
+from asl_bids_app.finish.anatomy import make_request, memory_gb
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.settings import Settings, unit_settings
 from asl_bids_app.workflows.plan import ParticipantPlan
@@ -98,7 +99,14 @@ class _UnitGraph:
             all_prepared.append(prepared)
         assemble = self.step("assemble")
         self.gather("gather", all_prepared, assemble, "all_prepared")
-        write = self.step("write", output_dir=str(self.options.output_dir))
+        request = make_request(settings, self.options.output_dir)
+        more = memory_gb(request, self.unit)
+        write = self.step(
+            "write",
+            memory_gb=MEMORY_GB["write"] + more,
+            many_threads=more > 0,
+            output_dir=str(self.options.output_dir),
+        )
         self.connect(assemble, write, "series")
         self.gather("moves", all_moved, write, "all_moved")
         fit = self.step("fit")
@@ -116,7 +124,12 @@ class _UnitGraph:
             self.connect(baseline, write, "baseline")
 
     def step(
-        self, name: str, index: int | None = None, memory_gb: float = 0.0, **inputs: Any
+        self,
+        name: str,
+        index: int | None = None,
+        memory_gb: float = 0.0,
+        many_threads: bool = False,
+        **inputs: Any,
     ) -> Node:
         """Add a step; several runs have one each, told apart by a number."""
         from nipype.pipeline.engine import Node
@@ -125,7 +138,8 @@ class _UnitGraph:
         from asl_bids_app.workflows.step import Step
 
         title = name if index is None else f"{name}{index}"
-        threads = self.settings.threads if name in MANY_THREADS else 1
+        many = many_threads or name in MANY_THREADS
+        threads = self.settings.threads if many else 1
         interface = Step(
             step=name,
             plan=self.plan,

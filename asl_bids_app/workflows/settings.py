@@ -51,6 +51,7 @@ def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]
         "  motion: " + ("rigid correction of every volume" if options.hmc else "none (--no-hmc)"),
         f"  brain mask: {_mask(options, units)}",
         f"  tissue: {_tissue(options, units)}",
+        *_anatomy(options, units),
         f"  device: {device}",
         f"  processors: {options.nprocs}; memory: "
         + (f"{options.mem_gb:g} GB" if options.mem_gb else "what the machine has"),
@@ -114,6 +115,26 @@ def _tissue(options: AppOptions, units: list[Unit]) -> str:
     if given < len(units) or not given:
         parts.append("the bundled atlas (MNI152), moved onto each head")
     return "; ".join(parts)
+
+
+def _anatomy(options: AppOptions, units: list[Unit]) -> list[str]:
+    """Tell the T1w of the series, where there is one or anything asks for it."""
+    from asl_bids_app.anatomy.find import find_anatomy
+
+    if not options.anatomy:
+        return ["  anatomy: none (--no-anatomy)"]
+    found = [find_anatomy(options.bids_dir, options.derivatives, u.entities) for u in units]
+    sources = [f.source for f in found if f.t1w is not None]
+    if not (sources or options.output_spaces or options.atlas):
+        return []
+    named = ", ".join(dict.fromkeys(sources[:3])) + ", ..." * (len(sources) > 3)
+    spaces = ", ".join(options.output_spaces) or "none but that of the run"
+    atlases = ", ".join(["tissue", *options.atlas])
+    return [
+        f"  anatomy: {len(sources)} of {len(units)} series with a T1w"
+        + (f" ({named})" if named else ""),
+        f"    spaces: {spaces}; regions: {atlases}",
+    ]
 
 
 def _means(options: AppOptions) -> str:

@@ -345,6 +345,11 @@
       this.data.estimates.forEach(({ name, bars, keys }, i) => {
         const flags = Math.round(this.get(keys.flags, row)) || 0;
         const remarks = this.data.flags.filter(([bit]) => flags & bit).map(([, words]) => words);
+        if (!i && this.channel.has("abv") && this.get("abv", row) > 0.01) {
+          const share = this.arterialShare(row);
+          const shown = Number.isFinite(share) ? `, ${Math.round(100 * share)} % of the fitted signal` : "";
+          remarks.push(`arteries ${this.format(this.get("abv", row), 2)} ± ${this.format(this.get("abv_sd", row), 2)} mL/100 mL${shown}`);
+        }
         if (!i && this.channel.has("residual0") && this.n > 2) {
           remarks.push(`residual ${this.format(this.residualOverNoise(row), 2)} × noise`);
         }
@@ -382,7 +387,32 @@
       if (this.channel.has("residual0")) {
         legend.append(entry(`<circle cx="13" cy="6" r="4" fill="none" stroke="${INK}" stroke-width="1.5"/>`, "measured minus residual"));
       }
+      if (this.showsArteries()) {
+        legend.append(entry(`<path d="M13 1L19 11H7Z" fill="none" stroke="${INK}" stroke-width="1.5"/>`, "of it in arteries"));
+      }
       return legend;
+    }
+
+    // What is measured, less residual and tissue, is label in arteries.
+    showsArteries() { return this.channel.has("abv") && this.channel.has("residual0") && this.fitted().length > 0; }
+
+    arterial(i, row) {
+      const m = this.data.measurements[i];
+      const { keys } = this.fitted()[0];
+      const w = m.delay + this.get(`time${m.time}`, row);
+      const tissue = this.get(keys.cbf, row)
+        * Kinetics.response(m.arrival, w, m.duration, m.efficiency, this.data.constants, this.get(keys.att, row));
+      return this.get(`delta_m${i}`, row) - this.get(`residual${i}`, row) - tissue;
+    }
+
+    arterialShare(row) {
+      if (!this.showsArteries()) return NaN;
+      let arteries = 0, all = 0;
+      for (let i = 0; i < this.n; i++) {
+        arteries += this.arterial(i, row);
+        all += this.get(`delta_m${i}`, row) - this.get(`residual${i}`, row);
+      }
+      return all > 0 ? Math.min(Math.max(arteries / all, 0), 1) : NaN;
     }
 
     // Estimates of both CBF and ATT, which make a curve.
@@ -450,6 +480,13 @@
             y: of((i) => 100 * (this.get(`delta_m${i}`, row) - this.get(`residual${i}`, row))),
             mode: "markers", marker: { color: colour, size: 7, symbol: "circle-open", line: { width: 1.3 } },
             hovertemplate: "%{x:.3f} s: %{y:.3f} %<extra>measured minus residual</extra>",
+          });
+        }
+        if (known && this.showsArteries() && this.get("abv", row) > 0.01) {
+          traces.push({
+            x: of((i) => delay[i]), y: of((i) => 100 * this.arterial(i, row)),
+            mode: "markers", marker: { color: colour, size: 8, symbol: "triangle-up-open", line: { width: 1.3 } },
+            hovertemplate: "%{x:.3f} s: %{y:.3f} %<extra>of it in arteries</extra>",
           });
         }
       }

@@ -1,0 +1,200 @@
+"""Where the anatomy of a series is: derivatives of NiPreps, else a raw T1w."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from asl_bids_app.bids.files import Name, parse_name
+
+
+@dataclass(frozen=True)
+class Found:
+    """Files of the anatomy of one series.
+
+    Attributes
+    ----------
+    t1w : Path or None
+        Prepared (derivatives) or raw.
+    prepared : bool
+        Whether it is of derivatives.
+    mask : Path or None
+    tissue : mapping of str to Path
+        Tissue maps by ``gm``, ``wm`` and ``csf``; all three or none.
+    dseg : Path or None
+        Labels of tissue, where there are no maps.
+    to_space, from_space : mapping of str to Path
+        Transforms ``from-T1w_to-<space>`` and back, by space.
+    source : str
+        In words.
+    warnings : tuple of str
+        One line each.
+    """
+
+    t1w: Path | None = None
+    prepared: bool = False
+    mask: Path | None = None
+    tissue: Mapping[str, Path] = field(default_factory=dict)
+    dseg: Path | None = None
+    to_space: Mapping[str, Path] = field(default_factory=dict)
+    from_space: Mapping[str, Path] = field(default_factory=dict)
+    source: str = "none"
+    warnings: tuple[str, ...] = ()
+
+
+NO_SPACE: frozenset[str | None] = frozenset({None, "T1w", "orig"})
+
+
+def find_anatomy(
+    bids_dir: Path, derivatives: Mapping[str, Path], entities: Mapping[str, str]
+) -> Found:
+    """Find the T1w of a series and what derivatives know of it.
+
+    Parameters
+    ----------
+    bids_dir
+        Root of the dataset.
+    derivatives
+        Folders by name, in the order of preference.
+    entities
+        Of the series; its participant and session count.
+
+    Returns
+    -------
+    Found
+        With `Found.t1w` None where there is none.
+    """
+    warnings: list[str] = []
+    for name, folder in derivatives.items():
+        found = _prepared(name, folder, entities, warnings)
+        if found is not None:
+            return found
+    images = _anat(bids_dir, entities, "T1w", warnings)
+    images = [path for path in images if path.stat().st_size > 0 or _tell_empty(path, warnings)]
+    if not images:
+        return Found(warnings=tuple(warnings))
+    chosen = _one(images, "T1w", warnings)
+    return Found(t1w=chosen, source=f"raw T1w {chosen.name}", warnings=tuple(warnings))
+
+
+def _tell_empty(path: Path, warnings: list[str]) -> bool:
+    warnings.append(f"{path.name}: found an empty file (0 bytes), expected a T1w; not used")
+    return False
+
+
+def _prepared(
+    name: str, folder: Path, entities: Mapping[str, str], warnings: list[str]
+) -> Found | None:
+    """Return what one folder of derivatives holds of a participant's T1w, or None."""
+    told: list[str] = []
+    images = _anat(folder, entities, "T1w", told, native=True)
+    if not images:
+        warnings += told
+        return None
+    images = [p for p in images if parse_name(p.name).entities.get("desc") == "preproc"] or images
+    t1w = _one(images, "T1w", told)
+    own = parse_name(t1w.name).entities
+    anat = t1w.parent
+
+    def beside(suffix: str, **wanted: str | None) -> list[Path]:
+        """Return files of the same T1w: of its session, without a standard space."""
+        return [
+            path
+            for path in sorted(anat.glob(f"*_{suffix}.nii*"))
+            if (e := parse_name(path.name).entities).get("sub") == own.get("sub")
+            and e.get("ses") == own.get("ses")
+            and e.get("space") in NO_SPACE
+            and e.get("run") in {None, own.get("run")}
+            and all(e.get(key) == value for key, value in wanted.items())
+        ]
+
+    tissue = {
+        label.lower(): paths[0]
+        for label in ("GM", "WM", "CSF")
+        if (paths := beside("probseg", label=label))
+    }
+    masks = beside("mask", desc="brain")
+    # Without a desc it is tissue; desc-aseg and desc-aparcaseg are FreeSurfer's regions.
+    dsegs = [p for p in beside("dseg") if "desc" not in parse_name(p.name).entities]
+    if 0 < len(tissue) < 3:
+        told.append(
+            f"{anat}: found tissue maps of {', '.join(sorted(tissue))} only, expected GM, WM and "
+            "CSF; not used"
+        )
+    to_space: dict[str, Path] = {}
+    from_space: dict[str, Path] = {}
+    for path in sorted(anat.glob("*_mode-image_xfm.*")):
+        parts = parse_name(path.name)
+        if parts.entities.get("ses") != own.get("ses") or path.suffix not in {".h5", ".txt"}:
+            continue
+        start, end = parts.entities.get("from"), parts.entities.get("to")
+        if start == "T1w" and end and end not in {"fsnative", "T1w"}:
+            to_space[end] = path
+        elif end == "T1w" and start and start != "fsnative":
+            from_space[start] = path
+    return Found(
+        t1w,
+        True,
+        masks[0] if masks else None,
+        tissue if len(tissue) == 3 else {},
+        dsegs[0] if dsegs else None,
+        to_space,
+        from_space,
+        f"{name} ({t1w.name})",
+        tuple(told),
+    )
+
+
+def _anat(
+    root: Path,
+    entities: Mapping[str, str],
+    suffix: str,
+    warnings: list[str],
+    *,
+    native: bool = False,
+) -> list[Path]:
+    """Return images of a participant's anatomy that serve a series, of its session first.
+
+    Those of the session come before those of no session (an average over sessions). A T1w of
+    another session only is used, for a head keeps its shape, and told.
+    """
+    subject, session = entities["sub"], entities.get("ses")
+    folder = root / f"sub-{subject}"
+    names: dict[Path, Name] = {}
+    for path in sorted([*folder.glob("anat/*"), *folder.glob("ses-*/anat/*")]):
+        name = parse_name(path.name)
+        if name.suffix != suffix or name.extension not in {".nii", ".nii.gz"}:
+            continue
+        if native and name.entities.get("space") not in NO_SPACE:
+            continue
+        if name.entities.get("sub") != subject:
+            warnings.append(
+                f"{path}: found sub-{name.entities.get('sub')} in the folder of sub-{subject}, "
+                f"expected sub-{subject}; not used"
+            )
+            continue
+        names[path] = name
+    if not names or session is None:
+        return list(names)
+    for wanted in (session, None):
+        chosen = [p for p, n in names.items() if n.entities.get("ses") == wanted]
+        if chosen:
+            return chosen
+    sessions = sorted({str(n.entities.get("ses")) for n in names.values()})
+    warnings.append(
+        f"{folder}: found {suffix} of ses-{', ses-'.join(sessions)} only, expected one of "
+        f"ses-{session}; that of ses-{sessions[0]} is used"
+    )
+    return [p for p, n in names.items() if n.entities.get("ses") == sessions[0]]
+
+
+def _one(images: Iterable[Path], what: str, warnings: list[str]) -> Path:
+    """Return the first of several images, those with fewest entities first, and say so."""
+    order = sorted(images, key=lambda p: (len(parse_name(p.name).entities), p.name))
+    if len(order) > 1:
+        warnings.append(
+            f"{order[0].parent}: found {len(order)} {what} ({', '.join(p.name for p in order)}), "
+            f"expected one; {order[0].name} is used"
+        )
+    return order[0]

@@ -1,0 +1,243 @@
+"""The head of a participant: read from derivatives, or made from a raw T1w once and kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from asl_bids_app import __version__
+from asl_bids_app.anatomy.find import Found
+from asl_bids_app.anatomy.records import TISSUES, AnatomyError, Head
+from asl_bids_app.anatomy.spaces import PACKAGED
+from asl_bids_app.errors import InputError
+from asl_bids_app.preprocess.geometry import same_grid
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813 - the library's own short name
+
+LEAST_TISSUE: Final = 0.3
+"""Part of a given brain that its tissue maps must fill."""
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """A head with its ways to standard spaces.
+
+    Attributes
+    ----------
+    head : Head
+    to_space, from_space : mapping of str to transform
+        ``from-T1w_to-<space>`` and back, by space.
+    outputs : tuple of Path
+        Files that were written for it.
+    """
+
+    head: Head
+    to_space: Mapping[str, sitk.Transform]
+    from_space: Mapping[str, sitk.Transform]
+    outputs: tuple[Path, ...] = ()
+
+
+def read_given(found: Found) -> Anatomy:
+    """Read the head and the transforms of derivatives.
+
+    Raises
+    ------
+    InputError
+        If a file is broken, or what belongs together doesn't fit.
+    """
+    from asl_bids_app.anatomy.transforms import read_transform
+    from asl_bids_app.bids.images import load
+
+    t1w = load(found.t1w, ndim=3, name=found.t1w.name)
+    shape, warnings = t1w.data.shape, list(t1w.warnings)
+
+    def beside(path: Path) -> np.ndarray:
+        image = load(path, ndim=3, name=path.name)
+        if not same_grid(image.data.shape, image.affine, shape, t1w.affine):
+            raise InputError(
+                path.name,
+                "grid",
+                f"{' x '.join(map(str, image.data.shape))} voxels elsewhere",
+                f"the grid of {found.t1w.name}",
+            )
+        return image.data
+
+    brain = beside(found.mask) > 0.5 if found.mask else None
+    if found.tissue:
+        maps = [np.clip(beside(found.tissue[key]), 0, 1) for key in TISSUES]
+        how = "probseg"
+    elif found.dseg:
+        labels = np.rint(beside(found.dseg))
+        # The labels of BIDS derivatives: 1 grey matter, 2 white matter, 3 CSF.
+        maps = [(labels == k).astype(np.float32) for k in (1, 2, 3)]
+        how = "dseg"
+    else:
+        raise InputError(
+            found.t1w.name,
+            "tissue",
+            "no label-GM, -WM and -CSF_probseg and no dseg beside it",
+            "tissue maps of the T1w",
+        )
+    if brain is None:
+        brain = sum(maps) > 0.5
+    maps = [m * brain for m in maps]
+    filled = float(sum(maps)[brain].mean()) if brain.any() else 0.0
+    if filled < LEAST_TISSUE:
+        raise InputError(
+            found.t1w.name,
+            "tissue",
+            f"tissue maps that fill {filled:.0%} of the brain mask",
+            f"{LEAST_TISSUE:.0%} or more",
+        )
+    facts = {"source": found.source, "tissue": how}
+    head = Head(t1w.data, t1w.affine, brain, *maps, facts, tuple(warnings))
+    there: dict[str, Any] = {}
+    back: dict[str, Any] = {}
+    told: list[str] = []
+    for target, paths in ((there, found.to_space), (back, found.from_space)):
+        for space, path in paths.items():
+            try:
+                target[space] = read_transform(path)
+            except InputError as error:
+                told.append(str(error))
+    head = replace(head, warnings=(*head.warnings, *told))
+    return Anatomy(head, there, back)
+
+
+def make_own(
+    path: Path,
+    folder: Path,
+    stem: str,
+    sidecar: Mapping[str, Any],
+    tell: Callable[[str], None] = lambda _: None,
+) -> Anatomy:
+    """Make the head of a raw T1w, or read it if it was made before from the same file.
+
+    Parameters
+    ----------
+    path
+        The T1w.
+    folder
+        The `anat` folder of the derivatives.
+    stem
+        What the files' names begin with, such as ``sub-01_ses-1``.
+    sidecar
+        What all sidecars say.
+    tell
+        Takes the name of each step as it begins.
+
+    Raises
+    ------
+    InputError
+        If the image can't be read or shows no head.
+    """
+    from asl_bids_app.anatomy.t1w import understand
+    from asl_bids_app.anatomy.transforms import to_and_from_template
+    from asl_bids_app.atlas import load_atlas
+    from asl_bids_app.bids.images import load
+
+    stat = path.stat()
+    identity = {
+        "File": path.name,
+        "Size": stat.st_size,
+        "Modified": stat.st_mtime_ns,
+        "SoftwareVersion": f"asl-bids-app {__version__}",
+    }
+    files = names(folder, stem)
+    if (kept := _kept(files, identity)) is not None:
+        return kept
+    image = load(path, ndim=3, name=path.name)
+    try:
+        head, found = understand(image.data, image.affine, tell=tell)
+    except AnatomyError as error:
+        # The message has found and expected in it already.
+        what, _, expected = str(error).partition(", expected ")
+        raise InputError(path.name, "", what, expected or "a T1w of a head") from error
+    warnings = (*image.warnings, *(f"{path.name}: {w}" for w in head.warnings))
+    facts = {**head.facts, "template": PACKAGED, "normalisation": found.facts}
+    head = replace(head, warnings=warnings, facts=facts)
+    to_space, from_space = to_and_from_template(found, load_atlas().affine)
+    content = {**sidecar, "Source": identity, "Facts": facts, "Warnings": list(warnings)}
+    _write(files, head, to_space, from_space, content)
+    return Anatomy(head, {PACKAGED: to_space}, {PACKAGED: from_space}, tuple(files.values()))
+
+
+def names(folder: Path, stem: str) -> dict[str, Path]:
+    """Return the files of the app's own path by key."""
+    return {
+        "t1w": folder / f"{stem}_desc-preproc_T1w.nii.gz",
+        "brain": folder / f"{stem}_desc-brain_mask.nii.gz",
+        **{key: folder / f"{stem}_label-{key.upper()}_probseg.nii.gz" for key in TISSUES},
+        "to": folder / f"{stem}_from-T1w_to-{PACKAGED}_mode-image_xfm.h5",
+        "from": folder / f"{stem}_from-{PACKAGED}_to-T1w_mode-image_xfm.h5",
+    }
+
+
+def _write(
+    files: Mapping[str, Path],
+    head: Head,
+    to_space: sitk.Transform,
+    from_space: sitk.Transform,
+    content: Mapping[str, Any],
+) -> None:
+    import nibabel as nib
+
+    from asl_bids_app.anatomy.transforms import write_transform
+    from asl_bids_app.bids.derivatives import sidecar_path, whole, write_json
+
+    write_transform(files["to"], to_space)
+    write_transform(files["from"], from_space)
+    about = {
+        "t1w": "T1w without its bias field",
+        "brain": "Brain mask of the T1w",
+        "gm": "Grey matter by T1w and atlas",
+        "wm": "White matter by T1w and atlas",
+        "csf": "Fluid by T1w and atlas",
+    }
+    # The T1w comes last: its sidecar says that all the rest is there.
+    for key in (*TISSUES, "brain", "t1w"):
+        data = getattr(head, key)
+        kind = np.uint8 if data.dtype == bool else np.float32
+        image = nib.Nifti1Image(data.astype(kind), head.affine)
+        image.set_qform(head.affine, code=1)
+        image.set_sform(head.affine, code=1)
+        with whole(files[key]) as beside:
+            nib.save(image, beside)
+            write_json(sidecar_path(files[key]), {"Description": about[key], **content})
+
+
+def _kept(files: Mapping[str, Path], identity: Mapping[str, Any]) -> Anatomy | None:
+    """Return what an earlier run made from the same file, or None."""
+    import nibabel as nib
+
+    from asl_bids_app.anatomy.transforms import read_transform
+    from asl_bids_app.bids.derivatives import sidecar_path
+
+    if not all(path.is_file() for path in files.values()):
+        return None
+    try:
+        content = json.loads(sidecar_path(files["t1w"]).read_text(encoding="utf-8"))
+        if content.get("Source") != identity:
+            return None
+        images = {key: nib.load(files[key]) for key in ("t1w", "brain", *TISSUES)}
+        maps = {key: image.get_fdata(dtype=np.float32) for key, image in images.items()}
+        transforms = [read_transform(files[key]) for key in ("to", "from")]
+    except (OSError, ValueError, EOFError):
+        return None
+    head = Head(
+        maps["t1w"],
+        images["t1w"].affine,
+        maps["brain"] > 0.5,
+        *(maps[key] for key in TISSUES),
+        content["Facts"],
+        tuple(content["Warnings"]),
+    )
+    return Anatomy(
+        head, {PACKAGED: transforms[0]}, {PACKAGED: transforms[1]}, tuple(files.values())
+    )

@@ -1,0 +1,82 @@
+"""The values that the anatomy steps hand on. No heavy import stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+TISSUES: Final = ("gm", "wm", "csf")
+
+
+class AnatomyError(ValueError):
+    """A T1w can't be used; ``found, expected ...`` in a few words, for one line."""
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A T1w image with its brain and tissues, on one grid.
+
+    Attributes
+    ----------
+    t1w : array of float32, shape (X, Y, Z)
+        Corrected for the bias field; any units.
+    affine : array, shape (4, 4)
+        Voxel to world (mm, RAS).
+    brain : array of bool, shape (X, Y, Z)
+    gm, wm, csf : array of float32, shape (X, Y, Z)
+        Probabilities, zero outside the brain.
+    facts : mapping
+        Where each part comes from and how good it is, for records and sidecars.
+    warnings : tuple of str
+        One line each.
+    """
+
+    t1w: np.ndarray
+    affine: np.ndarray
+    brain: np.ndarray
+    gm: np.ndarray
+    wm: np.ndarray
+    csf: np.ndarray
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def tissue(self) -> np.ndarray:
+        """Return the three probabilities, (3, X, Y, Z)."""
+        return np.stack([self.gm, self.wm, self.csf])
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """The rigid transform that lays an ASL image on a T1w.
+
+    Attributes
+    ----------
+    matrix : array, shape (4, 4)
+        Takes world points (mm, RAS) of the ASL image to those of the T1w.
+    image : str
+        The contrast that was chosen, such as ``M0``.
+    score : float
+        Share of the image's local contrast that the T1w's tissues explain, less the share that
+        they explain where they are displaced by a centimetre; 0 to 1.
+    error_mm : float
+        Expected error of a point at the brain's surface by noise.
+    registered : bool
+        Whether the transform may be used.
+    reason : str
+        Why not, in words; empty if it may be.
+    facts : mapping
+        Scores of every contrast, overlap of the brains, for records and the report.
+    warnings : tuple of str
+    """
+
+    matrix: np.ndarray
+    image: str
+    score: float
+    error_mm: float
+    registered: bool
+    reason: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()

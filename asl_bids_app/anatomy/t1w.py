@@ -1,0 +1,261 @@
+"""From a raw T1w to its brain, tissues and place in MNI152: the app's own light path.
+
+Affine to the packaged atlas, bias field, brain, tissues; then a diffeomorphic field on the tissue
+maps, and tissues once more with the atlas where that field lays it. Each step's quality is
+measured. What fails is said and fallen back from: an affine where no field can be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from scipy import ndimage
+
+from asl_bids_app.anatomy.records import AnatomyError, Head
+from asl_bids_app.anatomy.segment import segment, tissue_dice
+from asl_bids_app.anatomy.skull import LEAST_LIKENESS, brain_of, lay_atlas, thinned, unbias
+from asl_bids_app.anatomy.warp import find_field, invert_field
+from asl_bids_app.atlas import Atlas, load_atlas
+from asl_bids_app.preprocess.geometry import resample, voxel_sizes
+from asl_bids_app.preprocess.registration import RegistrationError
+
+COARSE_MM: Final = 3.0
+"""Slices thicker than this are told: tissues are then blurred."""
+FOLDED: Final = 0.0
+"""Least determinant of a field that doesn't fold."""
+LEAST_DICE: Final = 0.55
+"""Overlap of grey or white matter with the atlas's below which a field isn't believed."""
+BRAIN_ML: Final = (500.0, 2400.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Normalisation:
+    """How a head lies to the packaged template.
+
+    Attributes
+    ----------
+    matrix : array, shape (4, 4)
+        Takes points of the template (mm, RAS) to those of the T1w.
+    displacement, back : array of float32, shape (X, Y, Z, 3), or None
+        On the template's grid, mm: a template point moved by the first goes through `matrix` to
+        the T1w; the second undoes the first. None: affine only.
+    facts : mapping
+        Overlap of tissues, and the range of the determinant.
+    """
+
+    matrix: np.ndarray
+    displacement: np.ndarray | None
+    back: np.ndarray | None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def understand(
+    t1w: np.ndarray,
+    affine: np.ndarray,
+    atlas: Atlas | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> tuple[Head, Normalisation]:
+    """Find brain, tissues and place in MNI152 of a raw T1w of a head.
+
+    Parameters
+    ----------
+    t1w : array, shape (X, Y, Z)
+    affine : array, shape (4, 4)
+    atlas
+        By default the packaged one.
+    tell
+        Takes the name of each step as it begins.
+
+    Returns
+    -------
+    Head, Normalisation
+
+    Raises
+    ------
+    AnatomyError
+        If the image is empty, no head, or shows no T1 contrast.
+    """
+    atlas = atlas or load_atlas()
+    image = np.nan_to_num(np.array(t1w, np.float32), posinf=0, neginf=0)
+    warnings = _check(image, affine)
+    tell("T1w to MNI152, affine")
+    try:
+        matrix, likeness = lay_atlas(image, affine, atlas)
+    except RegistrationError as error:
+        raise AnatomyError(f"{error}, expected a head") from error
+    if likeness < LEAST_LIKENESS:
+        raise AnatomyError(
+            f"an image unlike a head's T1w (correlation {likeness:.2f} with the MNI152 template), "
+            f"expected {LEAST_LIKENESS:g} or more"
+        )
+    tell("T1w: bias field, brain, tissues")
+    box = _box(matrix, affine, image.shape, atlas)
+    cut, grid = image[box], _cut_affine(affine, box)
+    prior, guide = _lay(atlas, matrix, cut.shape, grid)
+    near = ndimage.binary_dilation(guide > 0.5, iterations=2)
+    even = unbias(cut, grid, near & (cut > 0))
+    brain = _brain(even, grid, prior, guide)
+    volume = float(brain.sum() * abs(np.linalg.det(grid[:3, :3])) / 1000)
+    first = segment(even, brain, _blurred(prior, grid, 4.0))
+    tell("T1w to MNI152, diffeomorphic")
+    fixed = np.stack([atlas.gm, atlas.wm, atlas.csf]) * atlas.brain
+    rough = find_field(
+        fixed, _to_template(first, grid, matrix, atlas), atlas.affine, rounds=((4, 60), (2, 30))
+    )
+    there = invert_field(rough.displacement, atlas.affine)
+    closer = _prior_by_field(atlas, there, matrix, cut.shape, grid)
+    brain = _brain(even, grid, closer, closer.sum(axis=0))
+    second = segment(even, brain, _blurred(closer, grid, 2.0))
+    moving = _to_template(second, grid, matrix, atlas)
+    found = find_field(fixed, moving, atlas.affine, rough.displacement, rounds=((2, 40), (1, 40)))
+    by_affine = tissue_dice(moving, fixed)
+    by_field = tissue_dice(_warped(moving, found.displacement, atlas.affine), fixed)
+    facts = {
+        "affine_likeness": round(likeness, 3),
+        "dice_affine": by_affine,
+        "dice": by_field,
+        "jacobian": [round(v, 3) for v in found.jacobian],
+        "kind": "diffeomorphic",
+    }
+    displacement, back = found.displacement, invert_field(found.displacement, atlas.affine)
+    if told := _doubts(facts):
+        warnings.append(told)
+        displacement = back = None
+        facts |= {"kind": "affine", "dice": by_affine}
+    if not BRAIN_ML[0] <= volume <= BRAIN_ML[1]:
+        low, high = BRAIN_ML
+        warnings.append(f"found a brain of {volume:.0f} mL, expected {low:g} to {high:g} mL")
+    about = {
+        "source": "raw T1w, own path",
+        "brain_ml": round(volume, 1),
+        "intensities": [round(v, 3) for v in second.intensities],
+        "width": round(second.width, 4),
+        "likeness": round(second.likeness, 3),
+    }
+    image[box] = even
+    parts = (brain, second.gm, second.wm, second.csf)
+    whole = [_back(part, box, image.shape) for part in parts]
+    head = Head(image, affine, *whole, about, tuple(warnings))
+    return head, Normalisation(matrix, displacement, back, facts)
+
+
+def _check(image: np.ndarray, affine: np.ndarray) -> list[str]:
+    """Refuse what can't be a T1w, and return what is odd about one."""
+    if min(image.shape) < 8:
+        raise AnatomyError(f"{'x'.join(map(str, image.shape))} voxels, expected a volume")
+    if image.max() <= 0 or float(np.percentile(image, 99.5)) <= max(float(image.min()), 0):
+        raise AnatomyError("an image without signal, expected a head")
+    sizes = voxel_sizes(affine)
+    if sizes.max() <= COARSE_MM:
+        return []
+    return [
+        f"found voxels of {' x '.join(f'{s:.2g}' for s in sizes)} mm, expected {COARSE_MM:g} mm "
+        "or less; tissues are blurred, and what rests on them is less certain"
+    ]
+
+
+def _doubts(facts: dict[str, Any]) -> str:
+    """Say why a field to the template isn't believed; empty if it is."""
+    overlap, least = facts["dice"], facts["jacobian"][0]
+    worst = min(overlap["gm"], overlap["wm"])
+    by_affine = min(facts["dice_affine"]["gm"], facts["dice_affine"]["wm"])
+    if least > FOLDED and worst >= max(LEAST_DICE, by_affine):
+        return ""
+    return (
+        f"found a field to MNI152 with a Dice of grey and white matter of {overlap['gm']:.2f} "
+        f"and {overlap['wm']:.2f} and a least determinant of {least:.2f}, expected "
+        f"{LEAST_DICE:g} and {FOLDED:g} or more; affine only"
+    )
+
+
+def _brain(even: np.ndarray, grid: np.ndarray, prior: np.ndarray, guide: np.ndarray) -> np.ndarray:
+    """Find the brain on blocks of about 2 mm, and say it on the fine grid."""
+    thin, coarse = thinned(even, grid, 2.0)
+    maps = np.stack([thinned(p, grid, 2.0)[0] for p in prior])
+    found = brain_of(thin, coarse, maps, thinned(guide, grid, 2.0)[0])
+    pull = np.linalg.inv(coarse) @ grid
+    fine = ndimage.affine_transform(
+        found.astype(np.float32), pull[:3, :3], pull[:3, 3], even.shape, order=1, mode="nearest"
+    )
+    return (fine > 0.5) & (even > 0)
+
+
+def _box(
+    matrix: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], atlas: Atlas
+) -> tuple[slice, ...]:
+    """Return the part of the image that holds the brain and a centimetre around it."""
+    points = np.argwhere(atlas.brain)[::11]
+    world = matrix @ atlas.affine @ np.column_stack([points, np.ones(len(points))]).T
+    index = (np.linalg.inv(affine) @ world)[:3]
+    margin = 12.0 / voxel_sizes(affine)
+    low = np.clip(np.floor(index.min(axis=1) - margin), 0, np.array(shape) - 8).astype(int)
+    high = np.clip(np.ceil(index.max(axis=1) + margin), low + 8, shape).astype(int)
+    return tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+
+
+def _cut_affine(affine: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
+    cut = np.array(affine, float)
+    cut[:3, 3] += cut[:3, :3] @ [part.start for part in box]
+    return cut
+
+
+def _back(values: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
+    whole = np.zeros(shape, values.dtype)
+    whole[box] = values
+    return whole
+
+
+def _lay(
+    atlas: Atlas, matrix: np.ndarray, shape: tuple[int, ...], grid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lay the atlas's tissues (3, X, Y, Z) and brain on a grid of the T1w."""
+    to_atlas = np.linalg.inv(matrix)
+
+    def laid(image: np.ndarray) -> np.ndarray:
+        return np.nan_to_num(
+            resample(image.astype(np.float32), atlas.affine, to_atlas, shape, grid, order=1)
+        )
+
+    return np.stack([laid(m) for m in (atlas.gm, atlas.wm, atlas.csf)]), laid(atlas.brain)
+
+
+def _prior_by_field(
+    atlas: Atlas, back: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], grid: np.ndarray
+) -> np.ndarray:
+    """Lay the atlas's tissues on a grid of the T1w by affine and field: first on its own grid."""
+    own = np.stack(
+        [_warped(m[None], back, atlas.affine)[0] for m in (atlas.gm, atlas.wm, atlas.csf)]
+    )
+    to_atlas = np.linalg.inv(matrix)
+    return np.stack(
+        [np.nan_to_num(resample(m, atlas.affine, to_atlas, shape, grid, order=1)) for m in own]
+    )
+
+
+def _warped(maps: np.ndarray, displacement: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Read maps (C, X, Y, Z) at the voxels of their grid moved by a field in mm."""
+    inverse = np.linalg.inv(affine[:3, :3])
+    index = np.stack(np.meshgrid(*map(np.arange, maps.shape[1:]), indexing="ij"))
+    place = index + np.einsum("ij,xyzj->ixyz", inverse, displacement)
+    return np.stack(
+        [ndimage.map_coordinates(m, place, order=1, mode="nearest") for m in maps]
+    ).astype(np.float32)
+
+
+def _blurred(prior: np.ndarray, grid: np.ndarray, sigma_mm: float) -> np.ndarray:
+    sigma = sigma_mm / voxel_sizes(grid)
+    return np.stack([ndimage.gaussian_filter(p, sigma, truncate=2.5) for p in prior])
+
+
+def _to_template(found: Any, grid: np.ndarray, matrix: np.ndarray, atlas: Atlas) -> np.ndarray:
+    """Lay a head's tissues on the template's grid by the affine, averaged over its voxels."""
+    sigma = 0.4 * np.maximum(voxel_sizes(atlas.affine) - 0.8 * voxel_sizes(grid), 0)
+    maps = []
+    for m in (found.gm, found.wm, found.csf):
+        smooth = ndimage.gaussian_filter(m, sigma / voxel_sizes(grid), truncate=2.5)
+        laid = resample(smooth, grid, matrix, atlas.gm.shape, atlas.affine, order=1)
+        maps.append(np.nan_to_num(laid))
+    return np.stack(maps)

@@ -1,0 +1,115 @@
+"""The anatomy of a series, as the app calls it: the one seam between the two."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asl_bids_app.anatomy.atlases import read_spec
+from asl_bids_app.anatomy.find import find_anatomy
+from asl_bids_app.anatomy.run import Outcome, Request, UnitMaps, run
+from asl_bids_app.anatomy.spaces import read_space
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from asl_bids_app.bids.sessions import Unit
+    from asl_bids_app.estimators.base import ParameterMaps
+    from asl_bids_app.series import Series
+    from asl_bids_app.settings import Settings
+
+
+def make_request(settings: Settings, output_dir: Path) -> Request | None:
+    """Return what a run asks of the anatomy; None with ``--no-anatomy``."""
+    if not settings.anatomy or not settings.bids_dir:
+        return None
+    home = os.environ.get("TEMPLATEFLOW_HOME")
+    folder = Path(home).expanduser() if home else None
+    return Request(
+        Path(settings.bids_dir),
+        output_dir,
+        {name: Path(path) for name, path in settings.derivatives.items()},
+        tuple(read_space(text) for text in settings.output_spaces),
+        tuple(read_spec(text) for text in settings.atlas),
+        folder if folder and folder.is_dir() else None,
+        settings.threads,
+    )
+
+
+def memory_gb(request: Request | None, unit: Unit) -> float:
+    """Return the memory that the anatomy of a series takes at most, GB."""
+    if request is None:
+        return 0.0
+    asked = bool(request.spaces or request.atlases)
+    found = find_anatomy(request.bids_dir, request.derivatives, unit.entities)
+    return 2.0 if asked or found.t1w is not None else 0.0
+
+
+def run_anatomy(
+    request: Request,
+    unit: Unit,
+    series: Series,
+    maps: ParameterMaps[Tensor],
+    baseline: ParameterMaps[Tensor] | None,
+    sidecar: Mapping[str, Any],
+) -> Outcome:
+    """Run the anatomy of a series whose maps are written.
+
+    Parameters
+    ----------
+    request
+    unit, series, maps, baseline
+        What was quantified.
+    sidecar
+        What all its sidecars say.
+    """
+    import torch
+
+    from asl_bids_app.anatomy.regions import CALIBRATION_SD, signals_of
+    from asl_bids_app.estimators.base import Flag
+    from asl_bids_app.estimators.noise import noise_level
+    from asl_bids_app.observation import observe
+
+    volume = series.volume
+    prior = maps.att_prior
+    signals = None
+    if prior is not None:
+        # Least squares leans on no neighbours: its residuals and transit times show the noise.
+        voxelwise = baseline or maps
+        white = voxelwise.estimator == "least-squares"
+        signals = signals_of(
+            observe(series, noise_level(series)),
+            series.slice_axis,
+            prior,
+            volume(voxelwise.residual),
+            None if maps.vessels is None else volume(maps.vessels),
+            volume(voxelwise.att) if white else None,
+            volume(voxelwise.att_sd) if white else None,
+        )
+    keys = [key for key in ("cbf", "att", "abv") if getattr(maps, key) is not None]
+    total = bool(maps.model) and maps.model.get("ErrorBars") == "total"
+    given = UnitMaps(
+        unit.entities,
+        {
+            **({"M0": series.volumes["m0"]} if "m0" in series.volumes else {}),
+            "ΔM": volume(series.delta_m).mean(axis=-1),
+            "CBF": volume(maps.cbf),
+        },
+        volume(series.mask),
+        (volume(maps.flags) & int(Flag.FAILED)) > 0,
+        series.affine,
+        {key: volume(getattr(maps, key)) for key in keys},
+        {
+            f"{key}_sd": volume(getattr(maps, f"{key}_sd"))
+            for key in keys
+            if getattr(maps, f"{key}_sd") is not None
+        },
+        signals,
+        maps.estimator,
+        CALIBRATION_SD if total else 0.0,
+        sidecar,
+    )
+    torch.set_num_threads(request.threads)
+    return run(request, given)

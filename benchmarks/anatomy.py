@@ -1,0 +1,235 @@
+"""Anatomy against known truth: a simulated T1w and simulated ASL of one man.
+
+Run ``python benchmarks/anatomy.py INDIVIDUALS DATA [--case L05 ...] [--starts 30]``, where
+INDIVIDUALS holds ``anat/colin_{gm,wm,csf}.nii.gz`` and DATA is what its ``sim.py`` wrote. It
+prints
+
+- the own path from a raw T1w: seconds, memory, overlap with the known tissues, and overlap of
+  the known tissues, warped to MNI152, with the template's;
+- ASL to T1w over random starts of up to 30 mm and 20 degrees: median and 95th percentile of the
+  error, and how many runs of more than 3 mm were not flagged;
+- regions: bias and coverage of the 95 % intervals by noise and model over random parcels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from asl_bids_app.anatomy import t1w
+from asl_bids_app.anatomy.records import TISSUES, Head
+from asl_bids_app.anatomy.register import distance, register_asl
+from asl_bids_app.anatomy.segment import dice, tissue_dice
+from asl_bids_app.atlas import load_atlas
+from asl_bids_app.preprocess.geometry import to_matrix
+
+
+def colin(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the tissues (3, X, Y, Z), and an affine in the millimetres of the simulated ASL."""
+    images = [
+        nib.as_closest_canonical(nib.load(folder / f"anat/colin_{key}.nii.gz")) for key in TISSUES
+    ]
+    tissue = np.stack([np.asarray(i.dataobj, np.float32) / 100 for i in images])
+    index = np.argwhere(tissue.sum(axis=0) > 0.5)
+    low, high = index.min(axis=0), index.max(axis=0)
+    low[2] = max(low[2], high[2] - 138)  # As the simulator cuts the neck.
+    affine = np.eye(4)
+    affine[:3, 3] = -(low + high) / 2
+    return tissue, affine
+
+
+def make_t1w(tissue: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Make a T1w with skull, scalp, bias field and noise."""
+    rng = np.random.default_rng(seed)
+    gm, wm, csf = tissue
+    image = 0.6 * gm + 0.9 * wm + 0.25 * csf
+    brain = tissue.sum(axis=0) > 0.5
+    away = ndimage.distance_transform_edt(~brain)
+    image += ((away > 5) & (away < 11)) * 0.85 + ((away >= 2) & (away <= 5)) * 0.08
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in brain.shape], indexing="ij")
+    bias = np.exp(0.25 * (0.6 * x * rng.standard_normal() + 0.6 * y + 0.5 * z**2 - 0.4 * x * y))
+    image = ndimage.gaussian_filter(image * bias, 0.4)
+    noise = 0.03 * (rng.standard_normal(image.shape) + 1j * rng.standard_normal(image.shape))
+    return (1000 * np.abs(image + noise)).astype(np.float32)
+
+
+def own_path(tissue: np.ndarray, affine: np.ndarray) -> Head:
+    """Run the own path, and print its accuracy."""
+    image = make_t1w(tissue)
+    began, used = time.perf_counter(), time.process_time()
+    head, found = t1w.understand(image, affine)
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(
+        f"raw T1w: {time.perf_counter() - began:.0f} s ({time.process_time() - used:.0f} s of "
+        f"processor), peak {gigabytes:.1f} GB; {found.facts['kind']}; {list(head.warnings)}"
+    )
+    print(f"  brain {dice(head.brain, tissue.sum(axis=0) > 0.5):.3f}", end="; ")
+    print(f"tissue against the truth: {tissue_dice(head.tissue(), tissue)}")
+    atlas = load_atlas()
+    true = Head(image, affine, head.brain, *tissue)
+    moved = t1w._to_template(true, affine, found.matrix, atlas)
+    fixed = np.stack([atlas.gm, atlas.wm, atlas.csf]) * atlas.brain
+    print(f"  true tissue in MNI152, affine: {tissue_dice(moved, fixed)}")
+    if found.displacement is not None:
+        warped = t1w._warped(moved, found.displacement, atlas.affine)
+        print(f"  diffeomorphic: {tissue_dice(warped, fixed)}, {found.facts['jacobian']}")
+    return head
+
+
+def registration(data: Path, cases: list[str], head: Head, starts: int) -> None:
+    """Register each case from random starts, and print the errors."""
+    from asl_bids_app.preprocess.mask import brain_mask
+
+    rng = np.random.default_rng(0)
+    errors, silent, flagged = [], 0, 0
+    for k in range(starts):
+        case = cases[k % len(cases)]
+        stem = data / f"sub-{case}/perf/sub-{case}"
+        image = nib.load(f"{stem}_m0scan.nii.gz")
+        m0 = image.get_fdata(dtype=np.float32)
+        volumes = nib.load(f"{stem}_asl.nii.gz").get_fdata(dtype=np.float32)
+        mask = brain_mask(m0, image.affine)
+        delta = (volumes[..., 1::2] - volumes[..., ::2]).mean(axis=-1)
+        delta = delta / np.maximum(m0, 0.3 * m0[mask].mean())
+        shift, turn = rng.standard_normal(3), rng.standard_normal(3)
+        shift *= 30 * rng.random() ** (1 / 3) / np.linalg.norm(shift)
+        turn *= np.radians(20) * rng.random() ** (1 / 3) / np.linalg.norm(turn)
+        moved = to_matrix(np.concatenate([shift, turn]), np.zeros(3))
+        placed = Head(head.t1w, moved @ head.affine, head.brain, head.gm, head.wm, head.csf)
+        found = register_asl({"M0": m0, "ΔM": delta}, mask, image.affine, placed)
+        error = distance(found.matrix, moved, np.zeros(3))
+        errors.append(error)
+        flagged += not found.registered
+        silent += found.registered and error > 3
+        print(f"  {case}: {error:.2f} mm, {found.facts}", flush=True)
+    print(
+        f"ASL to T1w, {starts} starts: median {np.median(errors):.2f} mm, 95 % below "
+        f"{np.percentile(errors, 95):.2f} mm; {flagged} flagged, {silent} off by more than 3 mm "
+        "unflagged"
+    )
+
+
+def regions(data: Path, case: str, count: int = 150) -> None:
+    """Fit random parcels of grey matter and of all tissue, and print bias and coverage."""
+    import torch
+
+    from asl_bids_app.anatomy.regions import fit_region, signals_of
+    from asl_bids_app.calibration import Calibration
+    from asl_bids_app.constants import Quantity, Source
+    from asl_bids_app.estimators.least_squares import LeastSquares
+    from asl_bids_app.estimators.noise import noise_level
+    from asl_bids_app.observation import observe
+    from asl_bids_app.protocol import Protocol, Scheme, transit_prior
+    from asl_bids_app.series import Series, to_slices, to_volume
+
+    stem = data / f"sub-{case}/perf/sub-{case}"
+    about = json.loads(Path(f"{stem}_asl.json").read_text())
+    scheme = Scheme(about["ArterialSpinLabelingType"])
+    image = nib.load(f"{stem}_asl.nii.gz")
+    volumes = image.get_fdata(dtype=np.float32)
+    m0 = nib.load(f"{stem}_m0scan.nii.gz").get_fdata(dtype=np.float32)
+
+    def truth(key: str) -> np.ndarray:
+        return nib.load(data / f"truth/sub-{case}_{key}.nii.gz").get_fdata()
+
+    mask = truth("mask") > 0
+    delta = (
+        (volumes[..., 1::2] - volumes[..., ::2]) / np.maximum(m0, 1)[..., None] * mask[..., None]
+    )
+    delays = np.atleast_1d(about["PostLabelingDelay"])
+    n = delta.shape[-1]
+    delays = np.full(n, delays[0]) if len(delays) == 1 else delays[::2]
+
+    def quantity(value: float) -> Quantity:
+        return Quantity(value, "", Source.DEFAULT)
+
+    calibration = Calibration(
+        quantity(1.65),
+        quantity(1.65),
+        quantity(0.9),
+        {scheme: quantity(about["LabelingEfficiency"])},
+        {scheme: quantity(1.0)},
+        quantity(1.6),
+        quantity(1.0),
+    )
+    protocol = Protocol(
+        (scheme,) * n,
+        torch.tensor(delays, dtype=torch.float32),
+        torch.full((n,), float(about.get("LabelingDuration", 0.7))),
+        torch.zeros(1, n),
+        (False,) * n,
+    )
+    series = Series(
+        protocol,
+        calibration,
+        torch.from_numpy(np.ascontiguousarray(to_slices(delta.astype(np.float32)))),
+        torch.from_numpy(np.ascontiguousarray(to_slices(mask))),
+        torch.ones(n, dtype=torch.int64),
+    )
+    fit = LeastSquares().fit(series)
+    volume = {k: to_volume(getattr(fit, k).numpy()) for k in ("residual", "att", "att_sd", "cbf")}
+    signals = signals_of(
+        observe(series, noise_level(series)),
+        2,
+        transit_prior(protocol.schemes),
+        volume["residual"],
+        None,
+        volume["att"],
+        volume["att_sd"],
+    )
+    cbf, sizes = truth("cbf"), image.header.get_zooms()[:3]
+    for name, where in (
+        ("grey matter", truth("gm") > 0.7),
+        ("white matter", truth("wm") > 0.7),
+        ("all tissue", truth("tissue") > 0),
+    ):
+        place = np.argwhere(where & mask)
+        rng = np.random.default_rng(0)
+        seeds = place[rng.choice(len(place), count, replace=False)] * sizes
+        label = cKDTree(seeds).query(place * sizes)[1]
+        off, inside, by_map = [], [], []
+        for k in range(count):
+            if (label == k).sum() < 15:
+                continue
+            chosen = np.zeros(mask.shape, bool)
+            chosen[tuple(place[label == k].T)] = True
+            found, true = fit_region(signals, chosen), cbf[chosen].mean()
+            off.append(found.cbf / true - 1)
+            by_map.append(volume["cbf"][chosen].mean() / true - 1)
+            sd = np.hypot(found.se_noise, found.se_model)
+            inside.append(abs(found.cbf - true) < 1.96 * sd)
+        print(
+            f"regions, {case}, {name}: bias {100 * np.mean(off):+.1f} % (mean of the "
+            f"least-squares map {100 * np.mean(by_map):+.1f} %), 95 % intervals hold "
+            f"{100 * np.mean(inside):.0f} %"
+        )
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("individuals", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--case", nargs="+", default=["L05", "S03", "LES05"])
+    parser.add_argument("--starts", type=int, default=30)
+    parser.add_argument("--only", choices=("registration", "regions"))
+    options = parser.parse_args()
+    if options.only != "regions":
+        tissue, affine = colin(options.individuals)
+        head = own_path(tissue, affine)
+        registration(options.data, options.case, head, options.starts)
+    if options.only != "registration":
+        for case in options.case:
+            regions(options.data, case)
+
+
+if __name__ == "__main__":
+    main()
