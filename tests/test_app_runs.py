@@ -305,6 +305,7 @@ def test_reports_and_methods_text_alone(tmp_path, monkeypatch):
     assert "can't be drawn" not in next(out.glob("logs/*/asl-app.log")).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_data_gives_plausible_maps(real_data, tmp_path):
     out = tmp_path / "out"

@@ -37,7 +37,7 @@ def seen_as(measurements, cbf, att):
 
 def signal_of(measurements, cbf, att, **t1):
     """ΔM/M0 in thousandths."""
-    return [1e3 * cbf * float(integrated(*m, att, steps=200, **t1)) for m in measurements]
+    return [1e3 * cbf * float(integrated(*m, att, **t1)) for m in measurements]
 
 
 def fitted(measurements, signal, **t1):

@@ -101,6 +101,7 @@ def test_images_without_anything_in_common():
         align_to(np.zeros(shape), affine, head(shape, affine), affine)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_grey_matter_is_better_perfused(real_data):
     import nibabel as nib

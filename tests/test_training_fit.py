@@ -97,7 +97,9 @@ def interrupt_at(monkeypatch, step, number=signal.SIGUSR1):
 
 
 # Before, at and after a checkpoint; at a validation, where state changes most.
-@pytest.mark.parametrize("step", [0, 2, 3, 7, 10])
+@pytest.mark.parametrize(
+    "step", [2, 7, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 3, 10))]
+)
 def test_resumed_training_gives_the_curve_of_an_unbroken_one(
     config, dataset, unbroken, tmp_path, monkeypatch, step
 ):
@@ -120,7 +122,7 @@ def test_resumed_training_gives_the_curve_of_an_unbroken_one(
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("step", [4, 8])
+@pytest.mark.parametrize("step", [4, pytest.param(8, marks=pytest.mark.slow)])
 def test_resumed_training_fills_its_pool_again(dataset, tmp_path, monkeypatch, step):
     config = load("smoke", (*TINY, "training.reuse=3", "training.reuse_batches=3"))
     assert fit_member(config, dataset, tmp_path / "unbroken", 0).finished

@@ -61,9 +61,8 @@ def on_a_gpu():
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried ..."),
-        MemoryError(),
     ],
-    ids=["cuda", "cpu", "python"],
+    ids=["cuda", "cpu"],
 )
 def test_memory_that_runs_out_halves_what_is_worked_on(
     config, dataset, tmp_path, monkeypatch, caplog, fault

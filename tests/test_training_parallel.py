@@ -60,6 +60,7 @@ def alive(process):
     return state != "Z"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
 def test_workers_end_with_a_process_that_is_killed(tmp_path):
     jobs = f"[(Path({str(tmp_path)!r}), n) for n in range(2)]"
@@ -87,9 +88,12 @@ def wait_until(true):
         time.sleep(0.05)
 
 
-def test_errors_come_out():
-    for workers in (1, 2):
-        with pytest.raises(KeyError, match="number 1"):
-            list(in_processes(refuse, [(0,), (1,), (2,)], workers))
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_errors_come_out(workers):
+    with pytest.raises(KeyError, match="number 1"):
+        list(in_processes(refuse, [(0,), (1,), (2,)], workers))
+
+
+def test_no_worker_at_all_is_refused():
     with pytest.raises(ValueError, match="workers: found 0"):
         list(in_processes(refuse, [(0,)], 0))

@@ -334,6 +334,7 @@ def test_processes_that_fail_are_told_and_signals_handed_on(tmp_path):
     assert "nonsense" in (tmp_path / "bad.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_signal_stops_all_members_with_checkpoints(published, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(

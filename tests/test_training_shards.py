@@ -51,9 +51,13 @@ def test_manifest_tells_the_truth(whole):
     verify(whole)
 
 
-def test_same_bytes_by_any_number_of_workers_and_threads(whole, tmp_path):
+@pytest.mark.slow
+def test_same_bytes_by_any_number_of_workers(whole, tmp_path):
     generate(SMALL, tmp_path / "two", 40, seed=7, shard_size=16, workers=2)
     assert hashes(tmp_path / "two") == hashes(whole)
+
+
+def test_same_bytes_by_any_number_of_threads_and_others_by_another_seed(whole, tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

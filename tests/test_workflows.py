@@ -178,6 +178,7 @@ def test_a_run_that_breaks_off_while_writing_leaves_no_main_maps(tmp_path, monke
     assert "the disk is full" in error["message"]
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_a_run_on_one_processor(tmp_path):
     dataset = FakeDataset(tmp_path / "bids")
     for subject in ("01", "02", "03"):

@@ -16,6 +16,7 @@ import pytest
 from fake_bids import FakeDataset
 from slices import PROTOCOLS, maps, series_of
 
+from asl_bids_app.cli.app import main
 from asl_bids_app.estimators.bayes import Bayes
 from asl_bids_app.estimators.least_squares import LeastSquares
 from asl_bids_app.preprocess.motion import estimate_motion
@@ -181,24 +182,19 @@ def test_estimators_count_slices_or_voxels(estimator):
     assert told == expected
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("nprocs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_run_without_a_terminal_tells_each_step_once(tmp_path, nprocs):
+def test_a_run_without_a_terminal_tells_each_step_once(tmp_path, nprocs, capsys):
     dataset = FakeDataset(tmp_path / "bids")
     dataset.add("01", noise=1e-4)
-    command = [sys.executable, "-m", "asl_bids_app.cli.app", dataset.root, tmp_path / "out"]
-    options = ["participant", "-w", tmp_path / "w", "--nprocs", str(nprocs), "--no-tissue"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    places = [str(dataset.root), str(tmp_path / "out"), "participant", "-w", str(tmp_path / "w")]
+    options = ["--nprocs", str(nprocs), "--no-tissue", "--no-hmc", "--estimator", "least-squares"]
 
     def lines():
-        done = subprocess.run(
-            [*command, *options, "--no-hmc", "--estimator", "least-squares"],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=True,
-        )
-        assert "\x1b" not in done.stderr
-        return re.findall(r"^sub-01: (.*) \((\d) of (\d)\)$", done.stderr, re.MULTILINE)
+        assert main([*places, *options]) == 0
+        told = capsys.readouterr().err
+        assert "\x1b" not in told
+        return re.findall(r"^sub-01: (.*) \((\d) of (\d)\)$", told, re.MULTILINE)
 
     names = [step_words(n) for n in ("motion", "prepare", "assemble", "fit", "write")]
     first = lines()
