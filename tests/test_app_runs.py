@@ -217,6 +217,7 @@ def test_killed_half_way_and_run_again(tmp_path):
     assert not list(out.rglob(".part-*"))
 
 
+@pytest.mark.slow
 def test_parallel_processes_give_what_one_gives(tmp_path):
     dataset = FakeDataset(tmp_path / "bids")
     for subject in ("01", "02"):
