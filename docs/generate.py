@@ -1,7 +1,7 @@
 """Rewrite the parts of the documentation that the code knows best.
 
 ``python docs/generate.py`` fills every block between ``<!-- begin NAME -->`` and
-``<!-- end NAME -->``; with ``--check`` it only tells whether one is out of date.
+``<!-- end NAME -->``; with ``--check`` it only says whether one is out of date.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import runpy
 import sys
 from collections.abc import Callable, Iterable
 from itertools import product
@@ -104,7 +105,7 @@ def constants() -> str:
     return _table(("Constant", "Default", "Option", "Source"), rows)
 
 
-# Defaults that depend on the machine are told in words.
+# Defaults that depend on the machine, in words.
 DEFAULTS: Final = {"nthreads": "all", "nprocs": "all", "n_cpus": "all"}
 
 
@@ -279,6 +280,74 @@ def neighbours() -> str:
     return _table(["Situation", "SNR", *columns], rows)
 
 
+_SHORT: Final = ("L05", "D305", "S03", "SL10", "PASL05", "J05", "ART05", "LT05")
+"""Cases of the table that stands first."""
+
+
+def _individuals() -> dict[str, Any]:
+    """Return the names of `benchmarks/plot_individuals.py`, and its rows."""
+    names = runpy.run_path(str(ROOT / "benchmarks" / "plot_individuals.py"))
+    return {**names, "rows": names["read_rows"]()}
+
+
+def individuals() -> str:
+    """Table of regional bias and error of voxels for a quick look."""
+    found = _individuals()
+    methods = ("least squares", "corrected, M0")
+    bias = "bias_percent"
+    columns = ((bias, "GM", "+.0f"), (bias, "WM", "+.0f"), ("mae", "GM", ".1f"))
+    rows = [
+        [found["TITLES"][case]]
+        + [
+            f"{found['rows'][case, region, method][key]:{digits}}"
+            for key, region, digits in columns
+            for method in methods
+        ]
+        for case in _SHORT
+    ]
+    words = ("Mean, grey matter", "Mean, white matter", "Voxels, grey matter")
+    header = ["Case", *(f"{word}: {name}" for word in words for name in ("LS", "**default**"))]
+    return _table(header, rows)
+
+
+def _by_region(columns: Iterable[tuple[str, str, str]]) -> list[list[str]]:
+    """Return rows by case and region; columns are methods, keys of the results and formats."""
+    found = _individuals()
+    places = dict.fromkeys((case, region) for case, region, _ in found["rows"])
+    order = list(found["TITLES"])
+    return [
+        [found["TITLES"][case], found["REGIONS"].get(region, region)]
+        + [f"{found['rows'][case, region, name][key]:{digits}}" for name, key, digits in columns]
+        for case, region in sorted(places, key=lambda place: order.index(place[0]))
+    ]
+
+
+_ESTIMATES: Final = {
+    "least squares": "LS",
+    "networks alone": "networks alone",
+    "corrected, M0": "**default**",
+    "corrected, given": "tissue given",
+}
+
+
+def region_bias() -> str:
+    """Table of the bias of regional means on an independent anatomy."""
+    rows = _by_region([(name, "bias_percent", "+.1f") for name in _ESTIMATES])
+    return _table(("Case", "Region", *(f"{word}, %" for word in _ESTIMATES.values())), rows)
+
+
+def region_errors() -> str:
+    """Table of the errors of voxels on an independent anatomy."""
+    default = "corrected, M0"
+    columns = [(name, "mae", ".2f") for name in _ESTIMATES]
+    columns += [(default, "c68", ".0f"), (default, "c95", ".0f")]
+    columns += [(name, "att_mae", ".0f") for name in ("networks alone", default)]
+    header = [f"CBF: {word}" for word in _ESTIMATES.values()]
+    header += ["default: within 1 SD, %", "default: within 1.96 SD, %"]
+    header += ["ATT: networks alone", "ATT: **default**"]
+    return _table(("Case", "Region", *header), _by_region(columns))
+
+
 def training_settings() -> str:
     """Tables of the settings of a training, by section."""
     from asl_bids_app.training.config import declaration, reading, run_config
@@ -286,11 +355,11 @@ def training_settings() -> str:
     parts: dict[str, list[list[str]]] = {}
     for key, cls, item in declaration.walk_settings(run_config.RunConfig):
         head, _, name = key.rpartition(".")
-        declared = declaration.declared_of(item)
+        declared = declaration.get_declared(item)
         factor = declared.factor
-        expected = declaration.expected_of(cls, item, factor)
+        expected = declaration.word_expected(cls, item, factor)
         expected = "" if expected == "a number" else expected
-        default = json.dumps(reading.default_of(item), ensure_ascii=False)
+        default = json.dumps(reading.file_default(item), ensure_ascii=False)
         parts.setdefault(head, []).append([f"`{name}`", f"`{default}`", expected, declared.text])
     header = ("Key", "Default", "Expected", "What it is")
     return "\n".join(
@@ -304,7 +373,7 @@ def critical_settings() -> str:
     from asl_bids_app.training.config import declaration, run_config
 
     rows = [
-        [f"`{key}`", f"`{run_config.CRITICAL[key]}`", declaration.declared_of(item).critical]
+        [f"`{key}`", f"`{run_config.CRITICAL[key]}`", declaration.get_declared(item).critical]
         for key, _, item in declaration.walk_settings(run_config.RunConfig)
         if key in run_config.CRITICAL
     ]
@@ -325,6 +394,9 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
         error_bars,
         odd_data,
         neighbours,
+        individuals,
+        region_bias,
+        region_errors,
         training_settings,
         critical_settings,
     )

@@ -150,7 +150,7 @@ def test_help_tells_no_default_that_reads_as_its_opposite():
     text = " ".join(build_parser().format_help().split())
     assert "(default: True)" not in text
     assert "(default: False)" not in text
-    assert "no head-motion correction --no-tissue" in text
+    assert "do not correct head motion --no-tissue" in text
     assert "flips of the slices (default: yes)" in text
     assert "(default: total)" in text
 

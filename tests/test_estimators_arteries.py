@@ -100,3 +100,5 @@ def test_no_artery_where_none_can_be_seen(scene, estimator):
     cbf, att, mask = maps((1, 12, 12))
     single = series_of(PROTOCOLS["single"], cbf, att, mask, SNR)
     assert estimator().fit(single).abv is None
+    early = series_of([("PCASL", 0.3, 1.4)], cbf, att, mask, SNR)
+    assert estimator().fit(early).abv is None, "one delay tells no artery from flow"

@@ -351,7 +351,7 @@ def test_a_given_mask(tmp_path):
     small = ball(SHAPE, AFFINE, 40)
     got = given(tmp_path, small)
     np.testing.assert_array_equal(got.mask, small)
-    assert got.facts["mask"] == {"source": "sub-01_desc-brain_mask.nii.gz"}
+    assert got.facts["mask"] == {"kind": "given", "source": "sub-01_desc-brain_mask.nii.gz"}
     assert got.warnings == ()
 
 

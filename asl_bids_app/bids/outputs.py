@@ -54,8 +54,8 @@ FLAGS: Final = (
     FlagRow(
         32,
         "looks like an artery",
-        "The signal looks like that of an artery beside the tissue: ATT is too early and CBF too "
-        "high.",
+        "The signal looks like that of an artery beside the tissue. Without an arterial term ATT "
+        "is too early and CBF too high here.",
     ),
 )
 """Bits of `asl_bids_app.estimators.base.Flag` in words; sidecars, report and docs read them."""

@@ -62,6 +62,11 @@ def early(protocol: Protocol) -> float | None:
     return min(found, default=None)
 
 
+def shows_arteries(protocol: Protocol) -> bool:
+    """Tell whether a fit can find arteries: an early delay, and enough to judge by beside it."""
+    return protocol.n_measurements >= _FEWEST and early(protocol) is not None
+
+
 @dataclass(frozen=True)
 class ArterialFit:
     """Tissue and artery by least squares; fields (B, H, W) but for one; 0 outside the mask.

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from asl_bids_app.estimators.arteries import CRITERION, ArterialFit, early, fit_arteries
+from asl_bids_app.estimators.arteries import CRITERION, ArterialFit, fit_arteries, shows_arteries
 from asl_bids_app.estimators.bars import without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.grid_search import LeastSquaresOptions
@@ -53,7 +53,7 @@ class LeastSquares:
         observation = observe(series, noise_level(series))
         fitted = least_squares(observation, self.options, self.tell)
         arteries = None
-        if self.arterial and early(series.protocol) is not None:
+        if self.arterial and shows_arteries(series.protocol):
             arteries, fitted = self._with_arteries(observation, fitted)
             # What is left is tissue's, and noise.
             left = series.without_arteries(arteries.vessels)

@@ -56,7 +56,7 @@ class DataOptions:
     derivatives: Mapping[str, Path] = option(
         {},
         DATA,
-        "derivatives to use: the T1w with its tissue maps and transforms, and brain masks (of "
+        "derivatives to use: a T1w with its tissue maps and transforms, and brain masks (of "
         "fMRIPrep, sMRIPrep, ASLPrep)",
         names=("-d", "--derivatives"),
         reader=readers.pair,
@@ -67,7 +67,7 @@ class DataOptions:
     bids_database_dir: Path | None = option(
         None,
         DATA,
-        "where the index of the dataset is kept for the next run",
+        "folder that keeps the index of the dataset for the next run",
         reader=readers.path,
         metavar="DIR",
         access=Access.WRITE,
@@ -75,13 +75,13 @@ class DataOptions:
     skip_bids_validation: bool = option(
         False,
         DATA,
-        "a missing field that BIDS requires but this program doesn't need is a warning",
+        "only warn of missing fields that BIDS requires but this program does not need",
     )
     joint: str = option(
         "auto",
         DATA,
-        "quantify PCASL and VSASL runs of a session together: where possible (auto), never "
-        "(off), or together and alone (both)",
+        "fit the PCASL and VSASL runs of a session together where possible (auto), never (off), "
+        "or both together and alone (both)",
         choices=JOINT_MODES,
     )
 
@@ -93,58 +93,67 @@ class EstimationOptions:
     estimator: str | None = option(
         None,
         ESTIMATION,
-        "the main maps; by default the ensemble of networks where a model is installed, else "
-        "least squares",
+        "estimator of the main maps; by default the ensemble of networks where a model is "
+        "installed, else least squares",
         choices=ESTIMATORS,
     )
     model: str | None = option(
         None,
         ESTIMATION,
-        "trained model of the ensemble",
+        "trained model of the ensemble: its name or folder",
         metavar="NAME|DIR",
         access=Access.MODEL,
     )
-    baseline: bool = option(True, ESTIMATION, "no least-squares maps beside another estimator")
+    baseline: bool = option(
+        True, ESTIMATION, "write no least-squares maps beside those of another estimator"
+    )
     tta: bool = option(
         True, ESTIMATION, "average the networks over flips of the slices", both_ways=True
     )
     tissue_consistency: bool = option(
         True,
         ESTIMATION,
-        "leave the ensemble's CBF and ATT as the networks give them: no correction by the mean "
-        "residuals of grey and of white matter",
+        "do not correct the ensemble's CBF and ATT by the mean residuals of grey and of white "
+        "matter",
     )
     arterial: bool = option(
         True,
         ESTIMATION,
-        "look for no arteries: the ensemble takes all signal of early delays for tissue",
+        "fit no arteries: every estimator takes the whole signal of early delays for tissue",
     )
     error_bars: str = option(
         "total",
         ESTIMATION,
-        "what the ensemble's standard deviations hold: noise and the uncertainty of T1 of blood, "
-        "efficiency and M0 (total), or noise alone, for comparisons within a person and scanner",
+        "what the ensemble's standard deviations contain: noise and the uncertainty of T1 of "
+        "blood, T1 of tissue, efficiency, partition coefficient and M0 (total), or noise alone "
+        "(noise), for comparisons within a person and scanner",
         choices=ERROR_BARS,
     )
     device: str = option(
         "auto",
         ESTIMATION,
-        "auto, cpu, cuda, cuda:N or mps",
+        "device of the networks: auto, cpu, cuda, cuda:N or mps",
         reader=readers.device,
         metavar="DEVICE",
     )
-    batch_size: int = option(8, ESTIMATION, "slices at a time", reader=readers.count, metavar="N")
-    hmc: bool = option(True, ESTIMATION, "no head-motion correction")
+    batch_size: int = option(
+        8,
+        ESTIMATION,
+        "slices that the networks process at a time",
+        reader=readers.count,
+        metavar="N",
+    )
+    hmc: bool = option(True, ESTIMATION, "do not correct head motion")
     tissue: bool = option(
         True,
         ESTIMATION,
-        "no tissue maps: no metrics by tissue, and only the mean of the brain is corrected in "
-        "the ensemble's maps",
+        "make no tissue maps: metrics by tissue are n/a, and the ensemble is corrected by the "
+        "mean residual of the whole brain only",
     )
     brain_mask: Path | None = option(
         None,
         ESTIMATION,
-        "brain mask to use, resampled to each run",
+        "brain mask; it is resampled to each run",
         reader=readers.path,
         metavar="FILE",
         access=Access.READ_FILE,
@@ -153,12 +162,12 @@ class EstimationOptions:
 
 @dataclass(frozen=True)
 class AnatomyOptions:
-    """What is done with a T1w."""
+    """Use of a T1w."""
 
     output_spaces: tuple[str, ...] = option(
         (),
         ANATOMY,
-        "spaces beside that of the run in which maps are written, such as T1w or "
+        "further spaces of the maps, beside that of the run, such as T1w or "
         "MNI152NLin2009cAsym:res-2",
         reader=readers.space,
         metavar="SPACE[:res-N]",
@@ -176,7 +185,7 @@ class AnatomyOptions:
     anatomy: bool = option(
         True,
         ANATOMY,
-        "leave the T1w alone: no registration, no other spaces, no regions",
+        "do not use the T1w: no registration, no other spaces, no regions",
     )
 
 
@@ -190,14 +199,14 @@ class ConstantOptions:
     t1_tissue: float | None = option(
         None,
         CALIBRATION,
-        "T1 of tissue in the kinetics; equal to that of blood by default",
+        "T1 of tissue in the kinetics; by default that of blood",
         reader=readers.between(0.3, 4.0),
         metavar="S",
     )
     labeling_efficiency: Mapping[str, float] = option(
         {},
         CALIBRATION,
-        "e.g. 0.8, or PCASL=0.8 VSASL=0.5; without background suppression",
+        "labelling efficiency without background suppression, e.g. 0.8, or PCASL=0.8 VSASL=0.5",
         reader=readers.efficiency,
         metavar="[SCHEME=]VALUE",
         several=True,
@@ -206,8 +215,8 @@ class ConstantOptions:
     bs_efficiency: float | None = option(
         None,
         CALIBRATION,
-        "what one background-suppression pulse leaves of the label; given, a LabelingEfficiency "
-        "of the sidecar is taken not to contain it",
+        "share of the label that one background-suppression pulse leaves; with this option the "
+        "loss comes on top of a LabelingEfficiency of the sidecar",
         reader=readers.between(0.5, 1.0),
         metavar="VALUE",
     )
@@ -221,21 +230,21 @@ class ConstantOptions:
     bolus_duration: float | None = option(
         None,
         CALIBRATION,
-        "bolus of a PASL run without cut-off",
+        "bolus duration of a PASL run without cut-off",
         reader=readers.between(0.05, 5.0),
         metavar="S",
     )
     m0_scale: float | None = option(
         None,
         CALIBRATION,
-        "the M0 image is multiplied by it",
+        "factor of the M0 image",
         reader=readers.between(1e-9, 1e9),
         metavar="VALUE",
     )
     m0_smooth_fwhm: float = option(
         0.0,
         CALIBRATION,
-        "smoothing of the M0 image inside the brain",
+        "smoothing of the M0 image inside the brain, full width at half maximum",
         reader=readers.between(0.0, 50.0),
         metavar="MM",
     )

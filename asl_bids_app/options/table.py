@@ -52,7 +52,7 @@ class PlaceOptions:
         "folder for the derivatives", reader=readers.path, access=Access.WRITE
     )
     work_dir: Path = required(
-        "intermediate results; a second run with the same folder resumes",
+        "folder for intermediate results; a second run with the same folder resumes",
         group=RESOURCES,
         names=("-w", "--work-dir"),
         reader=readers.path,
@@ -75,19 +75,19 @@ class ResourceOptions:
     nprocs: int = option(
         1,
         RESOURCES,
-        "processors to use in all",
+        "processors of the whole run",
         names=("--nthreads", "--n-cpus", "--nprocs"),
         reader=readers.count,
         metavar="N",
         machine_default=processors,
     )
     omp_nthreads: int | None = option(
-        None, RESOURCES, "threads of one step at most", reader=readers.count, metavar="N"
+        None, RESOURCES, "most threads of one step", reader=readers.count, metavar="N"
     )
     mem_gb: float | None = option(
         None,
         RESOURCES,
-        "memory to use at most, e.g. 8, 8G or 8000M; a bare number is in GB",
+        "most memory to use, e.g. 8, 8G or 8000M; a bare number is in GB",
         reader=readers.gigabytes,
         metavar="SIZE",
         second=Option(
@@ -109,8 +109,8 @@ class ResourceOptions:
     clean_workdir: bool = option(
         False,
         RESOURCES,
-        "first remove what earlier runs left of these participants in the work folder; refused "
-        "while another run works on one of them there",
+        "first remove the results of earlier runs of these participants from the work folder; "
+        "refused while another run works on one of them there",
     )
 
 
@@ -122,15 +122,15 @@ class RunningOptions:
     propose_sidecars: Path | None = option(
         None,
         RUNNING,
-        "for runs whose sidecar or aslcontext.tsv has faults, write completed ones to this "
-        "folder, for review: guessed values are marked, and no run uses them before the marks "
-        "are removed and the files copied into the dataset",
+        "folder for completed sidecars and aslcontext.tsv of runs that have faults, for review: "
+        "guessed values are marked, and no run uses them before you remove the marks and copy "
+        "the files into the dataset",
         reader=readers.path,
         metavar="DIR",
         access=Access.WRITE_ALWAYS,
     )
-    reports_only: bool = option(False, RUNNING, "rebuild the reports from the maps")
-    boilerplate_only: bool = option(False, RUNNING, "write the methods text only")
+    reports_only: bool = option(False, RUNNING, "only rebuild the reports from the maps")
+    boilerplate_only: bool = option(False, RUNNING, "only write the methods text")
     fail_on_implausible: bool = option(
         False, RUNNING, "implausible maps count as a failure in the exit code"
     )
@@ -138,16 +138,16 @@ class RunningOptions:
     run_report: Path | None = option(
         None,
         RUNNING,
-        "JSON record of the whole run",
+        "file for the JSON record of the whole run",
         reader=readers.path,
         metavar="FILE",
         access=Access.WRITE_FILE,
     )
     random_seed: int = option(
-        0, RUNNING, "seed of what is drawn", reader=readers.seed, metavar="N"
+        0, RUNNING, "seed of random numbers", reader=readers.seed, metavar="N"
     )
     write_graph: bool = option(False, RUNNING, "draw the workflow")
-    debug: bool = option(False, RUNNING, "keep everything and show tracebacks")
+    debug: bool = option(False, RUNNING, "keep all intermediate files and show tracebacks")
 
 
 @dataclass(frozen=True)
