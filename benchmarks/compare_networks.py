@@ -1,6 +1,6 @@
 """Compare trained runs with each other on the same simulated slices of joint 6+6.
 
-    python tests/benchmarks/compare_networks.py RUN [RUN ...] [--output FILE.json]
+    python benchmarks/compare_networks.py RUN [RUN ...] [--output FILE.json]
 
 Each RUN is a run folder of asl-train; ``RUN:0`` takes that member alone. The dataset is that of
 the first run. Prints MAE over tissue with strong least squares as baseline, and the processor

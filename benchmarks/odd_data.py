@@ -1,6 +1,6 @@
 """Errors of the bundled model on data unlike the usual: delays, labels, grids, odd voxels.
 
-    python tests/benchmarks/odd_data.py [--model NAME|DIR] [--snr 5 20] [--output FILE.json]
+    python benchmarks/odd_data.py [--model NAME|DIR] [--snr 5 20] [--output FILE.json]
 
 Simulates phantoms of its own (half of them of anatomy held back from training), with the
 calibration known and thermal noise only: acquisitions from one to twelve delays and of unusual

@@ -113,7 +113,7 @@ def test_without_measurements_there_is_no_viewer(data):
 
 
 def test_scripts_ask_for_nothing_outside():
-    folder = Path(example.__file__).parents[1] / "asl_bids_app" / "reports" / "templates"
+    folder = Path(example.__file__).parents[2] / "asl_bids_app" / "reports" / "templates"
     for path in folder.glob("*.js"):
         text = path.read_text()
         for word in ("fetch(", "XMLHttpRequest", "http://", "https://", "import("):

@@ -222,7 +222,7 @@ def test_a_run_in_a_terminal_shows_steps_and_report(tmp_path):
             **os.environ,
             "TERM": "xterm",
             "COLUMNS": "200",
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
         },
     )
     os.close(other_end)

@@ -10,7 +10,7 @@ import pytest
 from asl_bids_app.allocation import allocation
 
 MEBIBYTE = 1024 * 1024
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def machine(tmp_path, cgroup, mounts, files):

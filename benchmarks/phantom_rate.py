@@ -1,6 +1,6 @@
 """How fast phantoms are drawn and slices simulated, on one thread.
 
-Run it on an idle machine: ``python tests/benchmarks/phantom_rate.py [--json FILE]``. Rates are
+Run it on an idle machine: ``python benchmarks/phantom_rate.py [--json FILE]``. Rates are
 by processor time, which other programs disturb less, and by the clock. Exits with an error
 where fewer than 150 phantoms of 64x64 a second are drawn.
 """

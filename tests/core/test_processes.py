@@ -89,7 +89,7 @@ def start(tmp_path, moment, nprocs, *, deaf=False):
     mark = tmp_path / "mark"
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(hooks), str(Path(__file__).parents[1])]),
+        "PYTHONPATH": os.pathsep.join([str(hooks), str(Path(__file__).parents[2])]),
         "HANG_IN": MOMENTS[moment],
         "HANG_MARK": str(mark),
         **({"HANG_DEAF": "1"} if deaf else {}),
@@ -169,7 +169,7 @@ def run(code, **options):
         capture_output=True,
         text=True,
         timeout=FOREVER,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         check=False,
         **options,
     )
@@ -267,7 +267,7 @@ def test_workers_end_with_a_killed_parent(tmp_path, context):
         [sys.executable, script],
         start_new_session=True,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     wait_for(lambda: len(list(tmp_path.glob("mark*"))) == 3)
     assert len(session(process.pid)) >= 4

@@ -4,7 +4,7 @@ A step is what training does: phantoms from a pool, simulation, the parts withou
 forward, backward, optimiser. Times are processor time of one thread. The peak is that of a
 large matrix product in the same run and number format.
 
-    python tests/benchmarks/train_throughput.py [--seconds 5] [--eager] [--float32]
+    python benchmarks/train_throughput.py [--seconds 5] [--eager] [--float32]
 """
 
 import argparse

@@ -1,6 +1,5 @@
 """The group level against tables worked out by hand."""
 
-import csv
 import json
 import math
 import os
@@ -8,35 +7,14 @@ import os
 import numpy as np
 import pytest
 import reports_example as example
+from group_example import add, rows_of
 
-from asl_bids_app.bids.derivatives import perf_folder, write_json, write_table
-from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.bids.derivatives import write_json
 from asl_bids_app.errors import InputError
 from asl_bids_app.quality.definitions import columns
 from asl_bids_app.reports.cohort import modified_z, read_cohort
 from asl_bids_app.reports.group import write_group
 from asl_bids_app.reports.records import records_of
-
-
-def add(output_dir, entities, values, *, estimator="ensemble", status="complete"):
-    folder = perf_folder(output_dir, entities)
-    metrics = {name: math.nan for name, _, lsq in columns() if not lsq} | values
-    write_table(folder / OUTPUTS["quality"].name(entities), {k: [v] for k, v in metrics.items()})
-    write_json(
-        folder / (OUTPUTS["cbf"].name(entities).removesuffix(".nii.gz") + ".json"),
-        {
-            "EstimationMethod": estimator,
-            "Measurements": [{"Scheme": "PCASL"}, {"Scheme": "VSASL"}],
-        },
-    )
-    unit = {"entities": entities, "warnings": [], "plausibility": []}
-    example.write_record(output_dir, entities["sub"], [unit], status=status)
-    (output_dir / f"sub-{entities['sub']}.html").write_text("<title>report</title>")
-
-
-def rows_of(path):
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream, delimiter="\t"))
 
 
 def test_the_table_has_every_series_and_everyone_who_is_missing(tmp_path):

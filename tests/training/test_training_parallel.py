@@ -6,33 +6,19 @@ import sys
 import time
 from pathlib import Path
 
+import jobs as functions
 import pytest
-import torch
+from jobs import refuse, square
 
 from asl_bids_app.allocation import processors
 from asl_bids_app.training.worker_processes import in_processes
-
-
-def square(number, note=None, awaited=None):
-    """Square a number: leave a note, and wait for another's."""
-    if note:
-        note.touch()
-    while awaited and not awaited.exists():
-        time.sleep(0.01)
-    return number * number, os.getpid(), torch.get_num_threads()
-
-
-def refuse(number):
-    if number == 1:
-        raise KeyError(f"number {number}")
-    return number
 
 
 def test_results_come_in_the_order_of_the_jobs(tmp_path):
     # The first job ends only when the third has begun, so that two processes are needed.
     jobs = [(1, None, tmp_path / "third"), (2,), (3, tmp_path / "third")]
     found = list(in_processes(square, jobs, 2))
-    assert [square for square, _, _ in found] == [1, 4, 9]
+    assert [number for number, _, _ in found] == [1, 4, 9]
     processes = {process for _, process, _ in found}
     assert len(processes) == 2
     assert os.getpid() not in processes
@@ -44,11 +30,6 @@ def test_one_worker_or_one_job_needs_no_process():
     for jobs, workers in (([(2,), (3,)], 1), ([(4,)], 3)):
         assert {process for _, process, _ in in_processes(square, jobs, workers)} == {os.getpid()}
     assert list(in_processes(square, [], 2)) == []
-
-
-def note_and_wait(folder, number):
-    (folder / f"{number}").write_text(str(os.getpid()))
-    time.sleep(1000)
 
 
 def alive(process):
@@ -67,11 +48,12 @@ def test_workers_end_with_a_process_that_is_killed(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from test_training_parallel import in_processes, note_and_wait\n"
+        "from jobs import note_and_wait\n"
+        "from asl_bids_app.training.worker_processes import in_processes\n"
         f"if __name__ == '__main__':\n    list(in_processes(note_and_wait, {jobs}, 2))\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    parent = subprocess.Popen([sys.executable, script], env=environment)
+    path = os.pathsep.join([str(Path(functions.__file__).parent), *sys.path])
+    parent = subprocess.Popen([sys.executable, script], env={**os.environ, "PYTHONPATH": path})
     try:
         notes = [tmp_path / "0", tmp_path / "1"]
         wait_until(lambda: all(note.exists() and note.read_text() for note in notes))

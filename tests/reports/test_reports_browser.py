@@ -19,7 +19,7 @@ from asl_bids_app.reports.participant import write_participant_report
 pytestmark = pytest.mark.slow
 
 READY = "return document.querySelectorAll('.viewer[data-ready]').length"
-KINETICS = Path(example.__file__).parents[1] / "asl_bids_app/reports/templates/kinetics.js"
+KINETICS = Path(example.__file__).parents[2] / "asl_bids_app/reports/templates/kinetics.js"
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Seconds from ΔM/M0 in memory to maps: ensemble, voxelwise posterior, least squares, curve_fit.
 
-    python tests/benchmarks/estimator_speed.py [--model DIR] [--threads 2]
+    python benchmarks/estimator_speed.py [--model DIR] [--threads 2]
 
 A volume of 64x64x24 with 6 delays of PCASL and an elliptic brain of about half the voxels.
 `curve_fit` fits a sample of the voxels, one by one from one start, in two ways: the same kinetics
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from scipy.optimize import curve_fit
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from physics import simulate
 
 from asl_bids_app.estimators.bayes import Bayes

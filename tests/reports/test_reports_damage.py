@@ -7,7 +7,7 @@ import re
 
 import pytest
 import reports_example as example
-from test_reports_group import add, rows_of
+from group_example import add, rows_of
 
 from asl_bids_app.bids.derivatives import write_json
 from asl_bids_app.reports.cohort import read_cohort

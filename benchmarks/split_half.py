@@ -1,6 +1,6 @@
 """How well the maps of two halves of a real scan agree, by the ensemble and by least squares.
 
-    python tests/benchmarks/split_half.py --data ../shared/data/oxford_pcasl --figure halves.png
+    python benchmarks/split_half.py --data ../shared/data/oxford_pcasl --figure halves.png
 
 Makes two datasets of the odd and the even repeats, runs the app on each as a user would, and
 prints the correlation of their maps over the tissue that both masks hold, with the contrast of

@@ -242,7 +242,7 @@ def test_asl005_siemens_3d(tmp_path):
 
 @pytest.mark.real_data
 def test_oxford_pcasl():
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     root = Path(os.environ.get("ASL_APP_TEST_DATA", beside)) / "oxford_pcasl"
     if not root.exists():
         pytest.skip(f"real data not found at {root}")

@@ -1,6 +1,6 @@
 """How near an estimator could come that saw all neighbours of a voxel without noise.
 
-    python tests/benchmarks/neighbour_yardstick.py [--scenario joint pcasl] [--snr 3 5 10 20]
+    python benchmarks/neighbour_yardstick.py [--scenario joint pcasl] [--snr 3 5 10 20]
 
 A spatial estimator adds to a voxel's own data what its neighbours tell, and it sees them through
 noise. Here they are told: a network learns from phantoms, without any signal, the distribution of
