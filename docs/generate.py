@@ -234,7 +234,7 @@ _ODD: Final = ("network", "LS, posterior", "bias", "within, %")
 
 
 def odd_data() -> str:
-    """Tables of errors on unusual data, of `tests/benchmarks/odd_data.py`."""
+    """Tables of errors on unusual data, of `benchmarks/odd_data.py`."""
     from asl_bids_app.training.validate import baselines as b
 
     report = json.loads((ROOT / "docs" / "odd_data.json").read_text(encoding="utf-8"))
@@ -261,7 +261,7 @@ def odd_data() -> str:
 
 
 def neighbours() -> str:
-    """Table of `tests/benchmarks/neighbour_yardstick.py`."""
+    """Table of `benchmarks/neighbour_yardstick.py`."""
     from asl_bids_app.training.validate.scenarios import find
 
     report = json.loads((ROOT / "docs" / "neighbour_yardstick.json").read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from typing import Any, Final
 from PIL import Image
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 WIDTH: Final = 900
 """Pixels of a picture."""

@@ -44,3 +44,30 @@ def small_demo(tmp_path_factory):
     return simulate(
         tmp_path_factory.mktemp("demo") / "simulated", seed=7, snr=50.0, voxel_scale=2.0
     )
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Leave the figures out of reports, which take most of a small run's time.
+
+    For tests of whole runs that look at anything else; the figures have tests of their own.
+    """
+    leave_pictures_out(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def module_without_pictures():
+    """Leave the figures out of the reports of a module's shared runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        leave_pictures_out(patch)
+        yield
+
+
+def leave_pictures_out(patch):
+    from asl_bids_app.reports import charts, pictures, section
+
+    nothing = lambda *_, **__: None  # noqa: E731
+    patch.setattr(charts, "timing", nothing)
+    patch.setattr(section, "draw_time_course", nothing)
+    for name in ("m0", "delta_m", "maps", "flags", "distributions"):
+        patch.setattr(pictures, f"draw_{name}", nothing)

@@ -16,30 +16,6 @@ import yaml
 import asl_bids_app
 
 
-def commands(text):
-    """Return the lines of all bash blocks of a document."""
-    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-
-
-def makefile_targets(root):
-    phony = re.search(r"^\.PHONY: (.+)$", (root / "Makefile").read_text(), re.MULTILINE)
-    return set(phony[1].split())
-
-
-@pytest.mark.parametrize("document", ["README.md", "docs/index.md"])
-def test_quick_start_is_the_makefile(root, document):
-    makes = [c for c in commands((root / document).read_text()) if c.startswith("make")]
-    assert makes == ["make demo", "make test"]
-
-
-def test_documents_name_real_targets(root):
-    targets = makefile_targets(root)
-    for path in [root / "README.md", *(root / "docs").glob("*.md")]:
-        for name in re.findall(r"\bmake ([a-z]+)\b", "\n".join(commands(path.read_text()))):
-            assert name in targets, f"{path.name}: make {name}"
-
-
 def test_generated_blocks_are_up_to_date(root):
     spec = importlib.util.spec_from_file_location("generate", root / "docs" / "generate.py")
     generate = importlib.util.module_from_spec(spec)
@@ -73,15 +49,6 @@ def test_version_is_told_once(root):
     assert citation["version"] == asl_bids_app.__version__
     assert citation["license"] == "Apache-2.0"
     assert metadata.version("asl-bids-app") == asl_bids_app.__version__
-    assert "## [Unreleased]" in (root / "CHANGES.md").read_text()
-
-
-def test_ignored_test_markers_are_those_of_the_ci_run(root):
-    """Every marker that make test leaves out has a stage of its own."""
-    chosen = re.search(r'-m "(not [^"]+)"', (root / "Makefile").read_text())[1]
-    excluded = set(re.findall(r"not (\w+)", chosen))
-    stages = set(re.findall(r"\|suite (\w+)", (root / ".ci" / "run").read_text()))
-    assert excluded == stages == {"slow", "slurm", "container", "gpu"}
 
 
 def make(root, tmp_path, *arguments):
@@ -114,15 +81,13 @@ def test_an_old_python_is_refused(root, tmp_path):
 
 
 def test_stamp_is_made_last(root, tmp_path):
-    """A failing installation leaves no stamp, and a changed setup.cfg makes one stale."""
+    """A failing installation leaves no stamp."""
     status, said = make(root, tmp_path, "-n", "test")
     assert status == 0
     lines = said.splitlines()
     stamp = next(i for i, line in enumerate(lines) if "touch" in line and "installed-app" in line)
     assert stamp > next(i for i, line in enumerate(lines) if "install -q -e ." in line)
     assert "torch==" in said
-    rules = (root / "Makefile").read_text()
-    assert re.search(r"^\$\(APP\): setup\.cfg pyproject\.toml$", rules, re.MULTILINE)
 
 
 CI_MAKEFILE = "test:\n\t@echo tested\nlint:\n\t@false\nwheel docs demo:\n\t@true\n"
