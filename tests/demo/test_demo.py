@@ -171,6 +171,7 @@ def errors_of(folder):
     return [i for i in issues if i["severity"] == "error"]
 
 
+@pytest.mark.slow
 def test_official_validator_finds_no_error(tmp_path):
     out = simulate(tmp_path / "d", list(CASES), voxel_scale=4)
     assert errors_of(out) == []

@@ -32,7 +32,9 @@ def other_head(scale=(0.92, 0.95, 0.9), shift=(4, -12, 9), degrees=(12, -4, 6)):
 
 
 @pytest.mark.parametrize(
-    ("where", "limit"), [(FULL, 1.0), (SLAB, 2.0)], ids=["whole brain", "slab"]
+    ("where", "limit"),
+    [(FULL, 1.0), pytest.param(SLAB, 2.0, marks=pytest.mark.slow)],
+    ids=["whole brain", "slab"],
 )
 def test_priors_lie_on_the_anatomy(where, limit):
     shape, affine = where
