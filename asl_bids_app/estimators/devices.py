@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from asl_bids_app.errors import InputError
@@ -34,6 +37,23 @@ def find_device(wanted: str) -> torch.device:
             "command line", "--device", wanted, "a device of this machine", "give --device auto"
         )
     return device
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Keep float32 products on a GPU exact to float32 meanwhile, convolutions included.
+
+    TF32 rounds to ten bits, and cuDNN uses it unless it is told not to. Settings are those of the
+    process: they are as before afterwards.
+    """
+    matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = cudnn
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ from asl_bids_app.estimators.bars import with_late_arrival, with_offset, without
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.bayes import flag_bits, observe_usable, too_few
 from asl_bids_app.estimators.boxes import brain_box, crop, select
-from asl_bids_app.estimators.devices import find_device, is_out_of_memory
+from asl_bids_app.estimators.devices import find_device, full_precision, is_out_of_memory
 from asl_bids_app.estimators.members import ANSWERS, arteries_for, estimate_slices, grid_for
 from asl_bids_app.estimators.noise import with_noise
 from asl_bids_app.estimators.voxel_fit import residual
@@ -210,7 +210,8 @@ class Ensemble:
             self.tell("slice", start, len(places))
             try:
                 chosen = places[start : start + size]
-                part = self._estimate(observation, chosen, members, device, other)
+                with full_precision():
+                    part = self._estimate(observation, chosen, members, device, other)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise

@@ -532,3 +532,25 @@ def test_fixed_protocol_refuses_other_data(change):
     series = series_of(protocol, *maps((2, 8, 8)), 15, slice_step=step)
     with pytest.raises(InputError, match=r"channels: found PCASL .* expected PCASL 0.5, 1, 1.5"):
         Ensemble(fixed_protocol()).fit(series)
+
+
+def test_networks_compute_in_full_precision_and_leave_the_process_as_it_was(monkeypatch):
+    """TF32 of a GPU would move CBF and ATT; a program that uses it elsewhere keeps it."""
+    seen = []
+    exact = Ensemble._estimate
+
+    def watched(self, *given):
+        now = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        seen.append(now)
+        return exact(self, *given)
+
+    monkeypatch.setattr(Ensemble, "_estimate", watched)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    torch.set_float32_matmul_precision("high")
+    try:
+        Ensemble(model(members(1))).fit(a_series((2, 16, 16)))
+        after = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert set(seen) == {("highest", False)}
+    assert after == ("high", True)
