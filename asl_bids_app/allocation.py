@@ -103,8 +103,8 @@ def _number(text: str | None) -> float | None:
 def _job_processors(environment: Mapping[str, str]) -> Iterator[tuple[float, str]]:
     for job, names in _SCHEDULERS:
         if job in environment:
-            told = [(_number(environment.get(name)), name) for name in names]
-            yield from [(value, name) for value, name in told if value][:1]
+            reported = [(_number(environment.get(name)), name) for name in names]
+            yield from [(value, name) for value, name in reported if value][:1]
 
 
 def _job_memory(environment: Mapping[str, str], count: float) -> Iterator[tuple[float, str]]:

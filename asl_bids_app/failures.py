@@ -54,7 +54,7 @@ class Failure:
     traceback: str = ""
 
     @classmethod
-    def of(
+    def from_error(
         cls, unit: str, step: str, error: BaseException, message: str = "", traceback: str = ""
     ) -> Failure:
         """Return the failure that an error made.

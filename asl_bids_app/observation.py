@@ -18,7 +18,7 @@ from asl_bids_app.series import Series
 
 @dataclass(frozen=True)
 class Observation:
-    """A batch of slices, each with the physics that its estimator is told.
+    """A batch of slices, each with the physics that its estimator assumes.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Observation:
     t1_blood, t1_tissue, partition_coefficient : Tensor, shape (B,)
         Seconds, seconds, mL/g.
     calibration_uncertainty : Tensor, shape (B,)
-        How far T1 of blood, efficiency, M0 and bolus may be from what is told: 0 if they are
+        How far T1 of blood, efficiency, M0 and bolus may be from what is assumed: 0 if they are
         exact, 1 if they are off as scanners and people differ
         (`asl_bids_app.training.simulate.physics`). Only learned estimators can make use of it.
     slice_number : Tensor of int, shape (B,)

@@ -83,16 +83,16 @@ def stoppable(grace_s: float = GRACE_S) -> Iterator[None]:
 
     def watch() -> None:
         while True:
-            told = os.read(source, 1)
-            if told in {b"", b"\0"}:
+            reported = os.read(source, 1)
+            if reported in {b"", b"\0"}:
                 return
-            if told[0] in used:
+            if reported[0] in used:
                 break
         if not ended.wait(grace_s):
             # The sentence may not come out if what hangs is the log.
-            LOG.error("%s", stop_message(told[0]))
+            LOG.error("%s", stop_message(reported[0]))
             end_children()
-            os._exit(STOPPED + told[0])
+            os._exit(STOPPED + reported[0])
 
     used = [
         number

@@ -28,7 +28,7 @@ def collected() -> Iterator[list[str]]:
     list of str
         Filled when the block ends.
     """
-    told: list[str] = []
+    reported: list[str] = []
     taken: list[str] = []
 
     def take(record: logging.LogRecord) -> bool:
@@ -43,12 +43,12 @@ def collected() -> Iterator[list[str]]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                yield told
+                yield reported
             finally:
                 taken += [f"{each.category.__name__}: {each.message}" for each in caught]
     finally:
         logger.filters.remove(take)
-        told += dict.fromkeys(one_line(text) for text in taken)
+        reported += dict.fromkeys(one_line(text) for text in taken)
 
 
 def numeric(texts: list[str]) -> list[str]:

@@ -101,8 +101,8 @@ def one_line(message: str) -> str:
         choices = [each.strip(" '\"") for each in found["choices"].split(",")]
         near = difflib.get_close_matches(found["value"], choices, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else ""
-        told = f"found {found['value']!r}, expected one of {', '.join(choices)}{hint}"
-        return text[: found.start()] + told
+        reported = f"found {found['value']!r}, expected one of {', '.join(choices)}{hint}"
+        return text[: found.start()] + reported
     text = text.replace("the following arguments are required:", "found nothing for")
     text = text.replace("unrecognized arguments:", "found unexpected arguments:")
     return text.replace("expected at least one argument", "found no value, expected one or more")

@@ -189,7 +189,7 @@ def _write(
     import nibabel as nib
 
     from asl_bids_app.anatomy.transforms import write_transform
-    from asl_bids_app.bids.derivatives import sidecar_path, whole, write_json
+    from asl_bids_app.bids.derivatives import sidecar_path, write_json, write_whole
 
     write_transform(files["to"], to_space)
     write_transform(files["from"], from_space)
@@ -207,7 +207,7 @@ def _write(
         image = nib.Nifti1Image(data.astype(kind), head.affine)
         image.set_qform(head.affine, code=1)
         image.set_sform(head.affine, code=1)
-        with whole(files[key]) as beside:
+        with write_whole(files[key]) as beside:
             nib.save(image, beside)
             write_json(sidecar_path(files[key]), {"Description": about[key], **content})
 

@@ -104,9 +104,9 @@ def write_transform(path: Path, transform: sitk.Transform) -> None:
     """Write an ITK transform, whole or not at all."""
     import SimpleITK as sitk  # noqa: N813 - the library's own short name
 
-    from asl_bids_app.bids.derivatives import whole
+    from asl_bids_app.bids.derivatives import write_whole
 
-    with whole(path) as beside:
+    with write_whole(path) as beside:
         sitk.WriteTransform(transform, str(beside))
 
 

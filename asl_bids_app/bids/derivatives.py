@@ -22,7 +22,7 @@ BIDS_VERSION = "1.10.0"
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def write_whole(path: Path) -> Iterator[Path]:
     """Write a derivative by `complete_file`, and put a failure into words.
 
     Raises
@@ -61,7 +61,7 @@ def remove_partial(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    with whole(path) as beside:
+    with write_whole(path) as beside:
         # Names of files may hold bytes that are no text; in JSON they are escapes of their own.
         beside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
@@ -144,7 +144,7 @@ def write_image(
     image.set_sform(affine, code=1)
     path = folder / output.name(entities)
     content = {"Units": output.units, "Description": output.description, **sidecar}
-    with whole(path) as beside:
+    with write_whole(path) as beside:
         nib.save(image, beside)
         # Just before the image appears, which is never seen without what its numbers mean.
         write_json(sidecar_path(path), content)

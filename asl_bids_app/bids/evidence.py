@@ -111,8 +111,8 @@ def spread_over_volumes(guess: Guess, evidence: Evidence) -> Guess:
     if len(values) * 2 == n and "label" in kinds:
         values, why = [v for v in values for _ in range(2)], f"{why}, each value for one pair"
     if len(values) != n:
-        told = f"not known: {guess.why}, {len(values)} values for {len(kinds)} volumes"
-        return Guess(None, f"{told}; give each volume its own", guess.key)
+        reported = f"not known: {guess.why}, {len(values)} values for {len(kinds)} volumes"
+        return Guess(None, f"{reported}; give each volume its own", guess.key)
     rest = iter(values)
     spread = [
         next(rest) if kind in {"control", "label", "deltam"} else 0 for kind in evidence.kinds

@@ -1,4 +1,4 @@
-"""Reading typed values from a sidecar, with the usual converter faults told by name."""
+"""Reading typed values from a sidecar, with the usual faults of converters named."""
 
 from __future__ import annotations
 

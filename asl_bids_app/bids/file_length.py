@@ -109,8 +109,8 @@ def check_file_length(path: Path, header: Header, need: int) -> None:
         return
     with path.open("rb") as stream:
         stream.seek(max(size - 4, 0))
-        told = int.from_bytes(stream.read(4), "little")
-    if told == need % 2**32:
+        reported = int.from_bytes(stream.read(4), "little")
+    if reported == need % 2**32:
         return
     have = 0
     try:

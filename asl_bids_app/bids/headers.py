@@ -122,8 +122,8 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
     if len(shape) not in (3, 4) or min(shape) < 1:
         found = f"{len(shape)}D ({' x '.join(map(str, shape))})"
         raise InputError(name, "dimensions", found, "3D or 4D", "convert the series again")
-    told = (*odd, *(Notice(name, "header", text) for text in remarks))
-    header = Header(path, name, shape, affine, (0.0, 0.0, 0.0), told)
+    reported = (*odd, *(Notice(name, "header", text) for text in remarks))
+    header = Header(path, name, shape, affine, (0.0, 0.0, 0.0), reported)
     _check_scaling(image.dataobj, name)
     with collected():  # of arithmetic with odd numbers, which are told of here
         header = _check_geometry(header, image.header)

@@ -64,13 +64,15 @@ def complete(
     dict, dict of str to Note
         The sidecar, and each key that was guessed, or (value None) couldn't be.
     """
-    told = {fault.field: fault for fault in faults}
+    reported = {fault.field: fault for fault in faults}
     for key, others in WITH.items():
-        if key in told:
-            told |= {other: told[key] for other in others if other not in evidence.metadata}
+        if key in reported:
+            reported |= {
+                other: reported[key] for other in others if other not in evidence.metadata
+            }
     content, notes = dict(evidence.metadata), {}
-    for key in sorted(told, key=lambda name: [*GUESSERS, name].index(name)):
-        fault, given = told[key], key in evidence.metadata
+    for key in sorted(reported, key=lambda name: [*GUESSERS, name].index(name)):
+        fault, given = reported[key], key in evidence.metadata
         guess = GUESSERS[key](evidence) if key in GUESSERS else None
         if guess and guess.value is not None and guess.value != content.get(key):
             notes[key] = Note(guess.value, f"guessed: {guess.why}")

@@ -82,8 +82,8 @@ def propose(run: RunFiles, examine: Examine) -> list[Proposal]:
             )
             faults = examine(trial)
             of_m0 += [f for f in faults if scan and f.file in _names(scan)]
-            told = {marks.KEY, *notes}
-            mine = [f for f in faults if f.file in _names(trial) and f.field not in told]
+            reported = {marks.KEY, *notes}
+            mine = [f for f in faults if f.file in _names(trial) and f.field not in reported]
             if not mine:
                 break
             content, found = complete(replace(evidence, metadata=metadata), mine)

@@ -54,11 +54,11 @@ class _Scale:
 
     def __str__(self) -> str:
         parts = (("RescaleSlope", self.rescale), ("ScaleSlope", self.slope))
-        told = ", ".join(f"{name} {value:g}" for name, value in parts if value is not None)
+        reported = ", ".join(f"{name} {value:g}" for name, value in parts if value is not None)
         if self.display is False:
             return "comparable numbers"
         kind = "display values" if self.display else "values of unknown scaling"
-        return f"{kind} ({told or 'no scale factors'})"
+        return f"{kind} ({reported or 'no scale factors'})"
 
 
 def compare(asl: Fields, m0: Fields) -> M0Factor | None:
@@ -81,13 +81,13 @@ def compare(asl: Fields, m0: Fields) -> M0Factor | None:
     a, b = first.factor, second.factor
     if first == second or (a and b and abs(a / b - 1) <= SAME):
         return None
-    told, expected = str(second), f"the scaling of the ASL image, {first}"
+    reported, expected = str(second), f"the scaling of the ASL image, {first}"
     if a is None or b is None:
         outcome = (
             "M0 and ASL may differ in scale, which scales CBF; convert both again with dcm2niix "
             "-p y, or give --m0-scale"
         )
-        m0.warn(_key(m0), told, expected, outcome)
+        m0.warn(_key(m0), reported, expected, outcome)
         return None
     ratio = a / b
     if first.display is None or second.display is None:
@@ -95,10 +95,10 @@ def compare(asl: Fields, m0: Fields) -> M0Factor | None:
             f"if both hold display values, M0 has to be multiplied by {ratio:.6g}: --m0-scale "
             f"{ratio:.6g}; not done, for {FLOAT} doesn't say so in both"
         )
-        m0.warn(_key(m0), told, expected, outcome)
+        m0.warn(_key(m0), reported, expected, outcome)
         return None
     outcome = f"their ratio is undone: M0 times {ratio:.6g} (unless --m0-scale is given)"
-    m0.warn(_key(m0), told, expected, outcome)
+    m0.warn(_key(m0), reported, expected, outcome)
     return M0Factor(ratio, f"display scaling undone: {_factors(first)} / {_factors(second)}")
 
 

@@ -27,8 +27,8 @@ def apply_config(parser: argparse.ArgumentParser, path: Path) -> None:
     except UnicodeDecodeError:
         parser.error(f"{path}: found no UTF-8 text, expected YAML; save it as UTF-8")
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        told = " ".join(str(error).split())
-        parser.error(f"{path}: found no YAML ({told[:120]}), expected options")
+        reported = " ".join(str(error).split())
+        parser.error(f"{path}: found no YAML ({reported[:120]}), expected options")
     if content is None:
         parser.error(f"{path}: found nothing, expected options with values")
     if not isinstance(content, dict):

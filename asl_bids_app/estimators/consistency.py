@@ -152,8 +152,8 @@ def be_consistent(
         moved, spread = solve_windows(score - weight * overall, weight, inside[None], wide, inside)
         moved = moved + overall * inside
         level = mean_around((cbf + moved)[None], inside, wide)[0].abs()
-        doubt = LOST[0] * level + LOST[1]
-        part = (1 - tissue_weight) * moved.square() / (moved.square() + doubt.square())
+        limit = LOST[0] * level + LOST[1]
+        part = (1 - tissue_weight) * moved.square() / (moved.square() + limit.square())
         added, variance = part * moved, part.square() * spread
     if shares is not None and tissue_weight > 0:
         fine = [window(n, v, DETAIL_MM, cbf) for n, v in zip(cbf.shape, voxel_mm, strict=True)]

@@ -96,7 +96,7 @@ def _by_prior(voxels: Voxels, options: LeastSquaresOptions) -> tuple[Tensor, Ten
     )
     spread = torch.maximum((late - early).abs() / 2, (late - cbf).abs())
     variance = 1 / power.clamp(min=torch.finfo(power.dtype).tiny) + spread**2
-    # Noise may be wider than the range: only the doubt about ATT is cut to it.
+    # Noise may be wider than the range: only the uncertainty of ATT is cut to it.
     noise = power.clamp(min=torch.finfo(power.dtype).tiny).rsqrt()
     sd = torch.minimum(variance.sqrt(), noise.clamp(min=_widest(options)))
     return cbf, sd, predicted.amax(1) <= 0

@@ -186,8 +186,8 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        told = error.strerror or str(error)
-        raise InputError(path, "", told, "a file of a model that can be read") from error
+        reported = error.strerror or str(error)
+        raise InputError(path, "", reported, "a file of a model that can be read") from error
 
 
 def _verified(folder: Path, file: str, wanted: str) -> bytes:

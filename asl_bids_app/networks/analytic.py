@@ -175,7 +175,7 @@ def _solve(
     narrow = too_narrow(weight)
     if arteries is not None:
         also = arteries.sums(grid)
-        # Where an artery may be, its doubt outweighs the width of a cell of the grid.
+        # Where an artery may be, its uncertainty outweighs the width of a cell of the grid.
         narrow &= also.artery < _HARDLY
         found = found.joined(also)
     moments, predicted = found.moments(), found.predicted

@@ -83,7 +83,7 @@ class ArterialBranch:
     shift : Tensor, shape (K, S, V, G)
         mL/100 g/min: by how much the artery lowers the mean of CBF.
     spread : Tensor, shape (K, S, V, G)
-        Variance of CBF by the doubt about the volume, (mL/100 g/min)².
+        Variance of CBF by the uncertainty of the volume, (mL/100 g/min)².
     volume, volume_square : Tensor, shape (K, S, V, G)
         Mean of the volume and of its square, mL/mL.
     """

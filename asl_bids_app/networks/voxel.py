@@ -30,7 +30,7 @@ class VoxelPosterior:
     misfit : Tensor, shape (B, H, W)
         Root of the sum of squared residuals in units of the noise over the degrees of freedom
         (the number of measurements less 2, at least 1): about 1 where the model and the noise
-        that are told are right, 0 for one or two measurements, which can't contradict.
+        that are assumed are right, 0 for one or two measurements, which can't contradict.
     bin_att, bin_cbf : Tensor, shape (B, bins, H, W)
         Shares of the bins in the means of ATT and CBF before any refinement of the grid:
         their sums over the bins are the means.

@@ -67,9 +67,9 @@ def remove_alternation(
         apart = np.array([original[a] - original[b] for a, b in chosen]) * _MM
         middle = np.median(apart, axis=0).reshape(2, 3)  # shift, rotation
         spread = 1.4826 * np.median(np.abs(apart - middle.ravel()), axis=0).reshape(2, 3)
-        doubt = np.pi / 2 * (spread**2).sum(axis=1) / len(chosen)  # of a median, if normal
+        variance = np.pi / 2 * (spread**2).sum(axis=1) / len(chosen)  # of a median, if normal
         power = np.maximum((middle**2).sum(axis=1), 1e-12)
-        return (middle * np.maximum(0.0, 1.0 - doubt / power)[:, None]).ravel() / _MM
+        return (middle * np.maximum(0.0, 1.0 - variance / power)[:, None]).ravel() / _MM
 
     for volumes, group in zip(groups, pairs, strict=True):
         chosen = group if len(group) >= fewest else every

@@ -62,8 +62,8 @@ def find_m0(
         )
         return np.full(static.shape, value), {"value": value}, warnings
     if m0.kind is M0Kind.SEPARATE and m0.path:
-        volumes, affine, told = _load_separate(m0.path, acquisition)
-        warnings += told
+        volumes, affine, reported = _load_separate(m0.path, acquisition)
+        warnings += reported
         numbers = np.arange(volumes.shape[3])
     else:
         numbers = np.flatnonzero(kinds == ("m0scan" if m0.kind is M0Kind.INCLUDED else "control"))
@@ -110,10 +110,10 @@ def _load_separate(
     image = load(path, name=path.name, spare=range(header.n_volumes))
     asl = read_header(acquisition.path, acquisition.path.name)
     grid = check_grid(header, asl)
-    told = [] if grid.equal and not grid.guessed else [Notice(path.name, found=grid.statement)]
+    reported = [] if grid.equal and not grid.guessed else [Notice(path.name, found=grid.statement)]
     volumes = image.data[..., None] if image.data.ndim == 3 else image.data
     data = np.where(image.finite[..., None], volumes, 0)
-    return data, asl.affine if grid.guessed else image.affine, [*image.warnings, *told]
+    return data, asl.affine if grid.guessed else image.affine, [*image.warnings, *reported]
 
 
 def _onto_run(

@@ -72,7 +72,7 @@ def _given_mask(
     from asl_bids_app.preprocess.align import resample
 
     image = load(path, ndim=3, name=path.name)
-    affine, told = place(
+    affine, reported = place(
         image.data.shape, image.affine, image.oriented, path.name, source.shape, moved
     )
     mask = resample(image.data > 0, affine, source.shape, moved.affine, np.eye(4)) > 0.5
@@ -87,7 +87,7 @@ def _given_mask(
             f"a mask of the brain: {LEAST_COVERED:.0%} or more",
             "look for a wrong or missing orientation, or the mask of another session",
         )
-    return mask, {"kind": MaskKind.GIVEN.value, "source": path.name}, [*image.warnings, *told]
+    return mask, {"kind": MaskKind.GIVEN.value, "source": path.name}, [*image.warnings, *reported]
 
 
 def place(
@@ -128,9 +128,9 @@ def with_data(brain: np.ndarray, moved: MovedRun, name: str) -> tuple[np.ndarray
     """
     measured = np.ones_like(brain) if moved.measured is None else moved.measured
     blank = int((brain & ~measured).sum())
-    told = []
+    reported = []
     if blank:
-        told.append(
+        reported.append(
             Notice(
                 name,
                 found=f"{blank} of the brain's {int(brain.sum())} voxels are 0 in every volume, "
@@ -141,4 +141,4 @@ def with_data(brain: np.ndarray, moved: MovedRun, name: str) -> tuple[np.ndarray
     mask = brain & measured & moved.covered
     if not mask.any():
         raise InputError(name, "voxels", "no voxel of the brain with data", "data in the brain")
-    return mask, told
+    return mask, reported

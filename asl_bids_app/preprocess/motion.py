@@ -115,10 +115,10 @@ def estimate_motion(
         return Motion(matrices, nothing, np.zeros(3), "", f"none ({thin})", warnings)
     if sum(len(group.volumes) for group in groups) < 2:
         nothing = np.full((count, 6), np.nan)
-        told = "none (difference images show no anatomy to register)"
+        reported = "none (difference images show no anatomy to register)"
         if groups and "deltam" not in kinds:
-            told = "none (one volume has nothing to be registered to)"
-        return Motion(matrices, nothing, np.zeros(3), "", told)
+            reported = "none (one volume has nothing to be registered to)"
+        return Motion(matrices, nothing, np.zeros(3), "", reported)
     where = compared_voxels(data, affine, groups, kinds, mask)
     centre = (np.asarray(affine) @ [*np.argwhere(where).mean(axis=0), 1.0])[:3]
 

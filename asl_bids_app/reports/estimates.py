@@ -83,11 +83,11 @@ def find_estimates(
             continue
         sidecar = sidecars.get(there["cbf"]) or {}
         name = _NAMES.get(word, word) if word else estimator_name(sidecar.get("EstimationMethod"))
-        told = sidecar.get("ErrorBars") or (sidecar.get("Model") or {}).get("ErrorBars")
+        reported = sidecar.get("ErrorBars") or (sidecar.get("Model") or {}).get("ErrorBars")
         # The consensus formula takes all label as arrived: it has no ATT and no sd of it.
         single = "att" in there and _count(sidecar.get("Measurements")) == 1
         held = _BARS_OF_ONE if single else BARS
-        bars = held.get(str(told), "") if told or not word else held["noise"]
+        bars = held.get(str(reported), "") if reported or not word else held["noise"]
         found.append(Estimate(word, name, bars, there))
     return tuple(found)
 

@@ -118,8 +118,8 @@ def find_recovery(unit: UnitRecord) -> Recovery | None:
     if stored is None or stored.value is None or all(factor == 1 for factor in factors):
         return None
     times = [time for run in unit.runs for time in run.m0.get("repetition_time") or []]
-    told = tuple(f"{factor:.3f}" for factor in dict.fromkeys(factors))
-    return Recovery(float(stored.value), told, write_times(times))
+    reported = tuple(f"{factor:.3f}" for factor in dict.fromkeys(factors))
+    return Recovery(float(stored.value), reported, write_times(times))
 
 
 def list_mask_kinds(runs: Sequence[RunFacts]) -> list[str]:
@@ -138,10 +138,10 @@ def describe_noise(unit: UnitRecord) -> str:
 
 def find_model(unit: UnitRecord) -> Model:
     """Return what a unit says of the ensemble's model."""
-    told = {key.lower(): str(value or "") for key, value in (unit.model or {}).items()}
-    label = " ".join(filter(None, (told.get("name"), told.get("version"))))
-    texts = (told.get(key, "") for key in ("network", "errorbars"))
-    return Model(told.get("members", ""), label, *texts)
+    reported = {key.lower(): str(value or "") for key, value in (unit.model or {}).items()}
+    label = " ".join(filter(None, (reported.get("name"), reported.get("version"))))
+    texts = (reported.get(key, "") for key in ("network", "errorbars"))
+    return Model(reported.get("members", ""), label, *texts)
 
 
 def has_output(unit: UnitRecord, key: str) -> bool:

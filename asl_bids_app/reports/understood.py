@@ -110,11 +110,11 @@ def _voxels(size: Sequence[Any]) -> str:
 def _seconds(values: Sequence[Any]) -> str:
     """Write times; one only if all are equal, ``not cut`` for a bolus without end."""
     distinct = list(dict.fromkeys(values))
-    told = [
+    reported = [
         "not cut" if v is None or not math.isfinite(float(v)) else figure_text(float(v), 4)
         for v in (distinct if len(distinct) == 1 else values)
     ]
-    text = ", ".join(told)
+    text = ", ".join(reported)
     return text if text == "not cut" else f"{text} s"
 
 
@@ -131,8 +131,8 @@ def _timing(run: Mapping[str, Any], scheme: str) -> list[tuple[str, str]]:
         facts.append((kind, _seconds(durations)))
     if counts:
         distinct = list(dict.fromkeys(counts))
-        told = distinct if len(distinct) == 1 else counts
-        facts.append(("Volumes per measurement", ", ".join(str(n) for n in told)))
+        reported = distinct if len(distinct) == 1 else counts
+        facts.append(("Volumes per measurement", ", ".join(str(n) for n in reported)))
     return facts
 
 

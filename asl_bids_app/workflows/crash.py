@@ -28,13 +28,13 @@ def failure_of(unit: str, step: str, error: Exception) -> Failure:
         An `AslAppError` speaks for itself; any other one keeps its traceback.
     """
     if isinstance(error, AslAppError):
-        return Failure.of(unit, step, error)
+        return Failure.from_error(unit, step, error)
     words = one_line(f"{type(error).__name__}: {error}")
     if isinstance(error, MemoryError):
         words = "out of memory"
     message = f"{unit}: found an unforeseen fault ({words}), expected none. Cure: {CURE}."
     lines = "".join(traceback.format_exception(error))
-    return Failure.of(unit, step, error, message, lines)
+    return Failure.from_error(unit, step, error, message, lines)
 
 
 def write_crash(failure: Failure, folder: Path) -> Failure:

@@ -107,12 +107,12 @@ def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
     scheme = scheme_of(run) if faults else acquisition.scheme
     factor = None if faults else acquisition.m0.factor
     if run.readable and run.sidecars:
-        told = calibration_options(options), run.sidecar
+        reported = calibration_options(options), run.sidecar
         with faults.collect():
             if scheme is None:
-                check_keys(run.metadata, *told)
+                check_keys(run.metadata, *reported)
             else:
-                calibration, warnings = resolve(scheme, run.metadata, *told, factor)
+                calibration, warnings = resolve(scheme, run.metadata, *reported, factor)
     faults.check()
     return PlannedRun(acquisition, calibration, (*acquisition.warnings, *warnings))
 
@@ -137,13 +137,13 @@ def _plan_participant(
         error = InputError(
             where, "", "no ASL run", f"{where}/**/perf/*_asl.nii[.gz]", cause=Cause.NO_ASL
         )
-        failures.append(Failure.of(where, NO_ASL, error))
+        failures.append(Failure.from_error(where, NO_ASL, error))
     for run in runs:
         try:
             planned[run.path] = _plan_run(run, options)
         except AslAppError as error:
             name = run.path.name.partition(".")[0]
-            failures += [Failure.of(name, "input", fault) for fault in faults_of(error)]
+            failures += [Failure.from_error(name, "input", fault) for fault in faults_of(error)]
             faulty.append(run)
         except Exception as error:
             # Whatever it is, it is this run's and no other's.

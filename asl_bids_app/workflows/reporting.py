@@ -43,7 +43,7 @@ def write_reports(
         except Exception as error:
             LOG.error("sub-%s: no report: %s", record["participant"], error)
             LOG.debug("report", exc_info=True)
-            failure = Failure.of(f"sub-{record['participant']}", "report", error)
+            failure = Failure.from_error(f"sub-{record['participant']}", "report", error)
             record["errors"].append(failure.to_json())
 
 

@@ -28,14 +28,14 @@ def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]
     units = [unit for participant in plan.participants for unit in participant.units]
     estimator, could_start = "", True
     try:
-        estimator, told = _estimator(options)
+        estimator, reported = _estimator(options)
     except AslAppError as error:
-        told, could_start = f"error: {error}", False
+        reported, could_start = f"error: {error}", False
     try:
         device = _device(options)
     except AslAppError as error:
         device, could_start = f"error: {error}", False
-    lines = ["what the run would do", f"  estimator: {told}"]
+    lines = ["what the run would do", f"  estimator: {reported}"]
     if estimator == "ensemble":
         bars = {
             "total": "total: noise and the uncertainty of T1 of blood, efficiency and M0",
@@ -78,13 +78,13 @@ def _estimator(options: AppOptions) -> tuple[str, str]:
     why = "--estimator" if options.estimator else "default"
     if name == "ensemble":
         flips = "averaged over flips" if options.tta else "without flips (--no-tta)"
-        told = f"ensemble ({why}), model {model} ({digest[:12]}), {flips}"
+        reported = f"ensemble ({why}), model {model} ({digest[:12]}), {flips}"
     else:
-        told = f"{name} ({why})"
+        reported = f"{name} ({why})"
     if name != "least-squares":
         beside = "least squares beside it" if options.baseline else "no least squares beside it"
-        told += f"; {beside}"
-    return name, told
+        reported += f"; {beside}"
+    return name, reported
 
 
 def _device(options: AppOptions) -> str:

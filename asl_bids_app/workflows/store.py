@@ -6,12 +6,12 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from asl_bids_app.bids.derivatives import whole
+from asl_bids_app.bids.derivatives import write_whole
 
 
 def save(value: Any, path: Path) -> Path:
     """Write a value of this package; the file appears whole or not at all."""
-    with whole(path) as beside, beside.open("wb") as stream:
+    with write_whole(path) as beside, beside.open("wb") as stream:
         pickle.dump(value, stream, protocol=pickle.HIGHEST_PROTOCOL)
     return path
 

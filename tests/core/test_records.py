@@ -55,7 +55,7 @@ def test_the_cause_of_an_error_is_told_by_its_type(error, cause):
 
 def test_fields_with_every_mark_of_a_sentence_reach_the_page(tmp_path):
     error = InputError("sub-01_asl.json", "A: b", "x, expected y", "z. Cure: none.", "do: it")
-    stored = json.loads(json.dumps(Failure.of("sub-01", "input", error).to_json()))
+    stored = json.loads(json.dumps(Failure.from_error("sub-01", "input", error).to_json()))
     told = explain(Failure.from_json(stored), tmp_path)
     assert told.meaning == (
         "sub-01_asl.json: A: b: the program found x, expected y, but needs z. Cure: none.."

@@ -1,5 +1,7 @@
 """Tissue fractions from an M0 whose mixtures, field, noise and contrast are known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -132,5 +134,19 @@ def test_maps_of_derivatives_stay(anatomy):
     found = sharpen(None, given, given=True)
     assert found.facts["fractions"] == "derivatives"
     assert found.maps is atlas
+
+
+def test_without_an_atlas_the_contrast_of_the_m0_tells_classes_apart(anatomy):
+    """They serve the correction of means alone: tissue maps, and what rests on them, stay away."""
+    truth, mask, _ = anatomy
+    m0 = 800.0 * truth[0] + 650.0 * truth[1] + 1000.0 * truth[2]
+    prepared = SimpleNamespace(m0=m0 * mask, mask=mask, affine=np.diag([*VOXEL, 1.0]))
     none = TissueMaps({}, {"source": "none"})
-    assert sharpen(None, none, given=False) is none
+    found = sharpen(prepared, none, given=False)
+    assert not found.maps
+    assert found.facts == {"source": "none", "fractions": "classes of the M0"}
+    assert set(found.alike) == {"gm", "wm"}
+    for classes in found.alike.values():
+        assert set(np.unique(classes)) == {0, 1}
+    flat = SimpleNamespace(m0=900.0 * mask, mask=mask, affine=np.diag([*VOXEL, 1.0]))
+    assert sharpen(flat, none, given=False) is none

@@ -165,7 +165,7 @@ def run_scenario(
             }
         )
 
-    def whole(key: str) -> np.ndarray:
+    def joined(key: str) -> np.ndarray:
         return np.concatenate([part[key] for part in parts])
 
     methods = parts[0]["maps"]
@@ -176,15 +176,15 @@ def run_scenario(
         }
         for method in methods
     }
-    numbers = whole("number")
+    numbers = joined("number")
     return Voxels(
         maps,
-        {key: whole(key) for key in QUANTITIES},
-        whole("tissue"),
-        whole("condition"),
+        {key: joined(key) for key in QUANTITIES},
+        joined("tissue"),
+        joined("condition"),
         numbers,
         numbers % count >= count - held_out,
-        whole("large"),
+        joined("large"),
     )
 
 
