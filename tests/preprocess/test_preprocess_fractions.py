@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from runs import prepared
 from scipy import ndimage
 
 from asl_bids_app.preprocess.fractions import tissue_fractions
@@ -132,5 +133,10 @@ def test_maps_of_derivatives_stay(anatomy):
     found = sharpen(None, given, given=True)
     assert found.facts["fractions"] == "derivatives"
     assert found.maps is atlas
+
+
+def test_an_m0_without_contrast_gives_no_tissue():
+    mask = np.ones((8, 8, 6), bool)
+    flat = prepared(mask, np.diag([4.0, 4, 6, 1]), m0=1000.0)
     none = TissueMaps({}, {"source": "none"})
-    assert sharpen(None, none, given=False) is none
+    assert sharpen(flat, none, given=False) is none
