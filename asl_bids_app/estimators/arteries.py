@@ -25,7 +25,7 @@ CRITERION: Final = 12.0
 about 1 in 1000 voxels without one reach it."""
 LIKELY: Final = 0.5
 """Probability by a posterior from which a voxel is flagged as one with an artery."""
-_FEWEST: Final = 5
+FEWEST: Final = 5
 """Measurements from which four unknowns leave something to judge by."""
 _GRIDS: Final = (((0.1, 3.5, 35), (0.1, 1.5, 15)), ((0.1, 3.5, 69), (0.1, 1.5, 29)))
 """First and last ATT and arrival in arteries, s, and their points: a coarse grid for all voxels,
@@ -66,7 +66,7 @@ def early(protocol: Protocol) -> float | None:
 
 def shows_arteries(protocol: Protocol) -> bool:
     """Tell whether a fit can find arteries: an early delay, and enough to judge by beside it."""
-    return protocol.n_measurements >= _FEWEST and early(protocol) is not None
+    return protocol.n_measurements >= FEWEST and early(protocol) is not None
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def fit_arteries(observation: Observation) -> ArterialFit:
     mask, like = observation.mask, observation.delta_m
     maps = torch.zeros(6, *mask.shape).to(like)
     precision = precision_of(observation.noise_sd).expand_as(like)
-    look = mask if like.shape[1] >= _FEWEST else torch.zeros_like(mask)
+    look = mask if like.shape[1] >= FEWEST else torch.zeros_like(mask)
     for ends, criterion in zip(_GRIDS, (_MAYBE * CRITERION, CRITERION), strict=True):
         tissue_at, artery_at = (torch.linspace(*end).to(like) for end in ends)
         tissue = observation.response(tissue_at[None])

@@ -145,16 +145,17 @@ def _means(options: AppOptions) -> str:
     return "of grey and white matter, corrected by the data"
 
 
-def _shows_arteries(runs: Sequence[Acquisition]) -> bool:
+def _shows_arteries(runs: Sequence[Acquisition], estimator: str) -> bool:
     """Tell whether a delay is early enough to show arteries that nothing crushes."""
     import torch
 
-    from asl_bids_app.estimators.arteries import early
+    from asl_bids_app.estimators.arteries import FEWEST, early
     from asl_bids_app.protocol import Protocol
 
     seen = [run for run in runs if run.metadata.get("VascularCrushing") is not True]
     rows = [(run.scheme, *times[:2]) for run in seen for times in distinct_measurements(run)]
-    if not rows or sum(len(distinct_measurements(run)) for run in runs) < 2:
+    fewest = FEWEST if estimator == "least-squares" else 2
+    if not rows or sum(len(distinct_measurements(run)) for run in runs) < fewest:
         return False
     schemes, delays, durations = zip(*rows, strict=True)
     protocol = Protocol(
@@ -175,7 +176,7 @@ def _outputs(unit: Unit, options: AppOptions, estimator: str) -> list[str]:
         without.add("confounds")
     if not options.tissue:
         without |= {"gm", "wm", "csf"}
-    if not options.arterial or not _shows_arteries(runs):
+    if not options.arterial or not _shows_arteries(runs, estimator):
         without |= {"abv", "abv_sd"}
     baseline = options.baseline and estimator != "least-squares"
     names = [
