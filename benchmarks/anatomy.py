@@ -127,7 +127,8 @@ def regions(data: Path, case: str, count: int = 150) -> None:
     from asl_bids_app.estimators.least_squares import LeastSquares
     from asl_bids_app.estimators.noise import noise_level
     from asl_bids_app.observation import observe
-    from asl_bids_app.protocol import Protocol, Scheme, transit_prior
+    from asl_bids_app.protocol import Protocol
+    from asl_bids_app.schemes import Scheme, transit_prior
     from asl_bids_app.series import Series, to_slices, to_volume
 
     stem = data / f"sub-{case}/perf/sub-{case}"

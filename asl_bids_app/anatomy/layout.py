@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -124,7 +125,8 @@ class Layout:
     def _fractions(self) -> np.ndarray:
         """Return the tissues of the head in the widened grid's voxels, (3, X, Y, Z)."""
         if self.head is not None:
-            maps, affine = self.head.tissue(), self.head.affine
+            maps: Iterable[np.ndarray] = self.head.tissue()
+            affine = self.head.affine
         else:
             atlas = load_atlas()
             maps, affine = [getattr(atlas, key) for key in TISSUES], atlas.affine

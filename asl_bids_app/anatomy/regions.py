@@ -17,7 +17,7 @@ from scipy import ndimage
 
 if TYPE_CHECKING:
     from asl_bids_app.observation import Observation
-    from asl_bids_app.protocol import TransitPrior
+    from asl_bids_app.scheme_fields import TransitPrior
 
 LEAST_COVERAGE: Final = 0.5
 """Part of a region that must lie in the brain mask; below, its values are n/a."""

@@ -253,7 +253,7 @@ def _judge(
             f"{name} leaves the pose open by {error:.1f} mm, expected {MOST_ERROR_MM:g} mm or less"
         )
     elif apart and min(apart.values()) > AGREE_MM:
-        other = min(apart, key=apart.get)
+        other = min(apart, key=lambda n: apart[n])
         reason = (
             f"{name} and {other} lie {apart[other]:.1f} mm apart on the T1w, expected "
             f"{AGREE_MM:g} mm or less"

@@ -93,7 +93,7 @@ class Grid:
     affine : array, shape (4, 4)
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     affine: np.ndarray
 
 

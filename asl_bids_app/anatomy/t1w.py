@@ -120,7 +120,8 @@ def understand(
         "jacobian": [round(v, 3) for v in found.jacobian],
         "kind": "diffeomorphic",
     }
-    displacement, back = found.displacement, invert_field(found.displacement, atlas.affine)
+    displacement: np.ndarray | None = found.displacement
+    back: np.ndarray | None = invert_field(found.displacement, atlas.affine)
     if told := _doubts(facts):
         warnings.append(told)
         displacement = back = None
@@ -137,8 +138,8 @@ def understand(
     }
     image[box] = even
     parts = (brain, second.gm, second.wm, second.csf)
-    whole = [_back(part, box, image.shape) for part in parts]
-    head = Head(image, affine, *whole, about, tuple(warnings))
+    brain, gm, wm, csf = (_back(part, box, image.shape) for part in parts)
+    head = Head(image, affine, brain, gm, wm, csf, about, tuple(warnings))
     return head, Normalisation(matrix, displacement, back, facts)
 
 

@@ -64,6 +64,11 @@ def run_anatomy(
         What was quantified.
     sidecar
         What all its sidecars say.
+
+    Raises
+    ------
+    ValueError
+        Without an affine.
     """
     import torch
 
@@ -72,6 +77,8 @@ def run_anatomy(
     from asl_bids_app.estimators.noise import noise_level
     from asl_bids_app.observation import observe
 
+    if series.affine is None:
+        raise ValueError("affine: None, expected the voxel-to-world matrix (4, 4)")
     volume = series.volume
     prior = maps.att_prior
     signals = None
@@ -89,7 +96,7 @@ def run_anatomy(
             volume(voxelwise.att_sd) if white else None,
         )
     keys = [key for key in ("cbf", "att", "abv") if getattr(maps, key) is not None]
-    total = bool(maps.model) and maps.model.get("ErrorBars") == "total"
+    total = maps.model is not None and maps.model.get("ErrorBars") == "total"
     given = UnitMaps(
         unit.entities,
         {

@@ -21,7 +21,8 @@ from asl_bids_app.anatomy.regions import (
     shared_noise,
     signals_of,
 )
-from asl_bids_app.protocol import PRIOR_BY_ARRIVAL, Arrival
+from asl_bids_app.scheme_fields import Arrival
+from asl_bids_app.schemes import PRIOR_BY_ARRIVAL
 
 PRIOR = PRIOR_BY_ARRIVAL[Arrival.CONTINUOUS]
 DELAYS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
