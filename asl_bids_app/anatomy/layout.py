@@ -7,9 +7,10 @@ from typing import Final
 
 import numpy as np
 
-from asl_bids_app.anatomy.atlases import UserAtlas, lay_labels
+from asl_bids_app.anatomy.atlases import UserAtlas
 from asl_bids_app.anatomy.records import TISSUES, Head
 from asl_bids_app.anatomy.regions import Regions
+from asl_bids_app.anatomy.resampling import lay_labels
 from asl_bids_app.anatomy.routes import Routes
 from asl_bids_app.anatomy.spaces import NATIVE
 from asl_bids_app.atlas import load_atlas

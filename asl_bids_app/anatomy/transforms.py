@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from asl_bids_app.anatomy.t1w import Normalisation
+from asl_bids_app.anatomy.records import Normalisation
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.geometry import voxel_sizes
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from asl_bids_app.anatomy.atlases import read_spec
 from asl_bids_app.anatomy.find import find_anatomy
-from asl_bids_app.anatomy.run import Outcome, Request, UnitMaps, run
+from asl_bids_app.anatomy.request import Outcome, Request, UnitMaps
+from asl_bids_app.anatomy.run import run
 from asl_bids_app.anatomy.spaces import read_space
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def run_anatomy(
     """
     import torch
 
-    from asl_bids_app.anatomy.regions import CALIBRATION_SD, signals_of
+    from asl_bids_app.anatomy.region_fit import CALIBRATION_SD
+    from asl_bids_app.anatomy.signals import signals_of
     from asl_bids_app.estimators.base import Flag
     from asl_bids_app.estimators.noise import noise_level
     from asl_bids_app.observation import observe
