@@ -25,8 +25,9 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from asl_bids_app.anatomy import t1w
+from asl_bids_app.anatomy.poses import distance
 from asl_bids_app.anatomy.records import TISSUES, Head
-from asl_bids_app.anatomy.register import distance, register_asl
+from asl_bids_app.anatomy.register import register_asl
 from asl_bids_app.anatomy.segment import dice, tissue_dice
 from asl_bids_app.atlas import load_atlas
 from asl_bids_app.preprocess.geometry import to_matrix
@@ -121,7 +122,8 @@ def regions(data: Path, case: str, count: int = 150) -> None:
     """Fit random parcels of grey matter and of all tissue, and print bias and coverage."""
     import torch
 
-    from asl_bids_app.anatomy.regions import fit_region, signals_of
+    from asl_bids_app.anatomy.region_fit import fit_region
+    from asl_bids_app.anatomy.signals import signals_of
     from asl_bids_app.calibration import Calibration
     from asl_bids_app.constants import Quantity, Source
     from asl_bids_app.estimators.least_squares import LeastSquares

@@ -228,37 +228,3 @@ def _table(path: Path) -> Path | None:
             if set(parse_name(other.name).entities.items()) <= own:
                 return other
     return None
-
-
-def lay_labels(labels: np.ndarray, affine: np.ndarray, points: Iterable[np.ndarray]) -> np.ndarray:
-    """Read labels at points, the commonest of several sets of points in each voxel.
-
-    Parameters
-    ----------
-    labels : array of int, shape (X, Y, Z)
-    affine : array, shape (4, 4)
-    points : iterable of array, shape (X', Y', Z', 3)
-        World points of the atlas's space, one set for each part of the voxels.
-
-    Returns
-    -------
-    array of int32, shape (X', Y', Z')
-        Zero outside the atlas.
-    """
-    inverse = np.linalg.inv(affine)
-    read = []
-    for part in points:
-        index = np.rint(part @ inverse[:3, :3].T + inverse[:3, 3]).astype(np.int64)
-        inside = ((index >= 0) & (index < labels.shape)).all(axis=-1)
-        at = np.clip(index, 0, np.array(labels.shape) - 1)
-        read.append(np.where(inside, labels[tuple(np.moveaxis(at, -1, 0))], 0))
-    stack = np.stack(read).astype(np.int32)
-    if len(stack) == 1:
-        return stack[0]
-    stack.sort(axis=0)
-    # The length of the run that each value is in, at its end.
-    count = np.ones_like(stack)
-    for k in range(1, len(stack)):
-        count[k] = np.where(stack[k] == stack[k - 1], count[k - 1] + 1, 1)
-    best = count.argmax(axis=0)
-    return np.take_along_axis(stack, best[None], 0)[0]

@@ -50,11 +50,16 @@ def read_given(found: Found) -> Anatomy:
     ------
     InputError
         If a file is broken, or what belongs together doesn't fit.
+    ValueError
+        If there is no T1w.
     """
     from asl_bids_app.anatomy.transforms import read_transform
     from asl_bids_app.bids.images import load
 
-    t1w = load(found.t1w, ndim=3, name=found.t1w.name)
+    if found.t1w is None:
+        raise ValueError("no T1w to read")
+    name = found.t1w.name
+    t1w = load(found.t1w, ndim=3, name=name)
     shape, warnings = t1w.data.shape, list(t1w.warnings)
 
     def beside(path: Path) -> np.ndarray:
@@ -64,7 +69,7 @@ def read_given(found: Found) -> Anatomy:
                 path.name,
                 "grid",
                 f"{' x '.join(map(str, image.data.shape))} voxels elsewhere",
-                f"the grid of {found.t1w.name}",
+                f"the grid of {name}",
             )
         return image.data
 
@@ -79,24 +84,24 @@ def read_given(found: Found) -> Anatomy:
         how = "dseg"
     else:
         raise InputError(
-            found.t1w.name,
+            name,
             "tissue",
             "no label-GM, -WM and -CSF_probseg and no dseg beside it",
             "tissue maps of the T1w",
         )
     if brain is None:
         brain = sum(maps) > 0.5
-    maps = [m * brain for m in maps]
-    filled = float(sum(maps)[brain].mean()) if brain.any() else 0.0
+    gm, wm, csf = (m * brain for m in maps)
+    filled = float((gm + wm + csf)[brain].mean()) if brain.any() else 0.0
     if filled < LEAST_TISSUE:
         raise InputError(
-            found.t1w.name,
+            name,
             "tissue",
             f"tissue maps that fill {filled:.0%} of the brain mask",
             f"{LEAST_TISSUE:.0%} or more",
         )
     facts = {"source": found.source, "tissue": how}
-    head = Head(t1w.data, t1w.affine, brain, *maps, facts, tuple(warnings))
+    head = Head(t1w.data, t1w.affine, brain, gm, wm, csf, facts, tuple(warnings))
     there: dict[str, Any] = {}
     back: dict[str, Any] = {}
     told: list[str] = []
@@ -234,7 +239,9 @@ def _kept(files: Mapping[str, Path], identity: Mapping[str, Any]) -> Anatomy | N
         maps["t1w"],
         images["t1w"].affine,
         maps["brain"] > 0.5,
-        *(maps[key] for key in TISSUES),
+        maps["gm"],
+        maps["wm"],
+        maps["csf"],
         content["Facts"],
         tuple(content["Warnings"]),
     )

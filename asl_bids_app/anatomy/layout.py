@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
 
-from asl_bids_app.anatomy.atlases import UserAtlas, lay_labels
+from asl_bids_app.anatomy.atlases import UserAtlas
 from asl_bids_app.anatomy.records import TISSUES, Head
 from asl_bids_app.anatomy.regions import Regions
+from asl_bids_app.anatomy.resampling import lay_labels
 from asl_bids_app.anatomy.routes import Routes
 from asl_bids_app.anatomy.spaces import NATIVE
 from asl_bids_app.atlas import load_atlas
@@ -124,7 +126,8 @@ class Layout:
     def _fractions(self) -> np.ndarray:
         """Return the tissues of the head in the widened grid's voxels, (3, X, Y, Z)."""
         if self.head is not None:
-            maps, affine = self.head.tissue(), self.head.affine
+            maps: Iterable[np.ndarray] = self.head.tissue()
+            affine = self.head.affine
         else:
             atlas = load_atlas()
             maps, affine = [getattr(atlas, key) for key in TISSUES], atlas.affine

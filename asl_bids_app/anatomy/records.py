@@ -80,3 +80,24 @@ class Registration:
     reason: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Normalisation:
+    """How a head lies to the packaged template.
+
+    Attributes
+    ----------
+    matrix : array, shape (4, 4)
+        Takes points of the template (mm, RAS) to those of the T1w.
+    displacement, back : array of float32, shape (X, Y, Z, 3), or None
+        On the template's grid, mm: a template point moved by the first goes through `matrix` to
+        the T1w; the second undoes the first. None: affine only.
+    facts : mapping
+        Overlap of tissues, and the range of the determinant.
+    """
+
+    matrix: np.ndarray
+    displacement: np.ndarray | None
+    back: np.ndarray | None
+    facts: dict[str, Any] = field(default_factory=dict)

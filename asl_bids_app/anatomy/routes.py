@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +15,7 @@ from asl_bids_app.errors import InputError
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813 - the library's own short name
 
+    from asl_bids_app.anatomy.head import Anatomy
     from asl_bids_app.anatomy.records import Head
 
 LEAST_FIT: Final = 0.45
@@ -152,3 +153,37 @@ def check_template(head: Head, name: str, transform: sitk.Transform) -> float:
     )
     found = tissue_dice(laid, template)
     return min(found["gm"], found["wm"])
+
+
+def without_foreign(given: Anatomy, files: Mapping[str, Path]) -> tuple[Anatomy, dict[str, float]]:
+    """Leave out the transforms of another head or another space, with a warning each.
+
+    Parameters
+    ----------
+    given
+        As derivatives have it.
+    files : mapping of str to Path
+        The files of ``from-T1w_to-<space>``, by space.
+
+    Returns
+    -------
+    Anatomy
+        With the transforms that fit.
+    dict of str to float
+        `check_template` of each transform.
+    """
+    to_space, from_space = dict(given.to_space), dict(given.from_space)
+    fits, told = {}, []
+    for space, transform in given.to_space.items():
+        fit = check_template(given.head, space, transform)
+        fits[space] = round(fit, 3)
+        if fit < LEAST_FIT:
+            told.append(
+                f"{files[space].name}: found tissue laid beside that of MNI152 (Dice "
+                f"{fit:.2f}), expected {LEAST_FIT:g} or more: of another head or another "
+                "space; not used"
+            )
+            del to_space[space]
+            from_space.pop(space, None)
+    head = replace(given.head, warnings=(*given.head.warnings, *told))
+    return replace(given, head=head, to_space=to_space, from_space=from_space), fits

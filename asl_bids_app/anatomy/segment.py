@@ -98,8 +98,10 @@ def segment(t1w: np.ndarray, brain: np.ndarray, prior: np.ndarray) -> Segmentati
     maps = np.zeros((3, *brain.shape), np.float32)
     maps[:, brain] = found
     likeness = float(np.corrcoef(found[0], a[:, 0])[0, 1])
-    scaled = mu / mu[1]
-    return Segmentation(*maps, tuple(scaled.tolist()), float(width / mu[1]), likeness)
+    gm, wm, csf = maps
+    scaled = (mu / mu[1]).tolist()
+    intensities = (scaled[0], scaled[1], scaled[2])
+    return Segmentation(gm, wm, csf, intensities, float(width / mu[1]), likeness)
 
 
 def _states() -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,8 @@
-"""Output spaces in the NiPreps' syntax, their grids, and maps laid on them in one resampling."""
+"""Output spaces in the NiPreps' syntax, and their grids."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -28,8 +27,6 @@ GRIDS: Final = MappingProxyType(
 )
 """Shape and origin of the 1 mm grids of TemplateFlow, and the sign of their first axis."""
 DEFAULT_RES: Final = "2"
-LEAST_WEIGHT: Final = 0.5
-"""Share of the weights of an interpolation that must lie on brain."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ class Grid:
     affine : array, shape (4, 4)
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     affine: np.ndarray
 
 
@@ -204,92 +201,3 @@ def _grid_of_file(path: Path) -> Grid:
 
     image = nib.load(path)
     return Grid(tuple(int(n) for n in image.shape[:3]), np.array(image.affine))
-
-
-@dataclass(frozen=True, eq=False)
-class Laid:
-    """Maps on another grid.
-
-    Attributes
-    ----------
-    maps : mapping of str to array of float32, shape (X, Y, Z)
-        Zero where `inside` is False.
-    inside : array of bool, shape (X, Y, Z)
-        Where most of what a value is interpolated from is brain.
-    """
-
-    maps: Mapping[str, np.ndarray]
-    inside: np.ndarray
-
-
-def lay(
-    maps: Mapping[str, np.ndarray],
-    sds: Mapping[str, np.ndarray],
-    mask: np.ndarray,
-    affine: np.ndarray,
-    points: np.ndarray,
-    shared: Mapping[str, float] = MappingProxyType({}),
-) -> Laid:
-    """Interpolate maps, and the standard deviations of maps, linearly at points.
-
-    What lies outside the mask is no measurement and takes no part: weights are those of the
-    voxels inside, scaled to add up to 1. The variance of a value so interpolated, with weights
-    w and standard deviations s, is (1 - c) Σ w² s² + c (Σ w s)², where c is the share of the
-    variance that neighbouring voxels have in common.
-
-    Parameters
-    ----------
-    maps, sds : mapping of str to array, shape (X, Y, Z)
-    mask : array of bool, shape (X, Y, Z)
-    affine : array, shape (4, 4)
-    points : array, shape (X', Y', Z', 3)
-        World points (mm, RAS) of the maps' space.
-    shared : mapping of str to float
-        c of each standard deviation, 0 to 1; 0 of those that it doesn't hold.
-
-    Returns
-    -------
-    Laid
-        Maps and standard deviations by their keys, on the grid of the points.
-    """
-    shape, target = np.array(mask.shape), points.shape[:3]
-    inverse = np.linalg.inv(affine)
-    place = points.reshape(-1, 3) @ inverse[:3, :3].T.astype(np.float32) + inverse[:3, 3].astype(
-        np.float32
-    )
-    near = np.flatnonzero(((place > -1) & (place < shape)).all(axis=1))
-    place = place[near]
-    base = np.floor(place).astype(np.int64)
-    part = place - base
-    weight = np.zeros(len(near))
-    sums = {key: np.zeros(len(near)) for key in maps}
-    squares = {key: np.zeros(len(near)) for key in sds}
-    linear = {key: np.zeros(len(near)) for key in sds}
-    for corner in np.ndindex(2, 2, 2):
-        index = base + corner
-        w = np.prod(np.where(corner, part, 1 - part), axis=1)
-        ok = ((index >= 0) & (index < shape)).all(axis=1)
-        at = tuple(np.clip(index, 0, shape - 1).T)
-        w = w * (ok & mask[at])
-        weight += w
-        for key in maps:
-            sums[key] += w * maps[key][at]
-        for key in sds:
-            squares[key] += (w * sds[key][at]) ** 2
-            linear[key] += w * sds[key][at]
-    good = weight >= LEAST_WEIGHT
-    norm = np.where(good, weight, 1)
-
-    def put(values: np.ndarray) -> np.ndarray:
-        whole = np.zeros(int(np.prod(target)), np.float32)
-        whole[near] = np.where(good, values, 0)
-        return whole.reshape(target)
-
-    found = {key: put(value / norm) for key, value in sums.items()}
-    for key in sds:
-        c = shared.get(key, 0.0)
-        variance = (1 - c) * squares[key] + c * linear[key] ** 2
-        found[key] = put(np.sqrt(variance) / norm)
-    inside = np.zeros(int(np.prod(target)), bool)
-    inside[near] = good
-    return Laid(found, inside.reshape(target))

@@ -8,13 +8,12 @@ measured. What fails is said and fallen back from: an affine where no field can 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 from scipy import ndimage
 
-from asl_bids_app.anatomy.records import AnatomyError, Head
+from asl_bids_app.anatomy.records import AnatomyError, Head, Normalisation
 from asl_bids_app.anatomy.segment import segment, tissue_dice
 from asl_bids_app.anatomy.skull import LEAST_LIKENESS, brain_of, lay_atlas, thinned, unbias
 from asl_bids_app.anatomy.warp import find_field, invert_field
@@ -29,27 +28,6 @@ FOLDED: Final = 0.0
 LEAST_DICE: Final = 0.55
 """Overlap of grey or white matter with the atlas's below which a field isn't believed."""
 BRAIN_ML: Final = (500.0, 2400.0)
-
-
-@dataclass(frozen=True, eq=False)
-class Normalisation:
-    """How a head lies to the packaged template.
-
-    Attributes
-    ----------
-    matrix : array, shape (4, 4)
-        Takes points of the template (mm, RAS) to those of the T1w.
-    displacement, back : array of float32, shape (X, Y, Z, 3), or None
-        On the template's grid, mm: a template point moved by the first goes through `matrix` to
-        the T1w; the second undoes the first. None: affine only.
-    facts : mapping
-        Overlap of tissues, and the range of the determinant.
-    """
-
-    matrix: np.ndarray
-    displacement: np.ndarray | None
-    back: np.ndarray | None
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def understand(
@@ -120,7 +98,8 @@ def understand(
         "jacobian": [round(v, 3) for v in found.jacobian],
         "kind": "diffeomorphic",
     }
-    displacement, back = found.displacement, invert_field(found.displacement, atlas.affine)
+    displacement: np.ndarray | None = found.displacement
+    back: np.ndarray | None = invert_field(found.displacement, atlas.affine)
     if told := _doubts(facts):
         warnings.append(told)
         displacement = back = None
@@ -137,8 +116,8 @@ def understand(
     }
     image[box] = even
     parts = (brain, second.gm, second.wm, second.csf)
-    whole = [_back(part, box, image.shape) for part in parts]
-    head = Head(image, affine, *whole, about, tuple(warnings))
+    brain, gm, wm, csf = (_back(part, box, image.shape) for part in parts)
+    head = Head(image, affine, brain, gm, wm, csf, about, tuple(warnings))
     return head, Normalisation(matrix, displacement, back, facts)
 
 

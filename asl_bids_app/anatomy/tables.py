@@ -10,7 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.regions import Regions
-    from asl_bids_app.anatomy.run import UnitMaps
+    from asl_bids_app.anatomy.request import UnitMaps
 
 
 def write_tables(
@@ -41,14 +41,9 @@ def write_tables(
     list of Path
         The tables.
     """
-    from asl_bids_app.anatomy.regions import (
-        ASYMMETRY,
-        CALIBRATION_SD,
-        COLUMNS,
-        LEAST_COVERAGE,
-        asymmetry,
-        region_table,
-    )
+    from asl_bids_app.anatomy.region_fit import CALIBRATION_SD
+    from asl_bids_app.anatomy.regions import COLUMNS, LEAST_COVERAGE, region_table
+    from asl_bids_app.anatomy.sides import ASYMMETRY, asymmetry
     from asl_bids_app.bids.derivatives import write_json, write_table
 
     table = region_table(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from asl_bids_app.anatomy.t1w import Normalisation
+from asl_bids_app.anatomy.records import Normalisation
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.geometry import voxel_sizes
 
@@ -75,7 +75,7 @@ def to_and_from_template(
         Of the template's grid.
     """
     there, back = affine_transform(found.matrix), affine_transform(np.linalg.inv(found.matrix))
-    if found.displacement is None:
+    if found.displacement is None or found.back is None:
         return there, back
     out = field_transform(found.displacement, affine)
     return chain([out, there]), chain([back, field_transform(found.back, affine)])
@@ -111,7 +111,7 @@ def write_transform(path: Path, transform: sitk.Transform) -> None:
 
 
 def move_points(
-    transform: sitk.Transform, shape: tuple[int, int, int], affine: np.ndarray
+    transform: sitk.Transform, shape: tuple[int, ...], affine: np.ndarray
 ) -> np.ndarray:
     """Return where a transform takes the voxels of a grid.
 
@@ -139,7 +139,7 @@ def move_points(
         grid.GetDirection(),
     )
     moved = sitk.GetArrayViewFromImage(field).transpose(2, 1, 0, 3).astype(np.float32)
-    moved *= np.float32([-1, -1, 1])
+    moved *= np.array([-1, -1, 1], np.float32)
     index = [np.arange(n, dtype=np.float32) for n in shape]
     for k in range(3):
         row = np.asarray(affine, np.float32)[k]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from asl_bids_app.anatomy.atlases import read_spec
 from asl_bids_app.anatomy.find import find_anatomy
-from asl_bids_app.anatomy.run import Outcome, Request, UnitMaps, run
+from asl_bids_app.anatomy.request import Outcome, Request, UnitMaps
+from asl_bids_app.anatomy.run import run
 from asl_bids_app.anatomy.spaces import read_space
 
 if TYPE_CHECKING:
@@ -64,14 +65,22 @@ def run_anatomy(
         What was quantified.
     sidecar
         What all its sidecars say.
+
+    Raises
+    ------
+    ValueError
+        Without an affine.
     """
     import torch
 
-    from asl_bids_app.anatomy.regions import CALIBRATION_SD, signals_of
+    from asl_bids_app.anatomy.region_fit import CALIBRATION_SD
+    from asl_bids_app.anatomy.signals import signals_of
     from asl_bids_app.estimators.base import Flag
     from asl_bids_app.estimators.noise import noise_level
     from asl_bids_app.observation import observe
 
+    if series.affine is None:
+        raise ValueError("affine: None, expected the voxel-to-world matrix (4, 4)")
     volume = series.volume
     prior = maps.att_prior
     signals = None
@@ -89,7 +98,7 @@ def run_anatomy(
             volume(voxelwise.att_sd) if white else None,
         )
     keys = [key for key in ("cbf", "att", "abv") if getattr(maps, key) is not None]
-    total = bool(maps.model) and maps.model.get("ErrorBars") == "total"
+    total = maps.model is not None and maps.model.get("ErrorBars") == "total"
     given = UnitMaps(
         unit.entities,
         {

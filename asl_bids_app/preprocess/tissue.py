@@ -112,7 +112,7 @@ def tissue_priors(
 def resample_to(
     image: np.ndarray,
     affine: np.ndarray,
-    target_shape: tuple[int, int, int],
+    target_shape: tuple[int, ...],
     target_affine: np.ndarray,
 ) -> np.ndarray:
     """Bring a tissue map in scanner space onto another grid, averaged over its voxels.

@@ -6,9 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from asl_bids_app.anatomy.atlases import AtlasSpec, lay_labels, read_atlas, read_spec
+from asl_bids_app.anatomy.atlases import AtlasSpec, read_atlas, read_spec
 from asl_bids_app.anatomy.find import find_anatomy
 from asl_bids_app.anatomy.head import read_given
+from asl_bids_app.anatomy.resampling import lay_labels
 from asl_bids_app.errors import InputError
 
 ONE = {"sub": "01"}

@@ -9,19 +9,12 @@ import torch
 from physics import integrated, simulate
 from scipy import ndimage
 
-from asl_bids_app.anatomy.regions import (
-    CALIBRATION_SD,
-    Regions,
-    Signals,
-    asymmetry,
-    att_grid,
-    fit_region,
-    pairs,
-    region_table,
-    shared_noise,
-    signals_of,
-)
-from asl_bids_app.schemes import PRIOR_BY_ARRIVAL, Arrival
+from asl_bids_app.anatomy.region_fit import CALIBRATION_SD, fit_region
+from asl_bids_app.anatomy.regions import Regions, region_table
+from asl_bids_app.anatomy.sides import asymmetry, pairs
+from asl_bids_app.anatomy.signals import Signals, att_grid, shared_noise, signals_of
+from asl_bids_app.scheme_fields import Arrival
+from asl_bids_app.schemes import PRIOR_BY_ARRIVAL
 
 PRIOR = PRIOR_BY_ARRIVAL[Arrival.CONTINUOUS]
 DELAYS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)

@@ -5,8 +5,9 @@ import pytest
 from heads import grid, look, pose
 from scipy import ndimage
 
+from asl_bids_app.anatomy.poses import distance
 from asl_bids_app.anatomy.records import Head
-from asl_bids_app.anatomy.register import distance, register_asl
+from asl_bids_app.anatomy.register import register_asl
 from asl_bids_app.atlas import load_atlas
 
 CENTRE = np.array([0.0, -18.0, 8.0])

@@ -9,7 +9,8 @@ import SimpleITK as sitk  # noqa: N813
 from heads import grid, look, pose
 
 from asl_bids_app.anatomy.atlases import read_spec
-from asl_bids_app.anatomy.run import Request, UnitMaps, run
+from asl_bids_app.anatomy.request import Request, UnitMaps
+from asl_bids_app.anatomy.run import run
 from asl_bids_app.anatomy.spaces import read_space
 from asl_bids_app.anatomy.transforms import affine_transform, write_transform
 from asl_bids_app.atlas import load_atlas

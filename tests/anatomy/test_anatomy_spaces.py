@@ -5,9 +5,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from heads import grid, look, pose
 
+from asl_bids_app.anatomy.records import Normalisation
+from asl_bids_app.anatomy.resampling import lay
 from asl_bids_app.anatomy.routes import Routes
-from asl_bids_app.anatomy.spaces import Grid, Space, grid_of, lay, read_space
-from asl_bids_app.anatomy.t1w import Normalisation
+from asl_bids_app.anatomy.spaces import Grid, Space, grid_of, read_space
 from asl_bids_app.anatomy.transforms import (
     affine_transform,
     chain,

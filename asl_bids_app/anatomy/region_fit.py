@@ -1,0 +1,131 @@
+"""CBF and ATT of a region by a fit of its mean signal.
+
+A mean of a map is biased where the map is; the mean of a signal isn't. So each region's mean
+ΔM/M0 is fitted as a voxel's would be, with the slice times of its voxels and the spread of
+their transit times, and its standard error is told by source: noise, model, calibration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from scipy import ndimage
+
+from asl_bids_app.anatomy.signals import ATT_GRID, Signals, att_grid
+
+CALIBRATION_SD: Final = 0.08
+"""Relative standard deviation of CBF by efficiency, M0 and T1 of blood together, as
+`asl_bids_app.networks.posterior.PosteriorNetwork` takes it (``cbf_doubt``)."""
+MOST_SPREAD: Final = 0.5
+"""Largest standard deviation of transit times inside a region that is believed, seconds."""
+TOLD_ATT: Final = 0.3
+"""Standard error of a voxel's transit time below which it tells of the spread, seconds."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The fit of one region's mean signal, mL/100 g/min and s; NaN where there is none.
+
+    Attributes
+    ----------
+    cbf, att : float
+    se_noise, se_model, se_calibration : float
+        Standard errors of CBF: by noise; by the model (a misfit beyond noise, and a transit
+        time that only the prior tells); by efficiency, M0 and T1 of blood.
+    att_se : float
+        Standard error of ATT by noise.
+    misfit : float
+        Chi square over its degrees of freedom; NaN of one or two measurements.
+    """
+
+    cbf: float = np.nan
+    att: float = np.nan
+    se_noise: float = np.nan
+    se_model: float = np.nan
+    se_calibration: float = np.nan
+    att_se: float = np.nan
+    misfit: float = np.nan
+
+    @property
+    def se(self) -> float:
+        """All together."""
+        return float(np.sqrt(self.se_noise**2 + self.se_model**2 + self.se_calibration**2))
+
+
+def fit_region(signals: Signals, where: np.ndarray) -> Fit:
+    """Fit the mean signal of the voxels of a region.
+
+    CBF is linear given ATT: it has a closed form at each transit time of the grid, and the
+    posterior over the grid, with the prior of the labelling scheme, gives the likeliest pair and
+    its errors.
+
+    Parameters
+    ----------
+    signals
+    where : array of bool, shape (X, Y, Z)
+        Voxels with measurements.
+    """
+    where = where & np.isfinite(signals.noise).all(axis=-1)
+    count = int(where.sum())
+    if count == 0:
+        return Fit()
+    y = signals.delta_m[where].mean(axis=0, dtype=float)
+    shared = min(signals.shared, count)
+    variance = (signals.noise[where].astype(float) ** 2).mean(axis=0) / count * shared
+    variance = np.maximum(variance, 1e-18)
+    shares = np.bincount(signals.slice_number[where], minlength=len(signals.curves)) / count
+    curve = np.tensordot(shares, signals.curves, 1)
+    n = len(y)
+    if n > 2 and (spread := _spread(signals, where)) > 0:
+        # Blood doesn't come at one time to all of a region: its curve is the mean of many.
+        sigma = spread / ATT_GRID[2]
+        curve = ndimage.gaussian_filter1d(curve, sigma, axis=1, mode="nearest", truncate=3.0)
+    power = (curve**2 / variance[:, None]).sum(axis=0)
+    if not power.max() > 0:
+        return Fit()
+    projection = (curve * (y / variance)[:, None]).sum(axis=0)
+    # Where no label arrives CBF may be anything: such a transit time explains nothing.
+    seen = power > 1e-6 * power.max()
+    att = att_grid()
+    cbf = np.where(seen, projection / np.where(seen, power, 1), 0.0)
+    gain = 0.5 * cbf * projection
+    log = gain - 0.5 * ((att - signals.prior.mean) / signals.prior.sd) ** 2
+    log = np.where(seen, log, -np.inf)
+    weight = np.exp(log - log.max())
+    weight /= weight.sum()
+    # The likeliest, not the mean: late arrival has a long tail, which pulls means of CBF up.
+    likeliest = int(weight.argmax())
+    mean, middle = float(cbf[likeliest]), float(att[likeliest])
+    by_noise = float(weight @ np.where(seen, 1 / np.where(seen, power, 1), 0))
+    by_att = float(weight @ (cbf - mean) ** 2)
+    att_se = float(np.sqrt(weight @ (att - middle) ** 2 + ATT_GRID[2] ** 2 / 12))
+    noise, model, misfit = by_noise + by_att, 0.0, np.nan
+    if n == 1:
+        # One delay: what ATT adds is the prior's doubt, and no more data would take it away.
+        noise, model = by_noise, by_att
+    elif n > 2:
+        best = int(np.argmax(np.where(seen, gain, -np.inf)))
+        left = ((y - cbf[best] * curve[:, best]) ** 2 / variance).sum()
+        misfit = float(left / (n - 2))
+        model = max(misfit - 1, 0.0) * noise
+    calibration = CALIBRATION_SD * abs(mean)
+    return Fit(mean, middle, np.sqrt(noise), np.sqrt(model), calibration, att_se, misfit)
+
+
+def _spread(signals: Signals, where: np.ndarray) -> float:
+    """Return the standard deviation of transit times inside a region, seconds.
+
+    That of the fitted ones, without their tails, less what is noise.
+    """
+    if signals.att is None or signals.att_sd is None:
+        return 0.0
+    att, noise = signals.att[where], signals.att_sd[where]
+    # Where noise is as wide as what is looked for, its own error is too.
+    told = noise < TOLD_ATT
+    if told.sum() < 10:
+        return 0.0
+    low, high = np.percentile(att[told], [16, 84])
+    variance = ((high - low) / 2) ** 2 - float((noise[told] ** 2).mean())
+    return float(min(np.sqrt(max(variance, 0.0)), MOST_SPREAD))

@@ -1,0 +1,107 @@
+"""What is asked of the anatomy of a series, what it is given, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asl_bids_app.anatomy.atlases import AtlasSpec
+from asl_bids_app.anatomy.spaces import Space
+
+if TYPE_CHECKING:
+    from asl_bids_app.anatomy.records import Registration
+    from asl_bids_app.anatomy.signals import Signals
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for of the anatomy.
+
+    Attributes
+    ----------
+    bids_dir, output_dir : Path
+    derivatives : mapping of str to Path
+    spaces : tuple of Space
+    atlases : tuple of AtlasSpec
+    template_dir : Path or None
+        ``TEMPLATEFLOW_HOME``.
+    threads : int
+        Of the processor.
+    """
+
+    bids_dir: Path
+    output_dir: Path
+    derivatives: Mapping[str, Path] = field(default_factory=dict)
+    spaces: tuple[Space, ...] = ()
+    atlases: tuple[AtlasSpec, ...] = ()
+    template_dir: Path | None = None
+    threads: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class UnitMaps:
+    """What a series hands to the anatomy; volumes are (X, Y, Z).
+
+    Attributes
+    ----------
+    entities : mapping
+    images : mapping of str to array
+        Contrasts by which it is registered, such as ``M0`` and ``ΔM``.
+    mask, failed : array of bool
+        Brain, and voxels without an estimate.
+    affine : array, shape (4, 4)
+    maps, sds : mapping of str to array
+        Maps by keys of the output table, and their standard deviations.
+    signals : Signals or None
+        What regions are fitted from.
+    estimator : str
+    calibration_sd : float
+        Relative doubt about the calibration that the standard deviations of CBF hold.
+    sidecar : mapping
+        What all sidecars of the series say.
+    """
+
+    entities: Mapping[str, str]
+    images: Mapping[str, np.ndarray]
+    mask: np.ndarray
+    failed: np.ndarray
+    affine: np.ndarray
+    maps: Mapping[str, np.ndarray]
+    sds: Mapping[str, np.ndarray]
+    signals: Signals | None = None
+    estimator: str = ""
+    calibration_sd: float = 0.0
+    sidecar: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The entities as in file names."""
+        return "_".join(f"{key}-{value}" for key, value in self.entities.items())
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came of it.
+
+    Attributes
+    ----------
+    outputs : tuple of Path
+        Files, sidecars left out.
+    warnings : tuple of str
+        One line each.
+    facts : mapping
+        For the record and the report; empty where nothing was asked and there is no T1w.
+    tissue : mapping of str to array, shape (X, Y, Z)
+        Fractions of the T1w's tissues in the voxels of the series, where it is registered.
+    registration : Registration or None
+    """
+
+    outputs: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    tissue: Mapping[str, np.ndarray] = field(default_factory=dict)
+    registration: Registration | None = None

@@ -1,0 +1,103 @@
+"""The maps of a series in another space, in one resampling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+
+from asl_bids_app.anatomy.records import Head
+from asl_bids_app.anatomy.request import UnitMaps
+from asl_bids_app.anatomy.resampling import lay
+from asl_bids_app.anatomy.routes import Routes
+from asl_bids_app.anatomy.spaces import T1W, Grid, Space, grid_of
+from asl_bids_app.errors import InputError
+from asl_bids_app.preprocess.geometry import voxel_sizes
+
+SHARED: Final = MappingProxyType({"ensemble": {"cbf_sd": 0.15, "att_sd": 0.45, "abv_sd": 0.15}})
+"""Share of the variance by noise that neighbouring voxels of a map have in common, by estimator;
+from one simulated case (L05), and not reproduced by a script. Voxelwise fits share none."""
+
+
+def write_space(
+    folder: Path,
+    unit: UnitMaps,
+    space: Space,
+    routes: Routes,
+    head: Head | None,
+    template_dir: Path | None,
+    facts: dict[str, Any],
+    outputs: list[Path],
+) -> None:
+    """Write the maps of a series on the grid of a space, in one resampling.
+
+    Parameters
+    ----------
+    folder
+        The `perf` folder.
+    unit, space, routes
+    head
+        The T1w, if there is one.
+    template_dir
+        ``TEMPLATEFLOW_HOME``.
+    facts
+        What was done so far, for sidecars; the space is added to it.
+    outputs
+        Each file is added as soon as it is written.
+
+    Raises
+    ------
+    InputError
+        If the space can't be reached, or its grid and the series don't overlap.
+    """
+    from asl_bids_app.anatomy.transforms import field_grid, move_points
+    from asl_bids_app.bids.derivatives import write_image
+    from asl_bids_app.bids.outputs import OUTPUTS
+
+    transform = routes.to_asl(space.name)
+    t1w = Grid(head.t1w.shape, head.affine) if head else None
+    of_field = None
+    if space.name in routes.to_space and (g := field_grid(routes.to_space[space.name])):
+        of_field = Grid(*g)
+    grid = grid_of(space, voxel_sizes(unit.affine), t1w, template_dir, of_field)
+    points = move_points(transform, grid.shape, grid.affine)
+    usable = unit.mask & ~unit.failed
+    # What the calibration adds is common to all voxels: it is laid like a map.
+    by_calibration = unit.calibration_sd * np.abs(unit.maps["cbf"])
+    sds = {
+        key: _less(sd, by_calibration) if key == "cbf_sd" else sd for key, sd in unit.sds.items()
+    }
+    laid = lay(unit.maps, sds, usable, unit.affine, points, SHARED.get(unit.estimator, {}))
+    if not laid.inside.any():
+        raise InputError(
+            space.name, "space", f"no voxel of {unit.title} inside its grid", "an overlap"
+        )
+    maps = dict(laid.maps)
+    if "cbf_sd" in maps:
+        maps["cbf_sd"] = np.hypot(
+            maps["cbf_sd"], unit.calibration_sd * np.abs(maps["cbf"])
+        ).astype(np.float32)
+    maps["mask"] = laid.inside
+    sidecar = {
+        **unit.sidecar,
+        "SpatialReference": "T1w" if space.name == T1W else space.name,
+        "Resolution": f"{' x '.join(f'{s:.4g}' for s in voxel_sizes(grid.affine))} mm",
+        "Interpolation": "linear, once; standard deviations by the variance of the "
+        "interpolated value",
+        "Anatomy": facts,
+    }
+    entities = {**unit.entities, **space.entities}
+    for key in [*(k for k in maps if k != "cbf"), "cbf"]:
+        outputs.append(
+            write_image(folder, entities, OUTPUTS[key], maps[key], grid.affine, sidecar)
+        )
+    facts.setdefault("spaces", []).append(
+        {"space": space.name, "res": space.res, "voxels": int(laid.inside.sum())}
+    )
+
+
+def _less(sd: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Return what is left of a standard deviation without a part; at least half of it."""
+    return np.sqrt(np.maximum(sd**2 - part**2, 0.25 * sd**2))
