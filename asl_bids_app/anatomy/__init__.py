@@ -1,4 +1,5 @@
 """Anatomy: T1w, registration, standard spaces and region tables.
 
-Every module works on arrays; `asl_bids_app.anatomy.run` is the rim that reads and writes files.
+`asl_bids_app.anatomy.run` is the rim; it and `find`, `head`, `atlases`, `spaces`, `routes`,
+`transforms`, `pose_files`, `standard` and `tables` read or write files. The rest works on arrays.
 """

@@ -110,7 +110,7 @@ class _Work:
     def _head(self, found: Any) -> Anatomy:
         from asl_bids_app.anatomy.head import make_own, read_given
         from asl_bids_app.anatomy.routes import without_foreign
-        from asl_bids_app.bids.files import parse_name
+        from asl_bids_app.bids.files import parse_name, shown
 
         if not found.prepared:
             name = parse_name(found.t1w.name)
@@ -118,7 +118,7 @@ class _Work:
             stem = "_".join(f"{k}-{v}" for k, v in keep.items())
             folder = self.request.output_dir / f"sub-{keep['sub']}"
             folder = folder / f"ses-{keep['ses']}" if "ses" in keep else folder
-            source = {"Sources": [f"bids:raw:{_relative(found.t1w, self.request.bids_dir)}"]}
+            source = {"Sources": [f"bids:raw:{shown(found.t1w, self.request.bids_dir)}"]}
             made = make_own(found.t1w, folder / "anat", stem, source, self.tell)
             self.outputs += made.outputs
             return made
@@ -244,9 +244,3 @@ class _Told:
             self.warnings.append(str(error))
             return True
         return False
-
-
-def _relative(path: Path, root: Path) -> str:
-    from asl_bids_app.bids.files import shown
-
-    return shown(path, root)
