@@ -232,10 +232,9 @@ class Ensemble:
         return torch.cat(done, 1)
 
     def _members(self, device: torch.device) -> list[Network]:
-        if device.type == "cpu":
-            return list(self.model.members)
         # The store keeps the members for the whole process: theirs stay where they are.
-        return [copy.deepcopy(member).to(device) for member in self.model.members]
+        members, stay = self.model.members, device.type == "cpu"
+        return [member if stay else copy.deepcopy(member).to(device) for member in members]
 
     def _estimate(
         self,
