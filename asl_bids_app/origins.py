@@ -20,3 +20,13 @@ class TissueKind(StrEnum):
     ATLAS = "atlas"
     DERIVATIVES = "derivatives"
     NONE = "none"
+
+
+class FractionKind(StrEnum):
+    """What the fractions rest on by which the ensemble's means are corrected."""
+
+    DERIVATIVES = "derivatives"
+    M0 = "M0"
+    ATLAS = "atlas"
+    CONTRAST = "classes of the M0"
+    """Where no atlas fits: classes without a name."""

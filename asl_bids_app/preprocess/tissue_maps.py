@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from asl_bids_app.bids.files import parse_name
-from asl_bids_app.origins import TissueKind
+from asl_bids_app.origins import FractionKind, TissueKind
 from asl_bids_app.preprocess.prepare import PreparedRun
 
 LOG = logging.getLogger("asl-app")
@@ -196,7 +196,7 @@ def sharpen(prepared: PreparedRun, tissue: TissueMaps, *, given: bool) -> Tissue
     if not tissue.maps:
         return _by_contrast(prepared, tissue)
     if given:
-        return replace(tissue, facts={**tissue.facts, "fractions": "derivatives"})
+        return replace(tissue, facts={**tissue.facts, "fractions": FractionKind.DERIVATIVES.value})
     from asl_bids_app.preprocess.fractions import tissue_fractions
     from asl_bids_app.preprocess.geometry import voxel_sizes
 
@@ -205,7 +205,7 @@ def sharpen(prepared: PreparedRun, tissue: TissueMaps, *, given: bool) -> Tissue
     )
     facts = {
         **tissue.facts,
-        "fractions": "M0" if found.from_m0 else "atlas",
+        "fractions": (FractionKind.M0 if found.from_m0 else FractionKind.ATLAS).value,
         "contrast": found.contrast,
         "fractions_likeness": found.likeness,
     }
@@ -221,5 +221,5 @@ def _by_contrast(prepared: PreparedRun, tissue: TissueMaps) -> TissueMaps:
     found = contrast_classes(prepared.m0, prepared.mask, voxel_mm)
     if found is None:
         return tissue
-    facts = {**tissue.facts, "fractions": "classes of the M0"}
+    facts = {**tissue.facts, "fractions": FractionKind.CONTRAST.value}
     return replace(tissue, facts=facts, classes=dict(zip(("gm", "wm"), found, strict=True)))

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from asl_bids_app.origins import FractionKind
 from asl_bids_app.quality.definitions import (
     BASELINE_PREFIX,
     GROUPS,
@@ -82,6 +83,7 @@ def section(data: SeriesData, unit: Mapping[str, Any], budget: int) -> dict[str,
         "baseline": data.baseline,
         "estimates": data.estimates,
         "corrected": dict(preprocessing_of(data, "tissue_consistency")),
+        "by_contrast": preprocessing_of(data, "tissue").get("fractions") == FractionKind.CONTRAST,
         "unit": unit,
         "joint": unit.joint,
         "seconds": dict(unit.timing),
