@@ -23,6 +23,10 @@ from asl_bids_app.schemes import PRIOR_BY_ARRIVAL
 CRITERION: Final = 12.0
 """By how much an artery must lower chi square: two more unknowns, one of which is searched for;
 about 1 in 1000 voxels without one reach it."""
+LARGEST: Final = 0.3
+"""mL/mL: the largest volume. Near the edges of the label an artery has next to no signal, and
+noise would be a volume without end. A voxel of 3 mm beside the brain's largest arteries has less.
+"""
 LIKELY: Final = 0.5
 """Probability by a posterior from which a voxel is flagged as one with an artery."""
 FEWEST: Final = 5
@@ -190,15 +194,15 @@ def _fit(
     rest = own - shared.square() / power.unsqueeze(2)
     apart = rest > 1e-4 * own
     volume = (onto - (along / power).unsqueeze(2) * shared) / rest.clamp(min=tiny)
-    flow = (along.unsqueeze(2) - shared * volume) / power.unsqueeze(2)
-    both = apart & (volume > 0) & (flow >= 0)
-    gain = alone.unsqueeze(2).expand_as(rest).clone()
-    gain = torch.where(both, (along.square() / power).unsqueeze(2) + volume.square() * rest, gain)
+    volume = volume.clamp(0, LARGEST).masked_fill(~apart, 0)
+    along, spread = along.unsqueeze(2), power.unsqueeze(2)
+    flow = (along - shared * volume) / spread
     # No flow at all beside the artery: the other edge of what both may be.
-    only = apart & (flow < 0) & (onto > 0)
-    gain = torch.where(only, torch.maximum(gain, onto.square() / own), gain)
-    flow = torch.where(only, 0.0, flow)
-    volume = torch.where(only, onto / own, volume)
+    volume = torch.where(flow < 0, (onto / own).clamp(0, LARGEST), volume)
+    flow = flow.clamp(min=0)
+    # By how much the two lower chi square, at an edge of what they may be too.
+    gain = flow * (2 * (along - volume * shared) - flow * spread)
+    gain = gain + volume * (2 * onto - volume * own)
     before = artery_at[None] < tissue_at[:, None]
     gain = gain.masked_fill(~before, 0).flatten(1)
     best = gain.argmax(1, keepdim=True)
