@@ -98,7 +98,9 @@ def _calibration(signal: np.ndarray, metadata: Mapping[str, Any]) -> dict[int, s
             if ratio > bound:
                 return dict.fromkeys(chosen, f"at least {ratio:.3g} times as bright as the others")
     above = float(signal[0] - signal[1:].max())
-    spread = 1.4826 * float(np.median(np.abs(signal[1:] - np.median(signal[1:]))))
+    from scipy.stats import median_abs_deviation
+
+    spread = float(median_abs_deviation(signal[1:], scale="normal"))
     if n % 2 and n > 4 and above > OUTLYING * spread:
         share = above / float(np.abs(signal[1:]).max())
         return {0: f"brighter than the others by {share:.1%}, and their number is even"}

@@ -7,6 +7,8 @@ from typing import Final
 
 import numpy as np
 
+from asl_bids_app.preprocess.robust import PER_MEDIAN
+
 ARC_MM: Final = 50.0
 """A rotation (radians) counts as this many mm, as in framewise displacement."""
 CONTRAST_MM: Final = 0.5
@@ -66,7 +68,7 @@ def remove_alternation(
     def median(chosen: list[tuple[int, int]]) -> np.ndarray:
         apart = np.array([original[a] - original[b] for a, b in chosen]) * _MM
         middle = np.median(apart, axis=0).reshape(2, 3)  # shift, rotation
-        spread = 1.4826 * np.median(np.abs(apart - middle.ravel()), axis=0).reshape(2, 3)
+        spread = PER_MEDIAN * np.median(np.abs(apart - middle.ravel()), axis=0).reshape(2, 3)
         variance = np.pi / 2 * (spread**2).sum(axis=1) / len(chosen)  # of a median, if normal
         power = np.maximum((middle**2).sum(axis=1), 1e-12)
         return (middle * np.maximum(0.0, 1.0 - variance / power)[:, None]).ravel() / _MM

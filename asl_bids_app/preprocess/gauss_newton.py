@@ -29,6 +29,7 @@ from scipy import ndimage
 from asl_bids_app.preprocess.continuity import ARC_MM
 from asl_bids_app.preprocess.geometry import to_matrix
 from asl_bids_app.preprocess.registration import normalise, smooth
+from asl_bids_app.preprocess.robust import PER_MEDIAN
 from asl_bids_app.preprocess.target import Target, compared_places
 
 _STEPS: Final = 15
@@ -185,7 +186,7 @@ def _step(values: np.ndarray, inside: np.ndarray, target: Target) -> np.ndarray 
         except np.linalg.LinAlgError:
             return None
         rest = np.abs(values - design @ answer)
-        spread = 1.4826 * float(np.median(rest[inside]))
+        spread = PER_MEDIAN * float(np.median(rest[inside]))
         weight = inside * np.maximum(1 - (rest / max(_TUKEY * spread, 1e-12)) ** 2, 0.0) ** 2
     if answer is None or not np.isfinite(answer).all() or answer[1] <= 0:
         return None

@@ -91,17 +91,19 @@ def _even(image: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return flat / np.median(flat[bright])
 
 
+_BINS: Final = 256
+
+
 def _otsu(image: np.ndarray) -> float:
     """Threshold between dark and bright with the least variance within each (Otsu 1979)."""
-    top = np.percentile(image, 99.5)
-    counts, edges = np.histogram(np.clip(image, 0, top), bins=256)
-    middles = (edges[1:] + edges[:-1]) / 2
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    sums = np.cumsum(counts * middles)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(middles[np.nanargmax(between)])
+    import SimpleITK as sitk  # noqa: N813 - the library's own short name
+
+    low, top = float(image.min()), float(np.percentile(image, 99.5))
+    found = sitk.OtsuThresholdImageFilter()
+    found.SetNumberOfHistogramBins(_BINS)
+    found.Execute(sitk.GetImageFromArray(np.clip(image, 0, top).astype(np.float64)))
+    # The filter names the upper end of the last dark bin; its middle is meant.
+    return float(found.GetThreshold()) - (top - max(low, 0.0)) / _BINS / 2
 
 
 def _erode(mask: np.ndarray, sizes: np.ndarray, depth: float) -> np.ndarray:

@@ -205,8 +205,10 @@ def modified_z(values: np.ndarray) -> np.ndarray:
         By the median absolute deviation, or by the mean one where more than half of the
         values are equal; NaN for what is missing, 0 if all are equal.
     """
+    from scipy.stats import median_abs_deviation
+
     distance = values - np.nanmedian(values)
-    spread = 1.4826 * np.nanmedian(np.abs(distance))
+    spread = median_abs_deviation(values, scale="normal", nan_policy="omit")
     if not spread > 0:
         spread = 1.2533 * np.nanmean(np.abs(distance))
     return distance / spread if spread > 0 else 0 * distance
