@@ -33,6 +33,8 @@ TITLES: Final = {
     "LT05": "T1 of tissue 1.3 s, SNR 5",
     "ART05": "arteries, SNR 5",
     "ARTO10": "arteries, early delays, SNR 10",
+    "LAM10": "partition and M0 by tissue, SNR 10",
+    "CAL10": "scanner off its sidecar, SNR 10",
 }
 """Cases of the simulator, in the order of tables and figure; PCASL where nothing else is said."""
 REGIONS: Final = {"GM": "grey matter", "WM": "white matter"}
