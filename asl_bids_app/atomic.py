@@ -14,7 +14,7 @@ PARTIAL: Final = ".part-"
 
 
 @contextmanager
-def complete_file(path: Path) -> Iterator[Path]:
+def complete_file(path: Path, unfinished: Path | None = None) -> Iterator[Path]:
     """Give a name to write to; rename it to `path` once it is complete and on the disk.
 
     A machine that stops in the midst leaves the old file or the new one, never half of one.
@@ -23,6 +23,9 @@ def complete_file(path: Path) -> Iterator[Path]:
     ----------
     path
         The file. Its folder is made.
+    unfinished
+        Where it is written meanwhile, in the same folder; by default a name that no other
+        process has.
 
     Yields
     ------
@@ -35,7 +38,7 @@ def complete_file(path: Path) -> Iterator[Path]:
         If the folder can't be written to, or the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}-{path.name}")
+    beside = unfinished or path.with_name(f"{PARTIAL}{uuid.uuid4().hex}-{path.name}")
     try:
         beside.touch()
         yield beside

@@ -18,19 +18,16 @@ from typing import Any, Final
 
 import numpy as np
 
+from asl_bids_app.atomic import complete_file
+
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it once it is complete and on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
+    # The name says who made it, so that `remove_left` knows what a killed process left.
+    name = f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    with complete_file(path, path.with_name(name)) as beside:
         yield beside
-        with beside.open("rb") as written:
-            os.fsync(written.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _host() -> str:
