@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,6 +18,81 @@ if TYPE_CHECKING:
 
 MOST_FRACTION: Final = 1.0
 """A ΔM/M0 above this in most of a brain is none: an M0 that is missing, or of another scale."""
+
+
+def check_arguments(
+    *,
+    estimator: Any,
+    error_bars: Any,
+    protocol: Any,
+    threads: Any,
+    batch_size: Any,
+    seed: Any,
+    field_strength: Any,
+) -> None:
+    """Refuse arguments that aren't arrays and can't be."""
+    from asl_bids_app.options.groups import ERROR_BARS, ESTIMATORS
+    from asl_bids_app.protocol import Protocol
+
+    for name, value, words in (
+        ("estimator", estimator, ESTIMATORS),
+        ("error_bars", error_bars, ERROR_BARS),
+    ):
+        if value not in words:
+            raise InputError(CALL, name, repr(value), f"one of {', '.join(words)}")
+    if not isinstance(protocol, Protocol):
+        raise InputError(
+            CALL, "protocol", type(protocol).__name__, "a Protocol, such as Protocol.pcasl(...)"
+        )
+    for name, value, least in (
+        ("threads", threads, 1),
+        ("batch_size", batch_size, 1),
+        ("seed", seed, 0),
+    ):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise InputError(CALL, name, repr(value), f"a whole number of {least} or more")
+    if isinstance(field_strength, bool) or not isinstance(field_strength, (int, float, np.number)):
+        raise InputError(CALL, "field_strength", repr(field_strength), "a number, tesla")
+
+
+def check_affine(matrix: np.ndarray) -> None:
+    """Refuse an affine that no grid can have."""
+    if not np.isfinite(matrix).all() or not abs(np.linalg.det(matrix[:3, :3])) > 0:
+        raise InputError(CALL, "affine", "no invertible matrix of numbers", "voxel to world, mm")
+
+
+def check_errors(error: np.ndarray, mask: np.ndarray, repeats: int | Sequence[int]) -> None:
+    """Refuse standard errors that can't be, or that no repeats stand behind."""
+    if np.max(np.asarray(repeats)) < 2:
+        raise InputError(
+            CALL, "repeats", repr(repeats), "the pairs that standard_error is of, 2 or more"
+        )
+    inside = np.asarray(error, float).reshape(*mask.shape, -1)[mask]
+    wrong = int((~np.isnan(inside) & ~((inside > 0) & np.isfinite(inside))).sum())
+    if wrong:
+        raise InputError(
+            CALL,
+            "standard_error",
+            f"{wrong} values in the mask that are 0, negative or infinite",
+            "errors above 0, NaN where there are too few repeats",
+        )
+
+
+def fractions_of_arrays(tissue: Any, space: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Return fractions of tissues with three axes of space."""
+    if tissue is None:
+        return {}
+    known = ("gm", "wm", "csf")
+    if not isinstance(tissue, Mapping) or not set(tissue) <= set(known):
+        found = sorted(map(str, tissue)) if isinstance(tissue, Mapping) else type(tissue).__name__
+        raise InputError(CALL, "tissue", str(found), f"a mapping with keys of {', '.join(known)}")
+    images = {key: on_grid(key, image, space) for key, image in tissue.items()}
+    for key, image in images.items():
+        if image.dtype.kind not in "iufb" or not np.isfinite(image).all():
+            raise InputError(CALL, key, "values that are no numbers", "0 to 1")
+        if float(image.min()) < -0.01 or float(image.max()) > 1.01:
+            raise InputError(CALL, key, f"{image.min():g} to {image.max():g}", "0 to 1")
+    return images
 
 
 def check_shape(name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
@@ -57,10 +132,18 @@ def on_grid(name: str, values: Any, space: tuple[int, ...]) -> np.ndarray:
 
 def m0_image(m0: np.ndarray | float, space: tuple[int, ...]) -> np.ndarray:
     """Return M0 as an image of the grid with three axes of space."""
-    array = np.asarray(m0, float)
+    array = np.asarray(m0)
+    if array.dtype.kind not in "iuf":
+        raise InputError(CALL, "m0", _kind(m0), "real numbers")
+    array = array.astype(float)
     if array.ndim == 0:
         array = np.full(space, float(array))
     return on_grid("m0", array, space)
+
+
+def _kind(value: Any) -> str:
+    kind = np.asarray(value).dtype
+    return type(value).__name__ if kind.kind in "OUS" else f"values of {kind}"
 
 
 def mask_of_arrays(
@@ -71,7 +154,10 @@ def mask_of_arrays(
     if mask is None:
         inside = usable
     else:
-        inside = on_grid("mask", mask, space).astype(bool)
+        image = on_grid("mask", mask, space)
+        if image.dtype.kind not in "biuf" or not np.isfinite(image).all():
+            raise InputError(CALL, "mask", _kind(mask), "True or False, or numbers")
+        inside = image.astype(bool)
         if lost := int((inside & ~usable).sum()):
             raise InputError(
                 CALL,
@@ -115,7 +201,13 @@ def series_of_arrays(
         raise InputError(CALL, "slice_axis", repr(slice_axis), "0, 1 or 2")
     n, n_slices = protocol.n_measurements, m0.shape[slice_axis]
     if slice_time is not None:
-        protocol = protocol.with_slice_time(slice_time)
+        times = np.asarray(slice_time)
+        if times.dtype.kind not in "iuf" or times.ndim > 1:
+            raise InputError(CALL, "slice_time", repr(slice_time), "one number a slice, seconds")
+        try:
+            protocol = protocol.with_slice_time(slice_time)
+        except ValueError as error:
+            raise InputError(CALL, "slice_time", str(error), "seconds") from error
     if protocol.slice_time.shape[0] not in (1, n_slices):
         raise InputError(
             CALL,
@@ -123,6 +215,8 @@ def series_of_arrays(
             f"{protocol.slice_time.shape[0]} times",
             f"{n_slices}, one for each slice along axis {slice_axis}",
         )
+    if np.asarray(repeats).dtype.kind not in "iuf":
+        raise InputError(CALL, "repeats", repr(repeats), "whole numbers of 1 or more")
     counts = np.broadcast_to(np.asarray(repeats), (n,)) if np.ndim(repeats) == 0 else repeats
     counts = np.asarray(counts)
     check_shape("repeats", counts.shape, (n,))

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asl_bids_app.argument_constants import CALL, calibration_of
+from asl_bids_app.argument_constants import calibration_of
 from asl_bids_app.array_inputs import (
+    check_affine,
+    check_arguments,
+    check_errors,
     check_shape,
+    fractions_of_arrays,
     m0_image,
     mask_of_arrays,
-    on_grid,
     series_of_arrays,
     with_measurements,
 )
-from asl_bids_app.errors import InputError
 
 if TYPE_CHECKING:
     from asl_bids_app.estimators.base import ParameterMaps
@@ -74,7 +76,7 @@ def quantify(
     slice_axis
         0, 1 or 2: the axis that slices lie along.
     slice_time : sequence of float, length of the slice axis
-        Seconds after the first slice; outranks the protocol's. None or zeros: 3D readout.
+        Seconds after the first slice, zeros for a 3D readout; None keeps the protocol's.
     repeats : int or sequence of int, length n
         Pairs that were averaged in each measurement.
     standard_error : array, shape of `delta_m`
@@ -133,9 +135,19 @@ def quantify(
     >>> print(f"{maps.cbf[0, 0, 0]:.1f} mL/100 g/min, {maps.att[0, 0, 0]:.2f} s")
     60.0 mL/100 g/min, 1.20 s
     """
+    import torch
+
     from asl_bids_app.estimators.estimate import estimate
 
-    _check_estimator(estimator)
+    check_arguments(
+        estimator=estimator,
+        error_bars=error_bars,
+        protocol=protocol,
+        threads=threads,
+        batch_size=batch_size,
+        seed=seed,
+        field_strength=field_strength,
+    )
     delta_m, space = with_measurements(delta_m, protocol, m0)
     scale = m0_image(m0, space)
     inside = mask_of_arrays(mask, delta_m, scale, space)
@@ -152,28 +164,36 @@ def quantify(
     if standard_error is not None:
         error, shape = with_measurements(standard_error, protocol, m0, "standard_error")
         check_shape("standard_error", shape, space)
+        check_errors(error, inside, repeats)
     series = series_of_arrays(
         protocol, calibration, delta_m, scale, inside, repeats, error, slice_axis, slice_time
     )
     if affine is not None:
         matrix = np.asarray(affine, float)
         check_shape("affine", matrix.shape, (4, 4))
+        check_affine(matrix)
         series = replace(series, affine=matrix)
-    fractions = {key: on_grid(key, image, space) for key, image in (tissue or {}).items()}
-    maps = estimate(
-        series,
-        estimator,
-        model=model,
-        tta=tta,
-        error_bars=error_bars,
-        device=device,
-        batch_size=batch_size,
-        threads=threads,
-        seed=seed,
-        tissue=fractions,
-        consistent=affine is not None,
-        arterial=arterial,
-    )
+    fractions = fractions_of_arrays(tissue, space)
+    # What is drawn, and how many threads there are, is the caller's in this process.
+    usual = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            maps = estimate(
+                series,
+                estimator,
+                model=model,
+                tta=tta,
+                error_bars=error_bars,
+                device=device,
+                batch_size=batch_size,
+                threads=threads,
+                seed=seed,
+                tissue=fractions,
+                consistent=affine is not None,
+                arterial=arterial,
+            )
+        finally:
+            torch.set_num_threads(usual)
     if affine is None and estimator == "ensemble":
         note = (
             "affine: found none, expected the voxel-to-world matrix; the means of regions are "
@@ -181,13 +201,6 @@ def quantify(
         )
         maps = replace(maps, warnings=(*maps.warnings, note))
     return _of_shape(maps.volumes(slice_axis), space)
-
-
-def _check_estimator(name: str) -> None:
-    from asl_bids_app.options.groups import ESTIMATORS
-
-    if name not in ESTIMATORS:
-        raise InputError(CALL, "estimator", repr(name), f"one of {', '.join(ESTIMATORS)}")
 
 
 def _of_shape(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from asl_bids_app.errors import InputError
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from asl_bids_app.workflows.plan import Failure
+
+
+CALL: Final = "quantify_bids"
+"""What an error calls the function."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,25 +77,29 @@ def quantify_bids(
     """
     from asl_bids_app.bids.derivatives import describe_dataset
     from asl_bids_app.options.table import AppOptions
+    from asl_bids_app.options.values import read_labels, read_values
     from asl_bids_app.quantify import quantify_unit
     from asl_bids_app.settings import unit_settings
-    from asl_bids_app.workflows.checks import check_machine, check_mask, choose_estimator
+    from asl_bids_app.workflows.checks import (
+        check_machine,
+        check_mask,
+        check_output_place,
+        choose_estimator,
+    )
     from asl_bids_app.workflows.crash import failure_of
     from asl_bids_app.workflows.plan import make_plan
 
-    known = {item.name for item in fields(AppOptions)}
-    for name in options:
-        if name not in known:
-            raise InputError("quantify_bids", name, "an unknown option", "a field of AppOptions")
-    source, target = Path(bids_dir).absolute(), Path(output_dir).absolute()
+    chosen = {} if estimator is None else {"estimator": estimator}
+    read = read_values(options | chosen, CALL)
+    labels = (
+        read_labels(participants, "sub-", "participants", CALL),
+        read_labels(sessions, "ses-", "sessions", CALL),
+    )
+    source, target = Path(bids_dir).expanduser().absolute(), Path(output_dir).expanduser()
+    target = target.absolute()
+    check_output_place(source, target, CALL)
     asked = AppOptions(
-        source,
-        target,
-        target,
-        participant_label=tuple(label.removeprefix("sub-") for label in participants),
-        session_label=tuple(label.removeprefix("ses-") for label in sessions),
-        estimator=estimator,
-        **options,
+        source, target, target, participant_label=labels[0], session_label=labels[1], **read
     )
     check_mask(asked)
     plan = make_plan(asked)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from asl_bids_app.schemes import SCHEMES
+
+LONGEST: Final = 10.0
+"""Seconds: no delay, label or slice of ASL is longer; in milliseconds they all are."""
 
 if TYPE_CHECKING:
     from asl_bids_app.protocol import Protocol
@@ -17,8 +20,8 @@ def check_measurements(protocol: Protocol) -> None:
     Raises
     ------
     ValueError
-        If the shapes disagree, a time is negative or not a number, or the label duration
-        of PCASL, CASL or PASL is not finite and positive.
+        If the shapes disagree, a time is negative, not a number or longer than `LONGEST`, or
+        the label duration of PCASL, CASL or PASL is not finite and positive.
     """
     n = len(protocol.schemes)
     if n == 0:
@@ -39,10 +42,20 @@ def check_measurements(protocol: Protocol) -> None:
         values = getattr(protocol, name)
         if not bool(values.isfinite().all()) or bool((values < 0).any()):
             raise ValueError(f"{name}: {values.tolist()}, expected finite times >= 0 s")
+        _check_seconds(name, float(values.max()))
     for scheme, duration in zip(protocol.schemes, protocol.label_duration.tolist(), strict=True):
         endless = duration == float("inf") and SCHEMES[scheme].endless_bolus
         if not endless and not 0 < duration < float("inf"):
             raise ValueError(f"label_duration: {duration} s for {scheme.value}, expected > 0 s")
+        if not endless:
+            _check_seconds("label_duration", duration)
+
+
+def _check_seconds(name: str, longest: float) -> None:
+    if longest > LONGEST:
+        raise ValueError(
+            f"{name}: {longest:g} s, expected at most {LONGEST:g} s; are these milliseconds?"
+        )
 
 
 def common_slices(protocols: Iterable[Protocol]) -> int:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -202,8 +204,15 @@ STEPS: Final[Mapping[str, Any]] = MappingProxyType(
 """Function of each step, and the settings that its result depends on."""
 
 
+__signature__ = signature(quantify)
+"""What `inspect` and editors show of the module when it is called."""
+
+
 class _Callable(ModuleType):
     """A module that quantifies arrays when it is called, for `import` binds its name."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return import_module, (self.__name__,)
 
     def __call__(self, *arrays: Any, **options: Any) -> Any:
         return quantify(*arrays, **options)

@@ -130,6 +130,8 @@ def _simple(name: str, tell: Tell, arterial: bool) -> Estimator:
         from asl_bids_app.estimators.least_squares import LeastSquares
 
         return LeastSquares(tell=tell, arterial=arterial)
-    from asl_bids_app.estimators.bayes import Bayes
+    if name == "bayes":
+        from asl_bids_app.estimators.bayes import Bayes
 
-    return Bayes(tell=tell, arterial=arterial)
+        return Bayes(tell=tell, arterial=arterial)
+    raise ValueError(f"estimator: found {name!r}, expected one of the table of options")

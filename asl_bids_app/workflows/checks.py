@@ -9,6 +9,7 @@ from pathlib import Path
 from asl_bids_app.atomic import PARTIAL
 from asl_bids_app.bids.derivatives import unwritable
 from asl_bids_app.errors import COMMAND_LINE, InputError
+from asl_bids_app.options.groups import ESTIMATORS
 from asl_bids_app.options.table import AppOptions
 
 LOG = logging.getLogger("asl-app")
@@ -31,6 +32,26 @@ def check_writable(folder: Path, name: str) -> None:
         raise unwritable(folder, error, "a writable folder", name) from error
 
 
+def check_output_place(bids_dir: Path, output_dir: Path, call: str) -> None:
+    """Refuse a dataset that isn't there, and output inside the raw data.
+
+    Raises
+    ------
+    InputError
+    """
+    source, place = bids_dir.resolve(), output_dir.resolve()
+    if not source.is_dir():
+        raise InputError(call, "bids_dir", f"no folder {bids_dir}", "a BIDS dataset")
+    inside = place == source or (
+        source in place.parents and place.relative_to(source).parts[0] != "derivatives"
+    )
+    if inside:
+        advice = source / "derivatives" / "asl-bids-app"
+        raise InputError(
+            call, "output_dir", f"{place} inside the raw data", f"a folder outside (or {advice})"
+        )
+
+
 def choose_estimator(options: AppOptions) -> tuple[str, tuple[str, str]]:
     """Return the name of the main estimator, and the model with its hash.
 
@@ -39,7 +60,11 @@ def choose_estimator(options: AppOptions) -> tuple[str, tuple[str, str]]:
     AslAppError
         If the model can't be used.
     """
-    if options.estimator in {"bayes", "least-squares"}:
+    if options.estimator is not None and options.estimator not in ESTIMATORS:
+        raise InputError(
+            COMMAND_LINE, "--estimator", repr(options.estimator), f"one of {', '.join(ESTIMATORS)}"
+        )
+    if options.estimator not in (None, "ensemble"):
         if options.model:
             raise InputError("command line", "--model", options.model, "--estimator ensemble")
         return options.estimator, ("", "")

@@ -1,0 +1,140 @@
+"""What Python callers may do wrong: one line that names the argument, and nothing written."""
+
+import numpy as np
+import pytest
+
+from asl_bids_app import Protocol, quantify, quantify_bids
+from asl_bids_app.errors import InputError
+from asl_bids_app.options.values import read_values
+
+
+def test_milliseconds_are_refused():
+    for times in (([500, 1500], 1800), ([0.5, 1.5], 1800), ([500.0], 1.8)):
+        with pytest.raises(ValueError, match="milliseconds"):
+            Protocol.pcasl(*times)
+    with pytest.raises(ValueError, match="milliseconds"):
+        Protocol.pcasl([0.5], 1.8, slice_time=[0, 45, 90])
+
+
+def test_the_caller_keeps_its_threads_and_its_random_numbers():
+    import torch
+
+    delta_m, m0, protocol = simple()
+    torch.set_num_threads(2)
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    quantify(delta_m, m0, protocol, estimator="least-squares", threads=1)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"m0": "x.nii"}, "m0"),
+        ({"m0": None}, "m0"),
+        ({"m0": 1j * np.ones((4, 4, 2))}, "m0"),
+        ({"protocol": None}, "protocol"),
+        ({"repeats": "8"}, "repeats"),
+        ({"field_strength": "3T"}, "field_strength"),
+        ({"threads": 0}, "threads"),
+        ({"seed": "x"}, "seed"),
+        ({"error_bars": "none"}, "error_bars"),
+        ({"affine": np.zeros((4, 4))}, "affine"),
+        ({"affine": np.full((4, 4), np.nan)}, "affine"),
+        ({"mask": np.full((4, 4, 2), "yes")}, "mask"),
+        ({"mask": np.full((4, 4, 2), np.nan)}, "mask"),
+        ({"tissue": {"GM": np.ones((4, 4, 2))}}, "tissue"),
+        ({"tissue": [np.ones((4, 4, 2))]}, "tissue"),
+        ({"tissue": {"gm": 100 * np.ones((4, 4, 2))}}, "gm"),
+        ({"slice_time": "abc"}, "slice_time"),
+        ({"slice_time": [0, 45]}, "slice_time"),
+        ({"standard_error": np.ones((4, 4, 2, 3))}, "repeats"),
+        ({"standard_error": -np.ones((4, 4, 2, 3)), "repeats": 8}, "standard_error"),
+    ],
+    ids=str,
+)
+def test_what_cant_be_is_one_line_that_names_the_argument(changes, field):
+    delta_m, m0, protocol = simple()
+    given = {"m0": m0, "protocol": protocol, "estimator": "least-squares"} | changes
+    with pytest.raises(InputError) as caught:
+        quantify(delta_m, given.pop("m0"), given.pop("protocol"), **given)
+    assert caught.value.field == field
+    assert "\n" not in str(caught.value)
+
+
+def simple():
+    """ΔM, M0 and protocol of three delays, small."""
+    delays = np.array([1.0, 1.5, 2.0])
+    start = np.maximum(delays, 1.2)
+    arrived = np.exp(-start / 1.65) - np.exp(-(delays + 1.8) / 1.65)
+    fraction = 2 * 0.85 / 0.9 * 60 / 6000 * 1.65 * arrived
+    return (
+        np.full((4, 4, 2, 3), 1000 * fraction),
+        np.full((4, 4, 2), 1000.0),
+        Protocol.pcasl(delays, 1.8),
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"estimator": "least_squares"}, "estimator"),
+        ({"estimator": "Ensemble"}, "estimator"),
+        ({"hmc": "no"}, "hmc"),
+        ({"m0_smooth_fwhm": -1}, "m0_smooth_fwhm"),
+        ({"error_bars": "none"}, "error_bars"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"atlas": "nonsense"}, "atlas"),
+        ({"output_spaces": ["nonsense space"]}, "output_spaces"),
+        ({"dry_run": True}, "dry_run"),
+        ({"work_dir": "w"}, "work_dir"),
+        ({"participant_label": ["01"]}, "participant_label"),
+        ({"participants": [8]}, "participants"),
+        ({"t1_blood": "long"}, "t1_blood"),
+        ({"nprocs": 0}, "nprocs"),
+        ({"derivatives": {"x": "/nope"}}, "derivatives"),
+        ({"bids_filter_file": "nope.json"}, "bids_filter_file"),
+        ({"nonsense": 1}, "nonsense"),
+    ],
+    ids=str,
+)
+def test_options_of_a_dataset_are_read_as_on_the_command_line(tmp_path, options, field):
+    (tmp_path / "bids").mkdir()
+    with pytest.raises(InputError) as caught:
+        quantify_bids(tmp_path / "bids", tmp_path / "out", **options)
+    assert caught.value.field == field
+
+
+def test_values_of_options_are_those_of_the_command_line():
+    given = {"t1_blood": "1.65", "labeling_efficiency": 0.85, "hmc": False, "atlas": ["a=x.nii"]}
+    read = read_values(given, "call")
+    assert read["t1_blood"] == 1.65
+    assert read["labeling_efficiency"] == {"": 0.85}
+    assert read["hmc"] is False
+    by_scheme = read_values({"labeling_efficiency": {"PCASL": 0.8, "VSASL": 0.5}}, "call")
+    assert by_scheme["labeling_efficiency"] == {"PCASL": 0.8, "VSASL": 0.5}
+
+
+@pytest.mark.parametrize("place", ["", "sub-01", "derivatives/../x"])
+def test_nothing_is_written_into_raw_data(tmp_path, place):
+    data = tmp_path / "bids"
+    data.mkdir()
+    description = '{"Name": "x", "BIDSVersion": "1.9.0"}'
+    (data / "dataset_description.json").write_text(description)
+    with pytest.raises(InputError, match="inside the raw data"):
+        quantify_bids(data, data / place)
+    assert (
+        data / "dataset_description.json"
+    ).read_text() == '{"Name": "x", "BIDSVersion": "1.9.0"}'
+
+
+def test_the_function_shows_its_arguments():
+    import inspect
+    import pickle
+
+    import asl_bids_app
+
+    assert "delta_m" in inspect.signature(asl_bids_app.quantify).parameters
+    assert pickle.loads(pickle.dumps(asl_bids_app.quantify)) is asl_bids_app.quantify
