@@ -177,10 +177,12 @@ class _Work:
                 f"{laid.likeness:.2f} with the M0, expected {LEAST_LIKENESS:g} or more"
             )
             return None
+        asked = any(space.name == T1W for space in self.request.spaces)
+        none_in_t1w = "; there are no maps in the space T1w" if asked else ""
         self.warnings.append(
             f"{self.place}found no T1w that can be used, expected one for standard spaces and "
             f"regions; {PACKAGED} is registered to the M0 by an affine, right within about a "
-            "centimetre"
+            f"centimetre{none_in_t1w}"
         )
         self.tissue = {key: getattr(laid, key) for key in ("gm", "wm", "csf")}
         return Routes(laid.matrix, PACKAGED, template_dir=self.request.template_dir)

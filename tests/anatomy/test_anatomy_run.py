@@ -200,6 +200,7 @@ def test_maps_in_the_space_of_a_t1w_that_is_not_there_are_one_line(tmp_path, ent
     series = replace(unit(), entities=entities)
     (line,) = run(request, series).warnings
     assert line.startswith(f"{begin}found no T1w that can be used")
+    assert line.endswith("no maps in the space T1w")
     # Without an M0 neither is anything else registered.
     (line,) = run(request, replace(series, images={})).warnings
     assert line.startswith(f"{begin}no T1w, and no anatomy by the M0")
