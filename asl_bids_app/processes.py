@@ -1,4 +1,4 @@
-"""How a program ends when it is told to: signals, its worker processes, and its parent's end.
+"""How a program ends from outside: signals, its worker processes, and its parent's end.
 
 Only the standard library is imported here.
 """
@@ -26,7 +26,7 @@ RESUME: Final = "the same command with the same work folder resumes"
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal told the program to end.
+    """A signal asked the program to end.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Stopped(KeyboardInterrupt):
 
 
 STOPPED: Final = 128
-"""Exit codes above this one are those of signals, as shells tell them."""
+"""Exit codes above this one are those of signals, as in shells."""
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
@@ -63,7 +63,7 @@ def stoppable(grace_s: float = GRACE_S) -> Iterator[None]:
     """Raise `Stopped` at SIGINT, SIGTERM and SIGHUP, and make sure that the program then ends.
 
     A handler in Python has to wait for the library that is at work, and libraries may take its
-    exception for a fault of their own. So a thread is told of the signal too: if the program
+    exception for a fault of their own. So a thread hears of the signal too: if the program
     still runs after `grace_s`, the thread says the sentence and ends it with its workers.
 
     Outside the main thread, where there are no handlers, this does nothing. SIGHUP stays ignored

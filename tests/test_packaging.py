@@ -183,6 +183,16 @@ def test_explained_messages_exist(root):
             assert part.strip() in code, message
 
 
+def test_every_room_does_without_training(root):
+    """A new room is in the contract of the imports, too."""
+    setup = configparser.ConfigParser()
+    setup.read(root / "setup.cfg")
+    listed = setup["importlinter:contract:training"]["source_modules"].split()
+    rooms = {path.stem for path in (root / "asl_bids_app").glob("[a-z]*.py")}
+    rooms |= {path.parent.name for path in (root / "asl_bids_app").glob("*/__init__.py")}
+    assert listed == [f"asl_bids_app.{room}" for room in sorted(rooms - {"training"})]
+
+
 def normal(name):
     return re.split(r"[ <>=\[;]", name.strip())[0].lower().replace("_", "-")
 

@@ -116,11 +116,13 @@ def find_atlas(spec: AtlasSpec, folders: Iterable[Path]) -> Path:
     ]
     found = [path for path in found if path.stat().st_size > 0]
     if not found:
-        where = ", ".join(map(str, places)) or "no folder"
+        where = ", ".join(map(str, places))
         raise InputError(
             COMMAND_LINE,
             f"--atlas {spec.name}",
-            f"nothing in {where}",
+            f"nothing in {where}"
+            if places
+            else "no folder to search (no TEMPLATEFLOW_HOME and no derivatives)",
             f"tpl-*_atlas-{spec.name}_*dseg.nii.gz",
             f"give its file or folder: --atlas {spec.name}=PATH",
         )

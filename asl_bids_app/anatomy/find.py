@@ -87,13 +87,13 @@ def _prepared(
     name: str, folder: Path, entities: Mapping[str, str], warnings: list[str]
 ) -> Found | None:
     """Return what one folder of derivatives holds of a participant's T1w, or None."""
-    told: list[str] = []
-    images = _anat(folder, entities, "T1w", told, native=True)
+    own_warnings: list[str] = []
+    images = _anat(folder, entities, "T1w", own_warnings, native=True)
     if not images:
-        warnings += told
+        warnings += own_warnings
         return None
     images = [p for p in images if parse_name(p.name).entities.get("desc") == "preproc"] or images
-    t1w = _one(images, "T1w", told)
+    t1w = _one(images, "T1w", own_warnings)
     own = parse_name(t1w.name).entities
     anat = t1w.parent
 
@@ -118,7 +118,7 @@ def _prepared(
     # Without a desc it is tissue; desc-aseg and desc-aparcaseg are FreeSurfer's regions.
     dsegs = [p for p in beside("dseg") if "desc" not in parse_name(p.name).entities]
     if 0 < len(tissue) < 3:
-        told.append(
+        own_warnings.append(
             f"{anat}: found tissue maps of {', '.join(sorted(tissue))} only, expected GM, WM and "
             "CSF; not used"
         )
@@ -142,7 +142,7 @@ def _prepared(
         to_space,
         from_space,
         f"{name} ({t1w.name})",
-        tuple(told),
+        tuple(own_warnings),
     )
 
 
@@ -157,7 +157,7 @@ def _anat(
     """Return images of a participant's anatomy that serve a series, of its session first.
 
     Those of the session come before those of no session (an average over sessions). A T1w of
-    another session only is used, for a head keeps its shape, and told.
+    another session only is used with a warning, for a head keeps its shape.
     """
     subject, session = entities["sub"], entities.get("ses")
     folder = root / f"sub-{subject}"

@@ -104,14 +104,14 @@ def read_given(found: Found) -> Anatomy:
     head = Head(t1w.data, t1w.affine, brain, gm, wm, csf, facts, tuple(warnings))
     there: dict[str, Any] = {}
     back: dict[str, Any] = {}
-    told: list[str] = []
+    unread: list[str] = []
     for target, paths in ((there, found.to_space), (back, found.from_space)):
         for space, path in paths.items():
             try:
                 target[space] = read_transform(path)
             except InputError as error:
-                told.append(str(error))
-    head = replace(head, warnings=(*head.warnings, *told))
+                unread.append(str(error))
+    head = replace(head, warnings=(*head.warnings, *unread))
     return Anatomy(head, there, back)
 
 
@@ -161,9 +161,7 @@ def make_own(
     try:
         head, found = understand(image.data, image.affine, tell=tell)
     except AnatomyError as error:
-        # The message has found and expected in it already.
-        what, _, expected = str(error).partition(", expected ")
-        raise InputError(path.name, "", what, expected or "a T1w of a head") from error
+        raise InputError(path.name, "", error.found, error.expected) from error
     warnings = (*image.warnings, *(f"{path.name}: {w}" for w in head.warnings))
     facts = {**head.facts, "template": PACKAGED, "normalisation": found.facts}
     head = replace(head, warnings=warnings, facts=facts)

@@ -12,7 +12,21 @@ TISSUES: Final = ("gm", "wm", "csf")
 
 
 class AnatomyError(ValueError):
-    """A T1w can't be used; ``found, expected ...`` in a few words, for one line."""
+    """A T1w can't be used.
+
+    Parameters
+    ----------
+    found, expected
+        In a few words, for one line.
+    """
+
+    def __init__(self, found: str, expected: str = "a T1w of a head") -> None:
+        self.found = found
+        self.expected = expected
+        super().__init__(found, expected)
+
+    def __str__(self) -> str:
+        return f"{self.found}, expected {self.expected}"
 
 
 @dataclass(frozen=True, eq=False)

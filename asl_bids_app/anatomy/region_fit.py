@@ -2,7 +2,7 @@
 
 A mean of a map is biased where the map is; the mean of a signal isn't. So each region's mean
 ΔM/M0 is fitted as a voxel's would be, with the slice times of its voxels and the spread of
-their transit times, and its standard error is told by source: noise, model, calibration.
+their transit times, and its standard error has one part per source: noise, model, calibration.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from asl_bids_app.anatomy.signals import ATT_GRID, Signals, att_grid
 
 CALIBRATION_SD: Final = 0.08
 """Relative standard deviation of CBF by efficiency, M0 and T1 of blood together, as
-`asl_bids_app.networks.posterior.PosteriorNetwork` takes it (``cbf_doubt``)."""
+`asl_bids_app.networks.posterior.PosteriorASLNet` takes it (``cbf_doubt``)."""
 MOST_SPREAD: Final = 0.5
 """Largest standard deviation of transit times inside a region that is believed, seconds."""
-TOLD_ATT: Final = 0.3
-"""Standard error of a voxel's transit time below which it tells of the spread, seconds."""
+PRECISE_ATT: Final = 0.3
+"""Standard error of a voxel's transit time below which it counts for the spread, seconds."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Fit:
     cbf, att : float
     se_noise, se_model, se_calibration : float
         Standard errors of CBF: by noise; by the model (a misfit beyond noise, and a transit
-        time that only the prior tells); by efficiency, M0 and T1 of blood.
+        time that only the prior constrains); by efficiency, M0 and T1 of blood.
     att_se : float
         Standard error of ATT by noise.
     misfit : float
@@ -123,9 +123,9 @@ def _spread(signals: Signals, where: np.ndarray) -> float:
         return 0.0
     att, noise = signals.att[where], signals.att_sd[where]
     # Where noise is as wide as what is looked for, its own error is too.
-    told = noise < TOLD_ATT
-    if told.sum() < 10:
+    precise = noise < PRECISE_ATT
+    if precise.sum() < 10:
         return 0.0
-    low, high = np.percentile(att[told], [16, 84])
-    variance = ((high - low) / 2) ** 2 - float((noise[told] ** 2).mean())
+    low, high = np.percentile(att[precise], [16, 84])
+    variance = ((high - low) / 2) ** 2 - float((noise[precise] ** 2).mean())
     return float(min(np.sqrt(max(variance, 0.0)), MOST_SPREAD))

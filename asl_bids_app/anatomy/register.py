@@ -97,8 +97,8 @@ def register_asl(
             expected_error(every, matrix, centre),
         )
     found = _judge(best, mask, affine, head, centre)
-    told = _doubts(found, usable[found.image], mask, affine, head) if found.registered else ()
-    return replace(found, warnings=told)
+    warnings = _doubts(found, usable[found.image], mask, affine, head) if found.registered else ()
+    return replace(found, warnings=warnings)
 
 
 def _doubts(

@@ -32,7 +32,7 @@ class Routes:
     matrix : array, shape (4, 4)
         Takes points of the ASL image to those of `hub` (mm, RAS).
     hub : str
-        ``T1w``, or the packaged template where the M0 alone was laid on it.
+        ``T1w``, or the packaged template where it was registered to the M0 alone.
     to_space, from_space : mapping of str to transform
         ``from-T1w_to-<space>`` and back, by space.
     template_dir : Path or None
@@ -173,17 +173,17 @@ def without_foreign(given: Anatomy, files: Mapping[str, Path]) -> tuple[Anatomy,
         `check_template` of each transform.
     """
     to_space, from_space = dict(given.to_space), dict(given.from_space)
-    fits, told = {}, []
+    fits, foreign = {}, []
     for space, transform in given.to_space.items():
         fit = check_template(given.head, space, transform)
         fits[space] = round(fit, 3)
         if fit < LEAST_FIT:
-            told.append(
+            foreign.append(
                 f"{files[space].name}: found tissue laid beside that of MNI152 (Dice "
                 f"{fit:.2f}), expected {LEAST_FIT:g} or more: of another head or another "
                 "space; not used"
             )
             del to_space[space]
             from_space.pop(space, None)
-    head = replace(given.head, warnings=(*given.head.warnings, *told))
+    head = replace(given.head, warnings=(*given.head.warnings, *foreign))
     return replace(given, head=head, to_space=to_space, from_space=from_space), fits

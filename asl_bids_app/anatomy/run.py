@@ -47,7 +47,7 @@ def run(request: Request, unit: UnitMaps, tell: Callable[[str], None] = lambda _
     except Exception as error:
         LOG.debug("%s: anatomy", unit.title, exc_info=True)
         work.warnings.append(
-            f"{unit.title}: found {type(error).__name__} ({error}) in the anatomy, expected none; "
+            f"{work.place}found {type(error).__name__} ({error}) in the anatomy, expected none; "
             "the maps in the space of the run are complete"
         )
     work.remove_stale()
@@ -73,6 +73,9 @@ class _Work:
         self.facts: dict[str, Any] = {}
         self.tissue: dict[str, np.ndarray] = {}
         self.registration: Registration | None = None
+        # Whoever shows a warning names the participant.
+        several = set(unit.entities) != {"sub"}
+        self.place = f"{unit.title}: " if several else ""
 
     def do(self) -> None:
         """Do all steps; each that fails leaves a line."""
@@ -98,14 +101,15 @@ class _Work:
         if routes is None:
             return
         for space in request.spaces:
-            if space.name in NATIVE:
+            # That there is no T1w has been said.
+            if space.name in NATIVE or (space.name == T1W and anatomy is None):
                 continue
-            with self._told():
+            with self._faults():
                 self._space(space, routes, anatomy)
         self._regions(routes, anatomy)
 
-    def _told(self) -> _Told:
-        return _Told(self.warnings)
+    def _faults(self) -> _FaultsAsWarnings:
+        return _FaultsAsWarnings(self.warnings)
 
     def _head(self, found: Any) -> Anatomy:
         from asl_bids_app.anatomy.head import make_own, read_given
@@ -136,12 +140,12 @@ class _Work:
         unit, head = self.unit, anatomy.head
         found = register_asl(unit.images, unit.mask, unit.affine, head)
         self.registration = found
-        self.warnings += [f"{unit.title}: {told}" for told in found.warnings]
+        self.warnings += [f"{self.place}{text}" for text in found.warnings]
         self.facts["registration"] = {**found.facts, "registered": found.registered}
         if not found.registered:
             self.facts["registration"]["reason"] = found.reason
             self.warnings.append(
-                f"{unit.title}: not registered to the T1w, and only in the space of the run: "
+                f"{self.place}not registered to the T1w, and only in the space of the run: "
                 f"{found.reason}"
             )
             return None
@@ -152,7 +156,7 @@ class _Work:
         )
 
     def _by_m0(self) -> Routes | None:
-        """Lay the packaged template on the M0 by an affine: all that there is without a T1w."""
+        """Register the packaged template to the M0 by an affine, for want of a T1w."""
         from asl_bids_app.anatomy.routes import Routes
         from asl_bids_app.preprocess.registration import RegistrationError
         from asl_bids_app.preprocess.tissue import LEAST_LIKENESS, tissue_priors
@@ -161,7 +165,7 @@ class _Work:
         try:
             laid = tissue_priors(unit.images["M0"], unit.affine, unit.mask)
         except (RegistrationError, ValueError, KeyError) as error:
-            self.warnings.append(f"{unit.title}: no T1w, and no anatomy by the M0: {error}")
+            self.warnings.append(f"{self.place}no T1w, and no anatomy by the M0: {error}")
             return None
         self.facts |= {
             "source": f"{PACKAGED}, registered affinely to the M0 (no T1w)",
@@ -169,13 +173,16 @@ class _Work:
         }
         if laid.likeness < LEAST_LIKENESS:
             self.warnings.append(
-                f"{unit.title}: not registered to {PACKAGED}: found a correlation of "
+                f"{self.place}not registered to {PACKAGED}: found a correlation of "
                 f"{laid.likeness:.2f} with the M0, expected {LEAST_LIKENESS:g} or more"
             )
             return None
+        asked = any(space.name == T1W for space in self.request.spaces)
+        none_in_t1w = "; there are no maps in the space T1w" if asked else ""
         self.warnings.append(
-            f"{unit.title}: found no T1w that can be used, expected one for standard spaces and "
-            f"regions; {PACKAGED} is laid on the M0 by an affine, within about a centimetre"
+            f"{self.place}found no T1w that can be used, expected one for standard spaces and "
+            f"regions; {PACKAGED} is registered to the M0 by an affine, right within about a "
+            f"centimetre{none_in_t1w}"
         )
         self.tissue = {key: getattr(laid, key) for key in ("gm", "wm", "csf")}
         return Routes(laid.matrix, PACKAGED, template_dir=self.request.template_dir)
@@ -196,22 +203,26 @@ class _Work:
         unit = self.unit
         head = anatomy.head if anatomy else None
         layout = Layout(routes, unit.mask.shape, unit.affine, head)
-        with self._told():
+        with self._faults():
             regions = layout.tissues()
             self._tables(write_tables, regions, "the T1w" if head else "the M0", ())
         places = [*self.request.derivatives.values()]
         places += [self.request.template_dir] if self.request.template_dir else []
         for spec in self.request.atlases:
-            with self._told():
+            with self._faults():
                 from asl_bids_app.anatomy.atlases import read_atlas
 
                 atlas = read_atlas(spec, places)
                 self._tables(write_tables, layout.of_atlas(atlas), atlas.source, atlas.warnings)
 
     def _tables(
-        self, write: Callable[..., list[Path]], regions: Any, source: str, told: tuple[str, ...]
+        self,
+        write: Callable[..., list[Path]],
+        regions: Any,
+        source: str,
+        warnings: tuple[str, ...],
     ) -> None:
-        self.warnings += told
+        self.warnings += warnings
         self.outputs += write(self.folder, self.unit, regions, source, self.facts)
         self.facts.setdefault("atlases", []).append(
             {"atlas": regions.name, "regions": len(regions.names)}
@@ -229,7 +240,7 @@ class _Work:
                     path.unlink(missing_ok=True)
 
 
-class _Told:
+class _FaultsAsWarnings:
     """Turns an error of the data inside a block into a warning, so that the rest goes on."""
 
     def __init__(self, warnings: list[str]) -> None:

@@ -87,8 +87,8 @@ def segment(t1w: np.ndarray, brain: np.ndarray, prior: np.ndarray) -> Segmentati
     mu, width, field = _learn(value[order], a[order], basis(order))
     if mu[1] - mu[0] < LEAST_CONTRAST * mu[1]:
         raise AnatomyError(
-            f"grey matter at {mu[0] / mu[1]:.0%} of the intensity of white matter, expected "
-            f"{1 - LEAST_CONTRAST:.0%} or less: no T1 contrast"
+            f"no T1 contrast: grey matter at {mu[0] / mu[1]:.0%} of the intensity of white matter",
+            f"{1 - LEAST_CONTRAST:.0%} or less",
         )
     found = np.zeros((3, len(value)), np.float32)
     for first in range(0, len(value), CHUNK):
@@ -151,7 +151,7 @@ def _learn(
         width = float(
             np.clip(np.sqrt(np.average(off, weights=trust)), *(w * mu[1] for w in WIDTHS))
         )
-        # Fluid has no signal by which a field could be told.
+        # Fluid has no signal that could show a field.
         weight = trust * (mean[:, 0] + mean[:, 1])
         target = np.log(np.maximum(value, 1e-3 * scale)) - np.log(
             np.maximum(mean @ mu, 0.05 * scale)

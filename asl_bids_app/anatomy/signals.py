@@ -31,8 +31,8 @@ class Signals:
     shared : float
         By what the variance of a mean exceeds that of independent voxels.
     att, att_sd : array, shape (X, Y, Z), or None
-        Transit times of a voxelwise fit with their standard errors, by which the spread inside
-        a region is told; None: every region is taken to have one transit time.
+        Transit times of a voxelwise fit with their standard errors, which show the spread inside
+        a region; None: every region is taken to have one transit time.
     """
 
     delta_m: np.ndarray

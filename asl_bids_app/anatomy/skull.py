@@ -152,7 +152,7 @@ def unbias(image: np.ndarray, affine: np.ndarray, where: np.ndarray) -> np.ndarr
     image : array, shape (X, Y, Z)
     affine : array, shape (4, 4)
     where : array of bool, shape (X, Y, Z)
-        Head tissue by which the field is told.
+        Head tissue from which the field is estimated.
 
     Returns
     -------
@@ -175,7 +175,7 @@ def unbias(image: np.ndarray, affine: np.ndarray, where: np.ndarray) -> np.ndarr
     except RuntimeError:
         return image
     log = sitk.GetArrayFromImage(method.GetLogBiasFieldAsImage(small)).transpose(2, 1, 0)
-    # Beyond where it was told the field of the nearest voxel inside serves.
+    # Outside it, the field is that of the nearest voxel inside.
     nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
     log = ndimage.gaussian_filter(log[tuple(nearest)].astype(np.float32), 1.0)
     pull = np.linalg.inv(grid) @ affine

@@ -22,7 +22,7 @@ from asl_bids_app.preprocess.geometry import resample, voxel_sizes
 from asl_bids_app.preprocess.registration import RegistrationError
 
 COARSE_MM: Final = 3.0
-"""Slices thicker than this are told: tissues are then blurred."""
+"""Slices thicker than this bring a warning: tissues are then blurred."""
 FOLDED: Final = 0.0
 """Least determinant of a field that doesn't fold."""
 LEAST_DICE: Final = 0.55
@@ -63,11 +63,11 @@ def understand(
     try:
         matrix, likeness = lay_atlas(image, affine, atlas)
     except RegistrationError as error:
-        raise AnatomyError(f"{error}, expected a head") from error
+        raise AnatomyError(str(error)) from error
     if likeness < LEAST_LIKENESS:
         raise AnatomyError(
-            f"an image unlike a head's T1w (correlation {likeness:.2f} with the MNI152 template), "
-            f"expected {LEAST_LIKENESS:g} or more"
+            f"an image unlike a head's T1w (correlation {likeness:.2f} with the MNI152 template)",
+            f"{LEAST_LIKENESS:g} or more",
         )
     tell("T1w: bias field, brain, tissues")
     box = _box(matrix, affine, image.shape, atlas)
@@ -100,8 +100,8 @@ def understand(
     }
     displacement: np.ndarray | None = found.displacement
     back: np.ndarray | None = invert_field(found.displacement, atlas.affine)
-    if told := _doubts(facts):
-        warnings.append(told)
+    if doubts := _doubts(facts):
+        warnings.append(doubts)
         displacement = back = None
         facts |= {"kind": "affine", "dice": by_affine}
     if not BRAIN_ML[0] <= volume <= BRAIN_ML[1]:
@@ -124,9 +124,9 @@ def understand(
 def _check(image: np.ndarray, affine: np.ndarray) -> list[str]:
     """Refuse what can't be a T1w, and return what is odd about one."""
     if min(image.shape) < 8:
-        raise AnatomyError(f"{'x'.join(map(str, image.shape))} voxels, expected a volume")
+        raise AnatomyError(f"{'x'.join(map(str, image.shape))} voxels", "a volume")
     if image.max() <= 0 or float(np.percentile(image, 99.5)) <= max(float(image.min()), 0):
-        raise AnatomyError("an image without signal, expected a head")
+        raise AnatomyError("an image without signal")
     sizes = voxel_sizes(affine)
     if sizes.max() <= COARSE_MM:
         return []

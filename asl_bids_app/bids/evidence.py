@@ -30,7 +30,7 @@ class Evidence:
     metadata : mapping
         The sidecar.
     scheme : Scheme or None
-        As far as it can be told.
+        As far as it is known.
     kinds : tuple of str
         Volume types, guessed ones included; empty if not known.
     m0_file : str

@@ -86,7 +86,7 @@ class DataFile:
     origin : mapping of str to Path
         The file from which the value of each key came.
     problems : tuple of InputError
-        What is wrong with names and sidecars; told when the run is understood, so that it
+        What is wrong with names and sidecars; reported when the run is understood, so that it
         fails this run and no other.
     remarks : tuple of Notice
         What is odd about the sidecars but harms nothing.

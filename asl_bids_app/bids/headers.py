@@ -25,7 +25,7 @@ VOXEL_MM: Final = (0.2, 50.0)
 LARGEST_SCALING: Final = 1e15
 """Factors and offsets of image values beyond this are a fault of the header."""
 FORMS_MM: Final = 0.5
-"""Places that differ by more between qform and sform are told."""
+"""Places that differ by more between qform and sform bring a warning."""
 
 POINTERS: Final = {
     b"version https://git-lfs": ("a Git LFS pointer", "run git lfs pull"),
@@ -125,7 +125,7 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
     reported = (*odd, *(Notice(name, "header", text) for text in remarks))
     header = Header(path, name, shape, affine, (0.0, 0.0, 0.0), reported)
     _check_scaling(image.dataobj, name)
-    with collected():  # of arithmetic with odd numbers, which are told of here
+    with collected():  # of arithmetic with odd numbers, which are reported here
         header = _check_geometry(header, image.header)
     check_file_length(path, header, needed_bytes(image))
     return image, header

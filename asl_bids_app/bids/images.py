@@ -2,7 +2,7 @@
 
 Voxels that are NaN or infinite are set to 0 and left out by `Image.finite`, with a warning:
 many tools write NaN outside the head, which must not cost the run. Single values that no
-scanner writes (1e38) take those of their neighbours and are told by `Image.spikes`: they would
+scanner writes (1e38) take those of their neighbours and are counted in `Image.spikes`: they would
 spread over the image with every filter. A volume without any signal is an error, for it would
 enter an average unseen.
 """
@@ -167,7 +167,7 @@ def _read_data(image: Nifti1Image, header: Header) -> tuple[np.ndarray, list[str
             # Read to the end, where the checksum stands; the library stops before it.
             content = gzip.decompress(header.path.read_bytes())
             check_length(header, len(content), needed_bytes(image))
-            with collected():  # what the header is remarked for has been told
+            with collected():  # what is odd in the header has been reported
                 image = type(image).from_bytes(content)
         with collected() as remarks:
             data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))

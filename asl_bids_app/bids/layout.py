@@ -100,7 +100,7 @@ def find_runs(
     asked = choose_labels(known, participants, "sub-", "--participant-label")
     description, warnings = _description(root)
 
-    # The index can't hold a name that is no text; what has one is found here, to be told.
+    # The index can't hold a name that is no text; what has one is found and reported here.
     files = Index(
         root, [k for k in (known if database_dir else asked) if is_text(k)], database_dir
     )

@@ -60,7 +60,7 @@ def read(
     scans = [scan for scan in run.m0scans if is_m0(scan)]
     meant = [scan for scan in scans if is_intended(scan, run)]
     if kind is None:
-        # What is wrong with the M0 that there is can be told in the same round.
+        # What is wrong with the M0 that there is can be reported in the same round.
         if "M0Estimate" in fields:
             fields.number("M0Estimate", "the M0 of blood, one number above 0")
         if meant or (scans and not rows):

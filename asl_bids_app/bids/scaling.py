@@ -64,8 +64,8 @@ class _Scale:
 def compare(asl: Fields, m0: Fields) -> M0Factor | None:
     """Compare the display scaling of a run with that of its separate M0.
 
-    Where both sidecars say how their numbers were scaled, the ratio is returned to be undone,
-    and told. Where they leave it open, a warning names the factors.
+    Where both sidecars say how their numbers were scaled, the ratio is returned, to be undone
+    and reported. Where they leave it open, a warning names the factors.
 
     Parameters
     ----------

@@ -96,7 +96,7 @@ def group(acquisitions: Sequence[Acquisition], mode: str = "auto") -> tuple[Unit
     -------
     tuple of Unit
         No two with the same name: a joint unit whose common entities are already the name
-        of another unit is told apart by ``acq-joint``.
+        of another unit gets ``acq-joint``.
 
     Raises
     ------

@@ -75,7 +75,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     Raises
     ------
     InputError
-        If anything forbids a trustworthy quantification. Of several faults all are told
+        If anything forbids a trustworthy quantification. Of several faults all are reported
         (`SeveralInputsError`), so that one round is enough.
     """
     options = options or InputOptions()

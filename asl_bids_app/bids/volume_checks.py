@@ -54,7 +54,7 @@ def _check_dimensions(header: Header, kinds: tuple[str, ...], notes: Notes) -> N
         return
     size = " x ".join(map(str, header.shape))
     if not set(kinds) & context.PERFUSION:
-        return  # Told as such: another conversion makes no more of a CBF map.
+        return  # Reported as such: another conversion makes no more of a CBF map.
     if kinds != ("deltam",):
         cure = "convert the series again, keeping all volumes"
         raise InputError(header.name, "dimensions", f"3D ({size})", "4D", cure)

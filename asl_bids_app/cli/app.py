@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0 if everything succeeded, 1 if something failed, 2 if the command was wrong (raised
         as SystemExit by the parser), a label, model or device that isn't there included, 130 if
-        it was interrupted (Ctrl-C), 143 if it was told to end (SIGTERM, as schedulers send it),
+        it was interrupted (Ctrl-C), 143 if it was asked to end (SIGTERM, as schedulers send it),
         129 if its terminal was closed.
     """
     for stream in (sys.stdout, sys.stderr):

@@ -80,7 +80,7 @@ def _read_value(
 ) -> Any:
     if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
         if not isinstance(value, bool):
-            parser.error(f"{path}: {name}: found {value!r}, expected true or false")
+            parser.error(f"{path}: {name}: found {_shown(value)}, expected true or false")
         # A switch such as no-hmc stores false when it is true.
         return value != (isinstance(action, argparse._StoreFalseAction))
     many = action.nargs == "+"
@@ -99,14 +99,17 @@ def _read_value(
         read = [reader(str(item)) for item in items]
     except (argparse.ArgumentTypeError, ValueError) as error:
         parser.error(f"{path}: {name}: {error}")
+    choices = ", ".join(map(str, action.choices or ()))
     for item in read:
         if action.choices and item not in action.choices:
-            parser.error(f"{path}: {name}: found {item!r}, expected one of {list(action.choices)}")
+            parser.error(f"{path}: {name}: found {item!r}, expected one of {choices}")
     return read if action.nargs == "+" else read[0]
 
 
 def _shown(value: Any) -> str:
     """Return a value as YAML writes it, short enough for a message."""
+    if value is None:
+        return "null"
     text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -137,6 +140,11 @@ def check_places(parser: argparse.ArgumentParser, values: dict[str, Any]) -> Non
                     f"{option}: found {place} inside the raw data, expected a folder outside "
                     f"(or {advice})"
                 )
+    _check_inputs(parser, values)
+
+
+def _check_inputs(parser: argparse.ArgumentParser, values: dict[str, Any]) -> None:
+    """Refuse files and folders to read that aren't there."""
     for item in fields(AppOptions):
         path = values[item.name]
         if path and option_of(item).access is Access.READ_FILE and not path.is_file():
@@ -145,3 +153,11 @@ def check_places(parser: argparse.ArgumentParser, values: dict[str, Any]) -> Non
     for name, path in dict(values["derivatives"]).items():
         if not path.is_dir():
             parser.error(f"--derivatives {name}: found no folder {path}, expected derivatives")
+    if values["atlas"]:
+        from asl_bids_app.anatomy.atlases import read_spec
+
+        for spec in map(read_spec, values["atlas"]):
+            if spec.path is not None and not spec.path.exists():
+                parser.error(
+                    f"--atlas {spec.name}: found no file or folder {spec.path}, expected the atlas"
+                )

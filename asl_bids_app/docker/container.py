@@ -127,7 +127,7 @@ def run(planned: ContainerRun) -> int:
     Returns
     -------
     int
-        Exit code of `asl-app`; 130 if it was interrupted, 143 if it was told to end. The
+        Exit code of `asl-app`; 130 if it was interrupted, 143 if it was asked to end. The
         container is stopped then.
 
     Raises

@@ -43,7 +43,7 @@ def find_device(wanted: str) -> torch.device:
 def full_precision() -> Iterator[None]:
     """Keep float32 products on a GPU exact to float32 meanwhile, convolutions included.
 
-    TF32 rounds to ten bits, and cuDNN uses it unless it is told not to. Settings are those of the
+    TF32 rounds to ten bits, and cuDNN uses it unless it is switched off. Settings are those of the
     process: they are as before afterwards.
     """
     matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32

@@ -174,7 +174,7 @@ def _means(observation: Observation, maps: ParameterMaps, prior: TransitPrior) -
             what, cause = "below zero", "are control and label swapped?"
         else:
             what = "hardly different from zero"
-            cause = "did the labelling fail, are control and label volumes told apart?"
+            cause = "did the labelling fail, are control and label volumes marked correctly?"
         sentences.append(
             f"the mean CBF of the brain is {flow[0]:.2f} ± {flow[1]:.2g} mL/100 g/min by its "
             f"signal alone, {what}, whatever the map says: {cause}"

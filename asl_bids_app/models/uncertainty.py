@@ -15,9 +15,9 @@ from asl_bids_app.scheme_fields import Arrival
 ERROR_BARS: Final = MappingProxyType({"total": 1.0, "noise": 0.0})
 """What standard deviations hold, and the uncertainty of the calibration that goes with it.
 
-``total``: noise, and by how much T1 of blood, efficiency and M0 differ between scanners and
-people from what was assumed. ``noise``: the calibration is taken as exact, as for comparisons
-within one person and scanner.
+``total``: noise, and by how much T1 of blood, T1 of tissue, efficiency, partition coefficient and
+M0 differ between scanners and people from what was assumed. ``noise``: the calibration is taken
+as exact, as for comparisons within one person and scanner.
 """
 
 

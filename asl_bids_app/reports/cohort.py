@@ -31,7 +31,7 @@ from asl_bids_app.run_records import ParticipantRecord, UnitRecord
 OUTLIER_Z: Final = 3.5
 """Modified z score from which a value is marked (Iglewicz and Hoaglin 1993)."""
 FEWEST: Final = 8
-"""Values below which no outlier can be told."""
+"""Number of values below which no outlier is named."""
 
 
 @dataclass(frozen=True, eq=False)

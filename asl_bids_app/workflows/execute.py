@@ -1,4 +1,4 @@
-"""Running nipype workflows: plugins, progress, and failures told in one line each."""
+"""Running nipype workflows: plugins, progress, and one line for each failure."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
     )
     nipype_logging.update_logging(config)
     set_environment(options)
-    # What fails is told in one line by this program; its traceback is in the crash file.
+    # This program reports a failure in one line; its traceback is in the crash file.
     level = logging.INFO if options.debug or options.verbose > 1 else logging.CRITICAL
     for name in ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils"):
         logging.getLogger(name).setLevel(level)

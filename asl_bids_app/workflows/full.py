@@ -1,4 +1,4 @@
-"""A disk that is full, told as that, whichever program met it."""
+"""A full disk, reported as such, whichever program met it."""
 
 from __future__ import annotations
 

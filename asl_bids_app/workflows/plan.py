@@ -103,7 +103,7 @@ def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
                 m0_scale=options.m0_scale,
             ),
         )
-    # Where the run itself has faults, those of its constants are told in the same round.
+    # Where the run itself has faults, those of its constants are reported in the same round.
     scheme = scheme_of(run) if faults else acquisition.scheme
     factor = None if faults else acquisition.m0.factor
     if run.readable and run.sidecars:

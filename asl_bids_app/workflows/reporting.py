@@ -26,7 +26,7 @@ def write_reports(
     folder: Path,
     shown: Progress | None = None,
 ) -> None:
-    """Write citation texts and reports; a report that fails is told and counts as an error."""
+    """Write citation texts and reports; a report that fails is logged and counts as an error."""
     from asl_bids_app.reports.explain import step_words
     from asl_bids_app.reports.participant import write_participant_report
 

@@ -38,7 +38,8 @@ def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]
     lines = ["what the run would do", f"  estimator: {reported}"]
     if estimator == "ensemble":
         bars = {
-            "total": "total: noise and the uncertainty of T1 of blood, efficiency and M0",
+            "total": "total: noise and the uncertainty of T1 of blood, T1 of tissue, efficiency, "
+            "partition coefficient and M0",
             "noise": "noise only (--error-bars noise)",
         }[options.error_bars]
     else:

@@ -10,7 +10,7 @@
 #   ASL_SBATCH       further options of sbatch, for every job ("--account=lab --qos=short")
 #   ASL_PARTITION, ASL_GPU_PARTITION   partitions; the cluster's default otherwise
 #   ASL_PARTICIPANTS file with one label a line; otherwise all sub-* folders of BIDS_DIR.
-#                    Participants without ASL get no task: they are told and left out
+#                    Participants without ASL get no task: they are named and left out
 #   ASL_MAX_TASKS    tasks that run at a time (default 50)
 #   ASL_GROUP        when the group level runs: "afterok" (default; every task succeeded),
 #                    "afterany" (with what there is), or "none"

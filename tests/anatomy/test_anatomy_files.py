@@ -195,6 +195,15 @@ def test_labels_without_a_name_and_names_without_a_label_are_told(labels):
     assert "found labels 7 that" in atlas.warnings[1]
 
 
+def test_an_atlas_that_is_nowhere_to_be_found(tmp_path):
+    with pytest.raises(InputError) as error:
+        read_atlas(AtlasSpec("Mine"), [])
+    assert error.value.found.startswith("no folder to search")
+    with pytest.raises(InputError) as error:
+        read_atlas(AtlasSpec("Mine"), [tmp_path])
+    assert error.value.found == f"nothing in {tmp_path}"
+
+
 def test_probabilities_are_no_labels(labels):
     put(labels, np.random.default_rng(0).random((6, 6, 6)))
     with pytest.raises(InputError, match="values that are no labels"):

@@ -1,6 +1,7 @@
 """The anatomy of a series from files to files, with derivatives as fMRIPrep writes them."""
 
 import csv
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -190,18 +191,33 @@ def test_without_a_t1w_nothing_is_written_and_nothing_said(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("entities", "begin"), [({"sub": "01"}, ""), (ENTITIES, f"{TITLE}: ")], ids=["one", "several"]
+)
+def test_maps_in_the_space_of_a_t1w_that_is_not_there_are_one_line(tmp_path, entities, begin):
+    """Whoever shows a warning names the participant: only more than it is named here."""
+    request = Request(tmp_path, tmp_path / "out", spaces=(read_space("T1w"),))
+    series = replace(unit(), entities=entities)
+    (line,) = run(request, series).warnings
+    assert line.startswith(f"{begin}found no T1w that can be used")
+    assert line.endswith("no maps in the space T1w")
+    # Without an M0 neither is anything else registered.
+    (line,) = run(request, replace(series, images={})).warnings
+    assert line.startswith(f"{begin}no T1w, and no anatomy by the M0")
+
+
 def test_a_t1w_that_is_no_head_is_one_line(tmp_path):
     noise = np.random.default_rng(0).random((9, 9, 3))
     save(tmp_path / "sub-01/anat/sub-01_T1w.nii.gz", noise, np.eye(4))
     outcome = run(Request(tmp_path, tmp_path / "out"), unit())
-    assert sum("no anatomy by the T1w: sub-01_T1w.nii.gz" in w for w in outcome.warnings) == 1
+    said = "no anatomy by the T1w: sub-01_T1w.nii.gz: found 9x9x3 voxels, expected a volume."
+    assert outcome.warnings[0] == said
+    assert sum("no anatomy by the T1w" in line for line in outcome.warnings) == 1
     assert not any("_space-" in path.name for path in outcome.outputs)
 
 
 @pytest.mark.slow
 def test_an_image_of_something_else_is_not_registered(fmriprep, tmp_path):
-    from dataclasses import replace
-
     series = unit()
     rng = np.random.default_rng(0)
     other = replace(series, images={"M0": 1 + rng.random(series.mask.shape)})

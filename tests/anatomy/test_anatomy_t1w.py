@@ -99,8 +99,10 @@ def test_an_image_without_t1_contrast_is_refused(coarse):
     ],
 )
 def test_what_is_no_image_is_refused(image, said):
-    with pytest.raises(AnatomyError, match=said):
+    with pytest.raises(AnatomyError, match=said) as caught:
         understand(image, np.eye(4))
+    error = caught.value
+    assert str(error) == f"{error.found}, expected {error.expected}"
 
 
 @pytest.mark.slow

@@ -91,6 +91,8 @@ def test_labelling_efficiency_for_all_or_by_scheme(dataset):
         (["--brain-mask", "/none.nii.gz"], "/none.nii.gz"),
         (["--derivatives", "fmriprep"], "NAME=PATH"),
         (["--derivatives", "x=/none"], "/none"),
+        (["--atlas", "Tian=/none"], "--atlas Tian: found no file or folder /none"),
+        (["--atlas", "A", "B:MNI152NLin6Asym=/none.nii"], "--atlas B: found no file or folder"),
     ],
 )
 def test_wrong_values_are_told_in_one_line(capsys, dataset, arguments, told):
@@ -196,8 +198,11 @@ def test_config_file_gives_defaults_that_the_command_line_outranks(dataset, tmp_
     [
         ("t1-blod: 1.6", "did you mean t1-blood"),
         ("t1-blood: 1600", "expected 0.5 to 4"),
-        ("joint: maybe", "maybe"),
+        ("joint: maybe", "joint: found 'maybe', expected one of auto, off, both"),
+        ("estimator: magic", "expected one of ensemble, "),
         ("no-hmc: 3", "true or false"),
+        ("debug: null", "debug: found null, expected true or false"),
+        ("atlas: A=/none", "--atlas A: found no file or folder /none"),
         ("- a\n- b", "list"),
         ("a: [", "YAML"),
     ],

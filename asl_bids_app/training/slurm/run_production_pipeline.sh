@@ -65,7 +65,7 @@ source "$here/common.sh"
 enter
 resolve
 
-# A wrong setting is told now and not by a job in the night; so are phantoms that aren't there.
+# A wrong setting is reported now and not by a job in the night; so are phantoms that aren't there.
 check=()
 [ -z "$train_only" ] || check=(--dataset "$ASL_DATASET")
 "${command[@]}" show --config "$ASL_CONFIG" "${options[@]}" "${check[@]}" >/dev/null
