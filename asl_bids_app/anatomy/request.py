@@ -11,6 +11,7 @@ import numpy as np
 
 from asl_bids_app.anatomy.atlases import AtlasSpec
 from asl_bids_app.anatomy.spaces import Space
+from asl_bids_app.errors import AslAppError
 
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.records import Registration
@@ -105,3 +106,20 @@ class Outcome:
     facts: Mapping[str, Any] = field(default_factory=dict)
     tissue: Mapping[str, np.ndarray] = field(default_factory=dict)
     registration: Registration | None = None
+
+
+class FaultsAsWarnings:
+    """Turns an error of the data inside a block into a warning, so that the rest goes on."""
+
+    def __init__(self, warnings: list[str]) -> None:
+        self.warnings = warnings
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> bool:
+        """Take an error of the data."""
+        if isinstance(error, AslAppError):
+            self.warnings.append(str(error))
+            return True
+        return False

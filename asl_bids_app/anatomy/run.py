@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asl_bids_app.anatomy.request import Outcome, Request, UnitMaps
+from asl_bids_app.anatomy.request import FaultsAsWarnings, Outcome, Request, UnitMaps
 from asl_bids_app.anatomy.spaces import NATIVE, PACKAGED, T1W, Space
 from asl_bids_app.errors import AslAppError, InputError
 
@@ -108,8 +108,8 @@ class _Work:
                 self._space(space, routes, anatomy)
         self._regions(routes, anatomy)
 
-    def _faults(self) -> _FaultsAsWarnings:
-        return _FaultsAsWarnings(self.warnings)
+    def _faults(self) -> FaultsAsWarnings:
+        return FaultsAsWarnings(self.warnings)
 
     def _head(self, found: Any) -> Anatomy:
         from asl_bids_app.anatomy.head import make_own, read_given
@@ -238,20 +238,3 @@ class _Work:
             for path in self.folder.glob(f"{self.unit.title}_{kind}-*"):
                 if path.name not in new:
                     path.unlink(missing_ok=True)
-
-
-class _FaultsAsWarnings:
-    """Turns an error of the data inside a block into a warning, so that the rest goes on."""
-
-    def __init__(self, warnings: list[str]) -> None:
-        self.warnings = warnings
-
-    def __enter__(self) -> None:
-        """Begin the block."""
-
-    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> bool:
-        """Take an error of the data."""
-        if isinstance(error, AslAppError):
-            self.warnings.append(str(error))
-            return True
-        return False
