@@ -203,14 +203,14 @@ def test_killed_half_way_and_run_again(tmp_path):
     out = tmp_path / "out"
     done = command(dataset.root, out, *QUICK)
     process = subprocess.Popen(done, stderr=subprocess.DEVNULL, start_new_session=True)
-    while not list(out.glob("sub-*/perf/*_cbf.nii.gz")):
+    while not list(out.glob("sub-*/perf/sub-*_cbf.nii.gz")):
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     (out / "sub-01" / "perf" / ".part-0-half.nii.gz").write_text("half")
     # What stands under its own name is whole.
-    for path in out.glob("sub-*/perf/*_cbf.nii.gz"):
+    for path in out.glob("sub-*/perf/sub-*_cbf.nii.gz"):
         assert np.isfinite(nib.load(path).get_fdata()).all()
     assert subprocess.run(done, check=False).returncode == 0
     assert len(list(out.glob("sub-*/perf/sub-??_cbf.nii.gz"))) == 3
