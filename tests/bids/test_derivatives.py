@@ -78,7 +78,7 @@ def test_nothing_half_written_is_left_when_writing_fails(tmp_path):
     target.write_text("old")
 
     def write():
-        with d.whole(target) as beside:
+        with d.write_whole(target) as beside:
             beside.write_text("half")
             raise RuntimeError("killed")
 
