@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from asl_bids_app.options.declare import Access, option_of
+from asl_bids_app.options.places import advised_output, in_raw_data
 from asl_bids_app.options.table import AppOptions
 
 
@@ -131,14 +132,11 @@ def check_places(parser: argparse.ArgumentParser, values: dict[str, Any]) -> Non
             if proposals.exists() and not proposals.is_dir():
                 parser.error(f"--propose-sidecars: found the file {proposals}, expected a folder")
         for place, option in places:
-            inside = place == source or (
-                source in place.parents and place.relative_to(source).parts[0] != "derivatives"
-            )
-            if inside and not (option == "--work-dir" and values["dry_run"]):
-                advice = source / "derivatives" / "asl-bids-app"
+            unused = option == "--work-dir" and values["dry_run"]
+            if in_raw_data(source, place) and not unused:
                 parser.error(
                     f"{option}: found {place} inside the raw data, expected a folder outside "
-                    f"(or {advice})"
+                    f"(or {advised_output(source)})"
                 )
     _check_inputs(parser, values)
 

@@ -10,6 +10,7 @@ from asl_bids_app.atomic import PARTIAL
 from asl_bids_app.bids.derivatives import unwritable
 from asl_bids_app.errors import COMMAND_LINE, InputError
 from asl_bids_app.options.groups import ESTIMATORS
+from asl_bids_app.options.places import advised_output, in_raw_data
 from asl_bids_app.options.table import AppOptions
 
 LOG = logging.getLogger("asl-app")
@@ -42,11 +43,8 @@ def check_output_place(bids_dir: Path, output_dir: Path, call: str) -> None:
     source, place = bids_dir.resolve(), output_dir.resolve()
     if not source.is_dir():
         raise InputError(call, "bids_dir", f"no folder {bids_dir}", "a BIDS dataset")
-    inside = place == source or (
-        source in place.parents and place.relative_to(source).parts[0] != "derivatives"
-    )
-    if inside:
-        advice = source / "derivatives" / "asl-bids-app"
+    if in_raw_data(source, place):
+        advice = advised_output(source)
         raise InputError(
             call, "output_dir", f"{place} inside the raw data", f"a folder outside (or {advice})"
         )
