@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from asl_bids_app.options.table import AppOptions
 
 
+def runs_baseline(wanted: bool, estimator: str) -> bool:
+    """Tell whether least squares runs beside an estimator, which must be another."""
+    return wanted and estimator != "least-squares"
+
+
 @dataclass(frozen=True)
 class Settings:
     """How one unit is processed; for the meaning of each see the command line's help.
@@ -73,7 +78,7 @@ class Settings:
     @property
     def wants_baseline(self) -> bool:
         """Whether least squares runs beside the main estimator."""
-        return self.baseline and self.estimator != "least-squares"
+        return runs_baseline(self.baseline, self.estimator)
 
     @property
     def corrects_by_tissue(self) -> bool:

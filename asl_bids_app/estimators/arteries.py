@@ -31,6 +31,8 @@ LIKELY: Final = 0.5
 """Probability by a posterior from which a voxel is flagged as one with an artery."""
 FEWEST: Final = 5
 """Measurements from which four unknowns leave something to judge by."""
+FEWEST_FOR_POSTERIOR: Final = 2
+"""The same for a posterior, whose priors stand in for what is missing."""
 _GRIDS: Final = (((0.1, 3.5, 35), (0.1, 1.5, 15)), ((0.1, 3.5, 69), (0.1, 1.5, 29)))
 """First and last ATT and arrival in arteries, s, and their points: a coarse grid for all voxels,
 and a fine one where the coarse one finds that an artery may pay."""
@@ -68,9 +70,17 @@ def early(protocol: Protocol) -> float | None:
     return min(found, default=None)
 
 
-def shows_arteries(protocol: Protocol) -> bool:
-    """Tell whether a fit can find arteries: an early delay, and enough to judge by beside it."""
-    return protocol.n_measurements >= FEWEST and early(protocol) is not None
+def shows_arteries(protocol: Protocol, fewest: int = FEWEST) -> bool:
+    """Tell whether arteries can be found: an early delay, and enough to judge by beside it.
+
+    Parameters
+    ----------
+    protocol
+        Of the series.
+    fewest
+        Measurements that it takes; a posterior, which has priors, needs two.
+    """
+    return protocol.n_measurements >= fewest and early(protocol) is not None
 
 
 @dataclass(frozen=True)

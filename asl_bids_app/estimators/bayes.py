@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from asl_bids_app.estimators.arteries import LIKELY, early
+from asl_bids_app.estimators.arteries import FEWEST_FOR_POSTERIOR, LIKELY, shows_arteries
 from asl_bids_app.estimators.bars import without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.noise import noise_level
@@ -103,7 +103,7 @@ class Bayes:
         observation, failed = observe_usable(series)
         schemes = series.protocol.schemes
         grid = self.grid or PosteriorGrid().for_schemes(schemes)
-        shown = self.arterial and len(schemes) > 1 and early(series.protocol) is not None
+        shown = self.arterial and shows_arteries(series.protocol, FEWEST_FOR_POSTERIOR)
         arterial = ArterialPrior() if shown else None
         posterior = voxel_posterior(observation, grid, self.tell, arterial)
         if shown:

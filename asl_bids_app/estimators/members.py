@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from asl_bids_app.estimators.arteries import early
+from asl_bids_app.estimators.arteries import FEWEST_FOR_POSTERIOR, shows_arteries
 from asl_bids_app.estimators.bayes import open_att
 from asl_bids_app.estimators.boxes import with_neighbours
 from asl_bids_app.estimators.features import (
@@ -68,8 +68,7 @@ def arteries_for(member: Network, series: Series) -> ArterialPrior | None:
     if not hasattr(member, "arterial"):
         return None
     own: ArterialPrior | None = member.arterial
-    several = series.protocol.n_measurements > 1
-    shown = several and early(series.protocol) is not None
+    shown = shows_arteries(series.protocol, FEWEST_FOR_POSTERIOR)
     return (own or ArterialPrior()) if shown or own else None
 
 

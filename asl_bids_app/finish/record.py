@@ -24,6 +24,7 @@ from asl_bids_app.preprocess.tissue_maps import TissueMaps
 from asl_bids_app.quality.definitions import dictionary
 from asl_bids_app.quality.metrics import compute, plausibility
 from asl_bids_app.series import Series
+from asl_bids_app.settings import runs_baseline
 
 
 def finish_unit(
@@ -129,7 +130,7 @@ def planned_facts(unit: Unit, estimator: str, baseline: bool) -> dict[str, Any]:
         "entities": dict(unit.entities),
         "joint": unit.joint,
         "estimator": estimator,
-        "baseline": baseline and estimator != "least-squares",
+        "baseline": runs_baseline(baseline, estimator),
         "model": None,
         "runs": [_run_facts(run, {}) for run in unit.runs],
         "calibration": calibration,

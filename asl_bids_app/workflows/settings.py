@@ -11,6 +11,7 @@ from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.bids.sessions import Unit
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.options.table import AppOptions
+from asl_bids_app.settings import runs_baseline
 from asl_bids_app.workflows.plan import Plan, distinct_measurements
 
 
@@ -150,19 +151,20 @@ def _shows_arteries(runs: Sequence[Acquisition], estimator: str) -> bool:
     """Tell whether a delay is early enough to show arteries that nothing crushes."""
     import torch
 
-    from asl_bids_app.estimators.arteries import FEWEST, early
+    from asl_bids_app.estimators.arteries import FEWEST, FEWEST_FOR_POSTERIOR, shows_arteries
     from asl_bids_app.protocol import Protocol
 
-    seen = [run for run in runs if run.metadata.get("VascularCrushing") is not True]
-    rows = [(run.scheme, *times[:2]) for run in seen for times in distinct_measurements(run)]
-    fewest = FEWEST if estimator == "least-squares" else 2
-    if not rows or sum(len(distinct_measurements(run)) for run in runs) < fewest:
+    rows = [
+        (run.scheme, *times[:2], run.metadata.get("VascularCrushing") is True)
+        for run in runs
+        for times in distinct_measurements(run)
+    ]
+    if not rows:
         return False
-    schemes, delays, durations = zip(*rows, strict=True)
-    protocol = Protocol(
-        schemes, torch.tensor(delays), torch.tensor(durations), torch.zeros(1, len(rows))
-    )
-    return early(protocol) is not None
+    schemes, delays, durations, crushed = zip(*rows, strict=True)
+    times = (torch.tensor(delays), torch.tensor(durations), torch.zeros(1, len(rows)))
+    fewest = FEWEST if estimator == "least-squares" else FEWEST_FOR_POSTERIOR
+    return shows_arteries(Protocol(schemes, *times, crushed), fewest)
 
 
 def _outputs(unit: Unit, options: AppOptions, estimator: str) -> list[str]:
@@ -179,7 +181,7 @@ def _outputs(unit: Unit, options: AppOptions, estimator: str) -> list[str]:
         without |= {"gm", "wm", "csf"}
     if not options.arterial or not _shows_arteries(runs, estimator):
         without |= {"abv", "abv_sd"}
-    baseline = options.baseline and estimator != "least-squares"
+    baseline = runs_baseline(options.baseline, estimator)
     names = [
         output.name(unit.entities)
         for key, output in OUTPUTS.items()
