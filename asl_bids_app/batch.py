@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from asl_bids_app.workflows.plan import Failure
+    from asl_bids_app.failures import Failure
+    from asl_bids_app.run_records import UnitRecord
 
 
 CALL: Final = "quantify_bids"
@@ -21,14 +22,14 @@ class BidsResult:
 
     Attributes
     ----------
-    units : tuple of dict
+    units : tuple of UnitRecord
         The record of each unit: entities, metrics, warnings, and the paths of its files below
-        the output folder.
+        the output folder. It reads as a mapping, too.
     failures : tuple of Failure
         What could not be done, each in one line; empty if all went well.
     """
 
-    units: tuple[dict[str, Any], ...]
+    units: tuple[UnitRecord, ...]
     failures: tuple[Failure, ...]
 
 
@@ -72,7 +73,7 @@ def quantify_bids(
     --------
     >>> from asl_bids_app import quantify_bids
     >>> result = quantify_bids("my_dataset", "derivatives", hmc=False)  # doctest: +SKIP
-    >>> result.units[0]["metrics"]["cbf_mean_gm"]  # doctest: +SKIP
+    >>> result.units[0].metrics["cbf_mean_gm"]  # doctest: +SKIP
     52.3
     """
     from asl_bids_app.bids.derivatives import describe_dataset
@@ -106,7 +107,7 @@ def quantify_bids(
     name, model = choose_estimator(asked)
     check_machine(asked, model[0])
     describe_dataset(target, source, plan.dataset.description)
-    units: list[dict[str, Any]] = []
+    units: list[UnitRecord] = []
     failures: list[Failure] = []
     for participant in plan.participants:
         failures += participant.failures

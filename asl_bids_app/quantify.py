@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from asl_bids_app.preprocess.moved import MovedRun
     from asl_bids_app.preprocess.prepare import PreparedRun
     from asl_bids_app.preprocess.tissue_maps import TissueMaps
+    from asl_bids_app.run_records import UnitRecord
     from asl_bids_app.series import Series
 
 __all__ = ["STEPS", "quantify", "quantify_unit"]
 
 
-def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> dict[str, Any]:
+def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> UnitRecord:
     """Quantify one planned unit and write its derivatives.
 
     Parameters
@@ -46,7 +47,7 @@ def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> dict[str,
 
     Returns
     -------
-    dict
+    UnitRecord
         What the participant's record says of the unit: metrics, warnings, files.
 
     Raises
@@ -157,7 +158,7 @@ def finish(
     maps: ParameterMaps,
     baseline: ParameterMaps | None = None,
     tissue: TissueMaps | None = None,
-) -> dict[str, Any]:
+) -> UnitRecord:
     """Compute metrics, write images, tables and sidecars, and return the unit's record.
 
     Where there is a T1w, the maps are laid on it too, and regions get their tables.

@@ -6,9 +6,9 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from asl_bids_app import __version__
 from asl_bids_app.bids.derivatives import (
@@ -134,22 +134,21 @@ def _run_claimed(
             {"command": command, "options": options.to_json(), "participants": labels},
         )
         planned = time.perf_counter()
-        records = process_participants(plan, options, estimator, shown, folder)
         shared = {
             "run_id": run_id,
             "version": __version__,
             "started": started,
-            "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "command": command,
+            "command": tuple(command),
             "options": options.to_json(),
             **machine(),
         }
+        records = process_participants(plan, options, estimator, shown, folder)
+        shared["finished"] = datetime.now().astimezone().isoformat(timespec="seconds")
+        records = [replace(record, **shared) for record in records]
         for record in records:
-            record.update(shared)
-            content = ParticipantRecord.from_json(record).to_json()
-            write_json(folder / f"sub-{record['participant']}.json", content)
+            write_json(folder / f"sub-{record.participant}.json", record.to_json())
         computed = time.perf_counter()
-        write_reports(options, records, folder, shown)
+        records = write_reports(options, records, folder, shown)
         report = {
             **shared,
             "seconds": {
@@ -158,7 +157,7 @@ def _run_claimed(
                 "reports": round(time.perf_counter() - computed, 3),
             },
             "warnings": list(plan.dataset.warnings),
-            "participants": records,
+            "participants": [record.to_json() for record in records],
         }
         write_json(folder / "run.json", report)
         if options.run_report:
@@ -168,15 +167,15 @@ def _run_claimed(
         return _conclude(options, records, time.perf_counter() - began)
 
 
-def _conclude(options: AppOptions, records: list[dict[str, Any]], seconds: float) -> int:
-    bad = [record for record in records if record["errors"]]
-    implausible = [record for record in records if record["plausibility"]]
+def _conclude(options: AppOptions, records: list[ParticipantRecord], seconds: float) -> int:
+    bad = [record for record in records if record.errors]
+    implausible = [record for record in records if record.plausibility]
     for record in implausible:
-        for sentence in record["plausibility"]:
-            LOG.warning("sub-%s: implausible: %s", record["participant"], sentence)
+        for sentence in record.plausibility:
+            LOG.warning("sub-%s: implausible: %s", record.participant, sentence)
     for record in records:
-        for unit in record["units"]:
-            main = Path(unit["folder"]) / OUTPUTS["cbf"].name(unit["entities"])
+        for unit in record.units:
+            main = Path(unit.folder) / OUTPUTS["cbf"].name(unit.entities)
             LOG.info("maps: %s", options.output_dir / main)
     LOG.info(
         "%d of %d participants complete in %.1f s; output in %s",

@@ -6,6 +6,7 @@ import glob
 import logging
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from asl_bids_app.errors import Cause, InputError
 from asl_bids_app.failures import Failure
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.remarks import numeric
+from asl_bids_app.run_records import UnitRecord
 from asl_bids_app.workflows.full import SILENT, why_silent
 from asl_bids_app.workflows.graph import record_folder, safe
 from asl_bids_app.workflows.plan import ParticipantPlan
@@ -65,8 +67,8 @@ def collect(
     plan: ParticipantPlan,
     crash_folder: Path,
     ended: str = "",
-) -> tuple[list[dict[str, Any]], list[Failure]]:
-    """Return the facts of the finished units of a participant, and the failures.
+) -> tuple[list[UnitRecord], list[Failure]]:
+    """Return the records of the finished units of a participant, and the failures.
 
     Parameters
     ----------
@@ -79,7 +81,8 @@ def collect(
     ended
         Why the workflow as a whole ended early; empty if it didn't.
     """
-    units, failures = [], []
+    units: list[UnitRecord] = []
+    failures: list[Failure] = []
     folder = record_folder(options, plan.participant)
     for unit in plan.units:
         records = {
@@ -94,17 +97,26 @@ def collect(
             failures.append(Failure(unit.name, step, record["failure"], crash, **facts))
         result = options.work_dir / flow_name / f"{safe(unit.name)}__write" / "result.pkl"
         if not failed and result.exists() and "write" in records:
-            facts = dict(load(result))
-            facts["warnings"] = [*facts["warnings"], *_remarks(unit, records)]
-            for key, name in (("timing", "seconds"), ("processor_timing", "processor_seconds")):
-                facts[key] = {step: r[name] for step, r in records.items() if name in r}
-            units.append(facts)
+            finished: UnitRecord = load(result)
+            units.append(
+                replace(
+                    finished,
+                    warnings=(*finished.warnings, *_remarks(unit, records)),
+                    timing=_of_steps(records, "seconds"),
+                    processor_timing=_of_steps(records, "processor_seconds"),
+                )
+            )
         elif not failed:
             crash = _crash_file(crash_folder, unit.name, "")
             message = ended or why_silent(crash, options.work_dir, options.output_dir)
             cause = Cause.MEMORY if message == SILENT else Cause.DISK_FULL
             failures.append(Failure(unit.name, "workflow", message, crash, cause))
     return units, failures
+
+
+def _of_steps(records: Mapping[str, Any], name: str) -> dict[str, float]:
+    """Return one number of the record of each step that has it."""
+    return {step: record[name] for step, record in records.items() if name in record}
 
 
 def _remarks(unit: Unit, records: Mapping[str, Any]) -> list[str]:
