@@ -20,6 +20,7 @@ from asl_bids_app.array_inputs import (
     series_of_arrays,
     with_measurements,
 )
+from asl_bids_app.notices import Notice
 
 if TYPE_CHECKING:
     from asl_bids_app.estimators.base import ParameterMaps
@@ -195,9 +196,11 @@ def quantify(
         finally:
             torch.set_num_threads(usual)
     if affine is None and estimator == "ensemble":
-        note = (
-            "affine: found none, expected the voxel-to-world matrix; the means of regions are "
-            "not brought back to what the data say"
+        note = Notice(
+            "affine",
+            found="none",
+            expected="the voxel-to-world matrix",
+            outcome="the means of regions are not brought back to what the data say",
         )
         maps = replace(maps, warnings=(*maps.warnings, note))
     return _of_shape(maps.volumes(slice_axis), space)

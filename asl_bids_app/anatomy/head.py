@@ -15,6 +15,7 @@ from asl_bids_app.anatomy.find import Found
 from asl_bids_app.anatomy.records import TISSUES, AnatomyError, Head
 from asl_bids_app.anatomy.spaces import PACKAGED
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 from asl_bids_app.preprocess.geometry import same_grid
 
 if TYPE_CHECKING:
@@ -104,13 +105,13 @@ def read_given(found: Found) -> Anatomy:
     head = Head(t1w.data, t1w.affine, brain, gm, wm, csf, facts, tuple(warnings))
     there: dict[str, Any] = {}
     back: dict[str, Any] = {}
-    unread: list[str] = []
+    unread: list[Notice] = []
     for target, paths in ((there, found.to_space), (back, found.from_space)):
         for space, path in paths.items():
             try:
                 target[space] = read_transform(path)
             except InputError as error:
-                unread.append(str(error))
+                unread.append(Notice.from_error(error))
     head = replace(head, warnings=(*head.warnings, *unread))
     return Anatomy(head, there, back)
 
@@ -162,7 +163,7 @@ def make_own(
         head, found = understand(image.data, image.affine, tell=tell)
     except AnatomyError as error:
         raise InputError(path.name, "", error.found, error.expected) from error
-    warnings = (*image.warnings, *(f"{path.name}: {w}" for w in head.warnings))
+    warnings = (*image.warnings, *(w.about(path.name) for w in head.warnings))
     facts = {**head.facts, "template": PACKAGED, "normalisation": found.facts}
     head = replace(head, warnings=warnings, facts=facts)
     to_space, from_space = to_and_from_template(found, load_atlas().affine)
@@ -241,7 +242,7 @@ def _kept(files: Mapping[str, Path], identity: Mapping[str, Any]) -> Anatomy | N
         maps["wm"],
         maps["csf"],
         content["Facts"],
-        tuple(content["Warnings"]),
+        tuple(Notice((), found=str(line)) for line in content["Warnings"]),
     )
     return Anatomy(
         head, {PACKAGED: transforms[0]}, {PACKAGED: transforms[1]}, tuple(files.values())

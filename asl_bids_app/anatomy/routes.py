@@ -11,6 +11,7 @@ import numpy as np
 
 from asl_bids_app.anatomy.spaces import PACKAGED, T1W
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813 - the library's own short name
@@ -179,9 +180,13 @@ def without_foreign(given: Anatomy, files: Mapping[str, Path]) -> tuple[Anatomy,
         fits[space] = round(fit, 3)
         if fit < LEAST_FIT:
             foreign.append(
-                f"{files[space].name}: found tissue laid beside that of MNI152 (Dice "
-                f"{fit:.2f}), expected {LEAST_FIT:g} or more: of another head or another "
-                "space; not used"
+                Notice(
+                    files[space].name,
+                    "",
+                    f"tissue laid beside that of MNI152 (Dice {fit:.2f})",
+                    f"{LEAST_FIT:g} or more: of another head or another space",
+                    "not used",
+                )
             )
             del to_space[space]
             from_space.pop(space, None)

@@ -15,6 +15,7 @@ import numpy as np
 from asl_bids_app.anatomy.request import FaultsAsWarnings, Outcome, Request, UnitMaps
 from asl_bids_app.anatomy.spaces import NATIVE, PACKAGED, T1W, Space
 from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.notices import Notice
 
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.head import Anatomy
@@ -41,14 +42,19 @@ def run(request: Request, unit: UnitMaps, tell: Callable[[str], None] = lambda _
     """
     work = _Work(request, unit, tell)
     try:
-        work.do()
+        work.run_all()
     except AslAppError as error:
-        work.warnings.append(str(error))
+        work.warnings.append(Notice.from_error(error))
     except Exception as error:
         LOG.debug("%s: anatomy", unit.title, exc_info=True)
         work.warnings.append(
-            f"{work.place}found {type(error).__name__} ({error}) in the anatomy, expected none; "
-            "the maps in the space of the run are complete"
+            Notice(
+                work.place,
+                "",
+                f"{type(error).__name__} ({error}) in the anatomy",
+                "none",
+                "the maps in the space of the run are complete",
+            )
         )
     work.remove_stale()
     return Outcome(
@@ -69,16 +75,16 @@ class _Work:
         self.request, self.unit, self.tell = request, unit, tell
         self.folder = perf_folder(request.output_dir, unit.entities)
         self.outputs: list[Path] = []
-        self.warnings: list[str] = []
+        self.warnings: list[Notice] = []
         self.facts: dict[str, Any] = {}
         self.tissue: dict[str, np.ndarray] = {}
         self.registration: Registration | None = None
         # Whoever shows a warning names the participant.
         several = set(unit.entities) != {"sub"}
-        self.place = f"{unit.title}: " if several else ""
+        self.place = (unit.title,) if several else ()
 
-    def do(self) -> None:
-        """Do all steps; each that fails leaves a line."""
+    def run_all(self) -> None:
+        """Run all steps; each that fails leaves a warning."""
         from asl_bids_app.anatomy.find import find_anatomy
 
         request = self.request
@@ -91,7 +97,7 @@ class _Work:
             try:
                 anatomy = self._head(found)
             except InputError as error:
-                self.warnings.append(f"no anatomy by the T1w: {error}")
+                self.warnings.append(Notice.from_error(error, "no anatomy by the T1w"))
         if anatomy is not None:
             self.warnings += anatomy.head.warnings
             self.facts |= dict(anatomy.head.facts)
@@ -140,14 +146,12 @@ class _Work:
         unit, head = self.unit, anatomy.head
         found = register_asl(unit.images, unit.mask, unit.affine, head)
         self.registration = found
-        self.warnings += [f"{self.place}{text}" for text in found.warnings]
+        self.warnings += [warning.about("".join(self.place)) for warning in found.warnings]
         self.facts["registration"] = {**found.facts, "registered": found.registered}
         if not found.registered:
             self.facts["registration"]["reason"] = found.reason
-            self.warnings.append(
-                f"{self.place}not registered to the T1w, and only in the space of the run: "
-                f"{found.reason}"
-            )
+            words = f"not registered to the T1w, and only in the space of the run: {found.reason}"
+            self.warnings.append(Notice(self.place, found=words))
             return None
         self.outputs += write_pose(self.folder, unit, found.matrix, head)
         self.tissue = fractions(head, found.matrix, unit.mask.shape, unit.affine)
@@ -165,24 +169,31 @@ class _Work:
         try:
             laid = tissue_priors(unit.images["M0"], unit.affine, unit.mask)
         except (RegistrationError, ValueError, KeyError) as error:
-            self.warnings.append(f"{self.place}no T1w, and no anatomy by the M0: {error}")
+            words = f"no T1w, and no anatomy by the M0: {error}"
+            self.warnings.append(Notice(self.place, found=words))
             return None
         self.facts |= {
             "source": f"{PACKAGED}, registered affinely to the M0 (no T1w)",
             "likeness": round(laid.likeness, 3),
         }
         if laid.likeness < LEAST_LIKENESS:
-            self.warnings.append(
-                f"{self.place}not registered to {PACKAGED}: found a correlation of "
-                f"{laid.likeness:.2f} with the M0, expected {LEAST_LIKENESS:g} or more"
+            words = (
+                f"not registered to {PACKAGED}: found a correlation of {laid.likeness:.2f} with "
+                f"the M0, expected {LEAST_LIKENESS:g} or more"
             )
+            self.warnings.append(Notice(self.place, found=words))
             return None
         asked = any(space.name == T1W for space in self.request.spaces)
         none_in_t1w = "; there are no maps in the space T1w" if asked else ""
         self.warnings.append(
-            f"{self.place}found no T1w that can be used, expected one for standard spaces and "
-            f"regions; {PACKAGED} is registered to the M0 by an affine, right within about a "
-            f"centimetre{none_in_t1w}"
+            Notice(
+                self.place,
+                "",
+                "no T1w that can be used",
+                "one for standard spaces and regions",
+                f"{PACKAGED} is registered to the M0 by an affine, right within about a "
+                f"centimetre{none_in_t1w}",
+            )
         )
         self.tissue = {key: getattr(laid, key) for key in ("gm", "wm", "csf")}
         return Routes(laid.matrix, PACKAGED, template_dir=self.request.template_dir)
@@ -220,7 +231,7 @@ class _Work:
         write: Callable[..., list[Path]],
         regions: Any,
         source: str,
-        warnings: tuple[str, ...],
+        warnings: tuple[Notice, ...],
     ) -> None:
         self.warnings += warnings
         self.outputs += write(self.folder, self.unit, regions, source, self.facts)

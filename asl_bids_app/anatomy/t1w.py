@@ -18,6 +18,7 @@ from asl_bids_app.anatomy.segment import segment, tissue_dice
 from asl_bids_app.anatomy.skull import LEAST_LIKENESS, brain_of, lay_atlas, thinned, unbias
 from asl_bids_app.anatomy.warp import find_field, invert_field
 from asl_bids_app.atlas import Atlas, load_atlas
+from asl_bids_app.notices import Notice
 from asl_bids_app.preprocess.geometry import resample, voxel_sizes
 from asl_bids_app.preprocess.registration import RegistrationError
 
@@ -101,12 +102,13 @@ def understand(
     displacement: np.ndarray | None = found.displacement
     back: np.ndarray | None = invert_field(found.displacement, atlas.affine)
     if doubts := _doubts(facts):
-        warnings.append(doubts)
+        warnings += doubts
         displacement = back = None
         facts |= {"kind": "affine", "dice": by_affine}
     if not BRAIN_ML[0] <= volume <= BRAIN_ML[1]:
         low, high = BRAIN_ML
-        warnings.append(f"found a brain of {volume:.0f} mL, expected {low:g} to {high:g} mL")
+        found_ml = f"a brain of {volume:.0f} mL"
+        warnings.append(Notice((), "brain", found_ml, f"{low:g} to {high:g} mL"))
     about = {
         "source": "raw T1w, own path",
         "brain_ml": round(volume, 1),
@@ -121,7 +123,7 @@ def understand(
     return head, Normalisation(matrix, displacement, back, facts)
 
 
-def _check(image: np.ndarray, affine: np.ndarray) -> list[str]:
+def _check(image: np.ndarray, affine: np.ndarray) -> list[Notice]:
     """Refuse what can't be a T1w, and return what is odd about one."""
     if min(image.shape) < 8:
         raise AnatomyError(f"{'x'.join(map(str, image.shape))} voxels", "a volume")
@@ -131,23 +133,33 @@ def _check(image: np.ndarray, affine: np.ndarray) -> list[str]:
     if sizes.max() <= COARSE_MM:
         return []
     return [
-        f"found voxels of {' x '.join(f'{s:.2g}' for s in sizes)} mm, expected {COARSE_MM:g} mm "
-        "or less; tissues are blurred, and what rests on them is less certain"
+        Notice(
+            (),
+            "voxel size",
+            f"voxels of {' x '.join(f'{s:.2g}' for s in sizes)} mm",
+            f"{COARSE_MM:g} mm or less",
+            "tissues are blurred, and what rests on them is less certain",
+        )
     ]
 
 
-def _doubts(facts: dict[str, Any]) -> str:
+def _doubts(facts: dict[str, Any]) -> list[Notice]:
     """Say why a field to the template isn't believed; empty if it is."""
     overlap, least = facts["dice"], facts["jacobian"][0]
     worst = min(overlap["gm"], overlap["wm"])
     by_affine = min(facts["dice_affine"]["gm"], facts["dice_affine"]["wm"])
     if least > FOLDED and worst >= max(LEAST_DICE, by_affine):
-        return ""
-    return (
-        f"found a field to MNI152 with a Dice of grey and white matter of {overlap['gm']:.2f} "
-        f"and {overlap['wm']:.2f} and a least determinant of {least:.2f}, expected "
-        f"{LEAST_DICE:g} and {FOLDED:g} or more; affine only"
-    )
+        return []
+    return [
+        Notice(
+            (),
+            "normalisation",
+            f"a field to MNI152 with a Dice of grey and white matter of {overlap['gm']:.2f} "
+            f"and {overlap['wm']:.2f} and a least determinant of {least:.2f}",
+            f"{LEAST_DICE:g} and {FOLDED:g} or more",
+            "affine only",
+        )
+    ]
 
 
 def _brain(even: np.ndarray, grid: np.ndarray, prior: np.ndarray, guide: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asl_bids_app.notices import Notice
 from asl_bids_app.scheme_fields import TransitPrior
 from asl_bids_app.series import Series, to_volume
 
@@ -68,7 +69,7 @@ class ParameterMaps(Generic[Array]):
         From ΔM in memory to maps.
     model : mapping or None
         Name, version and hash of the model, for sidecars; None without one.
-    warnings : tuple of str
+    warnings : tuple of Notice
         What a reader must know, such as data outside the training domain.
     outside_domain : float or None
         Share of the voxels outside the domain that the model was trained on.
@@ -94,7 +95,7 @@ class ParameterMaps(Generic[Array]):
     vessels: Array | None = None
     seconds: float = 0.0
     model: Mapping[str, Any] | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     outside_domain: float | None = None
     consistency: Mapping[str, Any] | None = None
     coherence: Mapping[str, Any] = field(default_factory=dict)

@@ -117,6 +117,6 @@ def correct_motion(
         image.affine,
         confounds_table(motion),
         motion.method,
-        (*image.warnings, *(f"{name}: {text}" for text in motion.warnings)),
+        (*image.warnings, *(warning.about(name) for warning in motion.warnings)),
         **about,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from asl_bids_app.bids.files import parse_name
+from asl_bids_app.notices import Notice
 from asl_bids_app.origins import FractionKind, TissueKind
 from asl_bids_app.preprocess.prepare import PreparedRun
 
@@ -81,7 +82,7 @@ class TissueMaps:
         Probabilities by key (gm, wm, csf); empty if there are none to be had.
     facts : mapping
         Where they come from, for sidecars and records.
-    warnings : tuple of str
+    warnings : tuple of Notice
     classes : mapping of str to array, shape (X, Y, Z)
         Without `maps`: the two largest classes of the M0's contrast, which have no names but are
         stored where the ensemble looks for grey and white matter (gm, wm).
@@ -89,7 +90,7 @@ class TissueMaps:
 
     maps: Mapping[str, np.ndarray]
     facts: Mapping[str, Any]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     classes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -167,10 +168,11 @@ def _given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
 
 
 def _none(
-    reason: str, facts: Mapping[str, Any] | None = None, warnings: tuple[str, ...] = ()
+    reason: str, facts: Mapping[str, Any] | None = None, warnings: tuple[Notice, ...] = ()
 ) -> TissueMaps:
     """Return that there are no tissue maps: what rests on them is n/a, and why."""
-    warning = f"no tissue maps, and n/a in the metrics by tissue: {reason}"
+    found = f"no tissue maps, and n/a in the metrics by tissue: {reason}"
+    warning = Notice((), "tissue", found)
     none = {"kind": TissueKind.NONE.value, "source": "none", "reason": reason}
     return TissueMaps({}, {**(facts or {}), **none}, (*warnings, warning))
 

@@ -14,6 +14,7 @@ from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.bids.sessions import Unit
 from asl_bids_app.errors import Cause, InputError
 from asl_bids_app.failures import Failure
+from asl_bids_app.notices import Notice
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.remarks import numeric
 from asl_bids_app.run_records import UnitRecord
@@ -119,19 +120,24 @@ def _of_steps(records: Mapping[str, Any], name: str) -> dict[str, float]:
     return {step: record[name] for step, record in records.items() if name in record}
 
 
-def _remarks(unit: Unit, records: Mapping[str, Any]) -> list[str]:
-    """Tell of the numbers that went wrong in a step, by the images that it worked on."""
-    sentences = []
+def _remarks(unit: Unit, records: Mapping[str, Any]) -> list[Notice]:
+    """Warn of the numbers that went wrong in a step, by the images that it worked on."""
+    warnings = []
+    names = [run.acquisition.path.name for run in unit.runs]
     for step, record in records.items():
         for text in numeric([str(text) for text in record.get("remarks") or []]):
-            names = ", ".join(run.acquisition.path.name for run in unit.runs)
-            sentences.append(
-                f"{names}: step {step}: found numbers that can't be computed with ({text}), "
-                "expected signal of a usual size; look at the maps for holes and extreme values"
+            warnings.append(
+                Notice(
+                    names,
+                    f"step {step}",
+                    f"numbers that can't be computed with ({text})",
+                    "signal of a usual size",
+                    "look at the maps for holes and extreme values",
+                )
             )
         for text in record.get("remarks") or []:
             LOG.debug("%s: %s: %s", unit.name, step, text)
-    return sentences
+    return warnings
 
 
 def _crash_file(folder: Path, title: str, step: str) -> str:

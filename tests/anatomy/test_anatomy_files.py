@@ -91,6 +91,7 @@ def test_two_t1ws_are_told_and_one_is_used(tmp_path):
     assert found.t1w.name == "sub-01_run-1_T1w.nii.gz"
     assert len(found.warnings) == 1
     assert "found 2 T1w" in found.warnings[0]
+    assert found.warnings[0].expected == "one"
 
 
 def test_a_t1w_of_another_person_in_the_folder_is_not_used(tmp_path):

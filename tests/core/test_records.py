@@ -34,6 +34,26 @@ def test_a_notice_is_its_line_and_keeps_its_fields():
         notice.found = "other"
 
 
+def test_a_notice_about_maps_names_no_file_until_one_is_known():
+    notice = Notice((), "ATT", "ATT comes from a prior", outcome="CBF depends on it")
+    assert notice == "ATT comes from a prior; CBF depends on it"
+    again = pickle.loads(pickle.dumps(notice))
+    assert (again, again.field, again.files) == (notice, "ATT", ())
+    named = Notice((), "voxel size", "5 mm", "1 mm").about("sub-01_T1w.nii.gz")
+    assert named == "sub-01_T1w.nii.gz: found 5 mm, expected 1 mm"
+    assert named.about("another") == named
+    assert notice.about("") is notice
+
+
+def test_an_error_that_others_survive_becomes_a_notice_with_its_line():
+    error = InputError("a.nii", "grid", "x", "y", "z")
+    notice = pickle.loads(pickle.dumps(Notice.from_error(error, "no anatomy")))
+    assert notice == f"no anatomy: {error}"
+    assert (notice.files, notice.field, notice.found) == (("a.nii",), "grid", "x")
+    assert (notice.expected, notice.outcome) == ("y", "z")
+    assert Notice.from_error(ValueError("odd")) == "odd"
+
+
 @pytest.mark.parametrize(
     ("error", "cause"),
     [

@@ -39,7 +39,9 @@ def observed(series):
 
 
 def told(series, found):
-    return " | ".join(remarks(series, observed(series), found))
+    warnings = remarks(series, observed(series), found)
+    assert all(warning.field and warning.found for warning in warnings)
+    return " | ".join(warnings)
 
 
 def some_maps(cbf, sd, **rest):
