@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from asl_bids_app.failures import Failure
+    from asl_bids_app.notices import Notice
     from asl_bids_app.run_records import UnitRecord
 
 
@@ -27,10 +28,13 @@ class BidsResult:
         the output folder. It reads as a mapping, too.
     failures : tuple of Failure
         What could not be done, each in one line; empty if all went well.
+    warnings : tuple of Notice
+        Of the dataset as a whole and of the options; those of a unit are in its record.
     """
 
     units: tuple[UnitRecord, ...]
     failures: tuple[Failure, ...]
+    warnings: tuple[Notice, ...] = ()
 
 
 def quantify_bids(
@@ -77,6 +81,7 @@ def quantify_bids(
     52.3
     """
     from asl_bids_app.bids.derivatives import describe_dataset
+    from asl_bids_app.constants import Origin, Source
     from asl_bids_app.options.table import AppOptions
     from asl_bids_app.options.values import read_labels, read_values
     from asl_bids_app.quantify import quantify_unit
@@ -100,7 +105,13 @@ def quantify_bids(
     target = target.absolute()
     check_output_place(source, target, CALL)
     asked = AppOptions(
-        source, target, target, participant_label=labels[0], session_label=labels[1], **read
+        source,
+        target,
+        target,
+        participant_label=labels[0],
+        session_label=labels[1],
+        origins=dict.fromkeys(read, Origin(Source.ARGUMENT)),
+        **read,
     )
     check_mask(asked)
     plan = make_plan(asked)
@@ -116,4 +127,4 @@ def quantify_bids(
                 units.append(quantify_unit(unit, target, unit_settings(asked, unit, name, model)))
             except Exception as error:  # whatever it is, it is this unit's and no other's
                 failures.append(failure_of(unit.name, "quantify", error))
-    return BidsResult(tuple(units), tuple(failures))
+    return BidsResult(tuple(units), tuple(failures), plan.dataset.warnings)

@@ -75,6 +75,11 @@ class SchemeInfo:
         return self.arrival is Arrival.CONTINUOUS
 
     @property
+    def bolus_by_option(self) -> bool:
+        """Whether ``--bolus-duration`` gives its bolus, where the sidecar can't."""
+        return not self.continuous and not self.endless_bolus
+
+    @property
     def duration_word(self) -> str:
         """What the duration of a measurement is the duration of."""
         return "label" if self.continuous else "bolus"

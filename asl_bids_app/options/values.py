@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, fields
+from dataclasses import Field
 from pathlib import Path
 from typing import Any, Final
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.options.declare import Access, option_of
+from asl_bids_app.options.declare import Access, option_of, options_of
 from asl_bids_app.options.table import AppOptions
 
 ELSEWHERE: Final = {
@@ -49,7 +49,7 @@ def read_values(values: Mapping[str, Any], call: str) -> dict[str, Any]:
     InputError
         If an option is unknown, has another place, or can't have its value.
     """
-    table = {item.name: item for item in fields(AppOptions)}
+    table = {item.name: item for item in options_of(AppOptions)}
     read = {}
     for name, value in values.items():
         if name in ELSEWHERE:

@@ -6,7 +6,7 @@ Every fault that the metadata show is found here, so a dry run tells all of it.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from asl_bids_app.failures import Failure
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.schemes import Scheme
 from asl_bids_app.wording import seconds
+from asl_bids_app.workflows.unused_options import unused_options
 
 NO_ASL: Final = "search"
 """The step of a `Failure` that says that a participant has no ASL run."""
@@ -55,7 +56,7 @@ class Plan:
 
 
 def calibration_options(options: AppOptions) -> CalibrationOptions:
-    """Return what the command line says of the calibration."""
+    """Return what the options say of the calibration."""
     efficiency = dict.fromkeys(Scheme, options.labeling_efficiency.get(""))
     for name, value in options.labeling_efficiency.items():
         if name:
@@ -67,6 +68,7 @@ def calibration_options(options: AppOptions) -> CalibrationOptions:
         labeling_efficiency={s: v for s, v in efficiency.items() if v is not None},
         bs_efficiency=options.bs_efficiency,
         m0_scale=options.m0_scale,
+        origins=options.origins,
     )
 
 
@@ -101,6 +103,7 @@ def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
                 bolus_duration=options.bolus_duration,
                 lenient=options.skip_bids_validation,
                 m0_scale=options.m0_scale,
+                bolus_option=options.origin("bolus_duration").describe("bolus_duration"),
             ),
         )
     # Where the run itself has faults, those of its constants are reported in the same round.
@@ -188,7 +191,11 @@ def make_plan(options: AppOptions) -> Plan:
         _plan_participant(participant, runs, options)
         for participant, runs in dataset.participants.items()
     )
-    return Plan(dataset, participants)
+    plans = participants
+    runs = [run.acquisition for plan in plans for unit in plan.units for run in unit.runs]
+    faulty = [scheme_of(run) for plan in plans for run in plan.not_understood]
+    warnings = (*dataset.warnings, *unused_options(options, runs, faulty))
+    return Plan(replace(dataset, warnings=warnings), participants)
 
 
 def _describe_run(run: PlannedRun) -> list[str]:

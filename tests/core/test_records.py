@@ -3,7 +3,6 @@
 import errno
 import json
 import pickle
-from dataclasses import fields
 
 import pytest
 
@@ -12,7 +11,7 @@ from asl_bids_app.constants import ConstantKey, Quantity, Source, read_constants
 from asl_bids_app.errors import Cause, InputError
 from asl_bids_app.failures import Failure, cause_of
 from asl_bids_app.notices import Notice
-from asl_bids_app.options.declare import Access, option_of
+from asl_bids_app.options.declare import Access, option_of, options_of
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.reports.damage import RECORD, read_object
 from asl_bids_app.reports.explain import explain
@@ -118,7 +117,7 @@ def test_constants_are_named_in_one_way():
 
 
 def test_every_path_says_what_is_done_with_it():
-    for item in fields(AppOptions):
+    for item in options_of(AppOptions):
         is_path = "Path" in str(item.type) or item.name == "model"
         assert is_path == (option_of(item).access is not Access.NONE), item.name
 
