@@ -120,6 +120,7 @@ SCHEMES: Final = MappingProxyType(
                     "MeanTagGradient",
                 ),
                 likely_keys=("PCASLType", "LabelingDuration"),
+                priority=2,
             ),
         ),
         Scheme.CASL: SchemeInfo(
@@ -148,6 +149,7 @@ SCHEMES: Final = MappingProxyType(
                     "BolusCutOffFlag",
                     "BolusCutOffTechnique",
                 ),
+                priority=1,
             ),
         ),
         Scheme.VSASL: SchemeInfo(
@@ -164,6 +166,7 @@ SCHEMES: Final = MappingProxyType(
                 in_bids=False,
                 aliases=("VSI", "VSS"),
                 words=r"vsasl|vs[-_ ]?asl|velocity.?selective|vsi\b|vss\b",
+                priority=3,
             ),
             remark="Velocity-selective labelling [@wong;@qin] was modelled with label arriving "
             "at once.",

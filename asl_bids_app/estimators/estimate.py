@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from asl_bids_app.estimators.base import Estimator, Flag, ParameterMaps
+from asl_bids_app.options import defaults
 from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
@@ -24,15 +25,15 @@ def estimate(
     name: str,
     *,
     model: str | None = None,
-    tta: bool = True,
-    error_bars: str = "total",
-    device: str = "auto",
-    batch_size: int = 8,
-    threads: int = 1,
-    seed: int = 0,
+    tta: bool = defaults.TTA,
+    error_bars: str = defaults.ERROR_BARS,
+    device: str = defaults.DEVICE,
+    batch_size: int = defaults.BATCH_SIZE,
+    threads: int = defaults.THREADS,
+    seed: int = defaults.SEED,
     tissue: Mapping[str, np.ndarray] | None = None,
-    consistent: bool = True,
-    arterial: bool = True,
+    consistent: bool = defaults.TISSUE_CONSISTENCY,
+    arterial: bool = defaults.ARTERIAL,
     tell: Tell = nobody,
 ) -> ParameterMaps[Tensor]:
     """Run an estimator on a series.

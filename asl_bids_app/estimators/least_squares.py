@@ -15,6 +15,7 @@ from asl_bids_app.estimators.noise import noise_level
 from asl_bids_app.estimators.voxel_fit import least_squares, residual
 from asl_bids_app.networks.analytic import precision_of
 from asl_bids_app.observation import Observation, observe
+from asl_bids_app.options import defaults
 from asl_bids_app.scheme_fields import TransitPrior
 from asl_bids_app.schemes import transit_prior
 from asl_bids_app.series import Series
@@ -42,7 +43,7 @@ class LeastSquares:
         self,
         options: LeastSquaresOptions | None = None,
         tell: Tell = nobody,
-        arterial: bool = True,
+        arterial: bool = defaults.ARTERIAL,
     ) -> None:
         self.options = options or LeastSquaresOptions()
         self.tell = tell

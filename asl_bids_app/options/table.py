@@ -14,7 +14,7 @@ from typing import Any, Final
 from asl_bids_app.allocation import processors
 from asl_bids_app.constants import Origin
 from asl_bids_app.errors import COMMAND_LINE, InputError
-from asl_bids_app.options import readers
+from asl_bids_app.options import defaults, readers
 from asl_bids_app.options.declare import Access, Option, option, required
 from asl_bids_app.options.groups import (
     ANATOMY,
@@ -146,7 +146,7 @@ class RunningOptions:
         access=Access.WRITE_FILE,
     )
     random_seed: int = option(
-        0, RUNNING, "seed of random numbers", reader=readers.seed, metavar="N"
+        defaults.SEED, RUNNING, "seed of random numbers", reader=readers.seed, metavar="N"
     )
     write_graph: bool = option(False, RUNNING, "draw the workflow")
     debug: bool = option(False, RUNNING, "keep all intermediate files and show tracebacks")
