@@ -85,7 +85,7 @@ class Notice(str):
         error
             Its line stays as it is, and so do the fields of an `InputError`.
         result
-            What there isn't for that reason, put in front.
+            What is missing for that reason; it is put in front.
         """
         line = f"{result}: {error}" if result else str(error)
         if isinstance(error, InputError):
@@ -94,7 +94,7 @@ class Notice(str):
         return cls((), "", line)
 
     def about(self, name: str) -> Notice:
-        """Return the notice about a file, or a series, for one that names none."""
+        """Return the notice with the name of a file or series, unless it names a file already."""
         if self.files or not name:
             return self
         return Notice(name, "", self.found, self.expected, self.outcome)
@@ -108,7 +108,7 @@ class Notice(str):
         return partial(Notice, line=str(self)), fields
 
     def concerns(self, file: str) -> bool:
-        """Tell whether a file is one of those that the notice is about."""
+        """Tell whether the notice is about a file."""
         return file in self.files
 
 

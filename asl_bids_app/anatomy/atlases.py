@@ -165,7 +165,10 @@ def read_atlas(spec: AtlasSpec, folders: Iterable[Path] = ()) -> UserAtlas:
     there = {int(v) for v in np.unique(labels)} - {0}
     if not there & set(names):
         raise InputError(
-            path, "labels", f"none of those of {table.name}", "labels of the table's index column"
+            path,
+            "labels",
+            f"none of the labels in {table.name}",
+            "labels of the table's index column",
         )
     warnings = []
     if unnamed := sorted(there - set(names)):
@@ -173,7 +176,7 @@ def read_atlas(spec: AtlasSpec, folders: Iterable[Path] = ()) -> UserAtlas:
             Notice(
                 path.name,
                 "",
-                f"labels {_few(unnamed)} that {table.name} doesn't name",
+                f"labels {_list_few(unnamed)} that {table.name} doesn't name",
                 "a name for every label",
                 "left out of the tables",
             )
@@ -182,7 +185,7 @@ def read_atlas(spec: AtlasSpec, folders: Iterable[Path] = ()) -> UserAtlas:
         warnings.append(
             Notice(
                 table.name,
-                found=f"found labels {_few(absent)} that {path.name} doesn't hold",
+                found=f"found labels {_list_few(absent)} that {path.name} doesn't hold",
                 outcome="n/a in the tables",
             )
         )
@@ -191,7 +194,7 @@ def read_atlas(spec: AtlasSpec, folders: Iterable[Path] = ()) -> UserAtlas:
     )
 
 
-def _few(values: list[int]) -> str:
+def _list_few(values: list[int]) -> str:
     shown = ", ".join(map(str, values[:8]))
     return shown + (f" and {len(values) - 8} more" if len(values) > 8 else "")
 

@@ -68,10 +68,10 @@ def find_anatomy(
     """
     warnings: list[Notice] = []
     for name, folder in derivatives.items():
-        found = _prepared(name, folder, entities, warnings)
+        found = _find_prepared(name, folder, entities, warnings)
         if found is not None:
             return found
-    images = _anat(bids_dir, entities, "T1w", warnings)
+    images = _find_images(bids_dir, entities, "T1w", warnings)
     images = [path for path in images if path.stat().st_size > 0 or _warn_empty(path, warnings)]
     if not images:
         return Found(warnings=tuple(warnings))
@@ -84,12 +84,12 @@ def _warn_empty(path: Path, warnings: list[Notice]) -> bool:
     return False
 
 
-def _prepared(
+def _find_prepared(
     name: str, folder: Path, entities: Mapping[str, str], warnings: list[Notice]
 ) -> Found | None:
     """Return what one folder of derivatives holds of a participant's T1w, or None."""
     own_warnings: list[Notice] = []
-    images = _anat(folder, entities, "T1w", own_warnings, native=True)
+    images = _find_images(folder, entities, "T1w", own_warnings, native=True)
     if not images:
         warnings += own_warnings
         return None
@@ -98,7 +98,7 @@ def _prepared(
     own = parse_name(t1w.name).entities
     anat = t1w.parent
 
-    def beside(suffix: str, **wanted: str | None) -> list[Path]:
+    def files_of_t1w(suffix: str, **wanted: str | None) -> list[Path]:
         """Return files of the same T1w: of its session, without a standard space."""
         return [
             path
@@ -113,11 +113,11 @@ def _prepared(
     tissue = {
         label.lower(): paths[0]
         for label in ("GM", "WM", "CSF")
-        if (paths := beside("probseg", label=label))
+        if (paths := files_of_t1w("probseg", label=label))
     }
-    masks = beside("mask", desc="brain")
+    masks = files_of_t1w("mask", desc="brain")
     # Without a desc it is tissue; desc-aseg and desc-aparcaseg are FreeSurfer's regions.
-    dsegs = [p for p in beside("dseg") if "desc" not in parse_name(p.name).entities]
+    dsegs = [p for p in files_of_t1w("dseg") if "desc" not in parse_name(p.name).entities]
     if 0 < len(tissue) < 3:
         own_warnings.append(
             Notice(
@@ -152,7 +152,7 @@ def _prepared(
     )
 
 
-def _anat(
+def _find_images(
     root: Path,
     entities: Mapping[str, str],
     suffix: str,

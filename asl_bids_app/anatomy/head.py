@@ -63,7 +63,7 @@ def read_given(found: Found) -> Anatomy:
     t1w = load(found.t1w, ndim=3, name=name)
     shape, warnings = t1w.data.shape, list(t1w.warnings)
 
-    def beside(path: Path) -> np.ndarray:
+    def load_on_grid(path: Path) -> np.ndarray:
         image = load(path, ndim=3, name=path.name)
         if not same_grid(image.data.shape, image.affine, shape, t1w.affine):
             raise InputError(
@@ -74,12 +74,12 @@ def read_given(found: Found) -> Anatomy:
             )
         return image.data
 
-    brain = beside(found.mask) > 0.5 if found.mask else None
+    brain = load_on_grid(found.mask) > 0.5 if found.mask else None
     if found.tissue:
-        maps = [np.clip(beside(found.tissue[key]), 0, 1) for key in TISSUES]
+        maps = [np.clip(load_on_grid(found.tissue[key]), 0, 1) for key in TISSUES]
         how = "probseg"
     elif found.dseg:
-        labels = np.rint(beside(found.dseg))
+        labels = np.rint(load_on_grid(found.dseg))
         # The labels of BIDS derivatives: 1 grey matter, 2 white matter, 3 CSF.
         maps = [(labels == k).astype(np.float32) for k in (1, 2, 3)]
         how = "dseg"
@@ -156,7 +156,7 @@ def make_own(
         "SoftwareVersion": f"asl-bids-app {__version__}",
     }
     files = names(folder, stem)
-    if (kept := _kept(files, identity)) is not None:
+    if (kept := _read_kept(files, identity)) is not None:
         return kept
     image = load(path, ndim=3, name=path.name)
     try:
@@ -216,7 +216,7 @@ def _write(
             write_json(sidecar_path(files[key]), {"Description": about[key], **content})
 
 
-def _kept(files: Mapping[str, Path], identity: Mapping[str, Any]) -> Anatomy | None:
+def _read_kept(files: Mapping[str, Path], identity: Mapping[str, Any]) -> Anatomy | None:
     """Return what an earlier run made from the same file, or None."""
     import nibabel as nib
 

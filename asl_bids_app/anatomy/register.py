@@ -98,11 +98,13 @@ def register_asl(
             expected_error(every, matrix, centre),
         )
     found = _judge(best, mask, affine, head, centre)
-    warnings = _doubts(found, usable[found.image], mask, affine, head) if found.registered else ()
+    warnings = (
+        _warn_of_pose(found, usable[found.image], mask, affine, head) if found.registered else ()
+    )
     return replace(found, warnings=warnings)
 
 
-def _doubts(
+def _warn_of_pose(
     found: Registration, image: np.ndarray, mask: np.ndarray, affine: np.ndarray, head: Head
 ) -> tuple[Notice, ...]:
     """Say what is odd about a pose that is believed: sides swapped, or little that fits."""

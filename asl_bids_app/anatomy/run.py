@@ -95,7 +95,7 @@ class _Work:
         anatomy = None
         if found.t1w is not None:
             try:
-                anatomy = self._head(found)
+                anatomy = self._make_head(found)
             except InputError as error:
                 self.warnings.append(Notice.from_error(error, "no anatomy by the T1w"))
         if anatomy is not None:
@@ -103,21 +103,21 @@ class _Work:
             self.facts |= dict(anatomy.head.facts)
             routes = self._register(anatomy)
         else:
-            routes = self._by_m0()
+            routes = self._register_by_m0()
         if routes is None:
             return
         for space in request.spaces:
             # That there is no T1w has been said.
             if space.name in NATIVE or (space.name == T1W and anatomy is None):
                 continue
-            with self._faults():
-                self._space(space, routes, anatomy)
-        self._regions(routes, anatomy)
+            with self._collect_faults():
+                self._write_maps(space, routes, anatomy)
+        self._write_regions(routes, anatomy)
 
-    def _faults(self) -> FaultsAsWarnings:
+    def _collect_faults(self) -> FaultsAsWarnings:
         return FaultsAsWarnings(self.warnings)
 
-    def _head(self, found: Any) -> Anatomy:
+    def _make_head(self, found: Any) -> Anatomy:
         from asl_bids_app.anatomy.head import make_own, read_given
         from asl_bids_app.anatomy.routes import without_foreign
         from asl_bids_app.bids.files import parse_name, shown
@@ -159,7 +159,7 @@ class _Work:
             found.matrix, T1W, anatomy.to_space, anatomy.from_space, self.request.template_dir
         )
 
-    def _by_m0(self) -> Routes | None:
+    def _register_by_m0(self) -> Routes | None:
         """Register the packaged template to the M0 by an affine, for want of a T1w."""
         from asl_bids_app.anatomy.routes import Routes
         from asl_bids_app.preprocess.registration import RegistrationError
@@ -198,14 +198,14 @@ class _Work:
         self.tissue = {key: getattr(laid, key) for key in ("gm", "wm", "csf")}
         return Routes(laid.matrix, PACKAGED, template_dir=self.request.template_dir)
 
-    def _space(self, space: Space, routes: Routes, anatomy: Anatomy | None) -> None:
+    def _write_maps(self, space: Space, routes: Routes, anatomy: Anatomy | None) -> None:
         from asl_bids_app.anatomy.standard import write_space
 
         self.tell(f"maps in {space.name}")
         head, folder = anatomy.head if anatomy else None, self.request.template_dir
         write_space(self.folder, self.unit, space, routes, head, folder, self.facts, self.outputs)
 
-    def _regions(self, routes: Routes, anatomy: Anatomy | None) -> None:
+    def _write_regions(self, routes: Routes, anatomy: Anatomy | None) -> None:
         """Write the tables of the tissues, and of each atlas that was asked for."""
         from asl_bids_app.anatomy.layout import Layout
         from asl_bids_app.anatomy.tables import write_tables
@@ -214,19 +214,21 @@ class _Work:
         unit = self.unit
         head = anatomy.head if anatomy else None
         layout = Layout(routes, unit.mask.shape, unit.affine, head)
-        with self._faults():
+        with self._collect_faults():
             regions = layout.tissues()
-            self._tables(write_tables, regions, "the T1w" if head else "the M0", ())
+            self._write_tables(write_tables, regions, "the T1w" if head else "the M0", ())
         places = [*self.request.derivatives.values()]
         places += [self.request.template_dir] if self.request.template_dir else []
         for spec in self.request.atlases:
-            with self._faults():
+            with self._collect_faults():
                 from asl_bids_app.anatomy.atlases import read_atlas
 
                 atlas = read_atlas(spec, places)
-                self._tables(write_tables, layout.of_atlas(atlas), atlas.source, atlas.warnings)
+                self._write_tables(
+                    write_tables, layout.of_atlas(atlas), atlas.source, atlas.warnings
+                )
 
-    def _tables(
+    def _write_tables(
         self,
         write: Callable[..., list[Path]],
         regions: Any,

@@ -132,7 +132,7 @@ class Index:
         return [Path(file) for file in found]
 
     @property
-    def all(self) -> list[Path]:
+    def all_files(self) -> list[Path]:
         """All indexed files."""
         return [Path(file) for file in self._layout.get_files()]
 

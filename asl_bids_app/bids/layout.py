@@ -136,7 +136,9 @@ def find_runs(
             warnings.append(Notice(shown(path, root), found=f"part-{part} is left out"))
     runs = dict.fromkeys(asked, ()) | assemble(root, [*asl, *unnamed], m0scans, files.tables())
     indexed = (
-        {label_of_folder(path, root, "sub-") for path in files.all} if database_dir else set()
+        {label_of_folder(path, root, "sub-") for path in files.all_files}
+        if database_dir
+        else set()
     )
     for label in asked:
         if database_dir and label not in indexed:

@@ -123,7 +123,7 @@ def check_ranges(calibration: Calibration, path: str) -> None:
     calibration
         The constants.
     path
-        What an error calls the source of those that no option gave.
+        What an error calls the source of a constant that no option gave.
 
     Raises
     ------

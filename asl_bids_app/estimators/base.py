@@ -30,7 +30,7 @@ class Flag(IntFlag):
     FAILED = 4
     """No estimate could be made (no usable noise); the maps hold 0 and prior."""
     ATT_UNIDENTIFIABLE = 8
-    """The data don't determine ATT here; it is that of the stated prior."""
+    """The data don't determine ATT here; ATT comes from the stated prior."""
     CBF_IMPLAUSIBLE = 16
     """CBF is outside what flow can be (`asl_bids_app.estimators.bars.CBF_RANGE`)."""
     ARTERY = 32
@@ -77,7 +77,7 @@ class ParameterMaps(Generic[Array]):
         What was corrected by tissue, see `asl_bids_app.estimators.consistency.Consistent`.
     coherence : mapping
         How errors of the voxels of a map hang together, by ``cbf`` and ``att``, as
-        `asl_bids_app.estimators.coherence.read_coherence` reads it; empty if nobody measured it.
+        `asl_bids_app.estimators.coherence.read_coherence` reads it; empty if it was not measured.
     """
 
     cbf: Array

@@ -99,7 +99,7 @@ class LeastSquares:
         )
         fit = least_squares(beside, self.options)
         gain = _chi_square(observation, *alone[:2]) - _chi_square(beside, *fit[:2])
-        arteries = arteries.only(gain > CRITERION)
+        arteries = arteries.restrict_to(gain > CRITERION)
         kept = arteries.found
         cbf, att, cbf_sd, att_sd, flags = (
             torch.where(kept, new, old) for new, old in zip(fit, alone, strict=True)

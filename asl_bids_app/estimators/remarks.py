@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from asl_bids_app.estimators.arteries import early
+from asl_bids_app.estimators.arteries import find_early_delay
 from asl_bids_app.estimators.bars import (
     CBF_MEANINGLESS,
     CBF_RANGE,
@@ -139,7 +139,7 @@ def _arteries(series: Series, maps: ParameterMaps) -> list[Notice]:
     """Early delays see label in arteries, which the model takes for early tissue."""
     if maps.abv is not None:
         return []
-    first = early(series.protocol)
+    first = find_early_delay(series.protocol)
     if first is None:
         return []
     share = _share(maps.flags, Flag.ARTERY, series.mask)

@@ -32,7 +32,7 @@ def domain_warnings(spec: ModelSpec, series: Series) -> tuple[Notice, ...]:
     spec
         Of the model.
     series
-        What is to be estimated, with its noise.
+        The series, with its noise.
 
     Returns
     -------
@@ -171,7 +171,7 @@ def channel_order(spec: ModelSpec, series: Series) -> list[int]:
     spec
         Of the model; it has channels.
     series
-        What is to be estimated, with its noise.
+        The series, with its noise.
 
     Returns
     -------

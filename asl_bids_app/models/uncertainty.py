@@ -110,7 +110,7 @@ def kind_of(features: Mapping[str, Tensor]) -> Tensor:
 def calibration_factors(
     table: Mapping[str, Any], features: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Return by what the standard deviations of CBF and ATT of voxels are to be multiplied.
+    """Return the factors of the standard deviations of CBF and ATT of voxels.
 
     Functions of one hidden layer were fitted on phantoms of their own so that intervals cover
     what they claim.

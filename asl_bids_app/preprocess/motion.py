@@ -35,7 +35,7 @@ from asl_bids_app.tell import Tell, nobody
 FD_RADIUS_MM: Final = 50.0
 """A rotation counts as the arc it makes on this sphere (Power 2012)."""
 FEWEST: Final = 4
-"""Pairs from which the difference between label and control is told from motion."""
+"""Least number of pairs by which label minus control can be distinguished from motion."""
 CONFOUNDS: Final = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 
 
@@ -189,11 +189,11 @@ def apply_motion(
     """
     moved = np.empty(data.shape, np.float32)
 
-    def one(index: int) -> None:
+    def move_volume(index: int) -> None:
         moved[..., index] = resample_filled(data[..., index], affine, motion.matrices[index])
 
     with ThreadPoolExecutor(max_workers=max(1, n_procs)) as pool:
-        for done, _ in enumerate(pool.map(one, range(data.shape[3])), 1):
+        for done, _ in enumerate(pool.map(move_volume, range(data.shape[3])), 1):
             tell("moving volume", done, data.shape[3])
     return moved
 

@@ -97,7 +97,7 @@ def correct_motion(
 
     shown = list(acquisition.volume_types)
     if acquisition.encoding:
-        # They come in cycles, not in pairs whose steady difference could be told from motion.
+        # They come in cycles: a steady difference of pairs would not show motion.
         shown = ["control" if kind == "label" else kind for kind in shown]
     motion = estimate_motion(
         image.data,

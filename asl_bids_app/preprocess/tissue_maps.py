@@ -20,7 +20,7 @@ LEAST_AGREEMENT = 0.5
 """Given tissue maps that hold less of the brain mask than this are of another place."""
 
 
-def _native(
+def _find_native(
     derivatives: Mapping[str, Path], entities: Mapping[str, str], pattern: str
 ) -> list[Path]:
     """Find files of a participant's own space, not of a standard one; the best first.
@@ -61,14 +61,14 @@ def given_tissue(derivatives: Mapping[str, Path], entities: Mapping[str, str]) -
     found = {
         label.lower(): paths[0]
         for label in ("GM", "WM", "CSF")
-        if (paths := _native(derivatives, entities, f"*label-{label}_probseg.nii*"))
+        if (paths := _find_native(derivatives, entities, f"*label-{label}_probseg.nii*"))
     }
     return {key: str(path) for key, path in found.items()} if len(found) == 3 else {}
 
 
 def given_mask(derivatives: Mapping[str, Path], entities: Mapping[str, str]) -> Path | None:
     """Return a brain mask of derivatives in the participant's own space, or None."""
-    found = _native(derivatives, entities, "*desc-brain_mask.nii*")
+    found = _find_native(derivatives, entities, "*desc-brain_mask.nii*")
     return found[0] if found else None
 
 
@@ -117,18 +117,18 @@ def find_tissue(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
     from asl_bids_app.preprocess.tissue import LEAST_LIKENESS, tissue_priors
 
     if given:
-        return _given(prepared, given)
+        return _resample_given(prepared, given)
     try:
         tissue = tissue_priors(prepared.m0, prepared.affine, prepared.mask)
     except (RegistrationError, ValueError) as error:
-        return _none(str(error))
+        return _without_maps(str(error))
     facts = {
         "kind": TissueKind.ATLAS.value,
         "source": "MNI152 atlas, registered affinely to the M0",
         "likeness": round(tissue.likeness, 3),
     }
     if tissue.likeness < LEAST_LIKENESS:
-        return _none(
+        return _without_maps(
             f"the MNI152 atlas, registered affinely to the M0, doesn't fit: correlation "
             f"{tissue.likeness:.2f}, expected {LEAST_LIKENESS:g} or more",
             facts,
@@ -138,7 +138,7 @@ def find_tissue(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
     )
 
 
-def _given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
+def _resample_given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
     """Lay tissue maps of derivatives on a run by the scanner's coordinates."""
     from asl_bids_app.bids.images import load
     from asl_bids_app.preprocess.find_mask import place
@@ -163,11 +163,11 @@ def _given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
             f"{names} hold tissue in {fit:.0%} of the brain mask, expected {LEAST_AGREEMENT:.0%} "
             "or more: another session, or a wrong or missing orientation"
         )
-        return _none(reason, facts, tuple(warnings))
+        return _without_maps(reason, facts, tuple(warnings))
     return TissueMaps(maps, facts, tuple(warnings))
 
 
-def _none(
+def _without_maps(
     reason: str, facts: Mapping[str, Any] | None = None, warnings: tuple[Notice, ...] = ()
 ) -> TissueMaps:
     """Return that there are no tissue maps: what rests on them is n/a, and why."""

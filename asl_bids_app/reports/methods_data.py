@@ -148,7 +148,7 @@ def has_output(unit: UnitRecord, key: str) -> bool:
 
 
 def list_quality(record: ParticipantRecord) -> list[str]:
-    """Return by which metrics quality was judged; before a run, by which it would be."""
+    """Return the metrics that judged the quality; before a run, the ones that would."""
     if not record.units:
         return []
     known = [unit.metrics for unit in record.units if unit.metrics]

@@ -1,4 +1,4 @@
-"""Records of version 0.1.0, which told some facts in sentences: the facts are put beside them.
+"""Records of version 0.1.0, which hold some facts in sentences only: the facts are added.
 
 Nothing else reads a sentence, and no newer record comes by here.
 """

@@ -112,7 +112,7 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
     Returns
     -------
     str
-        Why it ended before its end; empty if it didn't, or nobody knows.
+        Why it ended before its end; empty if it didn't, or the reason isn't known.
 
     Raises
     ------

@@ -163,7 +163,7 @@ def _plan_participant(
 
 
 def make_plan(options: AppOptions) -> Plan:
-    """Find and understand everything that is to be done.
+    """Find all runs, and understand them.
 
     Parameters
     ----------

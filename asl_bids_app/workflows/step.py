@@ -113,7 +113,7 @@ class Step(SimpleInterface):
         return found
 
     def work(self, stack: ExitStack) -> Any:
-        """Do the step and return what is to be kept."""
+        """Run the step and return its value."""
         function, _ = STEPS[self.inputs.step]
         values = dict(self.inputs.settings or {}) | dict(self.inputs.machine or {})
         if mask := values.get("brain_mask"):

@@ -16,7 +16,7 @@ from asl_bids_app.errors import Cause, InputError
 from asl_bids_app.failures import Failure
 from asl_bids_app.notices import Notice
 from asl_bids_app.options.table import AppOptions
-from asl_bids_app.remarks import numeric
+from asl_bids_app.remarks import select_numeric
 from asl_bids_app.run_records import UnitRecord
 from asl_bids_app.workflows.full import SILENT, why_silent
 from asl_bids_app.workflows.graph import record_folder, safe
@@ -125,7 +125,7 @@ def _remarks(unit: Unit, records: Mapping[str, Any]) -> list[Notice]:
     warnings = []
     names = [run.acquisition.path.name for run in unit.runs]
     for step, record in records.items():
-        for text in numeric([str(text) for text in record.get("remarks") or []]):
+        for text in select_numeric([str(text) for text in record.get("remarks") or []]):
             warnings.append(
                 Notice(
                     names,
