@@ -175,7 +175,7 @@ def test_a_plain_nifti_with_its_space_stated(labels, tmp_path):
         ("a\tb\n1\tx\n", "the columns a, b"),
         ("index\tname\nx\tA\n", "'x', expected a whole number"),
         ("index\tname\n1\tA\n1\tB\n", "1 again"),
-        ("index\tname\n9\tA\n", "found no label of"),
+        ("index\tname\n9\tA\n", "none of the labels in"),
     ],
 )
 def test_faults_of_the_table_are_one_line(labels, table, said):
