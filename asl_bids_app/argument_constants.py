@@ -43,7 +43,7 @@ def calibration_of(
 
     def given(value: Any, unit: str, name: str) -> Quantity:
         scalar = np.isscalar(value) and not isinstance(value, bool | str | bytes)
-        number = float(value) if scalar else math.nan  # type: ignore[arg-type]
+        number = float(value) if scalar else math.nan
         if not math.isfinite(number):
             raise InputError(CALL, name, repr(value), "a number")
         return Quantity(number, unit, Source.ARGUMENT, name)

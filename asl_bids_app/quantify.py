@@ -22,6 +22,8 @@ from asl_bids_app.settings import Settings
 from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from asl_bids_app.bids.sessions import Unit
     from asl_bids_app.estimators.base import ParameterMaps
     from asl_bids_app.preprocess.moved import MovedRun
@@ -119,7 +121,7 @@ def fit(
     series: Series,
     tissue: TissueMaps | None = None,
     tell: Tell = nobody,
-) -> ParameterMaps:
+) -> ParameterMaps[Tensor]:
     """Estimate CBF and ATT."""
     from asl_bids_app.estimators.estimate import estimate
 
@@ -142,7 +144,7 @@ def fit(
 
 def fit_baseline(
     unit: Unit, settings: Settings, *, series: Series, tell: Tell = nobody
-) -> ParameterMaps:
+) -> ParameterMaps[Tensor]:
     """Estimate by least squares, beside the main maps."""
     plain = replace(settings, estimator="least-squares", model="")
     return fit(unit, plain, series=series, tell=tell)
@@ -155,8 +157,8 @@ def finish(
     output_dir: Path,
     series: Series,
     moved: Sequence[MovedRun],
-    maps: ParameterMaps,
-    baseline: ParameterMaps | None = None,
+    maps: ParameterMaps[Tensor],
+    baseline: ParameterMaps[Tensor] | None = None,
     tissue: TissueMaps | None = None,
 ) -> UnitRecord:
     """Compute metrics, write images, tables and sidecars, and return the unit's record.
