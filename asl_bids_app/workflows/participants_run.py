@@ -67,7 +67,7 @@ def _run(
     from nipype.pipeline.engine import Workflow
 
     from asl_bids_app.workflows.execute import clean, configure, run_workflow
-    from asl_bids_app.workflows.graph import participant_workflow, safe
+    from asl_bids_app.workflows.graph import participant_workflow
     from asl_bids_app.workflows.step_records import collect, prepare_records
 
     if options.clean_workdir:
@@ -82,7 +82,7 @@ def _run(
             for unit in participant.units:
                 # Not elsewhere: another session of the participant may be in work.
                 remove_partial(perf_folder(options.output_dir, unit.entities))
-            prepare_records(options, participant)
+            prepare_records(options.work_dir, participant)
             whole.add_nodes([participant_workflow(participant, options, *estimator)])
         except Exception as error:
             # A file that went away since it was planned, most often: this participant's alone.
@@ -99,8 +99,8 @@ def _run(
         remove_interrupted(crash_folder)
         raise
     for participant in participants:
-        name = f"asl_app/sub_{safe(participant.participant)}"
-        units, failures = collect(name, options, participant, crash_folder, ended)
+        places = (options.work_dir, options.output_dir, crash_folder)
+        units, failures = collect(participant, *places, ended)
         # Those of the plan have been shown with it.
         shown_before: set[str] = {text for unit in participant.units for text in unit.warnings}
         shown_before |= {

@@ -78,7 +78,7 @@ def _run_participants(options: AppOptions, command: list[str], shown: Progress) 
         settings, could_start = describe_settings(plan, options)
         print("\n".join([describe(plan), *settings]))  # noqa: T201 - what was asked for
     if options.propose_sidecars:
-        for line in write_proposals(plan, options.propose_sidecars, options):
+        for line in write_proposals(plan, options.propose_sidecars):
             LOG.warning("%s", line)
     elif any(p.not_understood for p in plan.participants):
         LOG.info("--propose-sidecars DIR writes completed sidecars for review")

@@ -15,7 +15,6 @@ from asl_bids_app.bids.sessions import Unit
 from asl_bids_app.errors import Cause, InputError
 from asl_bids_app.failures import Failure
 from asl_bids_app.notices import Notice
-from asl_bids_app.options.table import AppOptions
 from asl_bids_app.remarks import select_numeric
 from asl_bids_app.run_records import UnitRecord
 from asl_bids_app.workflows.full import SILENT, why_silent
@@ -26,19 +25,19 @@ from asl_bids_app.workflows.store import load
 LOG = logging.getLogger("asl-app")
 
 
-def prepare_records(options: AppOptions, plan: ParticipantPlan) -> None:
+def prepare_records(work_dir: Path, plan: ParticipantPlan) -> None:
     """Remove what an earlier run recorded of failures, and of what this one will write.
 
     The record of a series' last step is what says that it is done. One of an earlier run would
     say so of maps that this run, stopped or killed, never came to.
     """
-    folder = record_folder(options, plan.participant)
+    folder = record_folder(work_dir, plan.participant)
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.json"):
         record = read_record(path)
         if not record or "failure" in record:
             path.unlink()
-    remove_empty(options.work_dir / f"asl_app/sub_{safe(plan.participant)}")
+    remove_empty(work_dir / f"asl_app/sub_{safe(plan.participant)}")
     for unit in plan.units:
         (folder / f"{unit.name}.write.json").unlink(missing_ok=True)
 
@@ -63,9 +62,9 @@ def remove_empty(flow_folder: Path) -> None:
 
 
 def collect(
-    flow_name: str,
-    options: AppOptions,
     plan: ParticipantPlan,
+    work_dir: Path,
+    output_dir: Path,
     crash_folder: Path,
     ended: str = "",
 ) -> tuple[list[UnitRecord], list[Failure]]:
@@ -73,10 +72,10 @@ def collect(
 
     Parameters
     ----------
-    flow_name
-        Path of the participant's workflow in the work folder.
-    options, plan
-        Of the run.
+    plan
+        Of the participant.
+    work_dir, output_dir
+        Folders of the run.
     crash_folder
         Where nipype left its crash files.
     ended
@@ -84,7 +83,8 @@ def collect(
     """
     units: list[UnitRecord] = []
     failures: list[Failure] = []
-    folder = record_folder(options, plan.participant)
+    folder = record_folder(work_dir, plan.participant)
+    flow = work_dir / f"asl_app/sub_{safe(plan.participant)}"
     for unit in plan.units:
         records = {
             path.name.removesuffix(".json").split(".")[-1]: record
@@ -96,7 +96,7 @@ def collect(
             crash = "" if record.get("input") else _crash_file(crash_folder, unit.name, step)
             facts = record.get("facts") or {}
             failures.append(Failure(unit.name, step, record["failure"], crash, **facts))
-        result = options.work_dir / flow_name / f"{safe(unit.name)}__write" / "result.pkl"
+        result = flow / f"{safe(unit.name)}__write" / "result.pkl"
         if not failed and result.exists() and "write" in records:
             finished: UnitRecord = load(result)
             units.append(
@@ -109,7 +109,7 @@ def collect(
             )
         elif not failed:
             crash = _crash_file(crash_folder, unit.name, "")
-            message = ended or why_silent(crash, options.work_dir, options.output_dir)
+            message = ended or why_silent(crash, work_dir, output_dir)
             cause = Cause.MEMORY if message == SILENT else Cause.DISK_FULL
             failures.append(Failure(unit.name, "workflow", message, crash, cause))
     return units, failures
