@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,8 +14,8 @@ from asl_bids_app.errors import InputError, disk_full
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.processes import end_children, remembered
 from asl_bids_app.workflows.full import FULL
-from asl_bids_app.workflows.graph import record_folder, safe
 from asl_bids_app.workflows.progress import Progress
+from asl_bids_app.workflows.work_folder import tidy
 from asl_bids_app.workflows.workers import set_environment
 
 if TYPE_CHECKING:
@@ -186,9 +185,7 @@ def clean(options: AppOptions, participants: Sequence[str]) -> None:
     from asl_bids_app.workflows.lock import check_free
 
     check_free(options.work_dir, participants)
-    for label in participants:
-        shutil.rmtree(record_folder(options, label), ignore_errors=True)
-        shutil.rmtree(options.work_dir / f"asl_app/sub_{safe(label)}", ignore_errors=True)
+    tidy(options, participants)
 
 
 def machine() -> Mapping[str, Any]:

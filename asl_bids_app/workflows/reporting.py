@@ -23,16 +23,12 @@ LOG = logging.getLogger("asl-app")
 def write_reports(
     options: AppOptions,
     records: list[dict[str, Any]],
-    folder: Path,
     shown: Progress | None = None,
 ) -> None:
-    """Write citation texts and reports; a report that fails is logged and counts as an error."""
+    """Write reports; one that fails is logged and counts as an error."""
     from asl_bids_app.reports.explain import step_words
     from asl_bids_app.reports.participant import write_participant_report
 
-    described = [record for record in records if record["units"]]
-    if described:
-        write_citation(described[0], folder, described[1:])
     shown = shown or Progress(quiet=True)
     for number, record in enumerate(records, 1):
         words = f"sub-{record['participant']}: {step_words('report')}"
