@@ -10,7 +10,7 @@ from fake_bids import FakeDataset
 
 from asl_bids_app.cli.app import main
 from asl_bids_app.cli.parser import parse
-from asl_bids_app.workflows import work_folder
+from asl_bids_app.workflows import report_workers, work_folder
 from asl_bids_app.workflows.work_folder import Room, blocks, decide, free, needed, size_in_words
 
 FAST = ("--estimator", "least-squares", "--no-hmc", "--no-tissue", "--nprocs", "1", "-q")
@@ -103,10 +103,23 @@ def cohort(tmp_path_factory):
     return root / "bids"
 
 
-def test_a_cohort_in_blocks(cohort, tmp_path, monkeypatch):
-    """Block by block: records, reports, and nothing left of those who are complete."""
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of two participants, and reports that take no time."""
+
+    def write(folder, label):
+        path = folder / f"sub-{label}.html"
+        path.touch()
+        return path
+
     monkeypatch.setattr(work_folder, "BLOCK", 2)
     monkeypatch.setattr(work_folder, "BLOCK_PER_PROCESSOR", 1)
+    monkeypatch.setattr(report_workers, "_write", write)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_cohort_in_blocks(cohort, tmp_path):
+    """Block by block: records, reports, and nothing left of those who are complete."""
     out, work = tmp_path / "out", tmp_path / "work"
     words = [str(cohort), str(out), "participant", "-w", str(work), *FAST]
     assert main([*words, "--keep-work", "failed"]) == 1
@@ -121,16 +134,12 @@ def test_a_cohort_in_blocks(cohort, tmp_path, monkeypatch):
     left |= {path.name for path in work.glob("asl_app/sub_*")}
     assert left == set()
 
-    assert main([*words, "--keep-work", "all", "--participant-label", "01"]) == 0
-    assert (work / "asl_app" / "sub_01").is_dir()
 
-
+@pytest.mark.usefixtures("small_blocks")
 def test_a_stop_loses_one_block_only(cohort, tmp_path, monkeypatch):
     """Records and reports of the blocks before it are there."""
     from asl_bids_app.workflows import run
 
-    monkeypatch.setattr(work_folder, "BLOCK", 2)
-    monkeypatch.setattr(work_folder, "BLOCK_PER_PROCESSOR", 1)
     work_on = run.process_participants
 
     def stop_at_fifth(plan, *rest):
@@ -140,7 +149,10 @@ def test_a_stop_loses_one_block_only(cohort, tmp_path, monkeypatch):
 
     monkeypatch.setattr(run, "process_participants", stop_at_fifth)
     out = tmp_path / "out"
-    assert main([str(cohort), str(out), "participant", "-w", str(tmp_path / "w"), *FAST]) != 0
+    work = tmp_path / "w"
+    words = [str(cohort), str(out), "participant", "-w", str(work), *FAST]
+    assert main([*words, "--keep-work", "all"]) != 0
+    assert (work / "asl_app" / "sub_01").is_dir()
     for label in ("01", "02", "04"):
         assert (out / f"sub-{label}.html").exists()
         assert list(out.glob(f"logs/*/sub-{label}.json"))
