@@ -206,17 +206,17 @@ def check_fresh(
             here.update(path for path in found if re.fullmatch(FILE, path.name))
     kept = {path for path in indexed if path.parent.name in {"perf", "fmap"}}
     kept = {path for path in kept if label_of_folder(path, root, "sub-") in labels}
-    for odd, word in ((here - kept, "without"), (kept - here, "with")):
-        if odd:
-            place = shown(min(odd), root)
-            gone = "" if word == "without" else ", which is gone"
-            raise InputError(
-                str(database),
-                "--bids-database-dir",
-                f"an index {word} {place}{gone}",
-                "an index of the dataset as it is now",
-                "remove the folder; it is made anew",
-            )
+    lacking, gone = sorted(here - kept), sorted(kept - here)
+    if lacking or gone:
+        raise InputError(
+            str(database),
+            "--bids-database-dir",
+            f"an index without {shown(lacking[0], root)}"
+            if lacking
+            else f"an index with {shown(gone[0], root)}, which is gone",
+            "an index of the dataset as it is now",
+            "remove the folder; it is made anew",
+        )
 
 
 def _config() -> dict[str, Any]:
