@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +130,7 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
     shown = shown or Progress(options.quiet)
     shown.expect(flow.get_node(name) for name in flow.list_node_names())
     others = frozenset(child.pid for child in multiprocessing.active_children() if child.pid)
-    with remembered() as again:
+    with remembered() as again, _few_objects():
 
         def tell(node: Any, status: str) -> None:
             shown.note(node, status)
@@ -142,6 +144,16 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
             end_children(spared=others)
             raise
     return ended
+
+
+@contextmanager
+def _few_objects() -> Iterator[None]:
+    """Let the garbage collector pass over what is there: nipype calls it ten times a second."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _run_flow(flow: Workflow, options: AppOptions, plugin: str, arguments: dict[str, Any]) -> str:
