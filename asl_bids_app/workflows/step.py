@@ -62,6 +62,7 @@ class StepInput(BaseInterfaceInputSpec):
     maps = File(exists=True)
     baseline = File(exists=True)
     tissue = File(exists=True)
+    placed = File(exists=True)
     sources = InputMultiObject(File(exists=True), desc="inputs, so that new ones are seen")
     record = traits.Str(mandatory=True, nohash=True, desc="where the step's record goes")
     machine = traits.Dict(nohash=True, desc="the settings that change no result")
@@ -77,6 +78,7 @@ RESULTS: Final = {
     "maps": "maps",
     "baseline": "baseline",
     "tissue": "tissue",
+    "placed": "placed",
 }
 """Argument of a step's function that the value of each input file becomes."""
 
