@@ -98,6 +98,7 @@ def prepare(unit: Unit, settings: Settings, *, index: int, moved: MovedRun) -> P
         align_m0=settings.hmc,
         m0_smooth_fwhm=settings.m0_smooth_fwhm,
         brain_mask=settings.brain_mask,
+        found_mask=settings.found_mask,
     )
 
 
@@ -220,7 +221,7 @@ def finish(
 STEPS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "motion": (move, ("hmc",)),
-        "prepare": (prepare, ("hmc", "m0_smooth_fwhm", "brain_mask")),
+        "prepare": (prepare, ("hmc", "m0_smooth_fwhm", "brain_mask", "found_mask")),
         "register": (register, ("anatomy", "bids_dir", "derivatives")),
         "tissue": (find_tissue, ("tissue_maps",)),
         "assemble": (assemble, ("hmc", "calibration")),

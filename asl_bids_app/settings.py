@@ -31,6 +31,8 @@ class Settings:
         One of `asl_bids_app.options.groups.CALIBRATIONS`.
     brain_mask : Path or None
         Mask to use instead of one made from the M0.
+    found_mask : Path or None
+        The same of derivatives, which is used if it fits.
     tissue : bool
         Look for grey and white matter.
     tissue_maps : mapping of str to str
@@ -58,6 +60,7 @@ class Settings:
     m0_smooth_fwhm: float = 0.0
     calibration: str = "voxelwise"
     brain_mask: Path | None = None
+    found_mask: Path | None = None
     tissue: bool = True
     tissue_maps: Mapping[str, str] = field(default_factory=dict)
     estimator: str = "ensemble"
@@ -114,7 +117,8 @@ def unit_settings(
         hmc=options.hmc,
         m0_smooth_fwhm=options.m0_smooth_fwhm,
         calibration=options.calibration,
-        brain_mask=options.brain_mask or given_mask(options.derivatives, unit.entities),
+        brain_mask=options.brain_mask,
+        found_mask=given_mask(options.derivatives, unit.entities),
         tissue=options.tissue,
         tissue_maps=given_tissue(options.derivatives, unit.entities) if options.tissue else {},
         estimator=estimator,

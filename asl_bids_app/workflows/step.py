@@ -118,8 +118,9 @@ class Step(SimpleInterface):
         """Do the step and return what is to be kept."""
         function, _ = STEPS[self.inputs.step]
         values = dict(self.inputs.settings or {}) | dict(self.inputs.machine or {})
-        if mask := values.get("brain_mask"):
-            values["brain_mask"] = Path(mask)
+        for name in ("brain_mask", "found_mask"):
+            if mask := values.get(name):
+                values[name] = Path(mask)
         arguments = self.arguments()
         if "tell" in signature(function).parameters:
             path = progress_path(self.inputs.record)
