@@ -36,8 +36,8 @@ SHARES: Final = {
     "nothing": 0.005,
     "cn": 0.005,
 }
-"""Of pure and mixed voxels at 1 mm. A mask of the brain may hold some bone, which has no signal: as
-fluid it would darken that, and true fluid would then be taken for partly grey."""
+"""Of pure and mixed voxels at 1 mm. A mask of the brain may hold bone, which has no signal: as
+fluid it would darken that, and true fluid would then be taken for partly grey matter."""
 LEAST_CONTRAST: Final = 0.05
 """Difference between white and grey matter, as a part of the former, that tells them apart."""
 
