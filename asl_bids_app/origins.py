@@ -19,6 +19,9 @@ class TissueKind(StrEnum):
 
     ATLAS = "atlas"
     DERIVATIVES = "derivatives"
+    """Placed by the scanner's coordinates."""
+    T1W = "T1w"
+    """To which the run is registered."""
     NONE = "none"
 
 
@@ -26,6 +29,7 @@ class FractionKind(StrEnum):
     """What the fractions rest on by which the ensemble's means are corrected."""
 
     DERIVATIVES = "derivatives"
+    T1W = "T1w"
     M0 = "M0"
     ATLAS = "atlas"
     CONTRAST = "classes of the M0"

@@ -18,13 +18,19 @@ from asl_bids_app.errors import AslAppError, InputError
 
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.head import Anatomy
+    from asl_bids_app.anatomy.place import Placed
     from asl_bids_app.anatomy.records import Registration
     from asl_bids_app.anatomy.routes import Routes
 
 LOG = logging.getLogger("asl-app")
 
 
-def run(request: Request, unit: UnitMaps, tell: Callable[[str], None] = lambda _: None) -> Outcome:
+def run(
+    request: Request,
+    unit: UnitMaps,
+    tell: Callable[[str], None] = lambda _: None,
+    placed: Placed | None = None,
+) -> Outcome:
     """Register a series to its anatomy, and write maps in spaces and tables of regions.
 
     Parameters
@@ -33,13 +39,15 @@ def run(request: Request, unit: UnitMaps, tell: Callable[[str], None] = lambda _
     unit
     tell
         Takes the name of each step as it begins.
+    placed
+        The series on its T1w as the fit had it; None to register it here.
 
     Returns
     -------
     Outcome
         Never an error: what fails is among its warnings.
     """
-    work = _Work(request, unit, tell)
+    work = _Work(request, unit, tell, placed)
     try:
         work.do()
     except AslAppError as error:
@@ -63,10 +71,16 @@ def run(request: Request, unit: UnitMaps, tell: Callable[[str], None] = lambda _
 class _Work:
     """The steps for one series, and what they have brought so far."""
 
-    def __init__(self, request: Request, unit: UnitMaps, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        unit: UnitMaps,
+        tell: Callable[[str], None],
+        placed: Placed | None,
+    ) -> None:
         from asl_bids_app.bids.derivatives import perf_folder
 
-        self.request, self.unit, self.tell = request, unit, tell
+        self.request, self.unit, self.tell, self.placed = request, unit, tell, placed
         self.folder = perf_folder(request.output_dir, unit.entities)
         self.outputs: list[Path] = []
         self.warnings: list[str] = []
@@ -81,17 +95,23 @@ class _Work:
         """Do all steps; each that fails leaves a line."""
         from asl_bids_app.anatomy.find import find_anatomy
 
-        request = self.request
+        request, placed = self.request, self.placed
         found = find_anatomy(request.bids_dir, request.derivatives, self.unit.entities)
         self.warnings += found.warnings
         if found.t1w is None and not (request.spaces or request.atlases):
             return
-        anatomy = None
-        if found.t1w is not None:
+        anatomy, fault = None, ""
+        if placed is not None and placed.registration is None:
+            fault = placed.reason
+        elif found.t1w is not None:
             try:
                 anatomy = self._head(found)
             except InputError as error:
-                self.warnings.append(f"no anatomy by the T1w: {error}")
+                fault = str(error)
+        if fault:
+            self.warnings.append(f"no anatomy by the T1w: {fault}")
+            if not (request.spaces or request.atlases):
+                return
         if anatomy is not None:
             self.warnings += anatomy.head.warnings
             self.facts |= dict(anatomy.head.facts)
@@ -112,21 +132,14 @@ class _Work:
         return FaultsAsWarnings(self.warnings)
 
     def _head(self, found: Any) -> Anatomy:
-        from asl_bids_app.anatomy.head import make_own, read_given
+        from asl_bids_app.anatomy.place import read_head
         from asl_bids_app.anatomy.routes import without_foreign
-        from asl_bids_app.bids.files import parse_name, shown
 
+        head = read_head(self.request, found, self.tell)
         if not found.prepared:
-            name = parse_name(found.t1w.name)
-            keep = {k: v for k, v in name.entities.items() if k in {"sub", "ses"}}
-            stem = "_".join(f"{k}-{v}" for k, v in keep.items())
-            folder = self.request.output_dir / f"sub-{keep['sub']}"
-            folder = folder / f"ses-{keep['ses']}" if "ses" in keep else folder
-            source = {"Sources": [f"bids:raw:{shown(found.t1w, self.request.bids_dir)}"]}
-            made = make_own(found.t1w, folder / "anat", stem, source, self.tell)
-            self.outputs += made.outputs
-            return made
-        given, fits = without_foreign(read_given(found), found.to_space)
+            self.outputs += head.outputs
+            return head
+        given, fits = without_foreign(head, found.to_space)
         if fits:
             self.facts["template_dice"] = fits
         return given
@@ -136,11 +149,16 @@ class _Work:
         from asl_bids_app.anatomy.register import register_asl
         from asl_bids_app.anatomy.routes import Routes
 
-        self.tell("ASL to T1w")
         unit, head = self.unit, anatomy.head
-        found = register_asl(unit.images, unit.mask, unit.affine, head)
+        if self.placed is not None and self.placed.registration is not None:
+            found = self.placed.registration
+        else:
+            self.tell("ASL to T1w")
+            found = register_asl(unit.images, unit.mask, unit.affine, head)
         self.registration = found
-        self.warnings += [f"{self.place}{text}" for text in found.warnings]
+        # Of a doubtful pose the fit has kept away, see `place`.
+        doubt = "; the tissue of the T1w is not used by the fit" if self.placed else ""
+        self.warnings += [f"{self.place}{text}{doubt}" for text in found.warnings]
         self.facts["registration"] = {**found.facts, "registered": found.registered}
         if not found.registered:
             self.facts["registration"]["reason"] = found.reason

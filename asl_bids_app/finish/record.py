@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from asl_bids_app.anatomy.place import Placed
 from asl_bids_app.anatomy.request import Outcome, Request
 from asl_bids_app.bids.acquisition import distinct_measurements
 from asl_bids_app.bids.derivatives import perf_folder
@@ -37,6 +38,7 @@ def finish_unit(
     tissue: TissueMaps | None,
     confounds: Mapping[str, np.ndarray] | None,
     anatomy: Request | None = None,
+    placed: Placed | None = None,
 ) -> dict[str, Any]:
     """Compute the metrics of a series, write its derivatives, and see to its anatomy.
 
@@ -54,6 +56,8 @@ def finish_unit(
         Columns of the confounds table.
     anatomy
         What is asked of it; None for nothing.
+    placed
+        The series on its T1w; None if there is none, or to register it now.
 
     Returns
     -------
@@ -93,10 +97,10 @@ def finish_unit(
         carpet=series.carpet,
         quality=(metrics, dictionary(metrics, facts.get("reason", ""))),
     )
-    placed = Outcome()
+    laid = Outcome()
     if anatomy is not None:
-        placed = run_anatomy(anatomy, unit, series, maps, baseline, shared)
-    about = {"anatomy": dict(placed.facts)} if placed.facts else {}
+        laid = run_anatomy(anatomy, unit, series, maps, baseline, shared, placed)
+    about = {"anatomy": dict(laid.facts)} if laid.facts else {}
     return {
         "entities": dict(unit.entities),
         "joint": unit.joint,
@@ -112,10 +116,10 @@ def finish_unit(
         "metrics": metrics,
         "tissue": facts,
         "tissue_consistency": consistency,
-        "warnings": [*series.warnings, *warnings, *placed.warnings],
+        "warnings": [*series.warnings, *warnings, *laid.warnings],
         **about,
         "plausibility": list(implausible),
-        "outputs": [path.relative_to(output_dir).as_posix() for path in [*paths, *placed.outputs]],
+        "outputs": [path.relative_to(output_dir).as_posix() for path in [*paths, *laid.outputs]],
         "fit_seconds": round(maps.seconds, 3),
         "baseline_seconds": round(baseline.seconds, 3) if baseline else None,
     }
