@@ -106,6 +106,29 @@ def sidecar_path(path: Path) -> Path:
     return path.with_name(f"{stem}.json")
 
 
+def space_code(space: str) -> int:
+    """Return the code by which NIfTI's qform and sform say whose millimetres an image has.
+
+    Parameters
+    ----------
+    space
+        The ``space`` entity; empty for the scanner's own.
+
+    Returns
+    -------
+    int
+        1 for the scanner's, 4 for MNI152, 2 for those of another image, such as the T1w.
+
+    Examples
+    --------
+    >>> space_code(""), space_code("T1w"), space_code("MNI152NLin2009cAsym")
+    (1, 2, 4)
+    """
+    if not space:
+        return 1
+    return 4 if space.startswith("MNI152") else 2
+
+
 def write_image(
     folder: Path,
     entities: Mapping[str, str],
@@ -140,8 +163,9 @@ def write_image(
     small = data.dtype in {np.dtype(bool), np.dtype(np.uint8)}
     image = nib.Nifti1Image(data.astype(np.uint8 if small else np.float32), affine)
     image.header.set_xyzt_units("mm", "sec")
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
+    code = space_code(entities.get("space", ""))
+    image.set_qform(affine, code=code)
+    image.set_sform(affine, code=code)
     path = folder / output.name(entities)
     content = {"Units": output.units, "Description": output.description, **sidecar}
     with write_whole(path) as beside:
