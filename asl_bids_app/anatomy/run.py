@@ -141,11 +141,11 @@ class _Work:
         from asl_bids_app.anatomy.place import read_head
         from asl_bids_app.anatomy.routes import without_foreign
 
+        head = read_head(self.request, found, self.tell)
         kind = AnatomyKind.DERIVATIVES if found.prepared else AnatomyKind.OWN
         self.facts |= {"kind": kind.value, "t1w": found.t1w.name}
         if found.prepared and (program := program_of(found.t1w)):
             self.facts["program"] = program
-        head = read_head(self.request, found, self.tell)
         if not found.prepared:
             self.outputs += head.outputs
             return head
