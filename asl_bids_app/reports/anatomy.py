@@ -13,6 +13,7 @@ from asl_bids_app.anatomy.views import REGISTRATION, T1W, TEMPLATE, Views
 from asl_bids_app.notices import Notice
 from asl_bids_app.origins import AnatomyKind
 from asl_bids_app.reports import scales, slices
+from asl_bids_app.reports.methods_data import part_of
 from asl_bids_app.reports.region_figure import draw_regions
 from asl_bids_app.reports.region_tables import find_region_tables, read_region_table
 from asl_bids_app.reports.scales import Scale
@@ -68,7 +69,7 @@ def anatomy_section(
             tables.append(found)
     if not facts and not views and not tables:
         return None
-    pose = facts.get("registration") or {}
+    pose = part_of(facts, "registration")
     with_t1w = facts.get("kind") != AnatomyKind.TEMPLATE
     content: dict[str, Any] = {
         "t1w": facts.get("t1w", ""),
@@ -81,6 +82,7 @@ def anatomy_section(
         "regions": [],
         "colours": dict(slices.LINES),
     }
+    views = {name: view for name, view in views.items() if view.slices}
     if REGISTRATION in views:
         content["views"] += _pose_view(views[REGISTRATION], by_quantity, attempt)
     if TEMPLATE in views and content["registered"]:

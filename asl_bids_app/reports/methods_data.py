@@ -153,6 +153,19 @@ def find_model(unit: UnitRecord) -> Model:
     return Model(reported.get("members", ""), label, *texts)
 
 
+def part_of(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return a part of what is known of the anatomy; empty where a record has none."""
+    found = facts.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _names(facts: Mapping[str, Any], key: str, name: str) -> list[str]:
+    """Return a name of each item of a list, equal ones once."""
+    items = facts.get(key)
+    items = items if isinstance(items, Sequence) else ()
+    return list(dict.fromkeys(str(i.get(name)) for i in items if isinstance(i, Mapping)))
+
+
 def describe_program(facts: Mapping[str, Any]) -> str:
     """Write which program processed a T1w, with its citation; empty if that isn't known."""
     name = str(facts.get("program") or "")
@@ -163,15 +176,14 @@ def describe_program(facts: Mapping[str, Any]) -> str:
 
 def describe_spaces(facts: Mapping[str, Any]) -> str:
     """Write the spaces into which maps were resampled."""
-    spaces = [item for item in facts.get("spaces") or [] if isinstance(item, Mapping)]
-    return join_words(list(dict.fromkeys(str(item.get("space")) for item in spaces)))
+    return join_words(_names(facts, "spaces", "space"))
 
 
 def describe_atlases(facts: Mapping[str, Any]) -> str:
     """Write the atlases of the regions; the tissues, which need none, last."""
-    names = [str(item.get("atlas")) for item in facts.get("atlases") or []]
+    names = _names(facts, "atlases", "atlas")
     own = TISSUE_ATLAS in names
-    told = [f"the atlas {name}" for name in dict.fromkeys(names) if name != TISSUE_ATLAS]
+    told = [f"the atlas {name}" for name in names if name != TISSUE_ATLAS]
     return join_words([*told, *(["grey, white and deep grey matter and the hemispheres"] * own)])
 
 
@@ -221,6 +233,7 @@ NAMES: Final[Mapping[str, Any]] = MappingProxyType(
         "model_of": find_model,
         "noise_words": describe_noise,
         "atlas_words": describe_atlases,
+        "part_of": part_of,
         "program_words": describe_program,
         "space_words": describe_spaces,
         "perfusion_volumes": list_perfusion_volumes,

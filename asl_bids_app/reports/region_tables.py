@@ -96,9 +96,11 @@ def _parse(rows: list[list[str]], atlas: str) -> RegionTable:
     if missing or len(set(header)) < len(header):
         raise ValueError(f"no column {missing[0]}" if missing else "a column twice")
     short = [number for number, row in enumerate(rows, 1) if len(row) != len(header)]
-    if short or len(rows) < 2:
-        cells = f"{len(rows[short[0] - 1])} cells in line {short[0]}, {len(header)} columns"
-        raise ValueError(cells if short else "no region")
+    if short:
+        cells = len(rows[short[0] - 1])
+        raise ValueError(f"{cells} cells in line {short[0]}, {len(header)} columns")
+    if len(rows) < 2:
+        raise ValueError("no region")
     columns = {
         name: np.array([_number(row[k], name) for row in rows[1:]])
         for k, name in enumerate(header)
