@@ -81,6 +81,9 @@ def test_mean_and_deviation_are_those_of_the_files(tmp_path):
     assert sidecar["Participants"] == 5
     assert sidecar["Units"] == "mL/100 g/min"
     assert sidecar["LeftOut"] == {}
+    assert sidecar["Sources"] == [
+        f"bids::sub-{k:02d}/perf/sub-{k:02d}_space-{SPACE}_res-2_cbf.nii.gz" for k in range(1, 6)
+    ]
     assert f"CBF in {SPACE} (res-2)" in page.read_text()
 
 
@@ -99,7 +102,7 @@ def test_what_can_not_be_used_is_left_out_and_said(tmp_path):
     assert sidecar["Participants"] == 3
     assert {key: text.split(":")[0] for key, text in sidecar["LeftOut"].items()} == {
         "sub-02": "damaged",
-        "sub-03": "implausible",
+        "sub-03": "not believed",
         "sub-04": "on another grid than most",
         "sub-05": "damaged",
     }
@@ -190,7 +193,7 @@ def test_the_long_table_has_every_region_and_everyone_without(tmp_path):
     status = {row["participant_id"]: row["status"] for row in rows_of(table)}
     assert status["sub-02"] == "damaged"
     assert status["sub-04"] == "complete"
-    assert "Not registered to their T1w" in page.read_text()
+    assert "Not registered to their T1w or the template" in page.read_text()
 
 
 @pytest.mark.parametrize("participants", [2, 4, 12])
