@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ import numpy as np
 from asl_bids_app.anatomy.request import FaultsAsWarnings, Outcome, Request, UnitMaps
 from asl_bids_app.anatomy.spaces import NATIVE, PACKAGED, T1W, Space
 from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.origins import AnatomyKind
 
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.head import Anatomy
     from asl_bids_app.anatomy.place import Placed
     from asl_bids_app.anatomy.records import Registration
     from asl_bids_app.anatomy.routes import Routes
+    from asl_bids_app.anatomy.views import Views
 
 LOG = logging.getLogger("asl-app")
 
@@ -58,6 +61,7 @@ def run(
             f"{work.place}found {type(error).__name__} ({error}) in the anatomy, expected none; "
             "the maps in the space of the run are complete"
         )
+    work.keep_views()
     work.remove_stale()
     return Outcome(
         tuple(work.outputs),
@@ -87,6 +91,7 @@ class _Work:
         self.facts: dict[str, Any] = {}
         self.tissue: dict[str, np.ndarray] = {}
         self.registration: Registration | None = None
+        self.views: dict[str, Views] = {}
         # Whoever shows a warning names the participant.
         several = set(unit.entities) != {"sub"}
         self.place = f"{unit.title}: " if several else ""
@@ -120,6 +125,8 @@ class _Work:
             routes = self._by_m0()
         if routes is None:
             return
+        if anatomy is not None:
+            self._look_at_template(routes, anatomy)
         for space in request.spaces:
             # That there is no T1w has been said.
             if space.name in NATIVE or (space.name == T1W and anatomy is None):
@@ -132,10 +139,15 @@ class _Work:
         return FaultsAsWarnings(self.warnings)
 
     def _head(self, found: Any) -> Anatomy:
+        from asl_bids_app.anatomy.find import program_of
         from asl_bids_app.anatomy.place import read_head
         from asl_bids_app.anatomy.routes import without_foreign
 
         head = read_head(self.request, found, self.tell)
+        kind = AnatomyKind.DERIVATIVES if found.prepared else AnatomyKind.OWN
+        self.facts |= {"kind": kind.value, "t1w": found.t1w.name}
+        if found.prepared and (program := program_of(found.t1w)):
+            self.facts["program"] = program
         if not found.prepared:
             self.outputs += head.outputs
             return head
@@ -145,9 +157,11 @@ class _Work:
         return given
 
     def _register(self, anatomy: Anatomy) -> Routes | None:
+        from asl_bids_app.anatomy.agreement import agreement
         from asl_bids_app.anatomy.pose_files import fractions, write_pose
         from asl_bids_app.anatomy.register import register_asl
         from asl_bids_app.anatomy.routes import Routes
+        from asl_bids_app.anatomy.views import REGISTRATION, registration_views
 
         unit, head = self.unit, anatomy.head
         if self.placed is not None and self.placed.registration is not None:
@@ -159,7 +173,12 @@ class _Work:
         # Of a doubtful pose the fit has kept away, see `place`.
         doubt = "; the tissue of the T1w is not used by the fit" if self.placed else ""
         self.warnings += [f"{self.place}{text}{doubt}" for text in found.warnings]
-        self.facts["registration"] = {**found.facts, "registered": found.registered}
+        self.facts["registration"] = {
+            **found.facts,
+            **agreement(unit, head, found.matrix),
+            "registered": found.registered,
+        }
+        self._look(REGISTRATION, lambda: registration_views(unit, head, found.matrix))
         if not found.registered:
             self.facts["registration"]["reason"] = found.reason
             self.warnings.append(
@@ -176,6 +195,12 @@ class _Work:
     def _by_m0(self) -> Routes | None:
         """Register the packaged template to the M0 by an affine, for want of a T1w."""
         from asl_bids_app.anatomy.routes import Routes
+        from asl_bids_app.anatomy.views import (
+            REGISTRATION,
+            TEMPLATE,
+            registration_views,
+            template_head,
+        )
         from asl_bids_app.preprocess.registration import RegistrationError
         from asl_bids_app.preprocess.tissue import LEAST_LIKENESS, tissue_priors
 
@@ -185,11 +210,18 @@ class _Work:
         except (RegistrationError, ValueError, KeyError) as error:
             self.warnings.append(f"{self.place}no T1w, and no anatomy by the M0: {error}")
             return None
+        registered = laid.likeness >= LEAST_LIKENESS
         self.facts |= {
+            "kind": AnatomyKind.TEMPLATE.value,
             "source": f"{PACKAGED}, registered affinely to the M0 (no T1w)",
             "likeness": round(laid.likeness, 3),
+            "registration": {"registered": registered, "image": "M0"},
         }
-        if laid.likeness < LEAST_LIKENESS:
+        self._look(
+            REGISTRATION,
+            lambda: registration_views(unit, template_head(), laid.matrix, base=TEMPLATE),
+        )
+        if not registered:
             self.warnings.append(
                 f"{self.place}not registered to {PACKAGED}: found a correlation of "
                 f"{laid.likeness:.2f} with the M0, expected {LEAST_LIKENESS:g} or more"
@@ -204,6 +236,36 @@ class _Work:
         )
         self.tissue = {key: getattr(laid, key) for key in ("gm", "wm", "csf")}
         return Routes(laid.matrix, PACKAGED, template_dir=self.request.template_dir)
+
+    def _look_at_template(self, routes: Routes, anatomy: Anatomy) -> None:
+        """Keep slices of the template with the T1w on it, in the first MNI152 space there is."""
+        from asl_bids_app.anatomy.views import TEMPLATE, template_views
+
+        asked = [space.name for space in self.request.spaces]
+        known = [space for space in anatomy.to_space if space.startswith("MNI152")]
+        known.sort(key=lambda space: (space not in asked, space != PACKAGED))
+        for space in known[:1]:
+            make = partial(template_views, self.unit, anatomy.head, space, routes)
+            self._look(TEMPLATE, make)
+
+    def _look(self, name: str, make: Callable[[], Views]) -> None:
+        """Cut slices for the report, which does without them if need be."""
+        try:
+            self.views[name] = make()
+        except Exception as error:
+            LOG.debug("%s: slices of the %s", self.unit.title, name, exc_info=True)
+            self.warnings.append(f"{self.place}no picture of the {name} in the report ({error})")
+
+    def keep_views(self) -> None:
+        """Write the slices for the report, or remove those of an earlier run."""
+        from asl_bids_app.anatomy.view_files import views_file, write_views
+
+        path = views_file(self.request.output_dir, self.unit.entities)
+        path.unlink(missing_ok=True)
+        with self._faults():
+            if self.views:
+                write_views(path, self.views, self.facts)
+                self.outputs.append(path)
 
     def _space(self, space: Space, routes: Routes, anatomy: Anatomy | None) -> None:
         from asl_bids_app.anatomy.standard import write_space

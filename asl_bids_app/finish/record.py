@@ -20,10 +20,11 @@ from asl_bids_app.estimators.consensus import consensus
 from asl_bids_app.finish.anatomy import run_anatomy
 from asl_bids_app.finish.images import unit_images
 from asl_bids_app.finish.sidecars import differences, noise_method, shared_sidecar
-from asl_bids_app.finish.write import write_unit
+from asl_bids_app.finish.write import write_tables, write_unit
 from asl_bids_app.preprocess.tissue_maps import TissueMaps
 from asl_bids_app.quality.definitions import dictionary
 from asl_bids_app.quality.metrics import compute, plausibility
+from asl_bids_app.quality.registration import registration_metrics
 from asl_bids_app.series import Series
 from asl_bids_app.settings import runs_baseline
 
@@ -101,6 +102,10 @@ def finish_unit(
     if anatomy is not None:
         laid = run_anatomy(anatomy, unit, series, maps, baseline, shared, placed)
     about = {"anatomy": dict(laid.facts)} if laid.facts else {}
+    if of_registration := registration_metrics(laid.facts):
+        metrics |= of_registration
+        content = (metrics, dictionary(metrics, facts.get("reason", "")))
+        write_tables(output_dir, unit, {"quality": content})
     return {
         "entities": dict(unit.entities),
         "joint": unit.joint,
