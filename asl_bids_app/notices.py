@@ -99,6 +99,13 @@ class Notice(str):
             return self
         return Notice(name, "", self.found, self.expected, self.outcome)
 
+    def with_outcome(self, outcome: str) -> Notice:
+        """Return the notice with a further outcome; as it is if that is empty."""
+        if not outcome:
+            return self
+        outcome = "; ".join(filter(None, (self.outcome, outcome)))
+        return Notice(self.files, self.field, self.found, self.expected, outcome)
+
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name}: a notice can't be changed")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asl_bids_app.bids.files import Name, parse_name
+from asl_bids_app.bids.unfetched import unfetched
 from asl_bids_app.notices import Notice
 
 
@@ -72,15 +73,36 @@ def find_anatomy(
         if found is not None:
             return found
     images = _find_images(bids_dir, entities, "T1w", warnings)
-    images = [path for path in images if path.stat().st_size > 0 or _warn_empty(path, warnings)]
+    images = [path for path in images if _has_content(path, warnings)]
     if not images:
         return Found(warnings=tuple(warnings))
     chosen = _choose_image(images, "T1w", warnings)
     return Found(t1w=chosen, source=f"raw T1w {chosen.name}", warnings=tuple(warnings))
 
 
-def _warn_empty(path: Path, warnings: list[Notice]) -> bool:
-    warnings.append(Notice(path.name, "", "an empty file (0 bytes)", "a T1w", "not used"))
+def program_of(t1w: Path) -> str:
+    """Return name and version of the program that made a derivative; empty if nothing says."""
+    import json
+
+    place = next((p.parent for p in t1w.parents if p.name.startswith("sub-")), t1w.parent)
+    try:
+        content = json.loads((place / "dataset_description.json").read_text(encoding="utf-8"))
+        first = content["GeneratedBy"][0]
+        words = [first["Name"], first.get("Version", "")]
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return ""
+    return " ".join(str(word) for word in words if word)
+
+
+def _has_content(path: Path, warnings: list[Notice]) -> bool:
+    """Tell whether there is anything in a file; warn of one that is empty or not fetched."""
+    if placeholder := unfetched(path):
+        reason, cure = placeholder.found, f". Cure: {placeholder.cure}"
+    elif path.stat().st_size == 0:
+        reason, cure = "an empty file (0 bytes)", ""
+    else:
+        return True
+    warnings.append(Notice(path.name, "", reason, "a T1w", f"not used{cure}"))
     return False
 
 

@@ -75,10 +75,18 @@ def write_unit(
         row, image = OUTPUTS[key], known[key]
         sidecar = {**shared, **extra}
         written[key] = write_image(folder, unit.entities, row, image, images.affine, sidecar)
-    for key, table in tables.items():
-        if table is not None:
-            written[key] = _write_table(folder / OUTPUTS[key].name(unit.entities), key, table)
+    written |= write_tables(output_dir, unit, tables)
     return dict(reversed(written.items()))
+
+
+def write_tables(output_dir: Path, unit: Unit, tables: Mapping[str, Any]) -> dict[str, Path]:
+    """Write tables of a unit by their keys in the table of outputs; None stands for no table."""
+    folder = perf_folder(output_dir, unit.entities)
+    return {
+        key: _write_table(folder / OUTPUTS[key].name(unit.entities), key, table)
+        for key, table in tables.items()
+        if table is not None
+    }
 
 
 def _write_table(path: Path, key: str, table: Any) -> Path:

@@ -21,6 +21,7 @@ TISSUE: Final = True
 ANATOMY: Final = True
 M0_SMOOTH_FWHM: Final = 0.0
 """mm."""
+CALIBRATION: Final = "voxelwise"
 SEED: Final = 0
 DEVICE: Final = "auto"
 BATCH_SIZE: Final = 8

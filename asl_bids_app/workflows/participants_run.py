@@ -71,7 +71,7 @@ def _run(
     from asl_bids_app.workflows.step_records import collect, prepare_records
 
     if options.clean_workdir:
-        clean(options, [participant.participant for participant in participants])
+        clean(options.work_dir, [participant.participant for participant in participants])
     crash_folder = folder / "crash"
     configure(options, crash_folder)
     whole = Workflow(name="asl_app")

@@ -24,10 +24,9 @@ LOG = logging.getLogger("asl-app")
 def write_reports(
     options: AppOptions,
     records: Sequence[ParticipantRecord],
-    folder: Path,
     shown: Progress | None = None,
 ) -> list[ParticipantRecord]:
-    """Write citation texts and reports; a report that fails is logged and counts as an error.
+    """Write reports; one that fails is logged and counts as an error.
 
     Returns
     -------
@@ -35,26 +34,23 @@ def write_reports(
         Those that came in, with the errors of their reports.
     """
     from asl_bids_app.reports.explain import step_words
-    from asl_bids_app.reports.participant import write_participant_report
+    from asl_bids_app.workflows.report_workers import each_report
 
-    described = [record for record in records if record.units]
-    if described:
-        write_citation(described[0], folder, described[1:])
     shown = shown or Progress(quiet=True)
+    made = each_report(options, [record.participant for record in records])
     reported = []
     for number, record in enumerate(records, 1):
         name = f"sub-{record.participant}"
-        words = f"{name}: {step_words('report')}"
-        try:
-            with shown.stage(f"{words} ({number} of {len(records)})"):
-                path = write_participant_report(options.output_dir, record.participant)
-            LOG.info("report: %s", path)
-            reported.append(record)
-        except Exception as error:
-            LOG.error("%s: no report: %s", name, error)
-            LOG.debug("report", exc_info=True)
-            failure = Failure.from_error(name, "report", error)
+        with shown.stage(f"{name}: {step_words('report')} ({number} of {len(records)})"):
+            outcome = next(made)
+        if isinstance(outcome, Exception):
+            LOG.error("%s: no report: %s", name, outcome)
+            LOG.debug("report", exc_info=outcome)
+            failure = Failure.from_error(name, "report", outcome)
             reported.append(replace(record, errors=(*record.errors, failure)))
+        else:
+            LOG.info("report: %s", outcome)
+            reported.append(record)
     return reported
 
 

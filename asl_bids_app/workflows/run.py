@@ -16,9 +16,11 @@ from asl_bids_app.bids.derivatives import (
     write_json,
 )
 from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.failures import Status
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.run_records import ParticipantRecord
 from asl_bids_app.workflows.checks import (
+    check_calibration,
     check_machine,
     check_mask,
     check_writable,
@@ -32,6 +34,7 @@ from asl_bids_app.workflows.plan import Plan, describe, make_plan
 from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.proposals import write_proposals
 from asl_bids_app.workflows.settings import describe_settings
+from asl_bids_app.workflows.work_folder import blocks, decide, tidy
 from asl_bids_app.workflows.workers import prepare_workers
 
 LOG = logging.getLogger("asl-app")
@@ -70,6 +73,7 @@ def _run_participants(options: AppOptions, command: list[str], shown: Progress) 
     began = time.perf_counter()
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     check_mask(options)
+    check_calibration(options)
     if not options.dry_run:
         prepare_workers(options)
     with shown.stage("reading the dataset"):
@@ -119,7 +123,7 @@ def _run_claimed(
 ) -> int:
     """Process the participants of a plan, leave records and reports, and return the exit code."""
     from asl_bids_app.workflows.execute import machine
-    from asl_bids_app.workflows.reporting import write_reports
+    from asl_bids_app.workflows.reporting import write_citation, write_reports
 
     run_id = new_run_id()
     folder = options.output_dir / "logs" / run_id
@@ -133,28 +137,48 @@ def _run_claimed(
             folder / "config.json",
             {"command": command, "options": options.to_json(), "participants": labels},
         )
+        keep = decide(options, [p for p in plan.participants if p.units])
         planned = time.perf_counter()
         shared = {
             "run_id": run_id,
             "version": __version__,
             "started": started,
+            "finished": "",
             "command": tuple(command),
             "options": options.to_json(),
             **machine(),
         }
-        records = process_participants(plan, options, estimator, shown, folder)
-        shared["finished"] = datetime.now().astimezone().isoformat(timespec="seconds")
-        records = [replace(record, **shared) for record in records]
-        for record in records:
-            write_json(folder / f"sub-{record.participant}.json", record.to_json())
-        computed = time.perf_counter()
-        records = write_reports(options, records, folder, shown)
+        records: list[ParticipantRecord] = []
+        reporting = 0.0
+        parts = blocks(plan.participants, options)
+        for part in parts:
+            if len(parts) > 1:
+                first, number = len(records) + 1, len(plan.participants)
+                LOG.info("participants %d to %d of %d", first, len(records) + len(part), number)
+            made = process_participants(
+                replace(plan, participants=tuple(part)), options, estimator, shown, folder
+            )
+            shared["finished"] = datetime.now().astimezone().isoformat(timespec="seconds")
+            made = [replace(record, **shared) for record in made]
+            for record in made:
+                write_json(folder / f"sub-{record.participant}.json", record.to_json())
+            computed = time.perf_counter()
+            made = write_reports(options, made, shown)
+            reporting += time.perf_counter() - computed
+            records += made
+            if not keep:
+                complete = [r.participant for r in made if r.status == Status.COMPLETE]
+                tidy(options.work_dir, complete)
+        described = [record for record in records if record.units]
+        if described:
+            write_citation(described[0], folder, described[1:])
+        ended = time.perf_counter()
         report = {
             **shared,
             "seconds": {
                 "plan": round(planned - began, 3),
-                "workflow": round(computed - planned, 3),
-                "reports": round(time.perf_counter() - computed, 3),
+                "workflow": round(ended - planned - reporting, 3),
+                "reports": round(reporting, 3),
             },
             "warnings": list(plan.dataset.warnings),
             "participants": [record.to_json() for record in records],
