@@ -120,13 +120,12 @@ class Ensemble:
             If the model is of a fixed protocol and the series of another.
         """
         series = with_noise(series)
-        member = self.model.members[0]
-        arterial = arteries_for(member, series) if self.arterial else None
         separated = None
-        if arterial is not None and member.arterial is None and series.affine is not None:
+        if self.separates(series):
             separated = self._separate(series, fractions)
-            series, arterial = separated.tissue_of(series), None
-        look = self._look(series, arterial)
+            series = separated.tissue_of(series)
+        shown = self.arterial and separated is None
+        look = self._look(series, arteries_for(self.model.members[0], series) if shown else None)
         answer = look.maps
         if correct is not None:
             answer = correct(answer, series)
@@ -144,6 +143,12 @@ class Ensemble:
         answer = with_late_arrival(look.observation, answer, look.posterior_cbf_sd)
         answer = with_offset(look.observation, answer)
         return without_nonsense(answer, look.observation.mask)
+
+    def separates(self, series: Series) -> bool:
+        """Tell whether arteries are told from tissue before the networks look."""
+        member = self.model.members[0]
+        own = self.arterial and arteries_for(member, series) is not None
+        return own and member.arterial is None and series.affine is not None
 
     def _separate(self, series: Series, fractions: Tensor | None) -> Separated:
         """Tell arteries from tissue, after a quick look with the first network."""

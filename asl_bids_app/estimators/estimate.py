@@ -101,7 +101,12 @@ def estimate(
     maps = ensemble.fit(series, correct if consistent else None, fractions)
     maps = replace(
         maps,
-        model={**loaded.facts(), "Flips": tta, "ErrorBars": error_bars},
+        model={
+            **loaded.facts(),
+            "Flips": tta,
+            "ErrorBars": error_bars,
+            "ArteriesSeparated": ensemble.separates(series),
+        },
         outside_domain=share_outside(loaded.spec, series),
         coherence=loaded.spec.coherence.get(error_bars, {}),
     )
