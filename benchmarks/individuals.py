@@ -203,7 +203,7 @@ def mean_of_region(
 def vessels_found(
     data: Path, case: str, found: dict[str, Any], truth: dict[str, np.ndarray]
 ) -> Iterator[str]:
-    """Say how well vessels are told from tissue, where the truth has arteries."""
+    """Measure how well vessels are distinguished from tissue, where the truth has arteries."""
     import nibabel as nib
     from scipy.stats import rankdata
 

@@ -27,6 +27,7 @@ from asl_bids_app.models.uncertainty import ERROR_BARS
 from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation
+from asl_bids_app.options import defaults
 from asl_bids_app.series import Series
 from asl_bids_app.tell import Tell, nobody
 
@@ -73,12 +74,12 @@ class Ensemble:
     def __init__(
         self,
         model: Model,
-        tta: bool = True,
-        device: str = "auto",
-        batch_size: int = 8,
-        error_bars: str = "total",
+        tta: bool = defaults.TTA,
+        device: str = defaults.DEVICE,
+        batch_size: int = defaults.BATCH_SIZE,
+        error_bars: str = defaults.ERROR_BARS,
         tell: Tell = nobody,
-        arterial: bool = True,
+        arterial: bool = defaults.ARTERIAL,
     ) -> None:
         if batch_size < 1:
             raise InputError("command line", "--batch-size", str(batch_size), "1 or more")
