@@ -78,6 +78,20 @@ def find_anatomy(
     return Found(t1w=chosen, source=f"raw T1w {chosen.name}", warnings=tuple(warnings))
 
 
+def program_of(t1w: Path) -> str:
+    """Return name and version of the program that made a derivative; empty if nothing says."""
+    import json
+
+    place = next((p.parent for p in t1w.parents if p.name.startswith("sub-")), t1w.parent)
+    try:
+        content = json.loads((place / "dataset_description.json").read_text(encoding="utf-8"))
+        first = content["GeneratedBy"][0]
+        words = [first["Name"], first.get("Version", "")]
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return ""
+    return " ".join(str(word) for word in words if word)
+
+
 def _tell_empty(path: Path, warnings: list[str]) -> bool:
     warnings.append(f"{path.name}: found an empty file (0 bytes), expected a T1w; not used")
     return False

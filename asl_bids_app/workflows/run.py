@@ -19,6 +19,7 @@ from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.run_records import ParticipantRecord
 from asl_bids_app.workflows.checks import (
+    check_calibration,
     check_machine,
     check_mask,
     check_writable,
@@ -70,6 +71,7 @@ def _run_participants(options: AppOptions, command: list[str], shown: Progress) 
     began = time.perf_counter()
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     check_mask(options)
+    check_calibration(options)
     if not options.dry_run:
         prepare_workers(options)
     with shown.stage("reading the dataset"):

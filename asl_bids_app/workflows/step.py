@@ -62,6 +62,7 @@ class StepInput(BaseInterfaceInputSpec):
     maps = File(exists=True)
     baseline = File(exists=True)
     tissue = File(exists=True)
+    placed = File(exists=True)
     sources = InputMultiObject(File(exists=True), desc="inputs, so that new ones are seen")
     record = traits.Str(mandatory=True, nohash=True, desc="where the step's record goes")
     machine = traits.Dict(nohash=True, desc="the settings that change no result")
@@ -77,6 +78,7 @@ RESULTS: Final = {
     "maps": "maps",
     "baseline": "baseline",
     "tissue": "tissue",
+    "placed": "placed",
 }
 """Argument of a step's function that the value of each input file becomes."""
 
@@ -116,8 +118,9 @@ class Step(SimpleInterface):
         """Do the step and return what is to be kept."""
         function, _ = STEPS[self.inputs.step]
         values = dict(self.inputs.settings or {}) | dict(self.inputs.machine or {})
-        if mask := values.get("brain_mask"):
-            values["brain_mask"] = Path(mask)
+        for name in ("brain_mask", "found_mask"):
+            if mask := values.get(name):
+                values[name] = Path(mask)
         arguments = self.arguments()
         if "tell" in signature(function).parameters:
             path = progress_path(self.inputs.record)
