@@ -115,6 +115,8 @@ class _Work:
                 fault = str(error)
         if fault:
             self.warnings.append(f"no anatomy by the T1w: {fault}")
+            if not (request.spaces or request.atlases):
+                return
         if anatomy is not None:
             self.warnings += anatomy.head.warnings
             self.facts |= dict(anatomy.head.facts)

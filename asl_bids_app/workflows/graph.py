@@ -29,6 +29,14 @@ def record_folder(options: AppOptions, participant: str) -> Path:
     return options.work_dir / "records" / f"sub-{participant}"
 
 
+def participant_folders(options: AppOptions, participant: str) -> tuple[Path, Path]:
+    """Return the folders with all that a participant leaves in the work folder."""
+    return (
+        record_folder(options, participant),
+        options.work_dir / "asl_app" / f"sub_{safe(participant)}",
+    )
+
+
 def _fingerprint(unit: Unit) -> str:
     """Digest of all that a unit was understood to be; equal input resumes, another doesn't."""
 
