@@ -81,6 +81,7 @@ def quantify_bids(
     from asl_bids_app.quantify import quantify_unit
     from asl_bids_app.settings import unit_settings
     from asl_bids_app.workflows.checks import (
+        check_calibration,
         check_machine,
         check_mask,
         check_output_place,
@@ -102,6 +103,7 @@ def quantify_bids(
         source, target, target, participant_label=labels[0], session_label=labels[1], **read
     )
     check_mask(asked)
+    check_calibration(asked)
     plan = make_plan(asked)
     name, model = choose_estimator(asked)
     check_machine(asked, model[0])

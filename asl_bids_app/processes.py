@@ -6,6 +6,7 @@ Only the standard library is imported here.
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import multiprocessing
 import os
@@ -190,6 +191,15 @@ def end_now(code: int) -> NoReturn:
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system; the C library of Linux keeps it for later otherwise."""
+    import ctypes
+
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another system's library has no such function
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def begin_worker() -> None:

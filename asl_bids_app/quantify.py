@@ -22,6 +22,7 @@ from asl_bids_app.settings import Settings
 from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
+    from asl_bids_app.anatomy.place import Placed
     from asl_bids_app.bids.sessions import Unit
     from asl_bids_app.estimators.base import ParameterMaps
     from asl_bids_app.preprocess.moved import MovedRun
@@ -57,8 +58,12 @@ def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> dict[str,
     indices = range(len(unit.runs))
     moved = [move(unit, settings, index=i) for i in indices]
     prepared = [prepare(unit, settings, index=i, moved=moved[i]) for i in indices]
-    series = assemble(unit, settings, prepared=prepared)
-    tissue = find_tissue(unit, settings, prepared=prepared[0]) if settings.tissue else None
+    placed = register(unit, settings, output_dir=output_dir, prepared=prepared[0])
+    tissue = None
+    if settings.tissue:
+        tissue = find_tissue(unit, settings, prepared=prepared[0], placed=placed)
+    reference = tissue if settings.calibrates_by_fluid else None
+    series = assemble(unit, settings, prepared=prepared, tissue=reference)
     seen = tissue if settings.corrects_by_tissue else None
     maps = fit(unit, settings, series=series, tissue=seen)
     baseline = fit_baseline(unit, settings, series=series) if settings.wants_baseline else None
@@ -71,6 +76,7 @@ def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> dict[str,
         maps=maps,
         baseline=baseline,
         tissue=tissue,
+        placed=placed,
     )
 
 
@@ -92,23 +98,55 @@ def prepare(unit: Unit, settings: Settings, *, index: int, moved: MovedRun) -> P
         align_m0=settings.hmc,
         m0_smooth_fwhm=settings.m0_smooth_fwhm,
         brain_mask=settings.brain_mask,
+        found_mask=settings.found_mask,
     )
 
 
-def assemble(unit: Unit, settings: Settings, *, prepared: Sequence[PreparedRun]) -> Series:
-    """Put the runs of a unit into one space, and estimate the noise of the series."""
-    from asl_bids_app.preprocess.assemble import assemble as join_runs
+def register(
+    unit: Unit, settings: Settings, *, output_dir: Path, prepared: PreparedRun
+) -> Placed | None:
+    """Lay the unit on the T1w of its participant; None if there is none."""
+    from asl_bids_app.finish.anatomy import make_request, place_run
 
-    return join_runs(unit, prepared, move=settings.hmc)
+    request = make_request(settings, output_dir)
+    return place_run(request, unit, prepared) if request is not None else None
 
 
-def find_tissue(unit: Unit, settings: Settings, *, prepared: PreparedRun) -> TissueMaps:  # noqa: ARG001
-    """Find how much grey and white matter each voxel holds."""
+def find_tissue(
+    unit: Unit,  # noqa: ARG001 - every step takes it
+    settings: Settings,
+    *,
+    prepared: PreparedRun,
+    placed: Placed | None = None,
+) -> TissueMaps:
+    """Find how much grey and white matter each voxel holds: by the T1w, else without it."""
     from asl_bids_app.preprocess.tissue_maps import find_tissue as lay_priors
-    from asl_bids_app.preprocess.tissue_maps import sharpen
+    from asl_bids_app.preprocess.tissue_maps import of_t1w, sharpen
 
+    if placed is not None and placed.tissue:
+        return of_t1w(placed.tissue, placed.facts)
     given = {key: Path(path) for key, path in settings.tissue_maps.items()}
-    return sharpen(prepared, lay_priors(prepared, given), given=bool(given))
+    if placed is not None and placed.found.prepared:
+        # Their T1w doesn't lie where the scanner's coordinates have it, or is another head's.
+        given = {}
+    found = sharpen(prepared, lay_priors(prepared, given), given=bool(given))
+    return found if placed is None else replace(found, facts={**found.facts, **placed.facts})
+
+
+def assemble(
+    unit: Unit,
+    settings: Settings,
+    *,
+    prepared: Sequence[PreparedRun],
+    tissue: TissueMaps | None = None,
+) -> Series:
+    """Put the runs of a unit into one space, calibrated, and estimate the noise of the series."""
+    from asl_bids_app.preprocess.assemble import assemble as join_runs
+    from asl_bids_app.preprocess.reference import choose_reference
+
+    reference, warnings = choose_reference(unit, settings.calibration, prepared[0], tissue)
+    series = join_runs(unit, prepared, move=settings.hmc, reference=reference)
+    return replace(series, warnings=(*series.warnings, *warnings)) if warnings else series
 
 
 def fit(
@@ -157,6 +195,7 @@ def finish(
     maps: ParameterMaps,
     baseline: ParameterMaps | None = None,
     tissue: TissueMaps | None = None,
+    placed: Placed | None = None,
 ) -> dict[str, Any]:
     """Compute metrics, write images, tables and sidecars, and return the unit's record.
 
@@ -175,15 +214,17 @@ def finish(
         tissue=tissue,
         confounds=join_tables([run.confounds for run in moved]),
         anatomy=make_request(settings, output_dir),
+        placed=placed,
     )
 
 
 STEPS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "motion": (move, ("hmc",)),
-        "prepare": (prepare, ("hmc", "m0_smooth_fwhm", "brain_mask")),
-        "assemble": (assemble, ("hmc",)),
+        "prepare": (prepare, ("hmc", "m0_smooth_fwhm", "brain_mask", "found_mask")),
+        "register": (register, ("anatomy", "bids_dir", "derivatives")),
         "tissue": (find_tissue, ("tissue_maps",)),
+        "assemble": (assemble, ("hmc", "calibration")),
         "fit": (
             fit,
             (

@@ -135,6 +135,8 @@ class UnitRecord(Record):
     metrics: Mapping[str, float | None] = _object(if_any=True)
     tissue: Mapping[str, Any] = _object(if_any=True)
     tissue_consistency: Mapping[str, Any] | None = None
+    anatomy: Mapping[str, Any] = _object(if_any=True)
+    """What the anatomy found; empty where it didn't run."""
     warnings: tuple[str, ...] = _list()
     plausibility: tuple[str, ...] = _list()
     outputs: tuple[str, ...] = field(default=(), metadata=_IF_ANY)

@@ -27,8 +27,12 @@ class Settings:
         Correct head motion.
     m0_smooth_fwhm : float
         mm.
+    calibration : str
+        One of `asl_bids_app.options.groups.CALIBRATIONS`.
     brain_mask : Path or None
         Mask to use instead of one made from the M0.
+    found_mask : Path or None
+        The same of derivatives, which is used if it fits.
     tissue : bool
         Look for grey and white matter.
     tissue_maps : mapping of str to str
@@ -54,7 +58,9 @@ class Settings:
 
     hmc: bool = True
     m0_smooth_fwhm: float = 0.0
+    calibration: str = "voxelwise"
     brain_mask: Path | None = None
+    found_mask: Path | None = None
     tissue: bool = True
     tissue_maps: Mapping[str, str] = field(default_factory=dict)
     estimator: str = "ensemble"
@@ -81,6 +87,11 @@ class Settings:
         return runs_baseline(self.baseline, self.estimator)
 
     @property
+    def calibrates_by_fluid(self) -> bool:
+        """Whether ΔM is divided by an M0 of blood from fluid, for which tissue must be known."""
+        return self.calibration != "voxelwise"
+
+    @property
     def corrects_by_tissue(self) -> bool:
         """Whether the fit looks at tissue; only the ensemble leans on neighbours."""
         return self.tissue and self.tissue_consistency and self.estimator == "ensemble"
@@ -105,7 +116,9 @@ def unit_settings(
     return Settings(
         hmc=options.hmc,
         m0_smooth_fwhm=options.m0_smooth_fwhm,
-        brain_mask=options.brain_mask or given_mask(options.derivatives, unit.entities),
+        calibration=options.calibration,
+        brain_mask=options.brain_mask,
+        found_mask=given_mask(options.derivatives, unit.entities),
         tissue=options.tissue,
         tissue_maps=given_tissue(options.derivatives, unit.entities) if options.tissue else {},
         estimator=estimator,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asl_bids_app.bids.files import Name, parse_name
+from asl_bids_app.bids.unfetched import unfetched
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,36 @@ def find_anatomy(
         if found is not None:
             return found
     images = _anat(bids_dir, entities, "T1w", warnings)
-    images = [path for path in images if path.stat().st_size > 0 or _tell_empty(path, warnings)]
+    images = [path for path in images if _has_content(path, warnings)]
     if not images:
         return Found(warnings=tuple(warnings))
     chosen = _one(images, "T1w", warnings)
     return Found(t1w=chosen, source=f"raw T1w {chosen.name}", warnings=tuple(warnings))
 
 
-def _tell_empty(path: Path, warnings: list[str]) -> bool:
-    warnings.append(f"{path.name}: found an empty file (0 bytes), expected a T1w; not used")
+def program_of(t1w: Path) -> str:
+    """Return name and version of the program that made a derivative; empty if nothing says."""
+    import json
+
+    place = next((p.parent for p in t1w.parents if p.name.startswith("sub-")), t1w.parent)
+    try:
+        content = json.loads((place / "dataset_description.json").read_text(encoding="utf-8"))
+        first = content["GeneratedBy"][0]
+        words = [first["Name"], first.get("Version", "")]
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return ""
+    return " ".join(str(word) for word in words if word)
+
+
+def _has_content(path: Path, warnings: list[str]) -> bool:
+    """Tell whether there is anything in a file; of one that is empty or not fetched, say so."""
+    if placeholder := unfetched(path):
+        reason, cure = placeholder.found, f". Cure: {placeholder.cure}"
+    elif path.stat().st_size == 0:
+        reason, cure = "an empty file (0 bytes)", ""
+    else:
+        return True
+    warnings.append(f"{path.name}: found {reason}, expected a T1w; not used{cure}")
     return False
 
 

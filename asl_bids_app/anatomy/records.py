@@ -95,6 +95,14 @@ class Registration:
     facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
+    @property
+    def sure(self) -> bool:
+        """Whether the pose may be used and nothing is odd about it.
+
+        What an estimator looks at must be: a T1w of another person, or a mirrored one, may pass.
+        """
+        return self.registered and not self.warnings
+
 
 @dataclass(frozen=True, eq=False)
 class Normalisation:

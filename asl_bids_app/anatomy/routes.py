@@ -58,7 +58,13 @@ class Routes:
         last = affine_transform(np.linalg.inv(self.matrix))
         if space == self.hub:
             return last
-        return chain([*self._legs(space, self.to_space, self._bridge_to), last])
+        return chain([self.to_hub(space), last])
+
+    def to_hub(self, space: str) -> sitk.Transform:
+        """Return what takes points of another space than the hub's to the hub's; as `to_asl`."""
+        from asl_bids_app.anatomy.transforms import chain
+
+        return chain(self._legs(space, self.to_space, self._bridge_to))
 
     def from_asl(self, space: str) -> sitk.Transform:
         """Return what takes points of the ASL image to those of a space; as `to_asl`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +16,24 @@ import numpy as np
 from asl_bids_app.anatomy.request import FaultsAsWarnings, Outcome, Request, UnitMaps
 from asl_bids_app.anatomy.spaces import NATIVE, PACKAGED, T1W, Space
 from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.origins import AnatomyKind
 
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.head import Anatomy
+    from asl_bids_app.anatomy.place import Placed
     from asl_bids_app.anatomy.records import Registration
     from asl_bids_app.anatomy.routes import Routes
+    from asl_bids_app.anatomy.views import Views
 
 LOG = logging.getLogger("asl-app")
 
 
-def run(request: Request, unit: UnitMaps, tell: Callable[[str], None] = lambda _: None) -> Outcome:
+def run(
+    request: Request,
+    unit: UnitMaps,
+    tell: Callable[[str], None] = lambda _: None,
+    placed: Placed | None = None,
+) -> Outcome:
     """Register a series to its anatomy, and write maps in spaces and tables of regions.
 
     Parameters
@@ -33,13 +42,15 @@ def run(request: Request, unit: UnitMaps, tell: Callable[[str], None] = lambda _
     unit
     tell
         Takes the name of each step as it begins.
+    placed
+        The series on its T1w as the fit had it; None to register it here.
 
     Returns
     -------
     Outcome
         Never an error: what fails is among its warnings.
     """
-    work = _Work(request, unit, tell)
+    work = _Work(request, unit, tell, placed)
     try:
         work.do()
     except AslAppError as error:
@@ -50,6 +61,7 @@ def run(request: Request, unit: UnitMaps, tell: Callable[[str], None] = lambda _
             f"{work.place}found {type(error).__name__} ({error}) in the anatomy, expected none; "
             "the maps in the space of the run are complete"
         )
+    work.keep_views()
     work.remove_stale()
     return Outcome(
         tuple(work.outputs),
@@ -63,16 +75,23 @@ def run(request: Request, unit: UnitMaps, tell: Callable[[str], None] = lambda _
 class _Work:
     """The steps for one series, and what they have brought so far."""
 
-    def __init__(self, request: Request, unit: UnitMaps, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        unit: UnitMaps,
+        tell: Callable[[str], None],
+        placed: Placed | None,
+    ) -> None:
         from asl_bids_app.bids.derivatives import perf_folder
 
-        self.request, self.unit, self.tell = request, unit, tell
+        self.request, self.unit, self.tell, self.placed = request, unit, tell, placed
         self.folder = perf_folder(request.output_dir, unit.entities)
         self.outputs: list[Path] = []
         self.warnings: list[str] = []
         self.facts: dict[str, Any] = {}
         self.tissue: dict[str, np.ndarray] = {}
         self.registration: Registration | None = None
+        self.views: dict[str, Views] = {}
         # Whoever shows a warning names the participant.
         several = set(unit.entities) != {"sub"}
         self.place = f"{unit.title}: " if several else ""
@@ -81,17 +100,23 @@ class _Work:
         """Do all steps; each that fails leaves a line."""
         from asl_bids_app.anatomy.find import find_anatomy
 
-        request = self.request
+        request, placed = self.request, self.placed
         found = find_anatomy(request.bids_dir, request.derivatives, self.unit.entities)
         self.warnings += found.warnings
         if found.t1w is None and not (request.spaces or request.atlases):
             return
-        anatomy = None
-        if found.t1w is not None:
+        anatomy, fault = None, ""
+        if placed is not None and placed.registration is None:
+            fault = placed.reason
+        elif found.t1w is not None:
             try:
                 anatomy = self._head(found)
             except InputError as error:
-                self.warnings.append(f"no anatomy by the T1w: {error}")
+                fault = str(error)
+        if fault:
+            self.warnings.append(f"no anatomy by the T1w: {fault}")
+            if not (request.spaces or request.atlases):
+                return
         if anatomy is not None:
             self.warnings += anatomy.head.warnings
             self.facts |= dict(anatomy.head.facts)
@@ -100,6 +125,8 @@ class _Work:
             routes = self._by_m0()
         if routes is None:
             return
+        if anatomy is not None:
+            self._look_at_template(routes, anatomy)
         for space in request.spaces:
             # That there is no T1w has been said.
             if space.name in NATIVE or (space.name == T1W and anatomy is None):
@@ -112,36 +139,46 @@ class _Work:
         return FaultsAsWarnings(self.warnings)
 
     def _head(self, found: Any) -> Anatomy:
-        from asl_bids_app.anatomy.head import make_own, read_given
+        from asl_bids_app.anatomy.find import program_of
+        from asl_bids_app.anatomy.place import read_head
         from asl_bids_app.anatomy.routes import without_foreign
-        from asl_bids_app.bids.files import parse_name, shown
 
+        head = read_head(self.request, found, self.tell)
+        kind = AnatomyKind.DERIVATIVES if found.prepared else AnatomyKind.OWN
+        self.facts |= {"kind": kind.value, "t1w": found.t1w.name}
+        if found.prepared and (program := program_of(found.t1w)):
+            self.facts["program"] = program
         if not found.prepared:
-            name = parse_name(found.t1w.name)
-            keep = {k: v for k, v in name.entities.items() if k in {"sub", "ses"}}
-            stem = "_".join(f"{k}-{v}" for k, v in keep.items())
-            folder = self.request.output_dir / f"sub-{keep['sub']}"
-            folder = folder / f"ses-{keep['ses']}" if "ses" in keep else folder
-            source = {"Sources": [f"bids:raw:{shown(found.t1w, self.request.bids_dir)}"]}
-            made = make_own(found.t1w, folder / "anat", stem, source, self.tell)
-            self.outputs += made.outputs
-            return made
-        given, fits = without_foreign(read_given(found), found.to_space)
+            self.outputs += head.outputs
+            return head
+        given, fits = without_foreign(head, found.to_space)
         if fits:
             self.facts["template_dice"] = fits
         return given
 
     def _register(self, anatomy: Anatomy) -> Routes | None:
+        from asl_bids_app.anatomy.agreement import agreement
         from asl_bids_app.anatomy.pose_files import fractions, write_pose
         from asl_bids_app.anatomy.register import register_asl
         from asl_bids_app.anatomy.routes import Routes
+        from asl_bids_app.anatomy.views import REGISTRATION, registration_views
 
-        self.tell("ASL to T1w")
         unit, head = self.unit, anatomy.head
-        found = register_asl(unit.images, unit.mask, unit.affine, head)
+        if self.placed is not None and self.placed.registration is not None:
+            found = self.placed.registration
+        else:
+            self.tell("ASL to T1w")
+            found = register_asl(unit.images, unit.mask, unit.affine, head)
         self.registration = found
-        self.warnings += [f"{self.place}{text}" for text in found.warnings]
-        self.facts["registration"] = {**found.facts, "registered": found.registered}
+        # Of a doubtful pose the fit has kept away, see `place`.
+        doubt = "; the tissue of the T1w is not used by the fit" if self.placed else ""
+        self.warnings += [f"{self.place}{text}{doubt}" for text in found.warnings]
+        self.facts["registration"] = {
+            **found.facts,
+            **agreement(unit, head, found.matrix),
+            "registered": found.registered,
+        }
+        self._look(REGISTRATION, lambda: registration_views(unit, head, found.matrix))
         if not found.registered:
             self.facts["registration"]["reason"] = found.reason
             self.warnings.append(
@@ -158,6 +195,12 @@ class _Work:
     def _by_m0(self) -> Routes | None:
         """Register the packaged template to the M0 by an affine, for want of a T1w."""
         from asl_bids_app.anatomy.routes import Routes
+        from asl_bids_app.anatomy.views import (
+            REGISTRATION,
+            TEMPLATE,
+            registration_views,
+            template_head,
+        )
         from asl_bids_app.preprocess.registration import RegistrationError
         from asl_bids_app.preprocess.tissue import LEAST_LIKENESS, tissue_priors
 
@@ -167,11 +210,18 @@ class _Work:
         except (RegistrationError, ValueError, KeyError) as error:
             self.warnings.append(f"{self.place}no T1w, and no anatomy by the M0: {error}")
             return None
+        registered = laid.likeness >= LEAST_LIKENESS
         self.facts |= {
+            "kind": AnatomyKind.TEMPLATE.value,
             "source": f"{PACKAGED}, registered affinely to the M0 (no T1w)",
             "likeness": round(laid.likeness, 3),
+            "registration": {"registered": registered, "image": "M0"},
         }
-        if laid.likeness < LEAST_LIKENESS:
+        self._look(
+            REGISTRATION,
+            lambda: registration_views(unit, template_head(), laid.matrix, base=TEMPLATE),
+        )
+        if not registered:
             self.warnings.append(
                 f"{self.place}not registered to {PACKAGED}: found a correlation of "
                 f"{laid.likeness:.2f} with the M0, expected {LEAST_LIKENESS:g} or more"
@@ -186,6 +236,36 @@ class _Work:
         )
         self.tissue = {key: getattr(laid, key) for key in ("gm", "wm", "csf")}
         return Routes(laid.matrix, PACKAGED, template_dir=self.request.template_dir)
+
+    def _look_at_template(self, routes: Routes, anatomy: Anatomy) -> None:
+        """Keep slices of the template with the T1w on it, in the first MNI152 space there is."""
+        from asl_bids_app.anatomy.views import TEMPLATE, template_views
+
+        asked = [space.name for space in self.request.spaces]
+        known = [space for space in anatomy.to_space if space.startswith("MNI152")]
+        known.sort(key=lambda space: (space not in asked, space != PACKAGED))
+        for space in known[:1]:
+            make = partial(template_views, self.unit, anatomy.head, space, routes)
+            self._look(TEMPLATE, make)
+
+    def _look(self, name: str, make: Callable[[], Views]) -> None:
+        """Cut slices for the report, which does without them if need be."""
+        try:
+            self.views[name] = make()
+        except Exception as error:
+            LOG.debug("%s: slices of the %s", self.unit.title, name, exc_info=True)
+            self.warnings.append(f"{self.place}no picture of the {name} in the report ({error})")
+
+    def keep_views(self) -> None:
+        """Write the slices for the report, or remove those of an earlier run."""
+        from asl_bids_app.anatomy.view_files import views_file, write_views
+
+        path = views_file(self.request.output_dir, self.unit.entities)
+        path.unlink(missing_ok=True)
+        with self._faults():
+            if self.views:
+                write_views(path, self.views, self.facts)
+                self.outputs.append(path)
 
     def _space(self, space: Space, routes: Routes, anatomy: Anatomy | None) -> None:
         from asl_bids_app.anatomy.standard import write_space

@@ -75,10 +75,17 @@ def write_unit(
         row, image = OUTPUTS[key], known[key]
         sidecar = {**shared, **extra}
         written.append(write_image(folder, unit.entities, row, image, images.affine, sidecar))
-    for key, table in tables.items():
-        if table is not None:
-            written.append(_write_table(folder / OUTPUTS[key].name(unit.entities), key, table))
-    return written[::-1]
+    return [*write_tables(output_dir, unit, tables)[::-1], *written[::-1]]
+
+
+def write_tables(output_dir: Path, unit: Unit, tables: Mapping[str, Any]) -> list[Path]:
+    """Write tables of a unit by their keys in the table of outputs; None stands for no table."""
+    folder = perf_folder(output_dir, unit.entities)
+    return [
+        _write_table(folder / OUTPUTS[key].name(unit.entities), key, table)
+        for key, table in tables.items()
+        if table is not None
+    ]
 
 
 def _write_table(path: Path, key: str, table: Any) -> Path:

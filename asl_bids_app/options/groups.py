@@ -16,6 +16,8 @@ JOINT_MODES: Final = ("auto", "off", "both")
 ERROR_BARS: Final = ("total", "noise")
 """The words of `asl_bids_app.models.uncertainty.ERROR_BARS`, which imports torch."""
 
+CALIBRATIONS: Final = ("voxelwise", "csf", "csf-or-voxelwise")
+
 DATA: Final = "which data"
 ESTIMATION: Final = "estimation"
 ANATOMY: Final = "anatomy"
@@ -193,6 +195,14 @@ class AnatomyOptions:
 class ConstantOptions:
     """Constants that outrank the sidecars."""
 
+    calibration: str = option(
+        "voxelwise",
+        CALIBRATION,
+        "M0 that the perfusion signal is divided by: that of each voxel (voxelwise), or that of "
+        "blood by the fluid of the lateral ventricles (csf); with csf a run with too little fluid "
+        "fails, with csf-or-voxelwise it is calibrated voxelwise, with a warning",
+        choices=CALIBRATIONS,
+    )
     t1_blood: float | None = option(
         None, CALIBRATION, "T1 of arterial blood", reader=readers.between(0.5, 4.0), metavar="S"
     )

@@ -32,6 +32,8 @@ from asl_bids_app.options.groups import (
 GROUPS: Final = (DATA, ESTIMATION, ANATOMY, CALIBRATION, RESOURCES, RUNNING)
 """In the order of the help."""
 
+KEEP_WORK: Final = ("auto", "all", "failed")
+
 CONFIG_FILE: Final = Option(
     RUNNING,
     "YAML with options, e.g. 't1-blood: 1.6'; the command line outranks it",
@@ -97,6 +99,14 @@ class ResourceOptions:
             readers.megabytes,
             "SIZE",
         ),
+    )
+    keep_work: str = option(
+        "auto",
+        RESOURCES,
+        "whose intermediate results stay in the work folder: those of everybody (all), of "
+        "participants who are not complete (failed), or of everybody if the disk has room for "
+        "them, else of those who are not complete (auto)",
+        choices=KEEP_WORK,
     )
     use_plugin: Path | None = option(
         None,

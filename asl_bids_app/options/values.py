@@ -22,7 +22,14 @@ ELSEWHERE: Final = {
 COMMAND_LINE_ONLY: Final = frozenset(
     {
         *("level", "work_dir", "dry_run", "propose_sidecars", "reports_only", "boilerplate_only"),
-        *("run_report", "write_graph", "clean_workdir", "use_plugin", "stop_on_first_crash"),
+        *(
+            "run_report",
+            "write_graph",
+            "clean_workdir",
+            "keep_work",
+            "use_plugin",
+            "stop_on_first_crash",
+        ),
         *("fail_on_implausible", "debug", "verbose", "quiet", "mem_gb"),
     }
 )

@@ -14,11 +14,11 @@ from typing import Any, Final
 import numpy as np
 
 from asl_bids_app.preprocess.contrasts import Group
-from asl_bids_app.preprocess.gauss_newton import Found, follow, locate
+from asl_bids_app.preprocess.gauss_newton import Found, Views, follow, locate
 from asl_bids_app.preprocess.geometry import in_field_of_view, resample
 from asl_bids_app.preprocess.registration import COARSE as ROUGH
 from asl_bids_app.preprocess.registration import MIDDLE as CLOSE
-from asl_bids_app.preprocess.registration import RegistrationError, normalise, register, smooth
+from asl_bids_app.preprocess.registration import RegistrationError, normalise, register
 from asl_bids_app.preprocess.target import COARSE, FAR, FINE, MIDDLE, Level, Target, make_target
 from asl_bids_app.preprocess.trust import likeness_found, why_not_trusted, why_too_far
 from asl_bids_app.tell import Tell, nobody
@@ -61,6 +61,7 @@ class Aligner:
     ) -> None:
         self.data, self.affine, self.mask, self.centre, self.run = data, affine, mask, centre, run
         self.tell = tell
+        self.views = [Views(data[..., index], affine) for index in range(data.shape[3])]
         self.failed: dict[int, str] = {}
 
     def within(self, groups: Sequence[Group]) -> np.ndarray:
@@ -123,9 +124,12 @@ class Aligner:
 
     def _one(self, job: _Job) -> Found | str:
         try:
-            return locate(self.data[..., job.index], job.targets, job.starts)
+            return locate(self.views[job.index], job.targets, job.starts)
         except RegistrationError as error:
             return str(error)
+        finally:
+            # The first pass ends with the view that the second one needs.
+            self.views[job.index].keep_only(SECOND[-1])
 
     def _again(self, jobs: Sequence[_Job], results: Sequence[Found | str]) -> list[Found | str]:
         """Try what does not convince from where its neighbours are, then by SimpleITK."""
@@ -158,22 +162,14 @@ class Aligner:
 
     def _slowly(self, job: _Job, best: Found) -> Found:
         """Let mutual information look for what least squares did not find; keep the likelier."""
-        normal = self._normal(job.image), self._normal(self.data[..., job.index])
-        if normal[0] is None or normal[1] is None:
-            return best
+        views = self.views[job.index]
         try:
-            matrix = register(normal[0], self.affine, normal[1], self.affine, mask=self.mask)
+            still = normalise(job.image, self.affine)
+            matrix = register(still, self.affine, views.normal(), self.affine, mask=self.mask)
         except RegistrationError:
             return best
         fine = job.targets[-1]
-        shown = smooth(normal[1], self.affine, fine.level.smooth_mm)
-        return max((best, follow(shown, fine, (matrix,))), key=likeness_found)
-
-    def _normal(self, volume: np.ndarray) -> np.ndarray | None:
-        try:
-            return normalise(volume, self.affine)
-        except RegistrationError:
-            return None
+        return max((best, follow(views.of(fine.level), fine, (matrix,))), key=likeness_found)
 
     def averages(
         self, groups: Sequence[Group], matrices: Sequence[np.ndarray] | np.ndarray
@@ -196,17 +192,16 @@ class Aligner:
 
     def between(self, averages: Sequence[np.ndarray], main: int) -> list[np.ndarray]:
         """Register the average of each group to that of the main one."""
-        normal = [self._normal(a) for a in averages]
+        views = [Views(average, self.affine) for average in averages]
 
         def one(index: int) -> np.ndarray:
-            image, still = normal[index], normal[main]
-            if index == main or image is None or still is None:
+            if index == main:
                 return np.eye(4)
             try:
                 matrix = register(
-                    still,
+                    views[main].normal(),
                     self.affine,
-                    image,
+                    views[index].normal(),
                     self.affine,
                     mask=self.mask,
                     levels=ACROSS,

@@ -73,6 +73,7 @@ def prepare_run(
     align_m0: bool,
     m0_smooth_fwhm: float = 0.0,
     brain_mask: Path | None = None,
+    found_mask: Path | None = None,
 ) -> PreparedRun:
     """Average and calibrate a run.
 
@@ -88,6 +89,8 @@ def prepare_run(
         mm.
     brain_mask
         Mask to use instead of one made from the M0.
+    found_mask
+        The same of derivatives, which is used if it fits.
 
     Raises
     ------
@@ -103,7 +106,7 @@ def prepare_run(
     static = moved.data[..., _static(kinds)].mean(axis=3)
     raw, facts, warnings = find_m0(run, moved, static, align=align_m0)
     usable = moved.finite & np.isfinite(raw)
-    brain, mask_facts, notes = find_mask(raw, static, moved, acquisition, brain_mask)
+    brain, mask_facts, notes = find_mask(raw, static, moved, acquisition, brain_mask, found_mask)
     mask, more = with_data(brain, moved, acquisition.path.name)
     warnings += [*notes, *more]
     lost = int((mask & ~usable).sum())

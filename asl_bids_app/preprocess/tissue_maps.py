@@ -85,12 +85,15 @@ class TissueMaps:
     classes : mapping of str to array, shape (X, Y, Z)
         Without `maps`: the two largest classes of the M0's contrast, which have no names but are
         stored where the ensemble looks for grey and white matter (gm, wm).
+    matrix : array, shape (4, 4), or None
+        Takes world points of the run to MNI152 millimetres, where the atlas was laid on its M0.
     """
 
     maps: Mapping[str, np.ndarray]
     facts: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
     classes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    matrix: np.ndarray | None = None
 
     @property
     def alike(self) -> Mapping[str, np.ndarray]:
@@ -133,8 +136,25 @@ def find_tissue(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
             facts,
         )
     return TissueMaps(
-        {"gm": tissue.gm, "wm": tissue.wm, "csf": tissue.csf}, facts, tissue.warnings
+        {"gm": tissue.gm, "wm": tissue.wm, "csf": tissue.csf},
+        facts,
+        tissue.warnings,
+        matrix=tissue.matrix,
     )
+
+
+def of_t1w(fractions: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> TissueMaps:
+    """Return the tissue of a T1w to which the run is registered.
+
+    Parameters
+    ----------
+    fractions : mapping of str to array, shape (X, Y, Z)
+        Of gm, wm and csf in the voxels of the run, zero outside its mask.
+    facts
+        How it was registered.
+    """
+    about = {"kind": TissueKind.T1W.value, "fractions": FractionKind.T1W.value}
+    return TissueMaps(dict(fractions), {**about, **facts})
 
 
 def _given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,8 @@ from asl_bids_app.errors import InputError, disk_full
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.processes import end_children, remembered
 from asl_bids_app.workflows.full import FULL
-from asl_bids_app.workflows.graph import record_folder, safe
 from asl_bids_app.workflows.progress import Progress
+from asl_bids_app.workflows.work_folder import tidy
 from asl_bids_app.workflows.workers import set_environment
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
     shown = shown or Progress(options.quiet)
     shown.expect(flow.get_node(name) for name in flow.list_node_names())
     others = frozenset(child.pid for child in multiprocessing.active_children() if child.pid)
-    with remembered() as again:
+    with remembered() as again, _few_objects():
 
         def tell(node: Any, status: str) -> None:
             shown.note(node, status)
@@ -143,6 +144,16 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
             end_children(spared=others)
             raise
     return ended
+
+
+@contextmanager
+def _few_objects() -> Iterator[None]:
+    """Let the garbage collector pass over what is there: nipype calls it ten times a second."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _run_flow(flow: Workflow, options: AppOptions, plugin: str, arguments: dict[str, Any]) -> str:
@@ -186,9 +197,7 @@ def clean(options: AppOptions, participants: Sequence[str]) -> None:
     from asl_bids_app.workflows.lock import check_free
 
     check_free(options.work_dir, participants)
-    for label in participants:
-        shutil.rmtree(record_folder(options, label), ignore_errors=True)
-        shutil.rmtree(options.work_dir / f"asl_app/sub_{safe(label)}", ignore_errors=True)
+    tidy(options, participants)
 
 
 def machine() -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from asl_bids_app import __version__
 from asl_bids_app.bids.sessions import Unit
-from asl_bids_app.finish.anatomy import make_request, memory_gb
+from asl_bids_app.finish.anatomy import find_sources, make_request, memory_gb
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.settings import Settings, unit_settings
 from asl_bids_app.workflows.plan import ParticipantPlan
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 def record_folder(options: AppOptions, participant: str) -> Path:
     """Return where the steps of a participant leave their records."""
     return options.work_dir / "records" / f"sub-{participant}"
+
+
+def participant_folders(options: AppOptions, participant: str) -> tuple[Path, Path]:
+    """Return the folders with all that a participant leaves in the work folder."""
+    return (
+        record_folder(options, participant),
+        options.work_dir / "asl_app" / f"sub_{safe(participant)}",
+    )
 
 
 def _fingerprint(unit: Unit) -> str:
@@ -64,9 +72,16 @@ def safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]", "_", name)
 
 
-MEMORY_GB: Final = {"assemble": 1.0, "tissue": 1.0, "fit": 1.5, "baseline": 1.5, "write": 0.7}
+MEMORY_GB: Final = {
+    "assemble": 1.0,
+    "register": 2.0,
+    "tissue": 1.0,
+    "fit": 1.5,
+    "baseline": 1.5,
+    "write": 0.7,
+}
 """What a step is taken to need; those that hold a run's volumes need more the larger it is."""
-MANY_THREADS: Final = frozenset({"motion", "fit"})
+MANY_THREADS: Final = frozenset({"motion", "register", "fit"})
 """Steps that make use of several processors."""
 MACHINE: Final = ("device", "batch_size", "threads")
 """Settings that change no result."""
@@ -97,6 +112,7 @@ class _UnitGraph:
             self.connect(moved, prepared, "moved")
             all_moved.append(moved)
             all_prepared.append(prepared)
+        output_dir = str(self.options.output_dir)
         assemble = self.step("assemble")
         self.gather("gather", all_prepared, assemble, "all_prepared")
         request = make_request(settings, self.options.output_dir)
@@ -105,17 +121,26 @@ class _UnitGraph:
             "write",
             memory_gb=MEMORY_GB["write"] + more,
             many_threads=more > 0,
-            output_dir=str(self.options.output_dir),
+            output_dir=output_dir,
         )
         self.connect(assemble, write, "series")
         self.gather("moves", all_moved, write, "all_moved")
         fit = self.step("fit")
         self.connect(assemble, fit, "series")
         self.connect(fit, write, "maps")
+        placed = None
+        if sources := find_sources(request, self.unit):
+            placed = self.step("register", output_dir=output_dir, sources=sources)
+            self.connect(all_prepared[0], placed, "prepared")
+            self.connect(placed, write, "placed")
         if settings.tissue:
             tissue = self.step("tissue")
+            if placed is not None:
+                self.connect(placed, tissue, "placed")
             self.connect(all_prepared[0], tissue, "prepared")
             self.connect(tissue, write, "tissue")
+            if settings.calibrates_by_fluid:
+                self.connect(tissue, assemble, "tissue")
             if settings.corrects_by_tissue:
                 self.connect(tissue, fit, "tissue")
         if settings.wants_baseline:

@@ -23,28 +23,25 @@ LOG = logging.getLogger("asl-app")
 def write_reports(
     options: AppOptions,
     records: list[dict[str, Any]],
-    folder: Path,
     shown: Progress | None = None,
 ) -> None:
-    """Write citation texts and reports; a report that fails is logged and counts as an error."""
+    """Write reports; one that fails is logged and counts as an error."""
     from asl_bids_app.reports.explain import step_words
-    from asl_bids_app.reports.participant import write_participant_report
+    from asl_bids_app.workflows.report_workers import each_report
 
-    described = [record for record in records if record["units"]]
-    if described:
-        write_citation(described[0], folder, described[1:])
     shown = shown or Progress(quiet=True)
+    made = each_report(options, [record["participant"] for record in records])
     for number, record in enumerate(records, 1):
-        words = f"sub-{record['participant']}: {step_words('report')}"
-        try:
-            with shown.stage(f"{words} ({number} of {len(records)})"):
-                path = write_participant_report(options.output_dir, record["participant"])
-            LOG.info("report: %s", path)
-        except Exception as error:
-            LOG.error("sub-%s: no report: %s", record["participant"], error)
-            LOG.debug("report", exc_info=True)
-            failure = Failure.from_error(f"sub-{record['participant']}", "report", error)
+        name = f"sub-{record['participant']}"
+        with shown.stage(f"{name}: {step_words('report')} ({number} of {len(records)})"):
+            outcome = next(made)
+        if isinstance(outcome, Exception):
+            LOG.error("%s: no report: %s", name, outcome)
+            LOG.debug("report", exc_info=outcome)
+            failure = Failure.from_error(name, "report", outcome)
             record["errors"].append(failure.to_json())
+        else:
+            LOG.info("report: %s", outcome)
 
 
 NAMED: Final = 10

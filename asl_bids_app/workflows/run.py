@@ -6,6 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.run_records import ParticipantRecord
 from asl_bids_app.workflows.checks import (
+    check_calibration,
     check_machine,
     check_mask,
     check_writable,
@@ -32,6 +34,7 @@ from asl_bids_app.workflows.plan import Plan, describe, make_plan
 from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.proposals import write_proposals
 from asl_bids_app.workflows.settings import describe_settings
+from asl_bids_app.workflows.work_folder import blocks, decide, tidy
 from asl_bids_app.workflows.workers import prepare_workers
 
 LOG = logging.getLogger("asl-app")
@@ -70,6 +73,7 @@ def _run_participants(options: AppOptions, command: list[str], shown: Progress) 
     began = time.perf_counter()
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     check_mask(options)
+    check_calibration(options)
     if not options.dry_run:
         prepare_workers(options)
     with shown.stage("reading the dataset"):
@@ -119,7 +123,7 @@ def _run_claimed(
 ) -> int:
     """Process the participants of a plan, leave records and reports, and return the exit code."""
     from asl_bids_app.workflows.execute import machine
-    from asl_bids_app.workflows.reporting import write_reports
+    from asl_bids_app.workflows.reporting import write_citation, write_reports
 
     run_id = new_run_id()
     folder = options.output_dir / "logs" / run_id
@@ -133,29 +137,48 @@ def _run_claimed(
             folder / "config.json",
             {"command": command, "options": options.to_json(), "participants": labels},
         )
+        keep = decide(options, [p for p in plan.participants if p.units])
         planned = time.perf_counter()
-        records = process_participants(plan, options, estimator, shown, folder)
         shared = {
             "run_id": run_id,
             "version": __version__,
             "started": started,
-            "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "finished": "",
             "command": command,
             "options": options.to_json(),
             **machine(),
         }
-        for record in records:
-            record.update(shared)
-            content = ParticipantRecord.from_json(record).to_json()
-            write_json(folder / f"sub-{record['participant']}.json", content)
-        computed = time.perf_counter()
-        write_reports(options, records, folder, shown)
+        records: list[dict[str, Any]] = []
+        reporting = 0.0
+        parts = blocks(plan.participants, options)
+        for part in parts:
+            if len(parts) > 1:
+                first, number = len(records) + 1, len(plan.participants)
+                LOG.info("participants %d to %d of %d", first, len(records) + len(part), number)
+            made = process_participants(
+                replace(plan, participants=tuple(part)), options, estimator, shown, folder
+            )
+            shared["finished"] = datetime.now().astimezone().isoformat(timespec="seconds")
+            for record in made:
+                record.update(shared)
+                content = ParticipantRecord.from_json(record).to_json()
+                write_json(folder / f"sub-{record['participant']}.json", content)
+            computed = time.perf_counter()
+            write_reports(options, made, shown)
+            reporting += time.perf_counter() - computed
+            records += made
+            if not keep:
+                tidy(options, [r["participant"] for r in made if r["status"] == "complete"])
+        described = [record for record in records if record["units"]]
+        if described:
+            write_citation(described[0], folder, described[1:])
+        ended = time.perf_counter()
         report = {
             **shared,
             "seconds": {
                 "plan": round(planned - began, 3),
-                "workflow": round(computed - planned, 3),
-                "reports": round(time.perf_counter() - computed, 3),
+                "workflow": round(ended - planned - reporting, 3),
+                "reports": round(reporting, 3),
             },
             "warnings": list(plan.dataset.warnings),
             "participants": records,

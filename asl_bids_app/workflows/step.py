@@ -28,6 +28,7 @@ from nipype.interfaces.base import (
 from asl_bids_app.bids.derivatives import write_json
 from asl_bids_app.errors import AslAppError, disk_full
 from asl_bids_app.failures import facts_of
+from asl_bids_app.processes import release_memory
 from asl_bids_app.quantify import STEPS
 from asl_bids_app.remarks import collected, redirect
 from asl_bids_app.settings import Settings
@@ -62,6 +63,7 @@ class StepInput(BaseInterfaceInputSpec):
     maps = File(exists=True)
     baseline = File(exists=True)
     tissue = File(exists=True)
+    placed = File(exists=True)
     sources = InputMultiObject(File(exists=True), desc="inputs, so that new ones are seen")
     record = traits.Str(mandatory=True, nohash=True, desc="where the step's record goes")
     machine = traits.Dict(nohash=True, desc="the settings that change no result")
@@ -77,6 +79,7 @@ RESULTS: Final = {
     "maps": "maps",
     "baseline": "baseline",
     "tissue": "tissue",
+    "placed": "placed",
 }
 """Argument of a step's function that the value of each input file becomes."""
 
@@ -116,8 +119,9 @@ class Step(SimpleInterface):
         """Do the step and return what is to be kept."""
         function, _ = STEPS[self.inputs.step]
         values = dict(self.inputs.settings or {}) | dict(self.inputs.machine or {})
-        if mask := values.get("brain_mask"):
-            values["brain_mask"] = Path(mask)
+        for name in ("brain_mask", "found_mask"):
+            if mask := values.get(name):
+                values[name] = Path(mask)
         arguments = self.arguments()
         if "tell" in signature(function).parameters:
             path = progress_path(self.inputs.record)
@@ -136,6 +140,9 @@ class Step(SimpleInterface):
             self._results["out_file"] = str(
                 save(value, Path(runtime.cwd) / "result.pkl").absolute()
             )
+            # While this worker waits, others compute.
+            del value
+            release_memory()
         except Exception as error:
             foreseen = isinstance(error, AslAppError)
             message = str(error) if foreseen else f"{type(error).__name__}: {error}"

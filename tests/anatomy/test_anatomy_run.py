@@ -138,6 +138,10 @@ def test_maps_stand_in_the_spaces_that_can_be_had(done):
         for end in ("cbf", "att", "desc-std_cbf", "desc-std_att", "desc-brain_mask"):
             assert f"{TITLE}_{space}_{end}.nii.gz" in names
             assert (folder / f"{TITLE}_{space}_{end}.json").is_file()
+    # By the NIfTI standard: 2, aligned with another image; 4, MNI 152.
+    for space, code in (("space-T1w", 2), (f"space-{NINE}_res-2", 4)):
+        header = nib.load(folder / f"{TITLE}_{space}_cbf.nii.gz").header
+        assert (int(header["qform_code"]), int(header["sform_code"])) == (code, code)
     image = nib.load(folder / f"{TITLE}_space-{NINE}_res-2_cbf.nii.gz")
     assert image.shape == (97, 115, 97)
     # Right of the middle flow is 60, left 40, as they were made.
