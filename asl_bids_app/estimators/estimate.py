@@ -95,14 +95,19 @@ def estimate(
         series = show_anatomy(series, fractions)
     start = time.perf_counter()
 
-    def correct(maps: ParameterMaps[Tensor]) -> ParameterMaps[Tensor]:
+    def correct(maps: ParameterMaps[Tensor], seen: Series) -> ParameterMaps[Tensor]:
         """Bring the means of tissues back to what the data say."""
-        return correct_means(maps, series, series.voxel_mm, fractions)
+        return correct_means(maps, seen, seen.voxel_mm, fractions)
 
-    maps = ensemble.fit(series, correct if consistent else None)
+    maps = ensemble.fit(series, correct if consistent else None, fractions)
     maps = replace(
         maps,
-        model={**loaded.facts(), "Flips": tta, "ErrorBars": error_bars},
+        model={
+            **loaded.facts(),
+            "Flips": tta,
+            "ErrorBars": error_bars,
+            "ArteriesSeparated": ensemble.separates(series),
+        },
         outside_domain=share_outside(loaded.spec, series),
         coherence=loaded.spec.coherence.get(error_bars, {}),
     )

@@ -68,6 +68,8 @@ class Model(NamedTuple):
     label: str
     network: str
     bars: str
+    separated: bool = False
+    """Whether arteries were told from tissue before the networks looked."""
 
 
 def join_words(parts: Sequence[str]) -> str:
@@ -148,7 +150,8 @@ def find_model(unit: UnitRecord) -> Model:
     reported = {key.lower(): str(value or "") for key, value in (unit.model or {}).items()}
     label = " ".join(filter(None, (reported.get("name"), reported.get("version"))))
     texts = (reported.get(key, "") for key in ("network", "errorbars"))
-    return Model(reported.get("members", ""), label, *texts)
+    separated = (unit.model or {}).get("ArteriesSeparated") is True
+    return Model(reported.get("members", ""), label, *texts, separated)
 
 
 def part_of(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:
