@@ -114,11 +114,11 @@ def quantify_bids(
         origins=dict.fromkeys(read, Origin(Source.ARGUMENT)),
         **read,
     )
-    check_mask(asked)
-    check_calibration(asked)
+    check_mask(asked.brain_mask)
+    check_calibration(asked.calibration, asked.tissue, asked.m0_smooth_fwhm)
     plan = make_plan(asked)
-    name, model = choose_estimator(asked)
-    check_machine(asked, model[0])
+    name, model = choose_estimator(asked.estimator, asked.model)
+    check_machine(asked.device, asked.model)
     describe_dataset(target, source, plan.dataset.description)
     units: list[UnitRecord] = []
     failures: list[Failure] = []
