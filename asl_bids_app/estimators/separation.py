@@ -48,8 +48,9 @@ ATT_TAIL: Final = (0.03, 0.5)
 """Share of voxels, as at the rim of a lesion, that are further off, and how far (s)."""
 VOLUME_SD: Final = 0.01
 """mL/mL, of the half-normal prior of the volume: most vessels fill a small part of a voxel."""
-CHANCE: Final = (0.1, 0.02, 0.8)
-"""Of an artery: before the data, and the least and the most that a window may say."""
+CHANCE: Final = (0.1, 0.02, 0.3)
+"""Of an artery: before the data, and the least and the most that a window may say. With no limit a
+model that fits a real scan badly finds arteries everywhere."""
 STEPS: Final = 40
 """Most turns of the two."""
 LEAST_MOVE: Final = 0.0005
