@@ -194,7 +194,7 @@ def end_now(code: int) -> NoReturn:
 
 
 def release_memory() -> None:
-    """Give freed memory back to the system; the C library of Linux keeps it for later otherwise."""
+    """Give freed memory back to the system, which the C library of Linux keeps otherwise."""
     import ctypes
 
     gc.collect()

@@ -119,7 +119,7 @@ def _run_claimed(
 ) -> int:
     """Process the participants of a plan, leave records and reports, and return the exit code."""
     from asl_bids_app.workflows.execute import machine
-    from asl_bids_app.workflows.reporting import write_reports
+    from asl_bids_app.workflows.reporting import prepare_reports, write_reports
 
     run_id = new_run_id()
     folder = options.output_dir / "logs" / run_id
@@ -134,6 +134,8 @@ def _run_claimed(
             {"command": command, "options": options.to_json(), "participants": labels},
         )
         planned = time.perf_counter()
+        if options.nprocs > 1:
+            prepare_reports()
         records = process_participants(plan, options, estimator, shown, folder)
         shared = {
             "run_id": run_id,
