@@ -22,17 +22,21 @@ from asl_bids_app.settings import Settings
 from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from asl_bids_app.anatomy.place import Placed
     from asl_bids_app.bids.sessions import Unit
     from asl_bids_app.estimators.base import ParameterMaps
     from asl_bids_app.preprocess.moved import MovedRun
     from asl_bids_app.preprocess.prepare import PreparedRun
     from asl_bids_app.preprocess.tissue_maps import TissueMaps
+    from asl_bids_app.run_records import UnitRecord
     from asl_bids_app.series import Series
 
 __all__ = ["STEPS", "quantify", "quantify_unit"]
 
 
-def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> dict[str, Any]:
+def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> UnitRecord:
     """Quantify one planned unit and write its derivatives.
 
     Parameters
@@ -46,7 +50,7 @@ def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> dict[str,
 
     Returns
     -------
-    dict
+    UnitRecord
         What the participant's record says of the unit: metrics, warnings, files.
 
     Raises
@@ -57,8 +61,12 @@ def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> dict[str,
     indices = range(len(unit.runs))
     moved = [move(unit, settings, index=i) for i in indices]
     prepared = [prepare(unit, settings, index=i, moved=moved[i]) for i in indices]
-    series = assemble(unit, settings, prepared=prepared)
-    tissue = find_tissue(unit, settings, prepared=prepared[0]) if settings.tissue else None
+    placed = register(unit, settings, output_dir=output_dir, prepared=prepared[0])
+    tissue = None
+    if settings.tissue:
+        tissue = find_tissue(unit, settings, prepared=prepared[0], placed=placed)
+    reference = tissue if settings.calibrates_by_fluid else None
+    series = assemble(unit, settings, prepared=prepared, tissue=reference)
     seen = tissue if settings.corrects_by_tissue else None
     maps = fit(unit, settings, series=series, tissue=seen)
     baseline = fit_baseline(unit, settings, series=series) if settings.wants_baseline else None
@@ -71,6 +79,7 @@ def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> dict[str,
         maps=maps,
         baseline=baseline,
         tissue=tissue,
+        placed=placed,
     )
 
 
@@ -92,23 +101,55 @@ def prepare(unit: Unit, settings: Settings, *, index: int, moved: MovedRun) -> P
         align_m0=settings.hmc,
         m0_smooth_fwhm=settings.m0_smooth_fwhm,
         brain_mask=settings.brain_mask,
+        found_mask=settings.found_mask,
     )
 
 
-def assemble(unit: Unit, settings: Settings, *, prepared: Sequence[PreparedRun]) -> Series:
-    """Put the runs of a unit into one space, and estimate the noise of the series."""
-    from asl_bids_app.preprocess.assemble import assemble as join_runs
+def register(
+    unit: Unit, settings: Settings, *, output_dir: Path, prepared: PreparedRun
+) -> Placed | None:
+    """Lay the unit on the T1w of its participant; None if there is none."""
+    from asl_bids_app.finish.anatomy import make_request, place_run
 
-    return join_runs(unit, prepared, move=settings.hmc)
+    request = make_request(settings, output_dir)
+    return place_run(request, unit, prepared) if request is not None else None
 
 
-def find_tissue(unit: Unit, settings: Settings, *, prepared: PreparedRun) -> TissueMaps:  # noqa: ARG001
-    """Find how much grey and white matter each voxel holds."""
+def find_tissue(
+    unit: Unit,  # noqa: ARG001 - every step takes it
+    settings: Settings,
+    *,
+    prepared: PreparedRun,
+    placed: Placed | None = None,
+) -> TissueMaps:
+    """Find how much grey and white matter each voxel holds: by the T1w, else without it."""
     from asl_bids_app.preprocess.tissue_maps import find_tissue as lay_priors
-    from asl_bids_app.preprocess.tissue_maps import sharpen
+    from asl_bids_app.preprocess.tissue_maps import of_t1w, sharpen
 
+    if placed is not None and placed.tissue:
+        return of_t1w(placed.tissue, placed.facts)
     given = {key: Path(path) for key, path in settings.tissue_maps.items()}
-    return sharpen(prepared, lay_priors(prepared, given), given=bool(given))
+    if placed is not None and placed.found.prepared:
+        # Their T1w doesn't lie where the scanner's coordinates have it, or is another head's.
+        given = {}
+    found = sharpen(prepared, lay_priors(prepared, given), given=bool(given))
+    return found if placed is None else replace(found, facts={**found.facts, **placed.facts})
+
+
+def assemble(
+    unit: Unit,
+    settings: Settings,
+    *,
+    prepared: Sequence[PreparedRun],
+    tissue: TissueMaps | None = None,
+) -> Series:
+    """Put the runs of a unit into one space, calibrated, and estimate the noise of the series."""
+    from asl_bids_app.preprocess.assemble import assemble as join_runs
+    from asl_bids_app.preprocess.reference import choose_reference
+
+    reference, warnings = choose_reference(unit, settings.calibration, prepared[0], tissue)
+    series = join_runs(unit, prepared, move=settings.hmc, reference=reference)
+    return replace(series, warnings=(*series.warnings, *warnings)) if warnings else series
 
 
 def fit(
@@ -118,7 +159,7 @@ def fit(
     series: Series,
     tissue: TissueMaps | None = None,
     tell: Tell = nobody,
-) -> ParameterMaps:
+) -> ParameterMaps[Tensor]:
     """Estimate CBF and ATT."""
     from asl_bids_app.estimators.estimate import estimate
 
@@ -141,7 +182,7 @@ def fit(
 
 def fit_baseline(
     unit: Unit, settings: Settings, *, series: Series, tell: Tell = nobody
-) -> ParameterMaps:
+) -> ParameterMaps[Tensor]:
     """Estimate by least squares, beside the main maps."""
     plain = replace(settings, estimator="least-squares", model="")
     return fit(unit, plain, series=series, tell=tell)
@@ -154,10 +195,11 @@ def finish(
     output_dir: Path,
     series: Series,
     moved: Sequence[MovedRun],
-    maps: ParameterMaps,
-    baseline: ParameterMaps | None = None,
+    maps: ParameterMaps[Tensor],
+    baseline: ParameterMaps[Tensor] | None = None,
     tissue: TissueMaps | None = None,
-) -> dict[str, Any]:
+    placed: Placed | None = None,
+) -> UnitRecord:
     """Compute metrics, write images, tables and sidecars, and return the unit's record.
 
     Where there is a T1w, the maps are laid on it too, and regions get their tables.
@@ -175,15 +217,17 @@ def finish(
         tissue=tissue,
         confounds=join_tables([run.confounds for run in moved]),
         anatomy=make_request(settings, output_dir),
+        placed=placed,
     )
 
 
 STEPS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "motion": (move, ("hmc",)),
-        "prepare": (prepare, ("hmc", "m0_smooth_fwhm", "brain_mask")),
-        "assemble": (assemble, ("hmc",)),
+        "prepare": (prepare, ("hmc", "m0_smooth_fwhm", "brain_mask", "found_mask")),
+        "register": (register, ("anatomy", "bids_dir", "derivatives")),
         "tissue": (find_tissue, ("tissue_maps",)),
+        "assemble": (assemble, ("hmc", "calibration")),
         "fit": (
             fit,
             (

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asl_bids_app.options import defaults
+
 if TYPE_CHECKING:
     from asl_bids_app.bids.sessions import Unit
     from asl_bids_app.options.table import AppOptions
@@ -27,8 +29,12 @@ class Settings:
         Correct head motion.
     m0_smooth_fwhm : float
         mm.
+    calibration : str
+        One of `asl_bids_app.options.groups.CALIBRATIONS`.
     brain_mask : Path or None
         Mask to use instead of one made from the M0.
+    found_mask : Path or None
+        The same of derivatives, which is used if it fits.
     tissue : bool
         Look for grey and white matter.
     tissue_maps : mapping of str to str
@@ -52,33 +58,40 @@ class Settings:
         Of the machine. They don't change results.
     """
 
-    hmc: bool = True
-    m0_smooth_fwhm: float = 0.0
+    hmc: bool = defaults.HMC
+    m0_smooth_fwhm: float = defaults.M0_SMOOTH_FWHM
+    calibration: str = defaults.CALIBRATION
     brain_mask: Path | None = None
-    tissue: bool = True
+    found_mask: Path | None = None
+    tissue: bool = defaults.TISSUE
     tissue_maps: Mapping[str, str] = field(default_factory=dict)
-    estimator: str = "ensemble"
+    estimator: str = defaults.ESTIMATOR
     model: str = ""
     model_hash: str = ""
-    tta: bool = True
-    error_bars: str = "total"
-    tissue_consistency: bool = True
-    arterial: bool = True
-    baseline: bool = True
-    seed: int = 0
-    anatomy: bool = False
+    tta: bool = defaults.TTA
+    error_bars: str = defaults.ERROR_BARS
+    tissue_consistency: bool = defaults.TISSUE_CONSISTENCY
+    arterial: bool = defaults.ARTERIAL
+    baseline: bool = defaults.BASELINE
+    seed: int = defaults.SEED
+    anatomy: bool = defaults.ANATOMY
     bids_dir: str = ""
     derivatives: Mapping[str, str] = field(default_factory=dict)
     output_spaces: tuple[str, ...] = ()
     atlas: tuple[str, ...] = ()
-    device: str = "auto"
-    batch_size: int = 8
-    threads: int = 1
+    device: str = defaults.DEVICE
+    batch_size: int = defaults.BATCH_SIZE
+    threads: int = defaults.THREADS
 
     @property
     def wants_baseline(self) -> bool:
         """Whether least squares runs beside the main estimator."""
         return runs_baseline(self.baseline, self.estimator)
+
+    @property
+    def calibrates_by_fluid(self) -> bool:
+        """Whether ΔM is divided by an M0 of blood from fluid, for which tissue must be known."""
+        return self.calibration != "voxelwise"
 
     @property
     def corrects_by_tissue(self) -> bool:
@@ -105,7 +118,9 @@ def unit_settings(
     return Settings(
         hmc=options.hmc,
         m0_smooth_fwhm=options.m0_smooth_fwhm,
-        brain_mask=options.brain_mask or given_mask(options.derivatives, unit.entities),
+        calibration=options.calibration,
+        brain_mask=options.brain_mask,
+        found_mask=given_mask(options.derivatives, unit.entities),
         tissue=options.tissue,
         tissue_maps=given_tissue(options.derivatives, unit.entities) if options.tissue else {},
         estimator=estimator,

@@ -42,6 +42,8 @@ class M0Input:
         M0 of *blood* (`M0Estimate`), in the units of the image.
     factor : M0Factor or None
         What undoes a difference in scale that the sidecars tell.
+    echo_time : float or None
+        Of a separate M0, seconds; None where the run's holds or nothing is known.
     """
 
     kind: M0Kind
@@ -49,6 +51,7 @@ class M0Input:
     repetition_time: tuple[float, ...]
     estimate: float | None = None
     factor: M0Factor | None = None
+    echo_time: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -158,10 +158,11 @@ def _separate(fields: Fields, run: RunFiles, header: Header | None) -> M0Input |
         if own.flag_or("BackgroundSuppression", default=False):
             outcome = "used all the same; CBF will be too high if it is true"
             own.warn("BackgroundSuppression", "true", "false in an M0", outcome)
+    echo_time = None
     with own.collect():
         own.demand("EchoTime", "the echo time in seconds")
         if "EchoTime" in own:
-            own.numbers("EchoTime", "the echo time in seconds")
+            echo_time = float(own.numbers("EchoTime", "the echo time in seconds")[0])
     with own.collect():
         _compare(own, fields, "EchoTime", "s", ECHO_TOLERANCE, "differ in T2* weighting")
     with own.collect():
@@ -171,7 +172,7 @@ def _separate(fields: Fields, run: RunFiles, header: Header | None) -> M0Input |
         factor = scaling.compare(fields, own)
     if times is None:
         return None
-    return M0Input(M0Kind.SEPARATE, scan.path, tuple(times.tolist()), factor=factor)
+    return M0Input(M0Kind.SEPARATE, scan.path, tuple(times.tolist()), None, factor, echo_time)
 
 
 def _compare(m0: Fields, asl: Fields, key: str, unit: str, tolerance: float, how: str) -> None:

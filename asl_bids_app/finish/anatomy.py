@@ -16,8 +16,10 @@ from asl_bids_app.anatomy.spaces import read_space
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from asl_bids_app.anatomy.place import Placed
     from asl_bids_app.bids.sessions import Unit
     from asl_bids_app.estimators.base import ParameterMaps
+    from asl_bids_app.preprocess.prepare import PreparedRun
     from asl_bids_app.series import Series
     from asl_bids_app.settings import Settings
 
@@ -39,6 +41,17 @@ def make_request(settings: Settings, output_dir: Path) -> Request | None:
     )
 
 
+def find_sources(request: Request | None, unit: Unit) -> list[str]:
+    """Return the files that the registration of a series to its T1w depends on; none without."""
+    if request is None:
+        return []
+    found = find_anatomy(request.bids_dir, request.derivatives, unit.entities)
+    if found.t1w is None:
+        return []
+    files = [found.t1w, found.mask, found.dseg, *found.tissue.values()]
+    return [str(path) for path in files if path is not None]
+
+
 def memory_gb(request: Request | None, unit: Unit) -> float:
     """Return the memory that the anatomy of a series takes at most, GB."""
     if request is None:
@@ -48,6 +61,20 @@ def memory_gb(request: Request | None, unit: Unit) -> float:
     return 2.0 if asked or found.t1w is not None else 0.0
 
 
+def place_run(request: Request, unit: Unit, prepared: PreparedRun) -> Placed | None:
+    """Lay a prepared run on the T1w of its participant, before the fit; None without a T1w."""
+    import torch
+
+    from asl_bids_app.anatomy.place import place
+
+    torch.set_num_threads(request.threads)
+    images = {
+        "M0": prepared.m0 if prepared.head is None else prepared.head,
+        "ΔM": prepared.delta_m.mean(axis=-1),
+    }
+    return place(request, unit.entities, images, prepared.mask, prepared.affine)
+
+
 def run_anatomy(
     request: Request,
     unit: Unit,
@@ -55,6 +82,7 @@ def run_anatomy(
     maps: ParameterMaps[Tensor],
     baseline: ParameterMaps[Tensor] | None,
     sidecar: Mapping[str, Any],
+    placed: Placed | None = None,
 ) -> Outcome:
     """Run the anatomy of a series whose maps are written.
 
@@ -65,6 +93,8 @@ def run_anatomy(
         What was quantified.
     sidecar
         What all its sidecars say.
+    placed
+        The series on its T1w as the fit had it.
 
     Raises
     ------
@@ -121,4 +151,4 @@ def run_anatomy(
         sidecar,
     )
     torch.set_num_threads(request.threads)
-    return run(request, given)
+    return run(request, given, placed=placed)

@@ -14,6 +14,7 @@ from asl_bids_app.estimators.noise import with_noise
 from asl_bids_app.preprocess.carpet import join_tables
 from asl_bids_app.preprocess.joint_space import into_space
 from asl_bids_app.preprocess.prepare import PreparedRun
+from asl_bids_app.preprocess.reference import Reference, calibrate_by_fluid
 from asl_bids_app.protocol import Protocol
 from asl_bids_app.series import Series, to_slices
 
@@ -71,7 +72,13 @@ def join_series(first: Series, second: Series) -> Series:
     )
 
 
-def assemble(unit: Unit, prepared: Sequence[PreparedRun], *, move: bool) -> Series:
+def assemble(
+    unit: Unit,
+    prepared: Sequence[PreparedRun],
+    *,
+    move: bool,
+    reference: Reference | None = None,
+) -> Series:
     """Make the series of a unit from its prepared runs, and estimate its noise.
 
     Parameters
@@ -82,6 +89,9 @@ def assemble(unit: Unit, prepared: Sequence[PreparedRun], *, move: bool) -> Seri
         Its runs, in order; the first one's space is that of the result.
     move
         Look for head motion between the runs and undo it.
+    reference
+        A region of fluid in the first run's space, by which all runs are calibrated; None for
+        the M0 of each voxel.
 
     Returns
     -------
@@ -89,11 +99,15 @@ def assemble(unit: Unit, prepared: Sequence[PreparedRun], *, move: bool) -> Seri
         With noise, geometry, the images beside it, what was done and warnings.
     """
     first_run, first = unit.runs[0], prepared[0]
+    if reference is not None:
+        first = calibrate_by_fluid(first_run, first, reference)
     series = series_of_run(first_run, first, first_run.acquisition.slice_time)
     warnings = [*unit.warnings, *first_run.warnings, *first.warnings]
     facts = {first_run.acquisition.path.name: dict(first.facts)}
     for run, other in zip(unit.runs[1:], prepared[1:], strict=True):
-        placed, slice_time, how = into_space(run, other, first_run, first, move=move)
+        placed, slice_time, how = into_space(run, other, first_run, prepared[0], move=move)
+        if reference is not None:
+            placed = calibrate_by_fluid(run, placed, reference)
         series = join_series(series, series_of_run(run, placed, slice_time))
         warnings += [*run.warnings, *placed.warnings]
         facts[run.acquisition.path.name] = {**placed.facts, "space": how}

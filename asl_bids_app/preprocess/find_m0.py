@@ -82,6 +82,8 @@ def find_m0(
             name, "M0", str(error), "M0 volumes with signal and a repetition time of each"
         ) from error
     facts |= {"volumes": used, "repetition_time_correction": round(correction, 5)}
+    if len(set(times)) > 1 and len(times) == used:
+        facts["repetition_times"] = [round(float(time), 6) for time in times]
     if m0.kind is M0Kind.SEPARATE:
         average, how, failed = _onto_run(average, affine, static, moved.affine, align=align)
         anatomy = bool(np.isin(kinds, ("control", "label")).any())

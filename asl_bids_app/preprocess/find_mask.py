@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from asl_bids_app.preprocess.moved import MovedRun
     from asl_bids_app.preprocess.prepare import PreparedRun
 
+LEAST_ALIKE: Final = 0.75
+"""Overlap (Dice) with the mask of the image below which one of derivatives is of another place."""
+
 
 def find_mask(
     m0: np.ndarray,
@@ -24,6 +27,7 @@ def find_mask(
     moved: MovedRun,
     acquisition: Acquisition,
     given: Path | None,
+    of_derivatives: Path | None = None,
 ) -> tuple[np.ndarray, dict[str, Any], list[Notice]]:
     """Find the brain of a run, or bring a given mask onto its grid.
 
@@ -37,6 +41,8 @@ def find_mask(
         What is known of it.
     given
         Mask to use.
+    of_derivatives
+        Mask to use if it fits: nobody named it, so one that doesn't is a warning.
 
     Returns
     -------
@@ -56,12 +62,47 @@ def find_mask(
     try:
         mask = brain_mask(source, moved.affine)
     except MaskError as error:
+        if of_derivatives is not None:
+            return _given_mask(of_derivatives, source, moved)
         raise InputError(
             acquisition.path.name, "brain mask", str(error), "a brain", "give --brain-mask"
         ) from error
+    notices = []
+    if of_derivatives is not None:
+        try:
+            return _like_own(of_derivatives, mask, source, moved)
+        except InputError as error:
+            outcome = "a mask made from the image is used"
+            notices.append(
+                Notice(of_derivatives.name, error.field, error.found, error.expected, outcome)
+            )
     if source is m0:
-        return mask, {"kind": MaskKind.M0.value, "source": "made from the M0"}, []
-    return mask, {"kind": MaskKind.ASL.value, "source": "made from the ASL volumes"}, []
+        return mask, {"kind": MaskKind.M0.value, "source": "made from the M0"}, notices
+    return mask, {"kind": MaskKind.ASL.value, "source": "made from the ASL volumes"}, notices
+
+
+def _like_own(
+    path: Path, own: np.ndarray, source: np.ndarray, moved: MovedRun
+) -> tuple[np.ndarray, dict[str, Any], list[Notice]]:
+    """Bring a mask of derivatives onto the grid of a run, and compare it with the run's own.
+
+    It is placed by the scanner's coordinates, and the head may have moved since.
+
+    Raises
+    ------
+    InputError
+        If it can't be read, or is of another place.
+    """
+    found = _given_mask(path, source, moved)
+    dice = 2 * float((found[0] & own).sum()) / float(found[0].sum() + own.sum())
+    if dice < LEAST_ALIKE:
+        raise InputError(
+            path,
+            "",
+            f"an overlap of {dice:.2f} (Dice) with the brain of the ASL image",
+            f"{LEAST_ALIKE:g} or more",
+        )
+    return found
 
 
 def _given_mask(

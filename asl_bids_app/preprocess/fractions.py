@@ -2,7 +2,7 @@ r"""How much grey matter, white matter and fluid each voxel holds, from the M0 i
 
 An atlas laid on a brain knows where tissues are within a centimetre; the M0, at a
 signal-to-noise ratio of hundreds, knows it to the voxel. Its intensity, freed of the coil's
-smooth sensitivity, is the mean of those of the tissues in a voxel. A voxel is pure, or a mixture
+smooth sensitivity, is the mean over the tissues in a voxel. A voxel is pure, or a mixture
 of two that touch (white and grey, grey and fluid; white and fluid seldom), or, at the rim of
 the mask, tissue and nothing. Expectation maximisation finds the intensities and the field; the
 atlas says what is likely where. No order of the intensities is assumed.
@@ -104,7 +104,7 @@ def tissue_fractions(
         rim = _rim(mask, voxel_mm)
         value = np.maximum(inside / middle, 1e-2)
         noise = _noise(m0, mask, prior[:, 1]) / middle
-        basis = _field_basis(mask, voxel_mm)
+        basis = field_basis(mask, voxel_mm)
         for start in (None, np.array(USUAL, np.float32)):
             found, contrast = fit_mixtures(value, prior, rim, basis, noise, start)
             if found is not None and abs(contrast) <= MOST_CONTRAST:
@@ -162,17 +162,17 @@ def _rim(mask: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     return depth[mask] <= max(RIM_MM, 1.01 * float(np.sort(voxel_mm)[1]))
 
 
-def _field_basis(mask: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+def field_basis(mask: np.ndarray, voxel_mm: np.ndarray, order: int = ORDER) -> np.ndarray:
     """Return polynomials of place, (voxels, terms), the first one constant."""
     place = np.argwhere(mask) * np.asarray(voxel_mm, float)
     place -= (place.max(axis=0) + place.min(axis=0)) / 2
     place /= max(float(np.abs(place).max()), 1e-6)
-    along = [np.polynomial.legendre.legvander(place[:, axis], ORDER) for axis in range(3)]
+    along = [np.polynomial.legendre.legvander(place[:, axis], order) for axis in range(3)]
     powers = [
         (a, b, c)
-        for a in range(ORDER + 1)
-        for b in range(ORDER + 1 - a)
-        for c in range(ORDER + 1 - a - b)
+        for a in range(order + 1)
+        for b in range(order + 1 - a)
+        for c in range(order + 1 - a - b)
     ]
     terms = [along[0][:, a] * along[1][:, b] * along[2][:, c] for a, b, c in powers]
     return np.stack(terms, 1).astype(np.float32)

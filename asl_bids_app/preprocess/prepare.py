@@ -13,6 +13,7 @@ from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.sessions import PlannedRun
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
+from asl_bids_app.options import defaults
 from asl_bids_app.preprocess.decode import decode_run
 from asl_bids_app.preprocess.find_m0 import find_m0
 from asl_bids_app.preprocess.find_mask import find_mask, with_data
@@ -71,8 +72,9 @@ def prepare_run(
     moved: MovedRun,
     *,
     align_m0: bool,
-    m0_smooth_fwhm: float = 0.0,
+    m0_smooth_fwhm: float = defaults.M0_SMOOTH_FWHM,
     brain_mask: Path | None = None,
+    found_mask: Path | None = None,
 ) -> PreparedRun:
     """Average and calibrate a run.
 
@@ -88,6 +90,8 @@ def prepare_run(
         mm.
     brain_mask
         Mask to use instead of one made from the M0.
+    found_mask
+        The same of derivatives, which is used if it fits.
 
     Raises
     ------
@@ -103,7 +107,7 @@ def prepare_run(
     static = moved.data[..., _static(kinds)].mean(axis=3)
     raw, facts, warnings = find_m0(run, moved, static, align=align_m0)
     usable = moved.finite & np.isfinite(raw)
-    brain, mask_facts, notes = find_mask(raw, static, moved, acquisition, brain_mask)
+    brain, mask_facts, notes = find_mask(raw, static, moved, acquisition, brain_mask, found_mask)
     mask, more = with_data(brain, moved, acquisition.path.name)
     warnings += [*notes, *more]
     lost = int((mask & ~usable).sum())

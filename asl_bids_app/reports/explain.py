@@ -118,6 +118,7 @@ _STEPS: Final = {
     "motion": "head-motion correction",
     "prepare": "M0, mask, subtraction and averaging",
     "assemble": "putting the series together",
+    "register": "registration to the T1w",
     "tissue": "tissue maps",
     "fit": "estimation",
     "baseline": "least squares",

@@ -49,6 +49,7 @@ _FRACTIONS: Final = MappingProxyType(
         "M0": ", from M0 and atlas",
         "atlas": ", as the atlas has it",
         "derivatives": ", from derivatives",
+        "T1w": ", from the T1w, registered",
     }
 )
 """By the sidecars' word for where the fractions of tissue come from."""

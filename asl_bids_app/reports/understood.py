@@ -86,14 +86,21 @@ def words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        shown = {key: item for key, item in value.items() if key not in _NOT_SHOWN}
-        if list(shown) == ["source"]:
-            return words(shown["source"])
-        parts = [(key.replace("_", " "), words(item)) for key, item in shown.items()]
-        return "; ".join(f"{key}: {text}" for key, text in parts if text)
+        return _mapping_words(value)
     if isinstance(value, list | tuple):
         return ", ".join(words(item) for item in value)
     return figure_text(value, 4) if isinstance(value, float) else str(value)
+
+
+def _mapping_words(value: Mapping[str, Any]) -> str:
+    if set(value) == {"Value", "Units", "Source", "Note"}:  # a constant
+        unit = "" if value["Units"] == "fraction" else f" {value['Units']}"
+        return f"{words(value['Value'])}{unit} ({value['Source']}: {value['Note']})"
+    shown = {key: item for key, item in value.items() if key not in _NOT_SHOWN}
+    if list(shown) == ["source"]:
+        return words(shown["source"])
+    parts = [(key.replace("_", " "), words(item)) for key, item in shown.items()]
+    return "; ".join(f"{key}: {text}" for key, text in parts if text)
 
 
 def _volumes(run: Mapping[str, Any]) -> str:
@@ -185,6 +192,8 @@ _M0_NAMES: Final = {
     "filled_voxels": "voxels of the mask filled from their neighbours",
     "smoothing_fwhm_mm": "smoothed by (mm)",
     "value": "M0 of tissue",
+    "reference": "M0 of blood by a reference region",
+    "repetition_times": "repetition times of the volumes used (s)",
 }
 _CONSTANTS: Final = {
     "t1_blood": "T1 of arterial blood",

@@ -103,8 +103,28 @@ def check_machine(options: AppOptions, model: str) -> None:
         load_model(model)
 
 
+def check_calibration(options: AppOptions) -> None:
+    """Check that what a calibration by fluid needs is not switched off.
+
+    Raises
+    ------
+    InputError
+        If there is no tissue to find fluid by, or the M0 is to be smoothed.
+    """
+    if options.calibration == "voxelwise":
+        return
+    option, found = f"--calibration {options.calibration}", ""
+    if not options.tissue:
+        found, expected = "--no-tissue", "tissue maps, by which fluid is found"
+    elif options.m0_smooth_fwhm > 0:
+        found = f"--m0-smooth-fwhm {options.m0_smooth_fwhm:g}"
+        expected = "an M0 that is not smoothed, for fluid would be mixed with tissue"
+    if found:
+        raise InputError(COMMAND_LINE, option, f"it with {found}", expected)
+
+
 def check_mask(options: AppOptions) -> None:
-    """Check that the mask of the command line is an image, for it is that of every run.
+    """Check that the mask of the command line is an image: it serves every run.
 
     Raises
     ------

@@ -13,7 +13,7 @@ import numpy as np
 
 from asl_bids_app import __version__
 from asl_bids_app.bids.sessions import Unit
-from asl_bids_app.finish.anatomy import make_request, memory_gb
+from asl_bids_app.finish.anatomy import find_sources, make_request, memory_gb
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.settings import Settings, unit_settings
 from asl_bids_app.workflows.plan import ParticipantPlan
@@ -24,9 +24,17 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node, Workflow
 
 
-def record_folder(options: AppOptions, participant: str) -> Path:
+def record_folder(work_dir: Path, participant: str) -> Path:
     """Return where the steps of a participant leave their records."""
-    return options.work_dir / "records" / f"sub-{participant}"
+    return work_dir / "records" / f"sub-{participant}"
+
+
+def participant_folders(work_dir: Path, participant: str) -> tuple[Path, Path]:
+    """Return the folders with all that a participant leaves in the work folder."""
+    return (
+        record_folder(work_dir, participant),
+        work_dir / "asl_app" / f"sub_{safe(participant)}",
+    )
 
 
 def _fingerprint(unit: Unit) -> str:
@@ -64,9 +72,16 @@ def safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]", "_", name)
 
 
-MEMORY_GB: Final = {"assemble": 1.0, "tissue": 1.0, "fit": 1.5, "baseline": 1.5, "write": 0.7}
+MEMORY_GB: Final = {
+    "assemble": 1.0,
+    "register": 2.0,
+    "tissue": 1.0,
+    "fit": 1.5,
+    "baseline": 1.5,
+    "write": 0.7,
+}
 """What a step is taken to need; those that hold a run's volumes need more the larger it is."""
-MANY_THREADS: Final = frozenset({"motion", "fit"})
+MANY_THREADS: Final = frozenset({"motion", "register", "fit"})
 """Steps that make use of several processors."""
 MACHINE: Final = ("device", "batch_size", "threads")
 """Settings that change no result."""
@@ -76,10 +91,18 @@ class _UnitGraph:
     """Adds the steps of one unit to a workflow, as `asl_bids_app.quantify` has them in a row."""
 
     def __init__(
-        self, flow: Workflow, options: AppOptions, unit: Unit, settings: Settings
+        self,
+        flow: Workflow,
+        unit: Unit,
+        settings: Settings,
+        *,
+        output_dir: Path,
+        work_dir: Path,
+        watched: bool,
     ) -> None:
-        self.flow, self.options, self.unit, self.settings = flow, options, unit, settings
-        self.records = record_folder(options, unit.entities["sub"])
+        self.flow, self.unit, self.settings = flow, unit, settings
+        self.output_dir, self.watched = output_dir, watched
+        self.records = record_folder(work_dir, unit.entities["sub"])
         self.plan = str(_store_plan(unit, self.records))
 
     def build(self) -> None:
@@ -97,25 +120,35 @@ class _UnitGraph:
             self.connect(moved, prepared, "moved")
             all_moved.append(moved)
             all_prepared.append(prepared)
+        output_dir = str(self.output_dir)
         assemble = self.step("assemble")
         self.gather("gather", all_prepared, assemble, "all_prepared")
-        request = make_request(settings, self.options.output_dir)
+        request = make_request(settings, self.output_dir)
         more = memory_gb(request, self.unit)
         write = self.step(
             "write",
             memory_gb=MEMORY_GB["write"] + more,
             many_threads=more > 0,
-            output_dir=str(self.options.output_dir),
+            output_dir=output_dir,
         )
         self.connect(assemble, write, "series")
         self.gather("moves", all_moved, write, "all_moved")
         fit = self.step("fit")
         self.connect(assemble, fit, "series")
         self.connect(fit, write, "maps")
+        placed = None
+        if sources := find_sources(request, self.unit):
+            placed = self.step("register", output_dir=output_dir, sources=sources)
+            self.connect(all_prepared[0], placed, "prepared")
+            self.connect(placed, write, "placed")
         if settings.tissue:
             tissue = self.step("tissue")
+            if placed is not None:
+                self.connect(placed, tissue, "placed")
             self.connect(all_prepared[0], tissue, "prepared")
             self.connect(tissue, write, "tissue")
+            if settings.calibrates_by_fluid:
+                self.connect(tissue, assemble, "tissue")
             if settings.corrects_by_tissue:
                 self.connect(tissue, fit, "tissue")
         if settings.wants_baseline:
@@ -146,7 +179,7 @@ class _UnitGraph:
             settings=_plain(self.settings, STEPS[name][1]),
             machine=_plain(self.settings, MACHINE) | {"threads": threads},
             record=str(self.records / f"{self.unit.name}.{title}.json"),
-            watched=wanted(self.options.quiet),
+            watched=self.watched,
             **{key: value for key, value in inputs.items() if value is not None},
             **({} if index is None else {"index": index}),
         )
@@ -214,5 +247,13 @@ def participant_workflow(
     flow = Workflow(name=f"sub_{safe(plan.participant)}")
     for unit in plan.units:
         settings = unit_settings(options, unit, estimator, model)
-        _UnitGraph(flow, options, unit, settings).build()
+        graph = _UnitGraph(
+            flow,
+            unit,
+            settings,
+            output_dir=options.output_dir,
+            work_dir=options.work_dir,
+            watched=wanted(options.quiet),
+        )
+        graph.build()
     return flow

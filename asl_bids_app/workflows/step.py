@@ -63,6 +63,7 @@ class StepInput(BaseInterfaceInputSpec):
     maps = File(exists=True)
     baseline = File(exists=True)
     tissue = File(exists=True)
+    placed = File(exists=True)
     sources = InputMultiObject(File(exists=True), desc="inputs, so that new ones are seen")
     record = traits.Str(mandatory=True, nohash=True, desc="where the step's record goes")
     machine = traits.Dict(nohash=True, desc="the settings that change no result")
@@ -78,6 +79,7 @@ RESULTS: Final = {
     "maps": "maps",
     "baseline": "baseline",
     "tissue": "tissue",
+    "placed": "placed",
 }
 """Argument of a step's function that the value of each input file becomes."""
 
@@ -114,11 +116,12 @@ class Step(SimpleInterface):
         return found
 
     def work(self, stack: ExitStack) -> Any:
-        """Do the step and return what is to be kept."""
+        """Run the step and return its value."""
         function, _ = STEPS[self.inputs.step]
         values = dict(self.inputs.settings or {}) | dict(self.inputs.machine or {})
-        if mask := values.get("brain_mask"):
-            values["brain_mask"] = Path(mask)
+        for name in ("brain_mask", "found_mask"):
+            if mask := values.get(name):
+                values[name] = Path(mask)
         arguments = self.arguments()
         if "tell" in signature(function).parameters:
             path = progress_path(self.inputs.record)

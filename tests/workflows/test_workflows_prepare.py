@@ -355,6 +355,20 @@ def test_a_given_mask(tmp_path):
     assert got.warnings == ()
 
 
+@pytest.mark.parametrize("shift", [0.0, 60.0, 90.0])
+def test_a_mask_of_derivatives_is_taken_only_where_it_fits(tmp_path, shift):
+    run, volumes = run_of(*pairs_of(np.full(SHAPE, 5.0)), tmp_path)
+    far = AFFINE.copy()
+    far[0, 3] += shift
+    path = write(tmp_path / "sub-01_desc-brain_mask.nii.gz", BRAIN, far)
+    got = prepare_run(run, volumes, align_m0=False, found_mask=path)
+    np.testing.assert_array_equal(got.mask, BRAIN)
+    assert got.facts["mask"]["kind"] == ("M0" if shift else "given")
+    said = [text for text in got.warnings if "sub-01_desc-brain_mask.nii.gz" in text]
+    assert len(said) == bool(shift)
+    assert all(text.endswith("a mask made from the image is used") for text in said)
+
+
 def test_a_given_mask_without_orientation_goes_voxel_by_voxel(tmp_path):
     small = ball(SHAPE, AFFINE, 40, (15, 0, 9))
     got = given(tmp_path, small, forms=0)
