@@ -33,7 +33,7 @@ def prepare_reports() -> None:
             import_module("matplotlib.backends.backend_svg")
             import_module("asl_bids_app.reports.participant")
 
-    threading.Thread(target=load, name="asl-app-reports", daemon=True).start()
+    threading.Thread(target=load, name="asl-app-reports").start()
 
 
 def write_reports(
