@@ -38,18 +38,16 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def memory_mb(pid: int) -> tuple[float, float]:
-    """Return the proportional and the resident set size of a family of processes, MB."""
-    total = [0, 0]
+def memory_mb(pid: int, kind: str = "Pss") -> float:
+    """Return the proportional (or another) set size of a family of processes, MB."""
+    total = 0
     for member in family(pid):
         try:
             lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
         except OSError:
             continue
-        sizes = {line.partition(":")[0]: line.split()[1] for line in lines[1:]}
-        total[0] += int(sizes.get("Pss", 0))
-        total[1] += int(sizes.get("Rss", 0))
-    return total[0] / 1024, total[1] / 1024
+        total += next((int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")), 0)
+    return total / 1024
 
 
 def processor_seconds(pid: int) -> dict[int, float]:
@@ -87,7 +85,7 @@ def run(data: Path, folder: Path, arguments: list[str], watched: bool = False) -
     while process.poll() is None:
         used |= processor_seconds(process.pid)
         if watched:
-            memory.append(memory_mb(process.pid))
+            memory.append((memory_mb(process.pid), memory_mb(process.pid, "Rss")))
         time.sleep(0.1)
     if process.returncode:
         sys.exit(f"asl-app failed with exit code {process.returncode}")
