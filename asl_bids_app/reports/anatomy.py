@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +20,8 @@ from asl_bids_app.reports.region_tables import find_region_tables, read_region_t
 from asl_bids_app.reports.scales import Scale
 from asl_bids_app.reports.series_data import SeriesData
 
+TISSUES: Final = MappingProxyType({"gm": "grey matter", "wm": "white matter"})
+"""Of flows that are corrected for partial volume."""
 Attempt = Callable[[str, Callable[[], Any]], Any]
 _LOW_IN_M0: Final = 0.98
 """Share of an M0's values below the brightest that is shown; fluid and fat are brighter."""
@@ -87,6 +90,9 @@ def anatomy_section(
         content["views"] += _pose_view(views[REGISTRATION], by_quantity, attempt)
     if TEMPLATE in views and content["registered"]:
         content["views"] += _template_view(views[TEMPLATE], by_quantity, attempt)
+    for table in tuple(tables):
+        alone = (table.of_tissue(key, name) for key, name in TISSUES.items())
+        tables += [other for other in alone if other is not None]
     content["regions"] = [
         drawn
         for table in tables

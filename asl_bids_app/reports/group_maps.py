@@ -254,7 +254,9 @@ class _Averaging:
             inside = values != 0
             if source.mask.exists():
                 path = source.mask
-                inside = np.asanyarray(nib.load(path).dataobj) > 0
+                brain = np.asanyarray(nib.load(path).dataobj) > 0
+                # The flow of one tissue is 0 where a voxel holds hardly any of it.
+                inside = brain & inside if self.kind.desc else brain
             return values, inside & np.isfinite(values)
         except broken_image() as error:
             self._lose(source, path, error)

@@ -1,6 +1,7 @@
 """The anatomy in a participant's report: lines where tissue is, intervals where values are."""
 
 import re
+from dataclasses import replace
 
 import anatomy_example as anatomy
 import numpy as np
@@ -69,6 +70,19 @@ def test_intervals_lie_where_the_numbers_are(tmp_path):
     assert lost["members"][0]["cbf"] is None
     assert lost["members"][0]["coverage"] == "30 %"
     assert drawn["absent"] == 1
+
+
+def test_flows_of_one_tissue_have_a_figure_of_their_own(tmp_path):
+    path = anatomy.add_regions(tmp_path, ENTITIES)
+    table = read_region_table(path, "tissue", tmp_path)
+    assert table.of_tissue("gm", "grey matter") is None
+    more = {"gm_cbf_fit": np.array([70.0, 71, 72, np.nan]), "gm_cbf_se": np.array([2.0] * 4)}
+    table = replace(table, columns={**table.columns, **more})
+    assert table.of_tissue("wm", "white matter") is None
+    drawn = draw_regions(table.of_tissue("gm", "grey matter"))
+    assert drawn["atlas"] == "tissue, grey matter alone"
+    assert drawn["rows"][0]["members"][0]["cbf_text"] == "70.0 ± 3.9"
+    assert not drawn["timed"]
 
 
 @pytest.fixture(scope="module")

@@ -237,3 +237,42 @@ def test_a_table_with_another_order_of_regions_is_laid_by_name(tmp_path):
     values = dict(zip(names, atlas["quantities"]["cbf"]["values"], strict=True))
     assert values["GM"] == [55.0] * 4
     assert values["Left-Thalamus"] == [60.0] * 4
+
+
+def test_columns_that_not_every_table_has_are_kept(tmp_path):
+    """Such as those of partial volume correction: with what their own JSON file says of them."""
+    for k in range(4):
+        entities = {"sub": f"{k:02d}"}
+        add(tmp_path, entities, {"cbf_mean_gm": 50.0})
+        path = anatomy.add_regions(tmp_path, entities)
+        if k != 1:
+            lines = path.read_text().splitlines()
+            more = ["gm_cbf_fit\tgm_cbf_se\tnote", *[f"{70 + k}\t2\tany text"] * 3, "n/a\tn/a\tx"]
+            path.write_text("".join(f"{a}\t{b}\n" for a, b in zip(lines, more, strict=True)))
+            about = {"gm_cbf_fit": {"Description": "Of grey matter", "Units": "mL/100 g/min"}}
+            path.with_suffix(".json").write_text(json.dumps(about))
+    _, page, flow, time = write_group(tmp_path)
+    rows = rows_of(flow)
+    assert [row["gm_cbf_fit"] for row in rows[:5]] == ["70", "70", "70", "n/a", "n/a"]
+    assert "note" not in rows[0]
+    assert "gm_cbf_fit" not in rows_of(time)[0]
+    entries = json.loads(flow.with_suffix(".json").read_text())
+    assert entries["gm_cbf_fit"]["Description"] == "Of grey matter"
+    text = page.read_text()
+    start = text.index('id="region-data">') + len('id="region-data">')
+    (atlas,) = json.loads(text[start : text.index("</script>", start)])
+    assert atlas["quantities"]["gm_cbf"]["values"][0] == [70, None, 72, 73]
+
+
+def test_flow_of_a_tissue_counts_where_there_is_some(tmp_path):
+    rng = np.random.default_rng(5)
+    maps = []
+    for k in range(3):
+        entities = {"sub": f"{k:02d}"}
+        add(tmp_path, entities, {"cbf_mean_gm": 50.0})
+        flow = np.where(rng.random(SHAPE) < 0.6, rng.normal(60, 5, SHAPE), 0).astype(np.float32)
+        add_map(tmp_path, entities, flow, np.ones(SHAPE, bool), suffix="desc-gm_cbf")
+        maps.append(np.where(flow != 0, flow, np.nan))
+    write_group(tmp_path)
+    found, _ = read(tmp_path, f"group_space-{SPACE}_res-2_stat-mean_desc-gm_cbf.nii.gz")
+    np.testing.assert_allclose(found, np.nan_to_num(np.nanmean(maps, axis=0)), atol=1e-4)
