@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import functools
 import importlib.util
 import re
 import shutil
@@ -158,11 +159,18 @@ def test_console_scripts_exist(root):
         assert callable(getattr(importlib.import_module(module), function))
 
 
+@functools.cache
+def nodes_of_the_code(root):
+    """Return the syntax of the package by file: read once, which takes seconds."""
+    paths = (root / "asl_bids_app").rglob("*.py")
+    return {path: tuple(ast.walk(ast.parse(path.read_text()))) for path in paths}
+
+
 def strings_of_the_code(root):
     """Return the texts of the package; what is filled in becomes an ellipsis."""
     texts = []
-    for path in (root / "asl_bids_app").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for nodes in nodes_of_the_code(root).values():
+        for node in nodes:
             if isinstance(node, ast.JoinedStr):
                 parts = [v.value if isinstance(v, ast.Constant) else "…" for v in node.values]
                 texts.append("".join(parts))
@@ -216,10 +224,10 @@ def test_every_import_is_declared(root):
     }
     owners = metadata.packages_distributions()
     undeclared = set()
-    for path in (root / "asl_bids_app").rglob("*.py"):
+    for path, nodes in nodes_of_the_code(root).items():
         room = path.relative_to(root).parts[1]
         declared = needed | extras.get(EXTRA_OF.get(room), set())
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module]

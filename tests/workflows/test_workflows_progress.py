@@ -213,7 +213,7 @@ def test_a_run_in_a_terminal_shows_steps_and_report(tmp_path):
     dataset.add("01", noise=1e-4)
     main_end, other_end = pty.openpty()
     command = [sys.executable, "-m", "asl_bids_app.cli.app", dataset.root, tmp_path / "out"]
-    options = ["participant", "-w", tmp_path / "w", "--nprocs", "1", "--no-tissue"]
+    options = ["participant", "-w", tmp_path / "w", "--nprocs", "1", "--no-tissue", "--no-hmc"]
     process = subprocess.Popen(
         [*command, *options, "--estimator", "least-squares"],
         stderr=other_end,
