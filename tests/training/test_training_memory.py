@@ -60,7 +60,10 @@ def on_a_gpu():
     "fault",
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried ..."),
+        pytest.param(
+            RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried ..."),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["cuda", "cpu"],
 )
