@@ -6,7 +6,7 @@ Whatever fails here is one line, and the maps in the space of the run are comple
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,7 @@ def run(
             "the maps in the space of the run are complete"
         )
     work.keep_views()
-    work.remove_stale()
+    remove_stale(request.output_dir, unit.entities, work.outputs)
     return Outcome(
         tuple(work.outputs),
         tuple(dict.fromkeys(work.warnings)),
@@ -70,6 +70,33 @@ def run(
         work.tissue,
         work.registration,
     )
+
+
+def remove_stale(
+    output_dir: Path, entities: Mapping[str, str], outputs: Sequence[Path] = ()
+) -> None:
+    """Remove what an earlier run, with other options or another T1w, left of a series.
+
+    Parameters
+    ----------
+    output_dir
+        Root of the derivatives.
+    entities
+        Of the series.
+    outputs
+        What the newest run wrote.
+    """
+    from asl_bids_app.anatomy.view_files import views_file
+    from asl_bids_app.bids.derivatives import perf_folder, sidecar_path
+
+    new = {path.name for path in outputs} | {sidecar_path(path).name for path in outputs}
+    title = "_".join(f"{key}-{value}" for key, value in entities.items())
+    old = [views_file(output_dir, entities)]
+    for kind in ("space", "atlas", "from"):
+        old += perf_folder(output_dir, entities).glob(f"{title}_{kind}-*")
+    for path in old:
+        if path.name not in new:
+            path.unlink(missing_ok=True)
 
 
 class _Work:
@@ -261,7 +288,6 @@ class _Work:
         from asl_bids_app.anatomy.view_files import views_file, write_views
 
         path = views_file(self.request.output_dir, self.unit.entities)
-        path.unlink(missing_ok=True)
         with self._faults():
             if self.views:
                 write_views(path, self.views, self.facts)
@@ -307,14 +333,3 @@ class _Work:
         self.facts.setdefault("atlases", []).append(
             {"atlas": regions.name, "regions": len(regions.names)}
         )
-
-    def remove_stale(self) -> None:
-        """Remove what an earlier run, with other options or another T1w, left of the series."""
-        from asl_bids_app.bids.derivatives import sidecar_path
-
-        new = {path.name for path in self.outputs}
-        new |= {sidecar_path(path).name for path in self.outputs}
-        for kind in ("space", "atlas", "from"):
-            for path in self.folder.glob(f"{self.unit.title}_{kind}-*"):
-                if path.name not in new:
-                    path.unlink(missing_ok=True)
