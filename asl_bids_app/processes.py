@@ -194,7 +194,7 @@ def end_now(code: int) -> NoReturn:
 
 
 def release_memory() -> None:
-    """Give freed memory back to the system; the C library of Linux keeps it for later otherwise."""
+    """Give freed memory back to the system, which the C library of Linux keeps otherwise."""
     import ctypes
 
     gc.collect()
@@ -220,7 +220,7 @@ def follow_parent() -> None:
     """End this process as soon as the one that started it has ended, however that was.
 
     A killed parent can't tell its workers, which would wait for work for ever. The end of a
-    pipe tells them; of forked workers each holds the pipes of those before it, so the number
+    pipe tells them; each forked worker holds the pipes of the earlier ones, so the number
     of the parent process is looked at too.
     """
     parent = multiprocessing.parent_process()

@@ -71,7 +71,7 @@ def parse_json(text: str, name: str, remarks: list[Notice] | None = None) -> dic
         return content
 
     try:
-        content = json.loads(text, parse_int=_whole, object_pairs_hook=collect)
+        content = json.loads(text, parse_int=_read_integer, object_pairs_hook=collect)
         deep = _depth(content) > DEEPEST
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
@@ -88,7 +88,7 @@ def parse_json(text: str, name: str, remarks: list[Notice] | None = None) -> dic
     return _plain_text(content)
 
 
-def _whole(text: str) -> int | float:
+def _read_integer(text: str) -> int | float:
     return int(text) if len(text) <= DIGITS else float(text)
 
 

@@ -80,11 +80,11 @@ class Aligner:
                 if targets[number]
             ]
             results = []
-            for done, result in enumerate(self.run(self._one, jobs), 1):
+            for done, result in enumerate(self.run(self._locate_volume, jobs), 1):
                 self.tell(word, done, len(jobs))
                 results.append(result)
             self.failed = {}
-            for job, result in zip(jobs, self._again(jobs, results), strict=True):
+            for job, result in zip(jobs, self._retry_unconvincing(jobs, results), strict=True):
                 why = result if isinstance(result, str) else why_not_trusted(result, self.centre)
                 if why or isinstance(result, str):
                     self.failed[job.index] = why
@@ -122,7 +122,7 @@ class Aligner:
         except RegistrationError:
             return ()
 
-    def _one(self, job: _Job) -> Found | str:
+    def _locate_volume(self, job: _Job) -> Found | str:
         try:
             return locate(self.views[job.index], job.targets, job.starts)
         except RegistrationError as error:
@@ -131,7 +131,9 @@ class Aligner:
             # The first pass ends with the view that the second one needs.
             self.views[job.index].keep_only(SECOND[-1])
 
-    def _again(self, jobs: Sequence[_Job], results: Sequence[Found | str]) -> list[Found | str]:
+    def _retry_unconvincing(
+        self, jobs: Sequence[_Job], results: Sequence[Found | str]
+    ) -> list[Found | str]:
         """Try what does not convince from where its neighbours are, then by SimpleITK."""
         alike: dict[Group, list[float]] = {}
         for job, result in zip(jobs, results, strict=True):
@@ -148,19 +150,19 @@ class Aligner:
             if not isinstance(result, str) and convinces(job, result)
         ]
 
-        def again(job: _Job, result: Found | str) -> Found | str:
+        def retry(job: _Job, result: Found | str) -> Found | str:
             if isinstance(result, str) or convinces(job, result):
                 return result
             beside = sorted(good, key=lambda one: abs(one[0] - job.index))[:NEIGHBOURS]
-            tried = self._one(
+            tried = self._locate_volume(
                 replace(job, starts=(result.matrix, *(matrix for _, matrix in beside)))
             )
             best = result if isinstance(tried, str) else max((result, tried), key=likeness_found)
-            return best if convinces(job, best) else self._slowly(job, best)
+            return best if convinces(job, best) else self._align_by_information(job, best)
 
-        return list(self.run(again, jobs, results))
+        return list(self.run(retry, jobs, results))
 
-    def _slowly(self, job: _Job, best: Found) -> Found:
+    def _align_by_information(self, job: _Job, best: Found) -> Found:
         """Let mutual information look for what least squares did not find; keep the likelier."""
         views = self.views[job.index]
         try:
@@ -194,7 +196,7 @@ class Aligner:
         """Register the average of each group to that of the main one."""
         views = [Views(average, self.affine) for average in averages]
 
-        def one(index: int) -> np.ndarray:
+        def register_to_main(index: int) -> np.ndarray:
             if index == main:
                 return np.eye(4)
             try:
@@ -212,4 +214,4 @@ class Aligner:
             common = overlap.sum() / self.mask.sum()
             return np.eye(4) if why_too_far(matrix, self.centre, common) else matrix
 
-        return list(self.run(one, range(len(averages))))
+        return list(self.run(register_to_main, range(len(averages))))

@@ -56,7 +56,7 @@ class Found:
     likeness : float
         Correlation with the target at the points; -1 where too little is in common.
     common : float
-        Share of the points that lie in the volume's field of view, of those that would at rest.
+        Points in the volume's field of view, as a share of the points in it at rest.
     settled : bool
         The last step was as small as the level asks.
     """

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from asl_bids_app.anatomy.layout import NAME as TISSUE_ATLAS
-from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.constants import ConstantKey, read_constants
 from asl_bids_app.quality.definitions import METRICS
-from asl_bids_app.reports.old_records import mask_kind, tissue_kind
+from asl_bids_app.reports.old_records import mask_kind, output_keys, tissue_kind
 from asl_bids_app.run_records import ParticipantRecord, RunFacts, UnitRecord
 from asl_bids_app.schemes import find_scheme
 
@@ -70,6 +68,8 @@ class Model(NamedTuple):
     label: str
     network: str
     bars: str
+    separated: bool = False
+    """Whether arteries were told from tissue before the networks looked."""
 
 
 def join_words(parts: Sequence[str]) -> str:
@@ -150,7 +150,8 @@ def find_model(unit: UnitRecord) -> Model:
     reported = {key.lower(): str(value or "") for key, value in (unit.model or {}).items()}
     label = " ".join(filter(None, (reported.get("name"), reported.get("version"))))
     texts = (reported.get(key, "") for key in ("network", "errorbars"))
-    return Model(reported.get("members", ""), label, *texts)
+    separated = (unit.model or {}).get("ArteriesSeparated") is True
+    return Model(reported.get("members", ""), label, *texts, separated)
 
 
 def part_of(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -189,16 +190,11 @@ def describe_atlases(facts: Mapping[str, Any]) -> str:
 
 def has_output(unit: UnitRecord, key: str) -> bool:
     """Tell whether a unit has a derivative, by its key in the table of outputs."""
-    output = OUTPUTS[key]
-    ending = f"{output.label}_{output.suffix}{output.extension}"
-    names = (PurePosixPath(path).name for path in unit.outputs)
-    if unit.entities:
-        return output.name(unit.entities) in set(names)
-    return any(name.endswith(ending) for name in names)
+    return key in (unit.output_keys or output_keys(unit))
 
 
 def list_quality(record: ParticipantRecord) -> list[str]:
-    """Return by which metrics quality was judged; before a run, by which it would be."""
+    """Return the metrics that judged the quality; before a run, the ones that would."""
     if not record.units:
         return []
     known = [unit.metrics for unit in record.units if unit.metrics]

@@ -6,13 +6,13 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from asl_bids_app.bids.acquisition import Acquisition
+from asl_bids_app.bids.acquisition import Acquisition, distinct_measurements
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.bids.sessions import Unit
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.settings import runs_baseline
-from asl_bids_app.workflows.plan import Plan, distinct_measurements
+from asl_bids_app.workflows.plan import Plan
 from asl_bids_app.workflows.work_folder import free, needed
 
 

@@ -116,7 +116,7 @@ class Step(SimpleInterface):
         return found
 
     def work(self, stack: ExitStack) -> Any:
-        """Do the step and return what is to be kept."""
+        """Run the step and return its value."""
         function, _ = STEPS[self.inputs.step]
         values = dict(self.inputs.settings or {}) | dict(self.inputs.machine or {})
         for name in ("brain_mask", "found_mask"):

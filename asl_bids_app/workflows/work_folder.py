@@ -118,12 +118,12 @@ def decide(options: AppOptions, participants: Sequence[ParticipantPlan]) -> bool
     return keep
 
 
-def tidy(options: AppOptions, labels: Iterable[str]) -> None:
+def tidy(work_dir: Path, labels: Iterable[str]) -> None:
     """Remove the intermediate results of participants who are complete."""
     from asl_bids_app.workflows.graph import participant_folders
 
     for label in labels:
-        for folder in participant_folders(options, label):
+        for folder in participant_folders(work_dir, label):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -19,15 +19,15 @@ _PRELOAD: Final = "asl_bids_app.workflows.preload"
 """Imported once, before workers part from the process that makes them."""
 
 
-def set_environment(options: AppOptions) -> None:
+def _set_environment(threads: int, verbose: bool) -> None:
     """Set what workers take from the environment; what the user has set stays."""
     # Every step's worker may use as many threads as its step was given, not more.
-    os.environ.setdefault("OMP_NUM_THREADS", str(options.omp_nthreads or options.nprocs))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     # Threads that spin while they wait cost several times the work itself on a shared machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # NumPy's library for matrices has threads of its own, which do spin; its matrices are small.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if not (options.debug or options.verbose > 1):
+    if not verbose:
         os.environ[QUIET] = "1"
 
 
@@ -36,7 +36,8 @@ def prepare_workers(options: AppOptions) -> None:
 
     Each worker would import them anew otherwise: seconds and hundreds of megabytes.
     """
-    set_environment(options)
+    threads = options.omp_nthreads or options.nprocs
+    _set_environment(threads, options.debug or options.verbose > 1)
     if options.nprocs == 1 or options.use_plugin is not None:
         return
     try:

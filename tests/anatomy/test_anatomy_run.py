@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from heads import grid, look, pose
+from heads import grid, pose, scan_map
 
 from asl_bids_app.anatomy.atlases import read_spec
 from asl_bids_app.anatomy.find import program_of
@@ -65,11 +65,11 @@ def unit(motion=None, right=60.0, left=40.0):
     atlas = load_atlas()
     x = atlas.affine[0, 0] * np.arange(atlas.gm.shape[0]) + atlas.affine[0, 3]
     side = np.broadcast_to(np.where(x > 0, right, left)[:, None, None], atlas.gm.shape)
-    gm, wm, csf = (look(getattr(atlas, k), shape, affine, motion) for k in ("gm", "wm", "csf"))
+    gm, wm, csf = (scan_map(getattr(atlas, k), shape, affine, motion) for k in ("gm", "wm", "csf"))
     mask = gm + wm + csf > 0.5
     rng = np.random.default_rng(0)
     m0 = 0.85 * gm + 0.7 * wm + csf + 0.01 * rng.standard_normal(shape)
-    cbf = np.where(mask, look(side, shape, affine, motion), 0)
+    cbf = np.where(mask, scan_map(side, shape, affine, motion), 0)
     sds = {"cbf_sd": np.full(shape, 5.0) * mask, "att_sd": np.full(shape, 0.1) * mask}
     return UnitMaps(
         ENTITIES,
