@@ -212,7 +212,8 @@ class _Work:
             **agreement(unit, head, found.matrix),
             "registered": found.registered,
         }
-        self._keep_slices(REGISTRATION, lambda: registration_views(unit, head, found.matrix))
+        if unit.mask.any() and head.brain.any():
+            self._keep_slices(REGISTRATION, lambda: registration_views(unit, head, found.matrix))
         if not found.registered:
             self.facts["registration"]["reason"] = found.reason
             words = f"not registered to the T1w, and only in the space of the run: {found.reason}"
