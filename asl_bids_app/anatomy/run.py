@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,7 @@ class _Work:
         found = find_anatomy(request.bids_dir, request.derivatives, self.unit.entities)
         self.warnings += found.warnings
         if found.t1w is None and not (request.spaces or request.atlases):
+            self._without_flows()
             return
         anatomy, fault = None, ""
         if placed is not None and placed.registration is None:
@@ -121,6 +123,7 @@ class _Work:
             routes = self._register(anatomy)
         else:
             routes = self._by_m0()
+        self._flows()
         if routes is None:
             return
         if anatomy is not None:
@@ -264,6 +267,39 @@ class _Work:
             if self.views:
                 write_views(path, self.views, self.facts)
                 self.outputs.append(path)
+
+    def _flows(self) -> None:
+        """Estimate the flows of grey and white matter, where that is asked for."""
+        from asl_bids_app.anatomy.partial_volume import correct, write_flows
+        from asl_bids_app.estimators.partial_volume import PartialVolumeError
+
+        if not self.request.pvc:
+            return
+        if self.registration is None or not self.registration.sure or self.unit.data is None:
+            self._without_flows()
+            return
+        self.tell("partial volume")
+        try:
+            flows = correct(self.unit, self.tissue, self.request.pvc)
+        except PartialVolumeError as error:
+            self.warnings.append(f"{self.place}no partial volume correction (--pvc): {error}")
+            return
+        self.unit = replace(self.unit, flows=flows)
+        self.facts["partial_volume"] = dict(flows.facts)
+        self.outputs += write_flows(self.folder, self.unit, flows, self.facts)
+
+    def _without_flows(self) -> None:
+        """Say that there is no partial volume correction, and why."""
+        if not self.request.pvc:
+            return
+        found = self.registration
+        reason = "no T1w that can be used"
+        if found is not None:
+            reason = "a doubtful registration" if found.registered else "no registration"
+        self.warnings.append(
+            f"{self.place}no partial volume correction (--pvc): found {reason}, expected a "
+            "registered T1w, which tells how much grey and white matter a voxel holds"
+        )
 
     def _space(self, space: Space, routes: Routes, anatomy: Anatomy | None) -> None:
         from asl_bids_app.anatomy.standard import write_space

@@ -70,6 +70,10 @@ def _read(item: Field[Any], value: Any, call: str) -> Any:
         return value
     if value is None and item.default is None:
         return None
+    if declared.bare and isinstance(value, bool):
+        value = declared.bare if value else item.default
+        if value is None:
+            return None
     if not declared.several:
         return _one(item, value, call)
     if isinstance(value, Mapping):

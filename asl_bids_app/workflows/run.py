@@ -72,6 +72,7 @@ def _run_participants(options: AppOptions, command: list[str], shown: Progress) 
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     check_mask(options)
     check_calibration(options)
+    check_pvc(options)
     if not options.dry_run:
         prepare_workers(options)
     with shown.stage("reading the dataset"):
