@@ -252,6 +252,9 @@ def _linear(mixture: Mixture) -> tuple[Tensor, Tensor]:
     found = (inverse @ wanted.permute(1, 2, 0).unsqueeze(3)).squeeze(3)
     spread = inverse @ doubt.permute(2, 3, 0, 1) @ inverse
     sd = spread.diagonal(dim1=2, dim2=3).clamp(min=1e-24).sqrt()
+    # A measurement without data in the kernel is none.
+    empty = normal.diagonal(dim1=0, dim2=1).sum(-1) <= 0
+    sd = sd.masked_fill(empty.unsqueeze(2), torch.inf)
     flows, errors = [], []
     for k in range(2):
         signal, noise = (

@@ -78,13 +78,14 @@ def mix(observation: Observation, fractions: Tensor) -> Mixture:
     observation
         Slices, with their noise; of a voxel that tells nothing it is infinite.
     fractions : Tensor, shape (2, S, H, W)
-        Of grey and white matter. What isn't finite counts as none.
+        Of grey and white matter. Voxels in which they aren't finite tell nothing.
     """
     where = observation.mask
     like = observation.delta_m
     shares = torch.nan_to_num(fractions.to(like), 0.0, 0.0, 0.0).clamp(0, 1)[:, where].T
     shares = shares / shares.sum(1, keepdim=True).clamp(min=1)
-    precision = precision_of(observation.noise_sd).expand_as(like)
+    known = torch.isfinite(fractions).all(0).unsqueeze(1)
+    precision = precision_of(observation.noise_sd).expand_as(like) * known
     place = torch.arange(len(like), device=like.device)[:, None, None].expand(where.shape)
     rows = like.permute(0, 2, 3, 1)[where], precision.permute(0, 2, 3, 1)[where]
     return Mixture(observation, where, *rows, shares, place[where])

