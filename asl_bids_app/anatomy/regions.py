@@ -8,7 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from asl_bids_app.anatomy.partial_volume import TISSUE_COLUMNS, TissueFlows, tissue_values
+from asl_bids_app.anatomy.partial_volume import TissueFlows
+from asl_bids_app.anatomy.partial_volume_regions import TISSUE_COLUMNS, tissue_values
 from asl_bids_app.anatomy.region_fit import Fit, fit_region
 from asl_bids_app.anatomy.signals import Signals
 

@@ -26,8 +26,18 @@ WIDTHS: Final = (0.03, 0.15)
 """Least and most of the standard deviation of a tissue's intensity; white matter has 1."""
 MIXED: Final = 7
 """Mixed states between two tissues that touch."""
-SHARES: Final = {"g": 0.28, "w": 0.33, "c": 0.12, "wg": 0.12, "gc": 0.13, "wc": 0.02}
-"""Of pure and mixed voxels at 1 mm."""
+SHARES: Final = {
+    "g": 0.28,
+    "w": 0.33,
+    "c": 0.11,
+    "wg": 0.12,
+    "gc": 0.13,
+    "wc": 0.02,
+    "nothing": 0.005,
+    "cn": 0.005,
+}
+"""Of pure and mixed voxels at 1 mm. A mask of the brain may hold bone, which has no signal: as
+fluid it would darken that, and true fluid would then be taken for partly grey matter."""
 LEAST_CONTRAST: Final = 0.05
 """Difference between white and grey matter, as a part of the former, that tells them apart."""
 
@@ -104,24 +114,36 @@ def segment(t1w: np.ndarray, brain: np.ndarray, prior: np.ndarray) -> Segmentati
     return Segmentation(gm, wm, csf, intensities, float(width / mu[1]), likeness)
 
 
-def _states() -> tuple[np.ndarray, np.ndarray]:
-    """Return fractions (K, 3) and log shares (K,) of pure and mixed voxels."""
+def _states() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return fractions (K, 3), where they can be (K, 3), and log shares (K,) of all states."""
     g, w, c = np.eye(3)
-    groups = {"g": [g], "w": [w], "c": [c]}
+    groups = {
+        "g": [g],
+        "w": [w],
+        "c": [c],
+        "nothing": [0 * c],
+        "cn": [0.75 * c, 0.5 * c, 0.25 * c],
+    }
     for key, (one, other) in {"wg": (w, g), "gc": (g, c), "wc": (w, c)}.items():
         groups[key] = [one + (other - one) * k / (MIXED + 1) for k in range(1, MIXED + 1)]
     rows = [row for group in groups.values() for row in group]
     weights = [np.log(SHARES[key] / len(group)) for key, group in groups.items() for _ in group]
-    return np.array(rows, np.float32), np.array(weights, np.float32)
+    # What isn't there has no place of its own: it lies where the atlas has fluid.
+    places = [row + (1 - row.sum()) * c for row in rows]
+    return (
+        np.array(rows, np.float32),
+        np.array(places, np.float32),
+        np.array(weights, np.float32),
+    )
 
 
-FRACTIONS, LOG_SHARES = _states()
+FRACTIONS, PLACES, LOG_SHARES = _states()
 
 
 def _posterior(level: np.ndarray, prior: np.ndarray, mu: np.ndarray, width: float) -> np.ndarray:
     """Return the probability of each state in each voxel, (V, K)."""
     off = (level[:, None] - FRACTIONS @ mu) / width
-    log = np.log(prior) @ FRACTIONS.T + LOG_SHARES - 0.5 * off**2
+    log = np.log(prior) @ PLACES.T + LOG_SHARES - 0.5 * off**2
     log -= log.max(axis=1, keepdims=True)
     share = np.exp(log, dtype=np.float32)
     return share / share.sum(axis=1, keepdims=True)

@@ -11,7 +11,7 @@ import numpy as np
 from asl_bids_app.anatomy.partial_volume import NEIGHBOURS, about
 from asl_bids_app.anatomy.records import Head
 from asl_bids_app.anatomy.request import UnitMaps
-from asl_bids_app.anatomy.resampling import lay
+from asl_bids_app.anatomy.resampling import resample_maps
 from asl_bids_app.anatomy.routes import Routes
 from asl_bids_app.anatomy.spaces import T1W, Grid, Space, grid_of
 from asl_bids_app.errors import InputError
@@ -68,18 +68,21 @@ def write_space(
     # What the calibration adds is common to all voxels: it is laid like a map.
     by_calibration = unit.calibration_sd * np.abs(unit.maps["cbf"])
     sds = {
-        key: _less(sd, by_calibration) if key == "cbf_sd" else sd for key, sd in unit.sds.items()
+        key: _subtract_variance(sd, by_calibration) if key == "cbf_sd" else sd
+        for key, sd in unit.sds.items()
     }
-    laid = lay(unit.maps, sds, usable, unit.affine, points, SHARED.get(unit.estimator, {}))
+    laid = resample_maps(
+        unit.maps, sds, usable, unit.affine, points, SHARED.get(unit.estimator, {})
+    )
     if not laid.inside.any():
         raise InputError(
             space.name, "space", f"no voxel of {unit.title} inside its grid", "an overlap"
         )
     maps = dict(laid.maps)
     if "cbf_sd" in maps:
-        maps["cbf_sd"] = _with(maps["cbf_sd"], unit.calibration_sd * maps["cbf"])
+        maps["cbf_sd"] = _add_variance(maps["cbf_sd"], unit.calibration_sd * maps["cbf"])
     maps["mask"] = laid.inside
-    of_flows = _lay_flows(unit, usable, points)
+    of_flows = _resample_flows(unit, usable, points)
     sidecar = {
         **unit.sidecar,
         "SpatialReference": "T1w" if space.name == T1W else space.name,
@@ -101,26 +104,30 @@ def write_space(
     )
 
 
-def _lay_flows(unit: UnitMaps, usable: np.ndarray, points: np.ndarray) -> dict[str, np.ndarray]:
+def _resample_flows(
+    unit: UnitMaps, usable: np.ndarray, points: np.ndarray
+) -> dict[str, np.ndarray]:
     """Lay the flows of tissues, each from the voxels that hold enough of it."""
     found: dict[str, np.ndarray] = {}
     if unit.flows is None:
         return found
     for key, flow in unit.flows.maps.items():
         name = f"{key}_sd"
-        sd = _less(unit.flows.sds[name], unit.calibration_sd * np.abs(flow))
+        sd = _subtract_variance(unit.flows.sds[name], unit.calibration_sd * np.abs(flow))
         within = usable & unit.flows.within[key]
-        laid = lay({key: flow}, {name: sd}, within, unit.affine, points, {name: NEIGHBOURS})
+        laid = resample_maps(
+            {key: flow}, {name: sd}, within, unit.affine, points, {name: NEIGHBOURS}
+        )
         found |= laid.maps
-        found[name] = _with(found[name], unit.calibration_sd * found[key])
+        found[name] = _add_variance(found[name], unit.calibration_sd * found[key])
     return found
 
 
-def _with(sd: np.ndarray, part: np.ndarray) -> np.ndarray:
+def _add_variance(sd: np.ndarray, part: np.ndarray) -> np.ndarray:
     """Return a standard deviation with a part that is independent of the rest."""
     return np.hypot(sd, part).astype(np.float32)
 
 
-def _less(sd: np.ndarray, part: np.ndarray) -> np.ndarray:
+def _subtract_variance(sd: np.ndarray, part: np.ndarray) -> np.ndarray:
     """Return what is left of a standard deviation without a part; at least half of it."""
     return np.sqrt(np.maximum(sd**2 - part**2, 0.25 * sd**2))

@@ -45,8 +45,8 @@ def write_tables(
     list of Path
         The tables.
     """
+    from asl_bids_app.anatomy.partial_volume_regions import TISSUE_COLUMNS
     from asl_bids_app.anatomy.region_fit import CALIBRATION_SD
-    from asl_bids_app.anatomy.partial_volume import TISSUE_COLUMNS
     from asl_bids_app.anatomy.regions import LEAST_COVERAGE, columns_of, region_table
     from asl_bids_app.anatomy.sides import ASYMMETRY, asymmetry
     from asl_bids_app.bids.derivatives import write_json, write_table

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from asl_bids_app.anatomy.views import Slice, Views
+
+_BROKEN: Final = (
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    IndexError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def views_file(output_dir: Path, entities: Mapping[str, str]) -> Path:
@@ -81,5 +93,5 @@ def read_views(path: Path) -> tuple[dict[str, Views], dict[str, Any]]:
             ]
             found[name] = Views(tuple(slices), view["about"])
         return found, dict(about["facts"])
-    except (OSError, EOFError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+    except _BROKEN as error:
         raise ValueError(f"{path.name}: can't be read ({error})") from error

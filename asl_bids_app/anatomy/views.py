@@ -238,7 +238,7 @@ def template_views(unit: UnitMaps, head: Head, space: str, routes: Routes) -> Vi
     routes
         With the transform of the space.
     """
-    from asl_bids_app.anatomy.resampling import lay
+    from asl_bids_app.anatomy.resampling import resample_maps
     from asl_bids_app.anatomy.transforms import move_points
     from asl_bids_app.atlas import load_atlas
 
@@ -260,7 +260,7 @@ def template_views(unit: UnitMaps, head: Head, space: str, routes: Routes) -> Vi
         places = (points @ inverse[:3, :3].T + inverse[:3, 3]).T
         found = {T1W: _of_head(head, places, shape, axis, T1W)[T1W]}
         shape, grid = frame.grid(axis, number, np.ones(3))
-        laid = lay({"cbf": unit.maps["cbf"]}, {}, usable, unit.affine,
+        laid = resample_maps({"cbf": unit.maps["cbf"]}, {}, usable, unit.affine,
                    move_points(to_asl, shape, grid))  # fmt: skip
         cbf = np.where(laid.inside, laid.maps["cbf"], np.nan)
         found["CBF"] = np.take(cbf, 0, axis=axis).astype(np.float32)

@@ -23,6 +23,8 @@ LATER: Final = (0.2, 0.3)
 """Seconds by which blood reaches white matter after grey: mean, and a standard deviation that is
 broad by choice. Grey 0.9-1.1 s and white 1.1-1.4 s in Gallichan and Jezzard 2009,
 doi:10.1002/mrm.21848."""
+LEAST_SHARE: Final = 0.1
+"""Fraction of a voxel below which a tissue gets no flow in it."""
 USUAL: Final = ((50.0, 100.0), (20.0, 100.0))
 """Mean and standard deviation of the prior of both flows, mL/100 g/min: hardly any."""
 

@@ -16,8 +16,8 @@ from asl_bids_app.anatomy.spaces import read_space
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from asl_bids_app.anatomy.place import Placed
     from asl_bids_app.anatomy.partial_volume import Data
+    from asl_bids_app.anatomy.place import Placed
     from asl_bids_app.bids.sessions import Unit
     from asl_bids_app.estimators.base import ParameterMaps
     from asl_bids_app.preprocess.prepare import PreparedRun

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -13,11 +14,14 @@ from asl_bids_app.anatomy.views import REGISTRATION, T1W, TEMPLATE, Views
 from asl_bids_app.notices import Notice
 from asl_bids_app.origins import AnatomyKind
 from asl_bids_app.reports import scales, slices
+from asl_bids_app.reports.methods_data import part_of
 from asl_bids_app.reports.region_figure import draw_regions
 from asl_bids_app.reports.region_tables import find_region_tables, read_region_table
 from asl_bids_app.reports.scales import Scale
 from asl_bids_app.reports.series_data import SeriesData
 
+TISSUES: Final = MappingProxyType({"gm": "grey matter", "wm": "white matter"})
+"""Of flows that are corrected for partial volume."""
 Attempt = Callable[[str, Callable[[], Any]], Any]
 _LOW_IN_M0: Final = 0.98
 """Share of an M0's values below the brightest that is shown; fluid and fat are brighter."""
@@ -68,7 +72,7 @@ def anatomy_section(
             tables.append(found)
     if not facts and not views and not tables:
         return None
-    pose = facts.get("registration") or {}
+    pose = part_of(facts, "registration")
     with_t1w = facts.get("kind") != AnatomyKind.TEMPLATE
     content: dict[str, Any] = {
         "t1w": facts.get("t1w", ""),
@@ -81,10 +85,14 @@ def anatomy_section(
         "regions": [],
         "colours": dict(slices.LINES),
     }
+    views = {name: view for name, view in views.items() if view.slices}
     if REGISTRATION in views:
         content["views"] += _pose_view(views[REGISTRATION], by_quantity, attempt)
     if TEMPLATE in views and content["registered"]:
         content["views"] += _template_view(views[TEMPLATE], by_quantity, attempt)
+    for table in tuple(tables):
+        alone = (table.of_tissue(key, name) for key, name in TISSUES.items())
+        tables += [other for other in alone if other is not None]
     content["regions"] = [
         drawn
         for table in tables

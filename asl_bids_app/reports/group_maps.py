@@ -86,6 +86,8 @@ class GroupMap:
         Participants with a value.
     affine : array, shape (4, 4)
     participants : int
+    sources : tuple of str
+        The maps that were averaged, from the root of the derivatives.
     left_out : mapping of str to str
         Series that are not in it, and why.
     """
@@ -96,6 +98,7 @@ class GroupMap:
     count: np.ndarray
     affine: np.ndarray
     participants: int
+    sources: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -194,7 +197,7 @@ class _Averaging:
         common, _ = Counter(self.grids[source.path] for source in usable).most_common(1)[0]
         shape = common[0]
         affine = np.frombuffer(common[1]).reshape(4, 4)
-        moments, participants = Moments(shape), 0
+        moments, participants, used = Moments(shape), 0, list[str]()
         for label in dict.fromkeys(source.row.participant for source in usable):
             total, number = np.zeros(shape), np.zeros(shape, np.int16)
             for source in usable:
@@ -205,6 +208,7 @@ class _Averaging:
                     continue
                 if (read := self._read(source)) is not None:
                     values, inside = read
+                    used.append(shown(source.path, self.root))
                     total += np.where(inside, values, 0)
                     number += inside
             if number.any():
@@ -219,6 +223,7 @@ class _Averaging:
             moments.count,
             np.array(affine),
             participants,
+            tuple(used),
             self.left_out,
         )
 
@@ -227,7 +232,7 @@ class _Averaging:
         import nibabel as nib
 
         if source.row.plausibility:
-            self.left_out[source.row.title] = f"implausible: {source.row.plausibility[0]}"
+            self.left_out[source.row.title] = f"not believed: {source.row.plausibility[0]}"
             return False
         try:
             image = nib.load(source.path)
@@ -249,7 +254,9 @@ class _Averaging:
             inside = values != 0
             if source.mask.exists():
                 path = source.mask
-                inside = np.asanyarray(nib.load(path).dataobj) > 0
+                brain = np.asanyarray(nib.load(path).dataobj) > 0
+                # The flow of one tissue is 0 where a voxel holds hardly any of it.
+                inside = brain & inside if self.kind.desc else brain
             return values, inside & np.isfinite(values)
         except broken_image() as error:
             self._lose(source, path, error)
@@ -281,6 +288,7 @@ def write_group_map(output_dir: Path, found: GroupMap) -> list[Path]:
     about: dict[str, Any] = {
         "SpatialReference": kind.space,
         "Participants": found.participants,
+        "Sources": [f"bids::{path}" for path in found.sources],
         "LeftOut": dict(found.left_out),
         "Runs": "the runs of a participant are averaged first",
         "SoftwareVersion": f"asl-bids-app {__version__}",

@@ -13,6 +13,7 @@ import numpy as np
 from asl_bids_app.anatomy.regions import COLUMNS
 from asl_bids_app.anatomy.sides import side_of
 from asl_bids_app.bids.derivatives import write_json, write_table
+from asl_bids_app.bids.outputs import UNITS_ATT, UNITS_CBF
 from asl_bids_app.reports.cohort import FEWEST, OUTLIER_Z, Cohort, Row, modified_z
 from asl_bids_app.reports.region_figure import NORMAL_95
 from asl_bids_app.reports.region_tables import RegionTable
@@ -22,9 +23,17 @@ OF_BOTH: Final = ("voxels", "coverage", "misfit")
 NO_VALUE: Final = frozenset({"index", "name"})
 MOST_VALUES: Final = 400_000
 """Numbers of regions that a page holds; the tables hold all."""
+FILES: Final = ("cbf", "att")
+"""Suffixes of the tables: what is not of ATT stands with CBF."""
 QUANTITIES: Final = MappingProxyType(
-    {"cbf": ("CBF", "mL/100 g/min"), "att": ("ATT", "s")},
+    {
+        "cbf": ("CBF", UNITS_CBF),
+        "att": ("ATT", UNITS_ATT),
+        "gm_cbf": ("CBF of grey matter alone", UNITS_CBF),
+        "wm_cbf": ("CBF of white matter alone", UNITS_CBF),
+    }
 )
+"""What the page shows, by the beginning of columns: title and unit."""
 
 
 def region_status(row: Row, atlas: str) -> str:
@@ -64,20 +73,18 @@ def write_region_tables(
     written = []
     for atlas in atlases_of(cohort):
         tables = [row.regions[atlas] for row in cohort.rows if atlas in row.regions]
-        present = [
-            key
-            for key in COLUMNS
-            if key not in NO_VALUE and any(key in table.columns for table in tables)
-        ]
-        for quantity in QUANTITIES:
-            # What is of neither stands with CBF.
+        known = {key for table in tables for key in table.columns} - NO_VALUE
+        others = dict.fromkeys(k for table in tables for k in table.columns if k not in COLUMNS)
+        about = {key: dict(text) for table in tables for key, text in table.about.items()}
+        present = [key for key in (*COLUMNS, *others) if key in known]
+        for suffix in FILES:
             keys = [
                 key
                 for key in present
-                if key in OF_BOTH or key.startswith("att_") == (quantity == "att")
+                if key in OF_BOTH or key.startswith("att_") == (suffix == "att")
             ]
-            path = output_dir / f"group_atlas-{atlas}_{quantity}.tsv"
-            write_json(path.with_suffix(".json"), _dictionary(entities, keys))
+            path = output_dir / f"group_atlas-{atlas}_{suffix}.tsv"
+            write_json(path.with_suffix(".json"), _dictionary(entities, keys, about))
             write_table(path, _columns(cohort, atlas, entities, keys))
             written.append(path)
     return written
@@ -122,7 +129,9 @@ def _columns(
     return columns
 
 
-def _dictionary(entities: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
+def _dictionary(
+    entities: Mapping[str, Any], keys: list[str], about: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
     fixed = {
         "participant_id": "Participant.",
         **{
@@ -137,7 +146,8 @@ def _dictionary(entities: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
         "hemisphere": "L or R where the region's name says it.",
     }
     found: dict[str, Any] = {key: {"Description": text} for key, text in fixed.items()}
-    return found | {key: dict(COLUMNS[key]) for key in keys}
+    unknown = {"Description": "See the tables of the participants."}
+    return found | {key: dict(COLUMNS.get(key) or about.get(key) or unknown) for key in keys}
 
 
 def value_of(table: RegionTable, quantity: str) -> np.ndarray:
@@ -158,11 +168,15 @@ def page_regions(cohort: Cohort) -> list[dict[str, Any]]:
             "name": atlas,
             "regions": [{"name": name, "side": side_of(name)} for name in names],
             "quantities": {},
+            "large": False,
         }
-        count = len(names) * len(cohort.rows) * len(QUANTITIES)
-        if count <= budget:
+        shown = _quantities(cohort, atlas)
+        count = len(names) * len(cohort.rows) * len(shown)
+        entry["large"] = count > budget
+        if not entry["large"]:
             budget -= count
-            for quantity, (title, unit) in QUANTITIES.items():
+            for quantity in shown:
+                title, unit = QUANTITIES[quantity]
                 values = _matrix(cohort, atlas, names, quantity)
                 entry["quantities"][quantity] = {
                     "title": title,
@@ -179,10 +193,11 @@ def plain_regions(cohort: Cohort) -> list[dict[str, Any]]:
     tables = []
     for atlas in atlases_of(cohort):
         names = _names(cohort, atlas)
-        for quantity, (title, unit) in QUANTITIES.items():
+        for quantity in _quantities(cohort, atlas):
+            title, unit = QUANTITIES[quantity]
             values = _matrix(cohort, atlas, names, quantity)
             errors = _matrix(cohort, atlas, names, quantity, error=True)
-            digits = 1 if quantity == "cbf" else 2
+            digits = 2 if quantity == "att" else 1
             tables.append(
                 {
                     "title": f"{atlas}: {title} ({unit})",
@@ -200,6 +215,16 @@ def _text(value: float, error: float, digits: int) -> str:
         return "n/a"
     half = f" ± {NORMAL_95 * error:.{digits}f}" if math.isfinite(error) else ""
     return f"{value:.{digits}f}{half}"
+
+
+def _quantities(cohort: Cohort, atlas: str) -> list[str]:
+    """Return what the tables of an atlas hold of what pages show."""
+    tables = [row.regions[atlas] for row in cohort.rows if atlas in row.regions]
+    return [
+        quantity
+        for quantity in QUANTITIES
+        if any(np.isfinite(value_of(table, quantity)).any() for table in tables)
+    ]
 
 
 def _names(cohort: Cohort, atlas: str) -> list[str]:

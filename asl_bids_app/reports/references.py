@@ -181,6 +181,17 @@ REFERENCES: Final = cite_by_key(
         "10.1016/j.neuroimage.2011.10.018",
     ),
     Reference(
+        "chappell",
+        "Chappell et al., 2010",
+        "Chappell MA, MacIntosh BJ, Donahue MJ, et al",
+        "Separation of macrovascular signal in multi-inversion time arterial spin labelling MRI",
+        "Magn Reson Med",
+        "63",
+        "1357-1365",
+        2010,
+        "10.1002/mrm.22320",
+    ),
+    Reference(
         "unet",
         "Ronneberger et al., 2015",
         "Ronneberger O, Fischer P, Brox T",

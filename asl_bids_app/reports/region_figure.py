@@ -93,6 +93,7 @@ def draw_regions(table: RegionTable) -> dict[str, Any]:
         "axes": axes,
         "rows": rows,
         "paired": bool(found),
+        "timed": bool(np.isfinite(time).any()),
     }
 
 

@@ -70,7 +70,8 @@ def row_of(views: Views) -> dict[str, float]:
     """
     widths = {axis: [s.size_mm[0] for s in views.slices if s.axis == axis] for axis in range(3)}
     rows = [sum(widths[2]), sum(widths[0]) + sum(widths[1])]
-    return {"row": round(max(rows), 1), "half": round(2 * max(map(max, widths.values())), 1)}
+    widest = max(item.size_mm[0] for item in views.slices)
+    return {"row": round(max(rows), 1), "half": round(2 * widest, 1)}
 
 
 def _upright(image: np.ndarray) -> np.ndarray:

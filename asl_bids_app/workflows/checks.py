@@ -137,7 +137,7 @@ def check_pvc(options: AppOptions) -> None:
 
 
 def check_mask(options: AppOptions) -> None:
-    """Check that the mask of the command line is an image, for it is that of every run.
+    """Check that the mask of the command line is an image: it serves every run.
 
     Raises
     ------

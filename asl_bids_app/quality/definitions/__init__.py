@@ -35,7 +35,7 @@ METRICS: Final[Mapping[str, Metric]] = {
 
 
 def columns() -> Iterator[tuple[str, Metric, bool]]:
-    """Yield (column, metric, whether it is that of least squares) in the table's order."""
+    """Yield (column, metric, whether it is of least squares) in the table's order."""
     for metric in METRICS.values():
         yield metric.key, metric, False
     for metric in METRICS.values():
@@ -44,7 +44,7 @@ def columns() -> Iterator[tuple[str, Metric, bool]]:
 
 
 def lookup(column: str) -> tuple[Metric, bool] | None:
-    """Return (metric, whether it is that of least squares) of a column, None for others."""
+    """Return (metric, whether it is of least squares) of a column, None for others."""
     if column in METRICS:
         return METRICS[column], False
     metric = METRICS.get(column.removeprefix(BASELINE_PREFIX))

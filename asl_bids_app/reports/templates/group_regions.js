@@ -1,13 +1,20 @@
 // Regions of a group: a line with box and points for each, sorted as wanted.
 "use strict";
 (() => {
-  const atlases = JSON.parse(document.getElementById("region-data").textContent).filter((a) => a.quantities.cbf);
+  const atlases = JSON.parse(document.getElementById("region-data").textContent).filter((a) => Object.keys(a.quantities).length);
   const series = JSON.parse(document.getElementById("group-data").textContent).rows;
   const place = document.getElementById("region-chart");
   const controls = document.getElementById("region-controls");
   const choice = (name) => controls.querySelector(`[name=${name}]`).value;
   const COLOURS = { L: "#0072b2", R: "#009e73", "": "#55616d" };
   const LINE = 22;
+  // What is there differs between atlases.
+  function addQuantities() {
+    const select = controls.querySelector("[name=quantity]");
+    const before = select.value;
+    const known = Object.entries(atlases[Number(choice("atlas"))].quantities);
+    select.replaceChildren(...known.map(([key, { title }]) => new Option(title, key, false, key === before)));
+  }
   let shown = series.map((_, i) => i);
 
   function quantile(sorted, share) {
@@ -40,6 +47,7 @@
   }
 
   async function draw() {
+    if (!atlases.length) return;
     await Packed.plotly();
     const { found, quantity } = lines();
     const boxed = found.map((line, at) => ({ ...line, at })).filter((line) => line.points.length);
@@ -79,7 +87,11 @@
 
   const failed = (error) => { place.textContent = `The regions could not be drawn: ${error.message}`; console.error(error); };
   const again = () => { draw().catch(failed); };
-  controls.addEventListener("input", again);
+  if (atlases.length) addQuantities();
+  controls.addEventListener("input", (event) => {
+    if (event.target.name === "atlas") addQuantities();
+    again();
+  });
   document.addEventListener("rows", (event) => { shown = event.detail; again(); });
   if (!Packed.supported) place.textContent = "The distributions need a browser of 2023 or later; the numbers are in the tables.";
 })();
