@@ -8,8 +8,7 @@ mL of either gets. Two methods:
   `asl_bids_app.estimators.partial_volume_field`.
 - ``linear``: in a kernel of 5 x 5 voxels of a slice every measurement's ΔM/M0 is regressed on the
   fractions (Asllani 2008, doi:10.1002/mrm.21670), and the kinetic model is fitted to the
-  signals of the tissues that this gives, as Zhao 2017, doi:10.1002/mrm.26283 does for several
-  delays.
+  signals of the tissues that this gives.
 """
 
 from __future__ import annotations

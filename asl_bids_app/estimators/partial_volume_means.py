@@ -20,9 +20,8 @@ from asl_bids_app.scheme_fields import TransitPrior
 GRID: Final = (0.05, 4.0, 0.05)
 """First, last and step of the transit times tried, seconds."""
 LATER: Final = (0.2, 0.3)
-"""Seconds by which blood reaches white matter after grey: mean, and a standard deviation that is
-broad by choice. Grey 0.9-1.1 s and white 1.1-1.4 s in Gallichan and Jezzard 2009,
-doi:10.1002/mrm.21848."""
+"""Seconds by which blood reaches white matter after grey: mean and standard deviation, both by
+choice; the latter is broad."""
 LEAST_SHARE: Final = 0.1
 """Fraction of a voxel below which a tissue gets no flow in it."""
 USUAL: Final = ((50.0, 100.0), (20.0, 100.0))
