@@ -91,6 +91,7 @@ def quantify_bids(
         check_machine,
         check_mask,
         check_output_place,
+        check_pvc,
         choose_estimator,
     )
     from asl_bids_app.workflows.crash import failure_of
@@ -116,6 +117,7 @@ def quantify_bids(
     )
     check_mask(asked)
     check_calibration(asked)
+    check_pvc(asked)
     plan = make_plan(asked)
     name, model = choose_estimator(asked)
     check_machine(asked, model[0])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,7 @@ class _Work:
         found = find_anatomy(request.bids_dir, request.derivatives, self.unit.entities)
         self.warnings += found.warnings
         if found.t1w is None and not (request.spaces or request.atlases):
+            self._warn_without_flows()
             return
         anatomy, fault = None, None
         if placed is not None and placed.registration is None:
@@ -149,6 +151,7 @@ class _Work:
         if fault is not None:
             self.warnings.append(fault)
             if not (request.spaces or request.atlases):
+                self._warn_without_flows()
                 return
         if anatomy is not None:
             self.warnings += anatomy.head.warnings
@@ -156,6 +159,7 @@ class _Work:
             routes = self._register(anatomy)
         else:
             routes = self._register_by_m0()
+        self._correct_flows()
         if routes is None:
             return
         if anatomy is not None:
@@ -306,6 +310,39 @@ class _Work:
             if self.views:
                 write_views(path, self.views, self.facts)
                 self.outputs.append(path)
+
+    def _correct_flows(self) -> None:
+        """Estimate the flows of grey and white matter, where that is asked for."""
+        from asl_bids_app.anatomy.partial_volume import correct, write_flows
+        from asl_bids_app.estimators.partial_volume import PartialVolumeError
+
+        if not self.request.pvc:
+            return
+        if self.registration is None or not self.registration.sure or self.unit.data is None:
+            self._warn_without_flows()
+            return
+        self.tell("partial volume")
+        try:
+            flows = correct(self.unit, self.tissue, self.request.pvc)
+        except PartialVolumeError as error:
+            outcome = "no partial volume correction (--pvc)"
+            self.warnings.append(Notice(self.place, "--pvc", error.found, error.expected, outcome))
+            return
+        self.unit = replace(self.unit, flows=flows)
+        self.facts["partial_volume"] = dict(flows.facts)
+        self.outputs += write_flows(self.folder, self.unit, flows, self.facts)
+
+    def _warn_without_flows(self) -> None:
+        """Say that there is no partial volume correction, and why."""
+        if not self.request.pvc:
+            return
+        found = self.registration
+        reason = "no T1w that can be used"
+        if found is not None:
+            reason = "a doubtful registration" if found.registered else "no registration"
+        expected = "a registered T1w, by which grey and white matter of a voxel are known"
+        outcome = "no partial volume correction (--pvc)"
+        self.warnings.append(Notice(self.place, "--pvc", reason, expected, outcome))
 
     def _write_maps(self, space: Space, routes: Routes, anatomy: Anatomy | None) -> None:
         from asl_bids_app.anatomy.standard import write_space

@@ -123,6 +123,19 @@ def check_calibration(options: AppOptions) -> None:
         raise InputError(COMMAND_LINE, option, f"it with {found}", expected)
 
 
+def check_pvc(options: AppOptions) -> None:
+    """Check that the T1w that a partial volume correction needs is not switched off.
+
+    Raises
+    ------
+    InputError
+        With ``--no-anatomy``.
+    """
+    if options.pvc and not options.anatomy:
+        found, expected = "it with --no-anatomy", "use of the T1w, by which tissue is known"
+        raise InputError(COMMAND_LINE, "--pvc", found, expected)
+
+
 def check_mask(options: AppOptions) -> None:
     """Check that the mask of the command line is an image: it serves every run.
 

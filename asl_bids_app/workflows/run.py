@@ -23,6 +23,7 @@ from asl_bids_app.workflows.checks import (
     check_calibration,
     check_machine,
     check_mask,
+    check_pvc,
     check_writable,
     choose_estimator,
 )
@@ -74,6 +75,7 @@ def _run_participants(options: AppOptions, command: list[str], shown: Progress) 
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     check_mask(options)
     check_calibration(options)
+    check_pvc(options)
     if not options.dry_run:
         prepare_workers(options)
     with shown.stage("reading the dataset"):

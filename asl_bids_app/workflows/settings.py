@@ -129,7 +129,7 @@ def _anatomy(options: AppOptions, units: list[Unit]) -> list[str]:
         return ["  anatomy: none (--no-anatomy)"]
     found = [find_anatomy(options.bids_dir, options.derivatives, u.entities) for u in units]
     sources = [f.source for f in found if f.t1w is not None]
-    if not (sources or options.output_spaces or options.atlas):
+    if not (sources or options.output_spaces or options.atlas or options.pvc):
         return []
     named = ", ".join(dict.fromkeys(sources[:3])) + ", ..." * (len(sources) > 3)
     spaces = ", ".join(options.output_spaces) or "none but that of the run"
@@ -138,6 +138,7 @@ def _anatomy(options: AppOptions, units: list[Unit]) -> list[str]:
         f"  anatomy: {len(sources)} of {len(units)} series with a T1w"
         + (f" ({named})" if named else ""),
         f"    spaces: {spaces}; regions: {atlases}",
+        *([f"    partial volume correction: {options.pvc}, where registered"] * bool(options.pvc)),
     ]
 
 
@@ -181,6 +182,8 @@ def _outputs(unit: Unit, options: AppOptions, estimator: str) -> list[str]:
         without.add("confounds")
     if not options.tissue:
         without |= {"gm", "wm", "csf"}
+    if not options.pvc:
+        without |= {key for key, output in OUTPUTS.items() if output.asked}
     if not options.arterial or not _shows_arteries(runs, estimator):
         without |= {"abv", "abv_sd"}
     baseline = runs_baseline(options.baseline, estimator)
