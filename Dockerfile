@@ -2,17 +2,21 @@
 # writable image at run time, and runs as any user.
 #
 #   docker build -t asl-app:0.1.0 .                             for the CPU
-#   docker build -t asl-app:0.1.0-cuda --build-arg TORCH_INDEX= .   PyTorch with CUDA
+#   docker build -t asl-app:0.1.0-cuda --build-arg TORCH=cuda . PyTorch with CUDA
 #   docker run --rm -v /my/bids:/bids_dir:ro -v /my/out:/out -v /my/work:/work \
 #       -u "$(id -u):$(id -g)" asl-app:0.1.0 /bids_dir /out participant -w /work
 
-# For a build that can be repeated to the bit, give an image with its digest (name@sha256:...).
+# For a build that can be repeated to the bit, give an image with its digest (name@sha256:...)
+# and the time of the commit as SOURCE_DATE_EPOCH; docs/hpc.md has the whole command.
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
+ARG SOURCE_DATE_EPOCH=1767225600
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS build
-# The index with the CPU build of PyTorch. Empty: the build that PyPI has, with CUDA.
+# cpu or cuda, and the index with the build for the CPU (empty: pip's own).
+ARG TORCH=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG SOURCE_DATE_EPOCH
 WORKDIR /src
 # Packages change less often than the app: this layer is kept when only the app changes.
 COPY container /src/container
@@ -22,6 +26,7 @@ RUN sh container/install.sh app /opt/asl-app /src
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE}
+ARG BASE_IMAGE
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 ARG IMAGE_TAG=asl-app:${VERSION}
@@ -29,6 +34,7 @@ LABEL org.opencontainers.image.title="asl-app" \
       org.opencontainers.image.description="CBF and ATT maps with error bars from multi-delay ASL in BIDS" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/asl-app /opt/asl-app
 # A home and caches that exist for every user. ASL_APP_CONTAINER_TAG goes into the

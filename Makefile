@@ -21,7 +21,7 @@ SIMULATED := $(DEMO)/simulated
 DATA := $(SIMULATED)/dataset_description.json
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs wheel clean
+.PHONY: help demo test lint docs wheel neurodesk clean
 
 help:
 	@echo "make demo    simulate an example dataset, quantify it, compare with the truth"
@@ -29,6 +29,7 @@ help:
 	@echo "make lint    check style, format, import arrows and types"
 	@echo "make docs    build the documentation into site/"
 	@echo "make wheel   build the package into dist/"
+	@echo "make neurodesk  put the recipe for Neurodesk with its files into dist/neurodesk/"
 	@echo "make clean   remove what these made ($(VENV), $(DEMO), site, dist)"
 
 demo: $(APP) $(DATA)
@@ -54,6 +55,12 @@ docs: $(DOCS)
 
 wheel: $(APP)
 	$(RUN) -m pip wheel --no-deps --wheel-dir dist .
+
+neurodesk: wheel
+	rm -rf dist/neurodesk
+	mkdir -p dist/neurodesk/asl-app
+	cp container/neurodesk/*.yaml container/install.sh container/requirements.lock \
+	  container/build.lock container/torch-cpu.lock dist/asl_bids_app-*.whl dist/neurodesk/asl-app/
 
 clean:
 	rm -rf $(VENV) $(SIMULATED) $(DEMO)/derivatives $(DEMO)/work site dist build

@@ -129,7 +129,7 @@ def _groups(proc: Path, controller: str) -> Iterator[tuple[Path, bool]]:
         if names and controller not in names.split(","):
             continue
         for root, place in _mounted(mounts, controller if names else ""):
-            # In a container the group may be told as the host sees it: then only the place
+            # In a container the group may be listed as the host sees it: then only the place
             # where it is mounted is known, which is the container's own.
             inside = path.removeprefix(root) if root != "/" else path
             folder = place / inside.strip("/")

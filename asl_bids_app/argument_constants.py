@@ -22,12 +22,12 @@ CALL: Final = "quantify"
 def calibration_of(
     protocol: Protocol,
     *,
-    labeling_efficiency: float | Mapping[str, float] | None = None,
-    suppression_efficiency: float = 1.0,
-    t1_blood: float | None = None,
-    t1_tissue: float | None = None,
-    partition_coefficient: float | None = None,
-    field_strength: float = 3.0,
+    labeling_efficiency: float | Mapping[str, float] | None,
+    suppression_efficiency: float,
+    t1_blood: float | None,
+    t1_tissue: float | None,
+    partition_coefficient: float | None,
+    field_strength: float,
 ) -> Calibration:
     """Return the constants of a protocol, each with where it came from.
 
@@ -43,7 +43,7 @@ def calibration_of(
 
     def given(value: Any, unit: str, name: str) -> Quantity:
         scalar = np.isscalar(value) and not isinstance(value, bool | str | bytes)
-        number = float(value) if scalar else math.nan  # type: ignore[arg-type]
+        number = float(value) if scalar else math.nan
         if not math.isfinite(number):
             raise InputError(CALL, name, repr(value), "a number")
         return Quantity(number, unit, Source.ARGUMENT, name)

@@ -151,9 +151,8 @@ def mask_of_arrays(
 ) -> np.ndarray:
     """Return the mask, three axes of space, and check ΔM and M0 inside it."""
     usable = np.isfinite(delta_m).all(axis=-1).reshape(m0.shape) & np.isfinite(m0) & (m0 > 0)
-    if mask is None:
-        inside = usable
-    else:
+    inside: np.ndarray = usable
+    if mask is not None:
         image = on_grid("mask", mask, space)
         if image.dtype.kind not in "biuf" or not np.isfinite(image).all():
             raise InputError(CALL, "mask", _kind(mask), "True or False, or numbers")

@@ -20,6 +20,8 @@ from asl_bids_app.array_inputs import (
     series_of_arrays,
     with_measurements,
 )
+from asl_bids_app.notices import Notice
+from asl_bids_app.options import defaults
 
 if TYPE_CHECKING:
     from asl_bids_app.estimators.base import ParameterMaps
@@ -31,7 +33,7 @@ def quantify(
     m0: np.ndarray | float,
     protocol: Protocol,
     *,
-    estimator: str = "ensemble",
+    estimator: str = defaults.ESTIMATOR,
     mask: np.ndarray | None = None,
     affine: np.ndarray | None = None,
     slice_axis: int = 2,
@@ -46,13 +48,13 @@ def quantify(
     partition_coefficient: float | None = None,
     field_strength: float = 3.0,
     model: str | None = None,
-    error_bars: str = "total",
-    arterial: bool = True,
-    tta: bool = True,
-    device: str = "auto",
-    batch_size: int = 8,
-    threads: int = 1,
-    seed: int = 0,
+    error_bars: str = defaults.ERROR_BARS,
+    arterial: bool = defaults.ARTERIAL,
+    tta: bool = defaults.TTA,
+    device: str = defaults.DEVICE,
+    batch_size: int = defaults.BATCH_SIZE,
+    threads: int = defaults.THREADS,
+    seed: int = defaults.SEED,
 ) -> ParameterMaps[np.ndarray]:
     """Estimate CBF and ATT with error bars from ΔM and M0.
 
@@ -195,9 +197,11 @@ def quantify(
         finally:
             torch.set_num_threads(usual)
     if affine is None and estimator == "ensemble":
-        note = (
-            "affine: found none, expected the voxel-to-world matrix; the means of regions are "
-            "not brought back to what the data say"
+        note = Notice(
+            "affine",
+            found="none",
+            expected="the voxel-to-world matrix",
+            outcome="the means of regions are not brought back to what the data say",
         )
         maps = replace(maps, warnings=(*maps.warnings, note))
     return _of_shape(maps.volumes(slice_axis), space)

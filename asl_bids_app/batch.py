@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from asl_bids_app.workflows.plan import Failure
+    from asl_bids_app.failures import Failure
+    from asl_bids_app.notices import Notice
+    from asl_bids_app.run_records import UnitRecord
 
 
 CALL: Final = "quantify_bids"
@@ -21,15 +23,18 @@ class BidsResult:
 
     Attributes
     ----------
-    units : tuple of dict
+    units : tuple of UnitRecord
         The record of each unit: entities, metrics, warnings, and the paths of its files below
-        the output folder.
+        the output folder. It reads as a mapping, too.
     failures : tuple of Failure
         What could not be done, each in one line; empty if all went well.
+    warnings : tuple of Notice
+        Of the dataset as a whole and of the options; those of a unit are in its record.
     """
 
-    units: tuple[dict[str, Any], ...]
+    units: tuple[UnitRecord, ...]
     failures: tuple[Failure, ...]
+    warnings: tuple[Notice, ...] = ()
 
 
 def quantify_bids(
@@ -72,10 +77,11 @@ def quantify_bids(
     --------
     >>> from asl_bids_app import quantify_bids
     >>> result = quantify_bids("my_dataset", "derivatives", hmc=False)  # doctest: +SKIP
-    >>> result.units[0]["metrics"]["cbf_mean_gm"]  # doctest: +SKIP
+    >>> result.units[0].metrics["cbf_mean_gm"]  # doctest: +SKIP
     52.3
     """
     from asl_bids_app.bids.derivatives import describe_dataset
+    from asl_bids_app.constants import Origin, Source
     from asl_bids_app.options.table import AppOptions
     from asl_bids_app.options.values import read_labels, read_values
     from asl_bids_app.quantify import quantify_unit
@@ -100,7 +106,13 @@ def quantify_bids(
     target = target.absolute()
     check_output_place(source, target, CALL)
     asked = AppOptions(
-        source, target, target, participant_label=labels[0], session_label=labels[1], **read
+        source,
+        target,
+        target,
+        participant_label=labels[0],
+        session_label=labels[1],
+        origins=dict.fromkeys(read, Origin(Source.ARGUMENT)),
+        **read,
     )
     check_mask(asked)
     check_calibration(asked)
@@ -108,7 +120,7 @@ def quantify_bids(
     name, model = choose_estimator(asked)
     check_machine(asked, model[0])
     describe_dataset(target, source, plan.dataset.description)
-    units: list[dict[str, Any]] = []
+    units: list[UnitRecord] = []
     failures: list[Failure] = []
     for participant in plan.participants:
         failures += participant.failures
@@ -117,4 +129,4 @@ def quantify_bids(
                 units.append(quantify_unit(unit, target, unit_settings(asked, unit, name, model)))
             except Exception as error:  # whatever it is, it is this unit's and no other's
                 failures.append(failure_of(unit.name, "quantify", error))
-    return BidsResult(tuple(units), tuple(failures))
+    return BidsResult(tuple(units), tuple(failures), plan.dataset.warnings)

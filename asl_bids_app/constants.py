@@ -13,10 +13,42 @@ class Source(StrEnum):
 
     SIDECAR = "sidecar"
     COMMAND_LINE = "command line"
+    CONFIG_FILE = "configuration file"
     ARGUMENT = "argument"
     """Of a function of this package, called from Python."""
     DEFAULT = "default"
     INFERRED = "inferred"
+
+
+class Origin(NamedTuple):
+    """Where the value of an option was given.
+
+    Examples
+    --------
+    >>> print(Origin(Source.CONFIG_FILE, "run.yaml"))
+    configuration file run.yaml
+    >>> Origin().spell("t1_blood"), Origin(Source.ARGUMENT).spell("t1_blood")
+    ('--t1-blood', 't1_blood')
+    """
+
+    source: Source = Source.COMMAND_LINE
+    file: str = ""
+    """Name of the configuration file."""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.source.value, self.file)))
+
+    def spell(self, name: str) -> str:
+        """Return the name of an option as it is written there."""
+        if self.source is Source.ARGUMENT:
+            return name
+        prefix = "--" if self.source is Source.COMMAND_LINE else ""
+        return prefix + name.replace("_", "-")
+
+    def describe(self, name: str) -> str:
+        """Return in words where an option was given."""
+        spelled = self.spell(name)
+        return spelled if self.source is Source.COMMAND_LINE else f"{spelled} ({self})"
 
 
 @dataclass(frozen=True)
@@ -31,24 +63,32 @@ class Quantity:
     source : Source
     note : str
         A reference, a file and field, or how it was inferred.
+    file : str
+        Name of the configuration file, where it came from one.
     """
 
     value: float
     unit: str
     source: Source
     note: str = ""
+    file: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """Where it came from."""
+        return Origin(self.source, self.file)
 
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
         note = f": {self.note}" if self.note else ""
-        return f"{self.value:g}{unit} ({self.source.value}{note})"
+        return f"{self.value:g}{unit} ({self.origin}{note})"
 
     def to_json(self) -> dict[str, Any]:
         """Return the quantity for a sidecar or a run report."""
         return {
             "Value": self.value,
             "Units": self.unit or "fraction",
-            "Source": self.source.value,
+            "Source": str(self.origin),
             "Note": self.note,
         }
 

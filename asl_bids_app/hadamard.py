@@ -44,7 +44,7 @@ class Order:
         +1 for a control block, -1 for a label block: volumes of a cycle, the all-control
         one left out, by blocks, the first to be labelled first.
     in_use : bool
-        Whether sequences are known to use it; the others are there to be told from it.
+        Whether sequences are known to use it; the others serve to exclude it.
     """
 
     name: str

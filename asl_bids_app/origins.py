@@ -34,3 +34,14 @@ class FractionKind(StrEnum):
     ATLAS = "atlas"
     CONTRAST = "classes of the M0"
     """Where no atlas fits: classes without a name."""
+
+
+class AnatomyKind(StrEnum):
+    """What maps were brought into other spaces by."""
+
+    OWN = "raw T1w"
+    """Of the dataset, processed by the app itself."""
+    DERIVATIVES = "derivatives"
+    """A T1w that another program processed."""
+    TEMPLATE = "template"
+    """No T1w: the packaged template, registered to the M0."""

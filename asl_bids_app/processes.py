@@ -6,6 +6,7 @@ Only the standard library is imported here.
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import multiprocessing
 import os
@@ -192,6 +193,15 @@ def end_now(code: int) -> NoReturn:
     os._exit(code)
 
 
+def release_memory() -> None:
+    """Give freed memory back to the system, which the C library of Linux keeps otherwise."""
+    import ctypes
+
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another system's library has no such function
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def begin_worker() -> None:
     """Prepare a worker process: it ends with its parent, and leaves signals to the parent.
 
@@ -210,7 +220,7 @@ def follow_parent() -> None:
     """End this process as soon as the one that started it has ended, however that was.
 
     A killed parent can't tell its workers, which would wait for work for ever. The end of a
-    pipe tells them; of forked workers each holds the pipes of those before it, so the number
+    pipe tells them; each forked worker holds the pipes of the earlier ones, so the number
     of the parent process is looked at too.
     """
     parent = multiprocessing.parent_process()

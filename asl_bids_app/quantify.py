@@ -22,18 +22,21 @@ from asl_bids_app.settings import Settings
 from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from asl_bids_app.anatomy.place import Placed
     from asl_bids_app.bids.sessions import Unit
     from asl_bids_app.estimators.base import ParameterMaps
     from asl_bids_app.preprocess.moved import MovedRun
     from asl_bids_app.preprocess.prepare import PreparedRun
     from asl_bids_app.preprocess.tissue_maps import TissueMaps
+    from asl_bids_app.run_records import UnitRecord
     from asl_bids_app.series import Series
 
 __all__ = ["STEPS", "quantify", "quantify_unit"]
 
 
-def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> dict[str, Any]:
+def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> UnitRecord:
     """Quantify one planned unit and write its derivatives.
 
     Parameters
@@ -47,7 +50,7 @@ def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> dict[str,
 
     Returns
     -------
-    dict
+    UnitRecord
         What the participant's record says of the unit: metrics, warnings, files.
 
     Raises
@@ -156,7 +159,7 @@ def fit(
     series: Series,
     tissue: TissueMaps | None = None,
     tell: Tell = nobody,
-) -> ParameterMaps:
+) -> ParameterMaps[Tensor]:
     """Estimate CBF and ATT."""
     from asl_bids_app.estimators.estimate import estimate
 
@@ -179,7 +182,7 @@ def fit(
 
 def fit_baseline(
     unit: Unit, settings: Settings, *, series: Series, tell: Tell = nobody
-) -> ParameterMaps:
+) -> ParameterMaps[Tensor]:
     """Estimate by least squares, beside the main maps."""
     plain = replace(settings, estimator="least-squares", model="")
     return fit(unit, plain, series=series, tell=tell)
@@ -192,11 +195,11 @@ def finish(
     output_dir: Path,
     series: Series,
     moved: Sequence[MovedRun],
-    maps: ParameterMaps,
-    baseline: ParameterMaps | None = None,
+    maps: ParameterMaps[Tensor],
+    baseline: ParameterMaps[Tensor] | None = None,
     tissue: TissueMaps | None = None,
     placed: Placed | None = None,
-) -> dict[str, Any]:
+) -> UnitRecord:
     """Compute metrics, write images, tables and sidecars, and return the unit's record.
 
     Where there is a T1w, the maps are laid on it too, and regions get their tables.

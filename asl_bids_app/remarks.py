@@ -31,14 +31,14 @@ def collected() -> Iterator[list[str]]:
     reported: list[str] = []
     taken: list[str] = []
 
-    def take(record: logging.LogRecord) -> bool:
+    def keep_message(record: logging.LogRecord) -> bool:
         taken.append(record.getMessage())
         return False
 
     logger = logging.getLogger(LIBRARIES[0])
     # A filter of the logger sees a record before any handler, and so also before one that the
     # library adds when it is imported inside.
-    logger.filters.insert(0, take)
+    logger.filters.insert(0, keep_message)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -47,11 +47,11 @@ def collected() -> Iterator[list[str]]:
             finally:
                 taken += [f"{each.category.__name__}: {each.message}" for each in caught]
     finally:
-        logger.filters.remove(take)
+        logger.filters.remove(keep_message)
         reported += dict.fromkeys(one_line(text) for text in taken)
 
 
-def numeric(texts: list[str]) -> list[str]:
+def select_numeric(texts: list[str]) -> list[str]:
     """Return those of some collected sentences that tell of numbers gone wrong."""
     names = ("RuntimeWarning: ",)
     return [text.removeprefix(names[0]) for text in texts if text.startswith(names)]
@@ -63,7 +63,7 @@ def _to_debug(record: logging.LogRecord) -> bool:
 
 
 def redirect() -> None:
-    """Send what libraries log, and nobody collects, to the debug log, in this process for good.
+    """Send the messages of libraries to the debug log, in this process for good.
 
     Workers call it: they have nobody who listens.
     """

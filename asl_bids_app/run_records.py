@@ -135,10 +135,15 @@ class UnitRecord(Record):
     metrics: Mapping[str, float | None] = _object(if_any=True)
     tissue: Mapping[str, Any] = _object(if_any=True)
     tissue_consistency: Mapping[str, Any] | None = None
+    anatomy: Mapping[str, Any] = _object(if_any=True)
+    """What the anatomy found; empty where it didn't run."""
     warnings: tuple[str, ...] = _list()
     plausibility: tuple[str, ...] = _list()
     outputs: tuple[str, ...] = field(default=(), metadata=_IF_ANY)
     """Paths of images and tables below the derivatives."""
+    output_keys: tuple[str, ...] = field(default=(), metadata=_IF_ANY)
+    """Those in the space of the run, by their keys in `asl_bids_app.bids.outputs.OUTPUTS`; empty
+    in records of version 0.1.0."""
     fit_seconds: float | None = None
     baseline_seconds: float | None = None
     timing: Mapping[str, float] = _object(if_any=True)

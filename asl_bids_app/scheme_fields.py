@@ -71,6 +71,9 @@ class SidecarForm:
         What names of sequences and series have, a regular expression of lower case.
     own_keys, likely_keys
         Keys that this scheme has only, or far more often than others.
+    priority
+        Schemes of a higher one are looked for before those of a lower one: ``casl`` is a part of
+        ``pcasl``.
     """
 
     in_bids: bool = True
@@ -78,3 +81,4 @@ class SidecarForm:
     words: str = "(?!)"
     own_keys: tuple[str, ...] = ()
     likely_keys: tuple[str, ...] = ()
+    priority: int = 0

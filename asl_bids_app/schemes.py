@@ -75,6 +75,11 @@ class SchemeInfo:
         return self.arrival is Arrival.CONTINUOUS
 
     @property
+    def bolus_by_option(self) -> bool:
+        """Whether ``--bolus-duration`` gives its bolus, where the sidecar can't."""
+        return not self.continuous and not self.endless_bolus
+
+    @property
     def duration_word(self) -> str:
         """What the duration of a measurement is the duration of."""
         return "label" if self.continuous else "bolus"
@@ -115,6 +120,7 @@ SCHEMES: Final = MappingProxyType(
                     "MeanTagGradient",
                 ),
                 likely_keys=("PCASLType", "LabelingDuration"),
+                priority=2,
             ),
         ),
         Scheme.CASL: SchemeInfo(
@@ -143,6 +149,7 @@ SCHEMES: Final = MappingProxyType(
                     "BolusCutOffFlag",
                     "BolusCutOffTechnique",
                 ),
+                priority=1,
             ),
         ),
         Scheme.VSASL: SchemeInfo(
@@ -159,6 +166,7 @@ SCHEMES: Final = MappingProxyType(
                 in_bids=False,
                 aliases=("VSI", "VSS"),
                 words=r"vsasl|vs[-_ ]?asl|velocity.?selective|vsi\b|vss\b",
+                priority=3,
             ),
             remark="Velocity-selective labelling [@wong;@qin] was modelled with label arriving "
             "at once.",

@@ -61,7 +61,7 @@ class Series:
     slice_axis : int
         0, 1 or 2: the axis of a volume (X, Y, Z) that the slices lie along.
     affine : array, shape (4, 4), or None
-        Voxel to world of a volume (X, Y, Z), mm, RAS+; None where nobody said.
+        Voxel to world of a volume (X, Y, Z), mm, RAS+; None where it is not known.
     volumes : mapping of str to array, shape (X, Y, Z)
         Images on the same grid that no estimator needs and the outputs hold: ``m0``, ``tsnr``,
         ``whole_brain``.

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asl_bids_app.options import defaults
+
 if TYPE_CHECKING:
     from asl_bids_app.bids.sessions import Unit
     from asl_bids_app.options.table import AppOptions
@@ -56,30 +58,30 @@ class Settings:
         Of the machine. They don't change results.
     """
 
-    hmc: bool = True
-    m0_smooth_fwhm: float = 0.0
-    calibration: str = "voxelwise"
+    hmc: bool = defaults.HMC
+    m0_smooth_fwhm: float = defaults.M0_SMOOTH_FWHM
+    calibration: str = defaults.CALIBRATION
     brain_mask: Path | None = None
     found_mask: Path | None = None
-    tissue: bool = True
+    tissue: bool = defaults.TISSUE
     tissue_maps: Mapping[str, str] = field(default_factory=dict)
-    estimator: str = "ensemble"
+    estimator: str = defaults.ESTIMATOR
     model: str = ""
     model_hash: str = ""
-    tta: bool = True
-    error_bars: str = "total"
-    tissue_consistency: bool = True
-    arterial: bool = True
-    baseline: bool = True
-    seed: int = 0
-    anatomy: bool = False
+    tta: bool = defaults.TTA
+    error_bars: str = defaults.ERROR_BARS
+    tissue_consistency: bool = defaults.TISSUE_CONSISTENCY
+    arterial: bool = defaults.ARTERIAL
+    baseline: bool = defaults.BASELINE
+    seed: int = defaults.SEED
+    anatomy: bool = defaults.ANATOMY
     bids_dir: str = ""
     derivatives: Mapping[str, str] = field(default_factory=dict)
     output_spaces: tuple[str, ...] = ()
     atlas: tuple[str, ...] = ()
-    device: str = "auto"
-    batch_size: int = 8
-    threads: int = 1
+    device: str = defaults.DEVICE
+    batch_size: int = defaults.BATCH_SIZE
+    threads: int = defaults.THREADS
 
     @property
     def wants_baseline(self) -> bool:

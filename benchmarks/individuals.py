@@ -85,7 +85,7 @@ def estimates(data: Path, case: str, truth: dict[str, np.ndarray]) -> dict[str, 
     from asl_bids_app.estimators.consensus import consensus
     from asl_bids_app.estimators.ensemble import Ensemble
     from asl_bids_app.estimators.least_squares import LeastSquares
-    from asl_bids_app.estimators.regional import correct_means, tissue_fractions
+    from asl_bids_app.estimators.regional import tissue_fractions
     from asl_bids_app.models.store import load_model
     from asl_bids_app.options.table import AppOptions
     from asl_bids_app.preprocess.assemble import assemble
@@ -123,15 +123,12 @@ def estimates(data: Path, case: str, truth: dict[str, np.ndarray]) -> dict[str, 
     }
     for name, given in fractions.items():
         started = time.perf_counter()
-        shares = tissue_fractions(given, series.slice_axis)
-        maps[name] = correct_means(maps["ensemble"], series, series.voxel_mm, shares)
+        maps[name] = default(model, series, "noise", tissue_fractions(given, series.slice_axis))
         facts = maps[name].consistency
         print(f"# {case} {name}: {time.perf_counter() - started:.2f} s, {facts}", file=sys.stderr)
     # As the app does by default: bars that hold the constants too.
     shares = tissue_fractions(tissue.alike, series.slice_axis)
-    maps["default, total bars"] = Ensemble(model, error_bars="total").fit(
-        series, lambda found: correct_means(found, series, series.voxel_mm, shares)
-    )
+    maps["default, total bars"] = default(model, series, "total", shares)
     keys = ("cbf", "att", "cbf_sd", "att_sd", "abv")
     return {
         "mask": to_volume(series.mask.numpy(), series.slice_axis),
@@ -144,6 +141,17 @@ def estimates(data: Path, case: str, truth: dict[str, np.ndarray]) -> dict[str, 
             for name, found in maps.items()
         },
     }
+
+
+def default(model: Any, series: Any, error_bars: str, shares: Any) -> Any:
+    """Estimate as the app does by default: arteries apart, means of tissues corrected."""
+    from asl_bids_app.estimators.ensemble import Ensemble
+    from asl_bids_app.estimators.regional import correct_means
+
+    def correct(maps: Any, seen: Any) -> Any:
+        return correct_means(maps, seen, seen.voxel_mm, shares)
+
+    return Ensemble(model, error_bars=error_bars).fit(series, correct, shares)
 
 
 def rows_of(
@@ -195,7 +203,7 @@ def mean_of_region(
 def vessels_found(
     data: Path, case: str, found: dict[str, Any], truth: dict[str, np.ndarray]
 ) -> Iterator[str]:
-    """Say how well vessels are told from tissue, where the truth has arteries."""
+    """Measure how well vessels are distinguished from tissue, where the truth has arteries."""
     import nibabel as nib
     from scipy.stats import rankdata
 

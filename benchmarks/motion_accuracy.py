@@ -38,7 +38,7 @@ import numpy as np
 from scipy import ndimage
 
 from asl_bids_app.preprocess.aligner import FIRST, SECOND
-from asl_bids_app.preprocess.gauss_newton import locate
+from asl_bids_app.preprocess.gauss_newton import Views, locate
 from asl_bids_app.preprocess.geometry import resample_filled, to_matrix, to_parameters
 from asl_bids_app.preprocess.mask import brain_mask
 from asl_bids_app.preprocess.motion import apply_motion, estimate_motion
@@ -69,7 +69,7 @@ def methods(affine: np.ndarray, mask: np.ndarray, quick: bool = False) -> dict[s
                 make_target(fixed, affine, rim, centre, level) for level in (*FIRST, *SECOND)
             ]
             prepared[id(fixed)] = (fixed, targets)
-        return locate(moving, prepared[id(fixed)][1], (np.eye(4),)).matrix
+        return locate(Views(moving, affine), prepared[id(fixed)][1], (np.eye(4),)).matrix
 
     def before(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
         return register(

@@ -3,7 +3,7 @@
     python benchmarks/neighbour_yardstick.py [--scenario joint pcasl] [--snr 3 5 10 20]
 
 A spatial estimator adds to a voxel's own data what its neighbours tell, and it sees them through
-noise. Here they are told: a network learns from phantoms, without any signal, the distribution of
+noise. Here they are given: a network learns from phantoms, without any signal, the distribution of
 a voxel's CBF and ATT given the *true* ones of the 80 voxels of the square of 9x9 around it and of
 the 3x3 in the slices below and above. Bayes' rule joins it with the voxel's own noisy data, the
 calibration known and thermal noise only; the medians are the estimates. It is of no use but as a
@@ -223,13 +223,13 @@ def compared(config, network, ensemble, phantoms, name, snr, most):
         signal = seen.delta_m.permute(0, 2, 3, 1)[at].double()
         trust = precision_of(seen.noise_sd).expand_as(seen.delta_m)
         trust = trust.permute(0, 2, 3, 1)[at].double()
-        told = network(rows)
+        answers = network(rows)
         pieces = torch.arange(len(some)).split(256)
         found = {
             "strong least squares": torch.stack([strong.cbf[at], strong.att[at]], 1),
             "bundled model": torch.stack([answer["cbf"][at], answer["att"][at]], 1),
             "yardstick": torch.cat(
-                [joined([x[p] for x in told], signal[p], trust[p], curves) for p in pieces]
+                [joined([x[p] for x in answers], signal[p], trust[p], curves) for p in pieces]
             ),
         }
         for label, estimate in found.items():

@@ -70,8 +70,8 @@ def schemes() -> str:
         source: ", ".join(s.value for s, i in SCHEMES.items() if i.transit.source == source)
         for source in sources
     }
-    told = "; ".join(f"{names}: {source}" for source, names in which.items())
-    return _table(header, rows) + f"\nSources of the priors of ATT: {told}.\n"
+    sources = "; ".join(f"{names}: {source}" for source, names in which.items())
+    return _table(header, rows) + f"\nSources of the priors of ATT: {sources}.\n"
 
 
 def constants() -> str:

@@ -1,7 +1,8 @@
 """Make the pictures of the page on the reports from those of the demo.
 
 ``python docs/pictures.py DERIVATIVES`` needs the derivatives of ``make demo`` and what the
-browser tests need: Chromium, its driver and selenium.
+browser tests need: Chromium, its driver and selenium. With ``--anatomy REPORT``, the report of a
+participant with a T1w, it makes the picture of the anatomy, and no other.
 """
 
 from __future__ import annotations
@@ -35,6 +36,17 @@ PICTURES: Final = (
     ("quality", "sub-02.html", "[id$=-quality]", "tr.group ~ tr.group ~ tr.group"),
     ("group", "group.html", "#distributions", "#charts h3:nth-of-type(3)"),
 )
+
+
+def anatomy(page: Path) -> None:
+    """Write the picture of the anatomy of a participant's report."""
+    import browser as chromium
+
+    with chromium.browser(width=1000, height=1800) as driver:
+        driver.get(page.resolve().as_uri())
+        chromium.wait_for(driver, "return document.readyState === 'complete'")
+        content = _clip(driver, "[id$=-anatomy]", "[id$=-anatomy] ~ [id$=-template]")
+        (ROOT / "docs" / "images" / "report-anatomy.png").write_bytes(_small(content))
 
 
 def main(folder: Path) -> None:
@@ -118,4 +130,7 @@ def _small(content: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[1] == "--anatomy":
+        anatomy(Path(sys.argv[2]))
+    else:
+        main(Path(sys.argv[1]))

@@ -13,6 +13,7 @@ import numpy as np
 
 from asl_bids_app.bids.files import parse_name
 from asl_bids_app.errors import COMMAND_LINE, InputError
+from asl_bids_app.notices import Notice
 
 MOST_LABELS: Final = 5000
 """More values than any parcellation has: another kind of image."""
@@ -49,7 +50,7 @@ class UserAtlas:
         By label, in the order of the table.
     source : str
         The file.
-    warnings : tuple of str
+    warnings : tuple of Notice
     """
 
     name: str
@@ -58,7 +59,7 @@ class UserAtlas:
     affine: np.ndarray
     names: Mapping[int, str]
     source: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
 
 def read_spec(text: str) -> AtlasSpec:
@@ -164,25 +165,36 @@ def read_atlas(spec: AtlasSpec, folders: Iterable[Path] = ()) -> UserAtlas:
     there = {int(v) for v in np.unique(labels)} - {0}
     if not there & set(names):
         raise InputError(
-            path, "labels", f"none of those of {table.name}", "labels of the table's index column"
+            path,
+            "labels",
+            f"none of the labels in {table.name}",
+            "labels of the table's index column",
         )
     warnings = []
     if unnamed := sorted(there - set(names)):
         warnings.append(
-            f"{path.name}: found labels {_few(unnamed)} that {table.name} doesn't name, expected "
-            "a name for every label; left out of the tables"
+            Notice(
+                path.name,
+                "",
+                f"labels {_list_few(unnamed)} that {table.name} doesn't name",
+                "a name for every label",
+                "left out of the tables",
+            )
         )
     if absent := sorted(set(names) - there):
         warnings.append(
-            f"{table.name}: found labels {_few(absent)} that {path.name} doesn't hold; n/a in "
-            "the tables"
+            Notice(
+                table.name,
+                found=f"found labels {_list_few(absent)} that {path.name} doesn't hold",
+                outcome="n/a in the tables",
+            )
         )
     return UserAtlas(
         spec.name, space, labels, image.affine, names, str(path), (*image.warnings, *warnings)
     )
 
 
-def _few(values: list[int]) -> str:
+def _list_few(values: list[int]) -> str:
     shown = ", ".join(map(str, values[:8]))
     return shown + (f" and {len(values) - 8} more" if len(values) > 8 else "")
 

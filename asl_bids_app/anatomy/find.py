@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asl_bids_app.bids.files import Name, parse_name
+from asl_bids_app.bids.unfetched import unfetched
+from asl_bids_app.notices import Notice
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Found:
         Transforms ``from-T1w_to-<space>`` and back, by space.
     source : str
         In words.
-    warnings : tuple of str
+    warnings : tuple of Notice
         One line each.
     """
 
@@ -40,7 +42,7 @@ class Found:
     to_space: Mapping[str, Path] = field(default_factory=dict)
     from_space: Mapping[str, Path] = field(default_factory=dict)
     source: str = "none"
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
 
 NO_SPACE: frozenset[str | None] = frozenset({None, "T1w", "orig"})
@@ -65,39 +67,60 @@ def find_anatomy(
     Found
         With `Found.t1w` None where there is none.
     """
-    warnings: list[str] = []
+    warnings: list[Notice] = []
     for name, folder in derivatives.items():
-        found = _prepared(name, folder, entities, warnings)
+        found = _find_prepared(name, folder, entities, warnings)
         if found is not None:
             return found
-    images = _anat(bids_dir, entities, "T1w", warnings)
-    images = [path for path in images if path.stat().st_size > 0 or _tell_empty(path, warnings)]
+    images = _find_images(bids_dir, entities, "T1w", warnings)
+    images = [path for path in images if _has_content(path, warnings)]
     if not images:
         return Found(warnings=tuple(warnings))
-    chosen = _one(images, "T1w", warnings)
+    chosen = _choose_image(images, "T1w", warnings)
     return Found(t1w=chosen, source=f"raw T1w {chosen.name}", warnings=tuple(warnings))
 
 
-def _tell_empty(path: Path, warnings: list[str]) -> bool:
-    warnings.append(f"{path.name}: found an empty file (0 bytes), expected a T1w; not used")
+def program_of(t1w: Path) -> str:
+    """Return name and version of the program that made a derivative; empty if nothing says."""
+    import json
+
+    place = next((p.parent for p in t1w.parents if p.name.startswith("sub-")), t1w.parent)
+    try:
+        content = json.loads((place / "dataset_description.json").read_text(encoding="utf-8"))
+        first = content["GeneratedBy"][0]
+        words = [first["Name"], first.get("Version", "")]
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return ""
+    return " ".join(str(word) for word in words if word)
+
+
+def _has_content(path: Path, warnings: list[Notice]) -> bool:
+    """Tell whether there is anything in a file; warn of one that is empty or not fetched."""
+    if placeholder := unfetched(path):
+        reason, cure = placeholder.found, f". Cure: {placeholder.cure}"
+    elif path.stat().st_size == 0:
+        reason, cure = "an empty file (0 bytes)", ""
+    else:
+        return True
+    warnings.append(Notice(path.name, "", reason, "a T1w", f"not used{cure}"))
     return False
 
 
-def _prepared(
-    name: str, folder: Path, entities: Mapping[str, str], warnings: list[str]
+def _find_prepared(
+    name: str, folder: Path, entities: Mapping[str, str], warnings: list[Notice]
 ) -> Found | None:
     """Return what one folder of derivatives holds of a participant's T1w, or None."""
-    own_warnings: list[str] = []
-    images = _anat(folder, entities, "T1w", own_warnings, native=True)
+    own_warnings: list[Notice] = []
+    images = _find_images(folder, entities, "T1w", own_warnings, native=True)
     if not images:
         warnings += own_warnings
         return None
     images = [p for p in images if parse_name(p.name).entities.get("desc") == "preproc"] or images
-    t1w = _one(images, "T1w", own_warnings)
+    t1w = _choose_image(images, "T1w", own_warnings)
     own = parse_name(t1w.name).entities
     anat = t1w.parent
 
-    def beside(suffix: str, **wanted: str | None) -> list[Path]:
+    def files_of_t1w(suffix: str, **wanted: str | None) -> list[Path]:
         """Return files of the same T1w: of its session, without a standard space."""
         return [
             path
@@ -112,15 +135,20 @@ def _prepared(
     tissue = {
         label.lower(): paths[0]
         for label in ("GM", "WM", "CSF")
-        if (paths := beside("probseg", label=label))
+        if (paths := files_of_t1w("probseg", label=label))
     }
-    masks = beside("mask", desc="brain")
+    masks = files_of_t1w("mask", desc="brain")
     # Without a desc it is tissue; desc-aseg and desc-aparcaseg are FreeSurfer's regions.
-    dsegs = [p for p in beside("dseg") if "desc" not in parse_name(p.name).entities]
+    dsegs = [p for p in files_of_t1w("dseg") if "desc" not in parse_name(p.name).entities]
     if 0 < len(tissue) < 3:
         own_warnings.append(
-            f"{anat}: found tissue maps of {', '.join(sorted(tissue))} only, expected GM, WM and "
-            "CSF; not used"
+            Notice(
+                anat,
+                "",
+                f"tissue maps of {', '.join(sorted(tissue))} only",
+                "GM, WM and CSF",
+                "not used",
+            )
         )
     to_space: dict[str, Path] = {}
     from_space: dict[str, Path] = {}
@@ -146,11 +174,11 @@ def _prepared(
     )
 
 
-def _anat(
+def _find_images(
     root: Path,
     entities: Mapping[str, str],
     suffix: str,
-    warnings: list[str],
+    warnings: list[Notice],
     *,
     native: bool = False,
 ) -> list[Path]:
@@ -170,8 +198,13 @@ def _anat(
             continue
         if name.entities.get("sub") != subject:
             warnings.append(
-                f"{path}: found sub-{name.entities.get('sub')} in the folder of sub-{subject}, "
-                f"expected sub-{subject}; not used"
+                Notice(
+                    path,
+                    "",
+                    f"sub-{name.entities.get('sub')} in the folder of sub-{subject}",
+                    f"sub-{subject}",
+                    "not used",
+                )
             )
             continue
         names[path] = name
@@ -183,18 +216,28 @@ def _anat(
             return chosen
     sessions = sorted({str(n.entities.get("ses")) for n in names.values()})
     warnings.append(
-        f"{folder}: found {suffix} of ses-{', ses-'.join(sessions)} only, expected one of "
-        f"ses-{session}; that of ses-{sessions[0]} is used"
+        Notice(
+            folder,
+            "",
+            f"{suffix} of ses-{', ses-'.join(sessions)} only",
+            f"one of ses-{session}",
+            f"that of ses-{sessions[0]} is used",
+        )
     )
     return [p for p, n in names.items() if n.entities.get("ses") == sessions[0]]
 
 
-def _one(images: Iterable[Path], what: str, warnings: list[str]) -> Path:
+def _choose_image(images: Iterable[Path], what: str, warnings: list[Notice]) -> Path:
     """Return the first of several images, those with fewest entities first, and say so."""
     order = sorted(images, key=lambda p: (len(parse_name(p.name).entities), p.name))
     if len(order) > 1:
         warnings.append(
-            f"{order[0].parent}: found {len(order)} {what} ({', '.join(p.name for p in order)}), "
-            f"expected one; {order[0].name} is used"
+            Notice(
+                order[0].parent,
+                "",
+                f"{len(order)} {what} ({', '.join(p.name for p in order)})",
+                "one",
+                f"{order[0].name} is used",
+            )
         )
     return order[0]

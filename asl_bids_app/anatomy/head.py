@@ -15,6 +15,7 @@ from asl_bids_app.anatomy.find import Found
 from asl_bids_app.anatomy.records import TISSUES, AnatomyError, Head
 from asl_bids_app.anatomy.spaces import PACKAGED
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 from asl_bids_app.preprocess.geometry import same_grid
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def read_given(found: Found) -> Anatomy:
     t1w = load(found.t1w, ndim=3, name=name)
     shape, warnings = t1w.data.shape, list(t1w.warnings)
 
-    def beside(path: Path) -> np.ndarray:
+    def load_on_grid(path: Path) -> np.ndarray:
         image = load(path, ndim=3, name=path.name)
         if not same_grid(image.data.shape, image.affine, shape, t1w.affine):
             raise InputError(
@@ -73,12 +74,12 @@ def read_given(found: Found) -> Anatomy:
             )
         return image.data
 
-    brain = beside(found.mask) > 0.5 if found.mask else None
+    brain = load_on_grid(found.mask) > 0.5 if found.mask else None
     if found.tissue:
-        maps = [np.clip(beside(found.tissue[key]), 0, 1) for key in TISSUES]
+        maps = [np.clip(load_on_grid(found.tissue[key]), 0, 1) for key in TISSUES]
         how = "probseg"
     elif found.dseg:
-        labels = np.rint(beside(found.dseg))
+        labels = np.rint(load_on_grid(found.dseg))
         # The labels of BIDS derivatives: 1 grey matter, 2 white matter, 3 CSF.
         maps = [(labels == k).astype(np.float32) for k in (1, 2, 3)]
         how = "dseg"
@@ -104,13 +105,13 @@ def read_given(found: Found) -> Anatomy:
     head = Head(t1w.data, t1w.affine, brain, gm, wm, csf, facts, tuple(warnings))
     there: dict[str, Any] = {}
     back: dict[str, Any] = {}
-    unread: list[str] = []
+    unread: list[Notice] = []
     for target, paths in ((there, found.to_space), (back, found.from_space)):
         for space, path in paths.items():
             try:
                 target[space] = read_transform(path)
             except InputError as error:
-                unread.append(str(error))
+                unread.append(Notice.from_error(error))
     head = replace(head, warnings=(*head.warnings, *unread))
     return Anatomy(head, there, back)
 
@@ -155,14 +156,14 @@ def make_own(
         "SoftwareVersion": f"asl-bids-app {__version__}",
     }
     files = names(folder, stem)
-    if (kept := _kept(files, identity)) is not None:
+    if (kept := _read_kept(files, identity)) is not None:
         return kept
     image = load(path, ndim=3, name=path.name)
     try:
         head, found = understand(image.data, image.affine, tell=tell)
     except AnatomyError as error:
         raise InputError(path.name, "", error.found, error.expected) from error
-    warnings = (*image.warnings, *(f"{path.name}: {w}" for w in head.warnings))
+    warnings = (*image.warnings, *(w.about(path.name) for w in head.warnings))
     facts = {**head.facts, "template": PACKAGED, "normalisation": found.facts}
     head = replace(head, warnings=warnings, facts=facts)
     to_space, from_space = to_and_from_template(found, load_atlas().affine)
@@ -215,7 +216,7 @@ def _write(
             write_json(sidecar_path(files[key]), {"Description": about[key], **content})
 
 
-def _kept(files: Mapping[str, Path], identity: Mapping[str, Any]) -> Anatomy | None:
+def _read_kept(files: Mapping[str, Path], identity: Mapping[str, Any]) -> Anatomy | None:
     """Return what an earlier run made from the same file, or None."""
     import nibabel as nib
 
@@ -241,7 +242,7 @@ def _kept(files: Mapping[str, Path], identity: Mapping[str, Any]) -> Anatomy | N
         maps["wm"],
         maps["csf"],
         content["Facts"],
-        tuple(content["Warnings"]),
+        tuple(Notice((), found=str(line)) for line in content["Warnings"]),
     )
     return Anatomy(
         head, {PACKAGED: transforms[0]}, {PACKAGED: transforms[1]}, tuple(files.values())

@@ -10,7 +10,7 @@ import numpy as np
 from asl_bids_app.anatomy.atlases import UserAtlas
 from asl_bids_app.anatomy.records import TISSUES, Head
 from asl_bids_app.anatomy.regions import Regions
-from asl_bids_app.anatomy.resampling import lay_labels
+from asl_bids_app.anatomy.resampling import resample_labels
 from asl_bids_app.anatomy.routes import Routes
 from asl_bids_app.anatomy.spaces import NATIVE
 from asl_bids_app.atlas import load_atlas
@@ -88,7 +88,7 @@ class Layout:
                 parts.append(index @ grid[:3, :3].T + grid[:3, 3])
             else:
                 parts.append(move_points(self.routes.from_asl(space), self.wide, grid))
-        labels = lay_labels(atlas.labels, atlas.affine, parts)
+        labels = resample_labels(atlas.labels, atlas.affine, parts)
         indices = tuple(atlas.names)
         where = np.stack([labels == k for k in indices])
         if not where.any():
@@ -101,13 +101,13 @@ class Layout:
         """Return grey and white matter, their halves, hemispheres and deep grey matter."""
         gm, wm, _ = self._fractions()
         where = {"GM": gm >= PURE, "WM": wm >= PURE}
-        mni = self.routes.mni()
-        if mni is not None:
+        mni_space = self.routes.mni_space()
+        if mni_space is not None:
             from asl_bids_app.anatomy.transforms import move_points
 
-            points = move_points(self.routes.from_asl(mni), self.wide, self.affine)
+            points = move_points(self.routes.from_asl(mni_space), self.wide, self.affine)
             right = points[..., 0] > 0
-            deep = _deep(points) & (gm + wm >= 0.5)
+            deep = _in_deep_grey_matter(points) & (gm + wm >= 0.5)
             where["DeepGM"] = deep
             where |= {
                 f"{side}-{key}": mask & half
@@ -144,7 +144,7 @@ class Layout:
         return Regions(name, names, indices, where[(slice(None), *inner)].copy(), volume)
 
 
-def _deep(points: np.ndarray) -> np.ndarray:
+def _in_deep_grey_matter(points: np.ndarray) -> np.ndarray:
     """Say which MNI152 points lie in the template's deep grey matter."""
     inside = np.zeros(points.shape[:3], bool)
     mirrored = np.abs(points[..., 0])
@@ -155,4 +155,4 @@ def _deep(points: np.ndarray) -> np.ndarray:
         inside |= away <= 1
     atlas = load_atlas()
     labels = (np.asarray(atlas.gm) > DEEP_GREY).astype(np.int32)
-    return inside & (lay_labels(labels, atlas.affine, [points]) > 0)
+    return inside & (resample_labels(labels, atlas.affine, [points]) > 0)

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from asl_bids_app.notices import Notice
+
 TISSUES: Final = ("gm", "wm", "csf")
 
 
@@ -44,7 +46,7 @@ class Head:
         Probabilities, zero outside the brain.
     facts : mapping
         Where each part comes from and how good it is, for records and sidecars.
-    warnings : tuple of str
+    warnings : tuple of Notice
         One line each.
     """
 
@@ -55,7 +57,7 @@ class Head:
     wm: np.ndarray
     csf: np.ndarray
     facts: Mapping[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
     def tissue(self) -> np.ndarray:
         """Return the three probabilities, (3, X, Y, Z)."""
@@ -83,7 +85,7 @@ class Registration:
         Why not, in words; empty if it may be.
     facts : mapping
         Scores of every contrast, overlap of the brains, for records and the report.
-    warnings : tuple of str
+    warnings : tuple of Notice
     """
 
     matrix: np.ndarray
@@ -93,7 +95,7 @@ class Registration:
     registered: bool
     reason: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
     @property
     def sure(self) -> bool:

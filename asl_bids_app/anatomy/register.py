@@ -21,6 +21,7 @@ from asl_bids_app.anatomy.descent import descend, expected_error, explained_disp
 from asl_bids_app.anatomy.levels import blurred, even_out, sample
 from asl_bids_app.anatomy.poses import TURNS_DEG, distance, distinct, middle, starts_of
 from asl_bids_app.anatomy.records import Head, Registration
+from asl_bids_app.notices import Notice
 from asl_bids_app.preprocess.geometry import resample, voxel_sizes
 
 COARSE_MM: Final = 6.0
@@ -97,13 +98,15 @@ def register_asl(
             expected_error(every, matrix, centre),
         )
     found = _judge(best, mask, affine, head, centre)
-    warnings = _doubts(found, usable[found.image], mask, affine, head) if found.registered else ()
+    warnings = (
+        _warn_of_pose(found, usable[found.image], mask, affine, head) if found.registered else ()
+    )
     return replace(found, warnings=warnings)
 
 
-def _doubts(
+def _warn_of_pose(
     found: Registration, image: np.ndarray, mask: np.ndarray, affine: np.ndarray, head: Head
-) -> tuple[str, ...]:
+) -> tuple[Notice, ...]:
     """Say what is odd about a pose that is believed: sides swapped, or little that fits."""
     sizes, centre = voxel_sizes(affine), middle(mask, affine)
     mirror = np.eye(4)
@@ -112,17 +115,19 @@ def _doubts(
     level = sample(even_out(image, mask, sizes), mask, affine, target, 0.0, "fine")
     _, mirrored = descend(level, found.matrix, centre, 12)
     if mirrored > found.facts["explained"] + MIRROR_GAIN:
-        return (
+        words = (
             f"{found.image} fits the mirrored T1w better (found {mirrored:.2f} of its contrast "
             f"explained, expected less than {found.facts['explained']:.2f}): left and right look "
-            "swapped in one of the two",
+            "swapped in one of the two"
         )
+        return (Notice((), "registration", words),)
     if max(found.facts["scores"].values()) < DOUBTFUL_SCORE:
-        return (
+        words = (
             f"the T1w explains little of the contrast of the run: found a score of "
-            f"{max(found.facts['scores'].values()):.2f}, expected {DOUBTFUL_SCORE:g} or more; "
-            "another person's T1w, or blurred images: look at the registration",
+            f"{max(found.facts['scores'].values()):.2f}, expected {DOUBTFUL_SCORE:g} or more"
         )
+        cause = "another person's T1w, or blurred images: look at the registration"
+        return (Notice((), "registration", words, outcome=cause),)
     return ()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from asl_bids_app.anatomy.atlases import AtlasSpec
 from asl_bids_app.anatomy.spaces import Space
 from asl_bids_app.errors import AslAppError
+from asl_bids_app.notices import Notice
 
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.records import Registration
@@ -92,8 +93,7 @@ class Outcome:
     ----------
     outputs : tuple of Path
         Files, sidecars left out.
-    warnings : tuple of str
-        One line each.
+    warnings : tuple of Notice
     facts : mapping
         For the record and the report; empty where nothing was asked and there is no T1w.
     tissue : mapping of str to array, shape (X, Y, Z)
@@ -102,7 +102,7 @@ class Outcome:
     """
 
     outputs: tuple[Path, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     tissue: Mapping[str, np.ndarray] = field(default_factory=dict)
     registration: Registration | None = None
@@ -111,7 +111,7 @@ class Outcome:
 class FaultsAsWarnings:
     """Turns an error of the data inside a block into a warning, so that the rest goes on."""
 
-    def __init__(self, warnings: list[str]) -> None:
+    def __init__(self, warnings: list[Notice]) -> None:
         self.warnings = warnings
 
     def __enter__(self) -> None:
@@ -120,6 +120,6 @@ class FaultsAsWarnings:
     def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> bool:
         """Take an error of the data."""
         if isinstance(error, AslAppError):
-            self.warnings.append(str(error))
+            self.warnings.append(Notice.from_error(error))
             return True
         return False

@@ -14,7 +14,7 @@ LEAST_WEIGHT: Final = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Laid:
+class ResampledMaps:
     """Maps on another grid.
 
     Attributes
@@ -29,14 +29,14 @@ class Laid:
     inside: np.ndarray
 
 
-def lay(
+def resample_maps(
     maps: Mapping[str, np.ndarray],
     sds: Mapping[str, np.ndarray],
     mask: np.ndarray,
     affine: np.ndarray,
     points: np.ndarray,
     shared: Mapping[str, float] = MappingProxyType({}),
-) -> Laid:
+) -> ResampledMaps:
     """Interpolate maps, and the standard deviations of maps, linearly at points.
 
     What lies outside the mask is no measurement and takes no part: weights are those of the
@@ -52,7 +52,7 @@ def lay(
     points : array, shape (X', Y', Z', 3)
         World points (mm, RAS) of the maps' space.
     shared : mapping of str to float
-        c of each standard deviation, 0 to 1; 0 of those that it doesn't hold.
+        c of each standard deviation, 0 to 1; 0 for a map without one.
 
     Returns
     -------
@@ -87,22 +87,24 @@ def lay(
     good = weight >= LEAST_WEIGHT
     norm = np.where(good, weight, 1)
 
-    def put(values: np.ndarray) -> np.ndarray:
+    def fill_target(values: np.ndarray) -> np.ndarray:
         whole = np.zeros(int(np.prod(target)), np.float32)
         whole[near] = np.where(good, values, 0)
         return whole.reshape(target)
 
-    found = {key: put(value / norm) for key, value in sums.items()}
+    found = {key: fill_target(value / norm) for key, value in sums.items()}
     for key in sds:
         c = shared.get(key, 0.0)
         variance = (1 - c) * squares[key] + c * linear[key] ** 2
-        found[key] = put(np.sqrt(variance) / norm)
+        found[key] = fill_target(np.sqrt(variance) / norm)
     inside = np.zeros(int(np.prod(target)), bool)
     inside[near] = good
-    return Laid(found, inside.reshape(target))
+    return ResampledMaps(found, inside.reshape(target))
 
 
-def lay_labels(labels: np.ndarray, affine: np.ndarray, points: Iterable[np.ndarray]) -> np.ndarray:
+def resample_labels(
+    labels: np.ndarray, affine: np.ndarray, points: Iterable[np.ndarray]
+) -> np.ndarray:
     """Read labels at points, the commonest of several sets of points in each voxel.
 
     Parameters

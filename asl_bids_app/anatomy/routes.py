@@ -11,6 +11,7 @@ import numpy as np
 
 from asl_bids_app.anatomy.spaces import PACKAGED, T1W
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813 - the library's own short name
@@ -58,7 +59,13 @@ class Routes:
         last = affine_transform(np.linalg.inv(self.matrix))
         if space == self.hub:
             return last
-        return chain([*self._legs(space, self.to_space, self._bridge_to), last])
+        return chain([self.to_hub(space), last])
+
+    def to_hub(self, space: str) -> sitk.Transform:
+        """Return what takes points of another space than the hub's to the hub's; as `to_asl`."""
+        from asl_bids_app.anatomy.transforms import chain
+
+        return chain(self._read_legs(space, self.to_space, self._bridge_to))
 
     def from_asl(self, space: str) -> sitk.Transform:
         """Return what takes points of the ASL image to those of a space; as `to_asl`."""
@@ -67,20 +74,20 @@ class Routes:
         first = affine_transform(self.matrix)
         if space == self.hub:
             return first
-        return chain([first, *self._legs(space, self.from_space, self._bridge_from)[::-1]])
+        return chain([first, *self._read_legs(space, self.from_space, self._bridge_from)[::-1]])
 
     def at_hand(self) -> list[str]:
         """Return the spaces that can be had, the hub first."""
         return [self.hub, *(s for s in self.to_space if s != self.hub)]
 
-    def mni(self) -> str | None:
+    def mni_space(self) -> str | None:
         """Return a space in MNI152 millimetres to which points of the ASL image can go."""
         if self.hub == PACKAGED:
             return PACKAGED
         known = [s for s in self.from_space if s.startswith("MNI152")]
         return min(known, key=lambda s: s != PACKAGED) if known else None
 
-    def _legs(
+    def _read_legs(
         self,
         space: str,
         known: Mapping[str, sitk.Transform],
@@ -104,12 +111,12 @@ class Routes:
         )
 
     def _bridge_to(self, space: str, other: str) -> Path | None:
-        return self._between(space, other)
+        return self._find_bridge(space, other)
 
     def _bridge_from(self, space: str, other: str) -> Path | None:
-        return self._between(other, space)
+        return self._find_bridge(other, space)
 
-    def _between(self, onto: str, start: str) -> Path | None:
+    def _find_bridge(self, onto: str, start: str) -> Path | None:
         """Return TemplateFlow's transform that takes points of one template to another's."""
         if self.template_dir is None:
             return None
@@ -128,7 +135,7 @@ def check_template(head: Head, name: str, transform: sitk.Transform) -> float:
     ----------
     head
     name
-        The space; of those that aren't MNI152 nothing can be said, and it is 1.
+        The space. For a space other than MNI152 nothing can be checked, and the result is 1.
     transform
         ``from-T1w_to-<name>``.
     """
@@ -179,9 +186,13 @@ def without_foreign(given: Anatomy, files: Mapping[str, Path]) -> tuple[Anatomy,
         fits[space] = round(fit, 3)
         if fit < LEAST_FIT:
             foreign.append(
-                f"{files[space].name}: found tissue laid beside that of MNI152 (Dice "
-                f"{fit:.2f}), expected {LEAST_FIT:g} or more: of another head or another "
-                "space; not used"
+                Notice(
+                    files[space].name,
+                    "",
+                    f"tissue laid beside that of MNI152 (Dice {fit:.2f})",
+                    f"{LEAST_FIT:g} or more: of another head or another space",
+                    "not used",
+                )
             )
             del to_space[space]
             from_space.pop(space, None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,15 @@ import numpy as np
 from asl_bids_app.anatomy.request import FaultsAsWarnings, Outcome, Request, UnitMaps
 from asl_bids_app.anatomy.spaces import NATIVE, PACKAGED, T1W, Space
 from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.notices import Notice
+from asl_bids_app.origins import AnatomyKind
 
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.head import Anatomy
     from asl_bids_app.anatomy.place import Placed
     from asl_bids_app.anatomy.records import Registration
     from asl_bids_app.anatomy.routes import Routes
+    from asl_bids_app.anatomy.views import Views
 
 LOG = logging.getLogger("asl-app")
 
@@ -49,15 +53,21 @@ def run(
     """
     work = _Work(request, unit, tell, placed)
     try:
-        work.do()
+        work.run_all()
     except AslAppError as error:
-        work.warnings.append(str(error))
+        work.warnings.append(Notice.from_error(error))
     except Exception as error:
         LOG.debug("%s: anatomy", unit.title, exc_info=True)
         work.warnings.append(
-            f"{work.place}found {type(error).__name__} ({error}) in the anatomy, expected none; "
-            "the maps in the space of the run are complete"
+            Notice(
+                work.place,
+                "",
+                f"{type(error).__name__} ({error}) in the anatomy",
+                "none",
+                "the maps in the space of the run are complete",
+            )
         )
+    work.keep_views()
     work.remove_stale()
     return Outcome(
         tuple(work.outputs),
@@ -83,16 +93,17 @@ class _Work:
         self.request, self.unit, self.tell, self.placed = request, unit, tell, placed
         self.folder = perf_folder(request.output_dir, unit.entities)
         self.outputs: list[Path] = []
-        self.warnings: list[str] = []
+        self.warnings: list[Notice] = []
         self.facts: dict[str, Any] = {}
         self.tissue: dict[str, np.ndarray] = {}
         self.registration: Registration | None = None
+        self.views: dict[str, Views] = {}
         # Whoever shows a warning names the participant.
         several = set(unit.entities) != {"sub"}
-        self.place = f"{unit.title}: " if several else ""
+        self.place = (unit.title,) if several else ()
 
-    def do(self) -> None:
-        """Do all steps; each that fails leaves a line."""
+    def run_all(self) -> None:
+        """Run all steps; each that fails leaves a warning."""
         from asl_bids_app.anatomy.find import find_anatomy
 
         request, placed = self.request, self.placed
@@ -100,16 +111,16 @@ class _Work:
         self.warnings += found.warnings
         if found.t1w is None and not (request.spaces or request.atlases):
             return
-        anatomy, fault = None, ""
+        anatomy, fault = None, None
         if placed is not None and placed.registration is None:
-            fault = placed.reason
+            fault = Notice((), "T1w", f"no anatomy by the T1w: {placed.reason}")
         elif found.t1w is not None:
             try:
-                anatomy = self._head(found)
+                anatomy = self._make_head(found)
             except InputError as error:
-                fault = str(error)
-        if fault:
-            self.warnings.append(f"no anatomy by the T1w: {fault}")
+                fault = Notice.from_error(error, "no anatomy by the T1w")
+        if fault is not None:
+            self.warnings.append(fault)
             if not (request.spaces or request.atlases):
                 return
         if anatomy is not None:
@@ -117,25 +128,32 @@ class _Work:
             self.facts |= dict(anatomy.head.facts)
             routes = self._register(anatomy)
         else:
-            routes = self._by_m0()
+            routes = self._register_by_m0()
         if routes is None:
             return
+        if anatomy is not None:
+            self._keep_template_slices(routes, anatomy)
         for space in request.spaces:
             # That there is no T1w has been said.
             if space.name in NATIVE or (space.name == T1W and anatomy is None):
                 continue
-            with self._faults():
-                self._space(space, routes, anatomy)
-        self._regions(routes, anatomy)
+            with self._collect_faults():
+                self._write_maps(space, routes, anatomy)
+        self._write_regions(routes, anatomy)
 
-    def _faults(self) -> FaultsAsWarnings:
+    def _collect_faults(self) -> FaultsAsWarnings:
         return FaultsAsWarnings(self.warnings)
 
-    def _head(self, found: Any) -> Anatomy:
+    def _make_head(self, found: Any) -> Anatomy:
+        from asl_bids_app.anatomy.find import program_of
         from asl_bids_app.anatomy.place import read_head
         from asl_bids_app.anatomy.routes import without_foreign
 
         head = read_head(self.request, found, self.tell)
+        kind = AnatomyKind.DERIVATIVES if found.prepared else AnatomyKind.OWN
+        self.facts |= {"kind": kind.value, "t1w": found.t1w.name}
+        if found.prepared and (program := program_of(found.t1w)):
+            self.facts["program"] = program
         if not found.prepared:
             self.outputs += head.outputs
             return head
@@ -145,9 +163,11 @@ class _Work:
         return given
 
     def _register(self, anatomy: Anatomy) -> Routes | None:
+        from asl_bids_app.anatomy.agreement import agreement
         from asl_bids_app.anatomy.pose_files import fractions, write_pose
         from asl_bids_app.anatomy.register import register_asl
         from asl_bids_app.anatomy.routes import Routes
+        from asl_bids_app.anatomy.views import REGISTRATION, registration_views
 
         unit, head = self.unit, anatomy.head
         if self.placed is not None and self.placed.registration is not None:
@@ -157,15 +177,19 @@ class _Work:
             found = register_asl(unit.images, unit.mask, unit.affine, head)
         self.registration = found
         # Of a doubtful pose the fit has kept away, see `place`.
-        doubt = "; the tissue of the T1w is not used by the fit" if self.placed else ""
-        self.warnings += [f"{self.place}{text}{doubt}" for text in found.warnings]
-        self.facts["registration"] = {**found.facts, "registered": found.registered}
+        doubt = "the tissue of the T1w is not used by the fit" if self.placed else ""
+        place = "".join(self.place)
+        self.warnings += [warning.about(place).with_outcome(doubt) for warning in found.warnings]
+        self.facts["registration"] = {
+            **found.facts,
+            **agreement(unit, head, found.matrix),
+            "registered": found.registered,
+        }
+        self._keep_slices(REGISTRATION, lambda: registration_views(unit, head, found.matrix))
         if not found.registered:
             self.facts["registration"]["reason"] = found.reason
-            self.warnings.append(
-                f"{self.place}not registered to the T1w, and only in the space of the run: "
-                f"{found.reason}"
-            )
+            words = f"not registered to the T1w, and only in the space of the run: {found.reason}"
+            self.warnings.append(Notice(self.place, found=words))
             return None
         self.outputs += write_pose(self.folder, unit, found.matrix, head)
         self.tissue = fractions(head, found.matrix, unit.mask.shape, unit.affine)
@@ -173,9 +197,15 @@ class _Work:
             found.matrix, T1W, anatomy.to_space, anatomy.from_space, self.request.template_dir
         )
 
-    def _by_m0(self) -> Routes | None:
+    def _register_by_m0(self) -> Routes | None:
         """Register the packaged template to the M0 by an affine, for want of a T1w."""
         from asl_bids_app.anatomy.routes import Routes
+        from asl_bids_app.anatomy.views import (
+            REGISTRATION,
+            TEMPLATE,
+            registration_views,
+            template_head,
+        )
         from asl_bids_app.preprocess.registration import RegistrationError
         from asl_bids_app.preprocess.tissue import LEAST_LIKENESS, tissue_priors
 
@@ -183,36 +213,81 @@ class _Work:
         try:
             laid = tissue_priors(unit.images["M0"], unit.affine, unit.mask)
         except (RegistrationError, ValueError, KeyError) as error:
-            self.warnings.append(f"{self.place}no T1w, and no anatomy by the M0: {error}")
+            words = f"no T1w, and no anatomy by the M0: {error}"
+            self.warnings.append(Notice(self.place, found=words))
             return None
+        registered = laid.likeness >= LEAST_LIKENESS
         self.facts |= {
+            "kind": AnatomyKind.TEMPLATE.value,
             "source": f"{PACKAGED}, registered affinely to the M0 (no T1w)",
             "likeness": round(laid.likeness, 3),
+            "registration": {"registered": registered, "image": "M0"},
         }
-        if laid.likeness < LEAST_LIKENESS:
-            self.warnings.append(
-                f"{self.place}not registered to {PACKAGED}: found a correlation of "
-                f"{laid.likeness:.2f} with the M0, expected {LEAST_LIKENESS:g} or more"
+        self._keep_slices(
+            REGISTRATION,
+            lambda: registration_views(unit, template_head(), laid.matrix, base=TEMPLATE),
+        )
+        if not registered:
+            words = (
+                f"not registered to {PACKAGED}: found a correlation of {laid.likeness:.2f} with "
+                f"the M0, expected {LEAST_LIKENESS:g} or more"
             )
+            self.warnings.append(Notice(self.place, found=words))
             return None
         asked = any(space.name == T1W for space in self.request.spaces)
         none_in_t1w = "; there are no maps in the space T1w" if asked else ""
         self.warnings.append(
-            f"{self.place}found no T1w that can be used, expected one for standard spaces and "
-            f"regions; {PACKAGED} is registered to the M0 by an affine, right within about a "
-            f"centimetre{none_in_t1w}"
+            Notice(
+                self.place,
+                "",
+                "no T1w that can be used",
+                "one for standard spaces and regions",
+                f"{PACKAGED} is registered to the M0 by an affine, right within about a "
+                f"centimetre{none_in_t1w}",
+            )
         )
         self.tissue = {key: getattr(laid, key) for key in ("gm", "wm", "csf")}
         return Routes(laid.matrix, PACKAGED, template_dir=self.request.template_dir)
 
-    def _space(self, space: Space, routes: Routes, anatomy: Anatomy | None) -> None:
+    def _keep_template_slices(self, routes: Routes, anatomy: Anatomy) -> None:
+        """Keep slices of the template with the T1w on it, in the first MNI152 space there is."""
+        from asl_bids_app.anatomy.views import TEMPLATE, template_views
+
+        asked = [space.name for space in self.request.spaces]
+        known = [space for space in anatomy.to_space if space.startswith("MNI152")]
+        known.sort(key=lambda space: (space not in asked, space != PACKAGED))
+        for space in known[:1]:
+            make = partial(template_views, self.unit, anatomy.head, space, routes)
+            self._keep_slices(TEMPLATE, make)
+
+    def _keep_slices(self, name: str, make: Callable[[], Views]) -> None:
+        """Cut slices for the report, which does without them if need be."""
+        try:
+            self.views[name] = make()
+        except Exception as error:
+            LOG.debug("%s: slices of the %s", self.unit.title, name, exc_info=True)
+            words = f"no picture of the {name} in the report ({error})"
+            self.warnings.append(Notice(self.place, found=words))
+
+    def keep_views(self) -> None:
+        """Write the slices for the report, or remove those of an earlier run."""
+        from asl_bids_app.anatomy.view_files import views_file, write_views
+
+        path = views_file(self.request.output_dir, self.unit.entities)
+        path.unlink(missing_ok=True)
+        with self._collect_faults():
+            if self.views:
+                write_views(path, self.views, self.facts)
+                self.outputs.append(path)
+
+    def _write_maps(self, space: Space, routes: Routes, anatomy: Anatomy | None) -> None:
         from asl_bids_app.anatomy.standard import write_space
 
         self.tell(f"maps in {space.name}")
         head, folder = anatomy.head if anatomy else None, self.request.template_dir
         write_space(self.folder, self.unit, space, routes, head, folder, self.facts, self.outputs)
 
-    def _regions(self, routes: Routes, anatomy: Anatomy | None) -> None:
+    def _write_regions(self, routes: Routes, anatomy: Anatomy | None) -> None:
         """Write the tables of the tissues, and of each atlas that was asked for."""
         from asl_bids_app.anatomy.layout import Layout
         from asl_bids_app.anatomy.tables import write_tables
@@ -221,24 +296,26 @@ class _Work:
         unit = self.unit
         head = anatomy.head if anatomy else None
         layout = Layout(routes, unit.mask.shape, unit.affine, head)
-        with self._faults():
+        with self._collect_faults():
             regions = layout.tissues()
-            self._tables(write_tables, regions, "the T1w" if head else "the M0", ())
+            self._write_tables(write_tables, regions, "the T1w" if head else "the M0", ())
         places = [*self.request.derivatives.values()]
         places += [self.request.template_dir] if self.request.template_dir else []
         for spec in self.request.atlases:
-            with self._faults():
+            with self._collect_faults():
                 from asl_bids_app.anatomy.atlases import read_atlas
 
                 atlas = read_atlas(spec, places)
-                self._tables(write_tables, layout.of_atlas(atlas), atlas.source, atlas.warnings)
+                self._write_tables(
+                    write_tables, layout.of_atlas(atlas), atlas.source, atlas.warnings
+                )
 
-    def _tables(
+    def _write_tables(
         self,
         write: Callable[..., list[Path]],
         regions: Any,
         source: str,
-        warnings: tuple[str, ...],
+        warnings: tuple[Notice, ...],
     ) -> None:
         self.warnings += warnings
         self.outputs += write(self.folder, self.unit, regions, source, self.facts)

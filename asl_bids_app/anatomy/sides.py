@@ -43,6 +43,25 @@ def pairs(names: Sequence[str]) -> list[tuple[int, int, str]]:
     return found
 
 
+def side_of(name: str) -> str:
+    """Return the side that a region's name says: ``L``, ``R``, or nothing.
+
+    Examples
+    --------
+    >>> side_of("Left-Thalamus"), side_of("7Networks_RH_Vis_1"), side_of("Brainstem")
+    ('L', 'R', '')
+    """
+    text = name.replace("_", " _ ")
+    for left, right in _SIDES:
+        if re.search(left, text):
+            return "L"
+        flags = "(?i)" if left.startswith("(?i)") else ""
+        letters = "a-z" if flags else "A-Za-z"
+        if re.search(f"{flags}(?<![{letters}]){right}(?![{letters}])", text):
+            return "R"
+    return ""
+
+
 def asymmetry(table: Mapping[str, Sequence]) -> dict[str, list]:
     """Return the asymmetry of each pair of regions, in per cent: 200 (L - R) / (L + R).
 

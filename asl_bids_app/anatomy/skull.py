@@ -36,7 +36,7 @@ NECK_MM: Final = 3.0
 CLOSE_MM: Final = 8.0
 
 
-def lay_atlas(t1w: np.ndarray, affine: np.ndarray, atlas: Atlas) -> tuple[np.ndarray, float]:
+def register_atlas(t1w: np.ndarray, affine: np.ndarray, atlas: Atlas) -> tuple[np.ndarray, float]:
     """Register the atlas to a T1w of a whole head by an affine transform.
 
     Parameters
@@ -66,7 +66,7 @@ def lay_atlas(t1w: np.ndarray, affine: np.ndarray, atlas: Atlas) -> tuple[np.nda
     middle = (atlas.affine @ [*np.argwhere(atlas.brain).mean(axis=0), 1.0])[:3]
     guess = _brain_middle(thin, grid)
 
-    def like(matrix: np.ndarray) -> float:
+    def correlation_at(matrix: np.ndarray) -> float:
         laid = resample(moving, grid, matrix, fixed.shape, atlas.affine, order=1)
         there = atlas.brain & np.isfinite(laid)
         if there.sum() < 0.3 * atlas.brain.sum():
@@ -96,19 +96,23 @@ def lay_atlas(t1w: np.ndarray, affine: np.ndarray, atlas: Atlas) -> tuple[np.nda
             start = to_matrix(np.array([*shift, np.radians(pitch), 0, 0]), middle)
             matrix = run(start, "similarity", SEARCH)
             if matrix is not None:
-                found.append((like(matrix), matrix))
+                found.append((correlation_at(matrix), matrix))
     if not found:
         raise RegistrationError("a head that the atlas can't be laid on")
     found.sort(key=lambda pair: -pair[0])
     likeness, matrix = found[0]
     for kind in ("similarity", "affine"):
         better = run(matrix, kind, FINE)
-        if better is not None and (value := like(better)) > likeness and _sane(better):
+        if (
+            better is not None
+            and (value := correlation_at(better)) > likeness
+            and _has_usual_stretch(better)
+        ):
             likeness, matrix = value, better
     return matrix, likeness
 
 
-def _sane(matrix: np.ndarray) -> bool:
+def _has_usual_stretch(matrix: np.ndarray) -> bool:
     stretch = np.linalg.svd(matrix[:3, :3], compute_uv=False)
     return bool(stretch.min() > 0.6 and stretch.max() < 1.5)
 
@@ -186,7 +190,7 @@ def unbias(image: np.ndarray, affine: np.ndarray, where: np.ndarray) -> np.ndarr
     return (image / np.exp(field)).astype(np.float32)
 
 
-def brain_of(
+def find_brain(
     t1w: np.ndarray, affine: np.ndarray, tissue: np.ndarray, guide: np.ndarray
 ) -> np.ndarray:
     """Find the brain of a T1w.

@@ -144,7 +144,7 @@ def grid_of(
         sizes = voxel_sizes(t1w.affine) if space.res == "native" else np.full(3, voxel_mm.min())
         sizes = np.full(3, float(space.res)) if space.res.isdigit() else sizes
         return with_voxels(t1w.shape, t1w.affine, sizes)
-    whole = _known(space.name) or of_field
+    whole = _find_known(space.name) or of_field
     if (path := template_file(template_dir, space.name, "1")) is not None:
         whole = _grid_of_file(path)
     if whole is None:
@@ -172,7 +172,7 @@ def grid_of(
     return with_voxels(whole.shape, whole.affine, np.full(3, float(res)))
 
 
-def _known(name: str) -> Grid | None:
+def _find_known(name: str) -> Grid | None:
     if name not in GRIDS:
         return None
     shape, origin, sign = GRIDS[name]

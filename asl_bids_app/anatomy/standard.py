@@ -10,7 +10,7 @@ import numpy as np
 
 from asl_bids_app.anatomy.records import Head
 from asl_bids_app.anatomy.request import UnitMaps
-from asl_bids_app.anatomy.resampling import lay
+from asl_bids_app.anatomy.resampling import resample_maps
 from asl_bids_app.anatomy.routes import Routes
 from asl_bids_app.anatomy.spaces import T1W, Grid, Space, grid_of
 from asl_bids_app.errors import InputError
@@ -67,9 +67,12 @@ def write_space(
     # What the calibration adds is common to all voxels: it is laid like a map.
     by_calibration = unit.calibration_sd * np.abs(unit.maps["cbf"])
     sds = {
-        key: _less(sd, by_calibration) if key == "cbf_sd" else sd for key, sd in unit.sds.items()
+        key: _subtract_variance(sd, by_calibration) if key == "cbf_sd" else sd
+        for key, sd in unit.sds.items()
     }
-    laid = lay(unit.maps, sds, usable, unit.affine, points, SHARED.get(unit.estimator, {}))
+    laid = resample_maps(
+        unit.maps, sds, usable, unit.affine, points, SHARED.get(unit.estimator, {})
+    )
     if not laid.inside.any():
         raise InputError(
             space.name, "space", f"no voxel of {unit.title} inside its grid", "an overlap"
@@ -98,6 +101,6 @@ def write_space(
     )
 
 
-def _less(sd: np.ndarray, part: np.ndarray) -> np.ndarray:
+def _subtract_variance(sd: np.ndarray, part: np.ndarray) -> np.ndarray:
     """Return what is left of a standard deviation without a part; at least half of it."""
     return np.sqrt(np.maximum(sd**2 - part**2, 0.25 * sd**2))

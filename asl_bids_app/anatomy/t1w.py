@@ -15,9 +15,10 @@ from scipy import ndimage
 
 from asl_bids_app.anatomy.records import AnatomyError, Head, Normalisation
 from asl_bids_app.anatomy.segment import segment, tissue_dice
-from asl_bids_app.anatomy.skull import LEAST_LIKENESS, brain_of, lay_atlas, thinned, unbias
+from asl_bids_app.anatomy.skull import LEAST_LIKENESS, find_brain, register_atlas, thinned, unbias
 from asl_bids_app.anatomy.warp import find_field, invert_field
 from asl_bids_app.atlas import Atlas, load_atlas
+from asl_bids_app.notices import Notice
 from asl_bids_app.preprocess.geometry import resample, voxel_sizes
 from asl_bids_app.preprocess.registration import RegistrationError
 
@@ -58,10 +59,10 @@ def understand(
     """
     atlas = atlas or load_atlas()
     image = np.nan_to_num(np.array(t1w, np.float32), posinf=0, neginf=0)
-    warnings = _check(image, affine)
+    warnings = _check_image(image, affine)
     tell("T1w to MNI152, affine")
     try:
-        matrix, likeness = lay_atlas(image, affine, atlas)
+        matrix, likeness = register_atlas(image, affine, atlas)
     except RegistrationError as error:
         raise AnatomyError(str(error)) from error
     if likeness < LEAST_LIKENESS:
@@ -70,9 +71,9 @@ def understand(
             f"{LEAST_LIKENESS:g} or more",
         )
     tell("T1w: bias field, brain, tissues")
-    box = _box(matrix, affine, image.shape, atlas)
+    box = _find_box(matrix, affine, image.shape, atlas)
     cut, grid = image[box], _cut_affine(affine, box)
-    prior, guide = _lay(atlas, matrix, cut.shape, grid)
+    prior, guide = _resample_atlas(atlas, matrix, cut.shape, grid)
     near = ndimage.binary_dilation(guide > 0.5, iterations=2)
     even = unbias(cut, grid, near & (cut > 0))
     brain = _brain(even, grid, prior, guide)
@@ -100,13 +101,14 @@ def understand(
     }
     displacement: np.ndarray | None = found.displacement
     back: np.ndarray | None = invert_field(found.displacement, atlas.affine)
-    if doubts := _doubts(facts):
-        warnings.append(doubts)
+    if doubts := _warn_of_field(facts):
+        warnings += doubts
         displacement = back = None
         facts |= {"kind": "affine", "dice": by_affine}
     if not BRAIN_ML[0] <= volume <= BRAIN_ML[1]:
         low, high = BRAIN_ML
-        warnings.append(f"found a brain of {volume:.0f} mL, expected {low:g} to {high:g} mL")
+        found_ml = f"a brain of {volume:.0f} mL"
+        warnings.append(Notice((), "brain", found_ml, f"{low:g} to {high:g} mL"))
     about = {
         "source": "raw T1w, own path",
         "brain_ml": round(volume, 1),
@@ -116,12 +118,12 @@ def understand(
     }
     image[box] = even
     parts = (brain, second.gm, second.wm, second.csf)
-    brain, gm, wm, csf = (_back(part, box, image.shape) for part in parts)
+    brain, gm, wm, csf = (_uncrop(part, box, image.shape) for part in parts)
     head = Head(image, affine, brain, gm, wm, csf, about, tuple(warnings))
     return head, Normalisation(matrix, displacement, back, facts)
 
 
-def _check(image: np.ndarray, affine: np.ndarray) -> list[str]:
+def _check_image(image: np.ndarray, affine: np.ndarray) -> list[Notice]:
     """Refuse what can't be a T1w, and return what is odd about one."""
     if min(image.shape) < 8:
         raise AnatomyError(f"{'x'.join(map(str, image.shape))} voxels", "a volume")
@@ -131,30 +133,40 @@ def _check(image: np.ndarray, affine: np.ndarray) -> list[str]:
     if sizes.max() <= COARSE_MM:
         return []
     return [
-        f"found voxels of {' x '.join(f'{s:.2g}' for s in sizes)} mm, expected {COARSE_MM:g} mm "
-        "or less; tissues are blurred, and what rests on them is less certain"
+        Notice(
+            (),
+            "voxel size",
+            f"voxels of {' x '.join(f'{s:.2g}' for s in sizes)} mm",
+            f"{COARSE_MM:g} mm or less",
+            "tissues are blurred, and what rests on them is less certain",
+        )
     ]
 
 
-def _doubts(facts: dict[str, Any]) -> str:
+def _warn_of_field(facts: dict[str, Any]) -> list[Notice]:
     """Say why a field to the template isn't believed; empty if it is."""
     overlap, least = facts["dice"], facts["jacobian"][0]
     worst = min(overlap["gm"], overlap["wm"])
     by_affine = min(facts["dice_affine"]["gm"], facts["dice_affine"]["wm"])
     if least > FOLDED and worst >= max(LEAST_DICE, by_affine):
-        return ""
-    return (
-        f"found a field to MNI152 with a Dice of grey and white matter of {overlap['gm']:.2f} "
-        f"and {overlap['wm']:.2f} and a least determinant of {least:.2f}, expected "
-        f"{LEAST_DICE:g} and {FOLDED:g} or more; affine only"
-    )
+        return []
+    return [
+        Notice(
+            (),
+            "normalisation",
+            f"a field to MNI152 with a Dice of grey and white matter of {overlap['gm']:.2f} "
+            f"and {overlap['wm']:.2f} and a least determinant of {least:.2f}",
+            f"{LEAST_DICE:g} and {FOLDED:g} or more",
+            "affine only",
+        )
+    ]
 
 
 def _brain(even: np.ndarray, grid: np.ndarray, prior: np.ndarray, guide: np.ndarray) -> np.ndarray:
     """Find the brain on blocks of about 2 mm, and say it on the fine grid."""
     thin, coarse = thinned(even, grid, 2.0)
     maps = np.stack([thinned(p, grid, 2.0)[0] for p in prior])
-    found = brain_of(thin, coarse, maps, thinned(guide, grid, 2.0)[0])
+    found = find_brain(thin, coarse, maps, thinned(guide, grid, 2.0)[0])
     pull = np.linalg.inv(coarse) @ grid
     fine = ndimage.affine_transform(
         found.astype(np.float32), pull[:3, :3], pull[:3, 3], even.shape, order=1, mode="nearest"
@@ -162,7 +174,7 @@ def _brain(even: np.ndarray, grid: np.ndarray, prior: np.ndarray, guide: np.ndar
     return (fine > 0.5) & (even > 0)
 
 
-def _box(
+def _find_box(
     matrix: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], atlas: Atlas
 ) -> tuple[slice, ...]:
     """Return the part of the image that holds the brain and a centimetre around it."""
@@ -181,24 +193,26 @@ def _cut_affine(affine: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
     return cut
 
 
-def _back(values: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
+def _uncrop(values: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
     whole = np.zeros(shape, values.dtype)
     whole[box] = values
     return whole
 
 
-def _lay(
+def _resample_atlas(
     atlas: Atlas, matrix: np.ndarray, shape: tuple[int, ...], grid: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lay the atlas's tissues (3, X, Y, Z) and brain on a grid of the T1w."""
     to_atlas = np.linalg.inv(matrix)
 
-    def laid(image: np.ndarray) -> np.ndarray:
+    def resample_image(image: np.ndarray) -> np.ndarray:
         return np.nan_to_num(
             resample(image.astype(np.float32), atlas.affine, to_atlas, shape, grid, order=1)
         )
 
-    return np.stack([laid(m) for m in (atlas.gm, atlas.wm, atlas.csf)]), laid(atlas.brain)
+    return np.stack([resample_image(m) for m in (atlas.gm, atlas.wm, atlas.csf)]), resample_image(
+        atlas.brain
+    )
 
 
 def _prior_by_field(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+
+FIT_ENDING: Final = "_desc-fit_cbf.tsv"
+"""Of the table with a row for each region, behind ``<source>_atlas-<name>``."""
 
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.regions import Regions
@@ -72,7 +75,7 @@ def write_tables(
         )
         write_table(path, {name: [float(value)] for name, value in values.items()})
         written.append(path)
-    fit = Path(f"{stem}_desc-fit_cbf.tsv")
+    fit = Path(f"{stem}{FIT_ENDING}")
     shared = unit.signals.shared if unit.signals is not None else np.nan
     facts = {"CalibrationSD": CALIBRATION_SD, "NoiseVarianceFactor": round(float(shared), 3)}
     write_json(fit.with_suffix(".json"), {**COLUMNS, **about, **facts})

@@ -14,6 +14,7 @@ from asl_bids_app.bids import marks
 from asl_bids_app.bids.files import shown
 from asl_bids_app.bids.layout import RunFiles
 from asl_bids_app.bids.spans import find_near_word
+from asl_bids_app.bids.unfetched import unfetched
 from asl_bids_app.errors import Faults, InputError
 from asl_bids_app.notices import Notice
 from asl_bids_app.wording import seconds
@@ -110,18 +111,21 @@ def check_rows(kinds: Sequence[str], run: RunFiles, n_volumes: int) -> None:
 
 
 def _rows(path: Path, name: str) -> list[str]:
+    expected = "a table with the column volume_type"
+    if placeholder := unfetched(path, name):
+        raise InputError(name, "", placeholder.found, expected, placeholder.cure)
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         found = error.strerror or str(error)
-        raise InputError(name, "", found, "a table with the column volume_type") from error
+        raise InputError(name, "", found, expected) from error
     except UnicodeDecodeError as error:
         raise InputError(name, "", "bytes that are no UTF-8 text", "a table") from error
     cells = [line.rstrip("\r").split("\t") for line in lines]
     while cells and not "".join(cells[-1]).strip():
         cells.pop()
     if not cells:
-        raise InputError(name, "", "an empty file", "a table with the column volume_type")
+        raise InputError(name, "", "an empty file", expected)
     header = [cell.strip() for cell in cells[0]]
     if "volume_type" not in header:
         looks_headless = header[0] in VOLUME_TYPES

@@ -106,6 +106,29 @@ def sidecar_path(path: Path) -> Path:
     return path.with_name(f"{stem}.json")
 
 
+def space_code(space: str) -> int:
+    """Return the code by which NIfTI's qform and sform say whose millimetres an image has.
+
+    Parameters
+    ----------
+    space
+        The ``space`` entity; empty for the scanner's own.
+
+    Returns
+    -------
+    int
+        1 for the scanner's, 4 for MNI152, 2 for those of another image, such as the T1w.
+
+    Examples
+    --------
+    >>> space_code(""), space_code("T1w"), space_code("MNI152NLin2009cAsym")
+    (1, 2, 4)
+    """
+    if not space:
+        return 1
+    return 4 if space.startswith("MNI152") else 2
+
+
 def write_image(
     folder: Path,
     entities: Mapping[str, str],
@@ -135,20 +158,40 @@ def write_image(
     Path
         The image.
     """
-    import nibabel as nib
-
-    small = data.dtype in {np.dtype(bool), np.dtype(np.uint8)}
-    image = nib.Nifti1Image(data.astype(np.uint8 if small else np.float32), affine)
-    image.header.set_xyzt_units("mm", "sec")
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
     path = folder / output.name(entities)
     content = {"Units": output.units, "Description": output.description, **sidecar}
+    save_image(path, data, affine, entities.get("space", ""), content)
+    return path
+
+
+def save_image(
+    path: Path, data: np.ndarray, affine: np.ndarray, space: str, sidecar: Mapping[str, Any]
+) -> None:
+    """Write an image with its sidecar.
+
+    Parameters
+    ----------
+    path
+    data : array, shape (X, Y, Z) or (X, Y, Z, n)
+        Written as float32, or as it is if it is boolean or of small whole numbers.
+    affine : array, shape (4, 4)
+    space
+        The ``space`` entity; empty for the scanner's own.
+    sidecar
+        All that the sidecar says.
+    """
+    import nibabel as nib
+
+    kinds = {np.dtype(bool): np.uint8, np.dtype(np.uint8): np.uint8, np.dtype(np.int16): np.int16}
+    image = nib.Nifti1Image(data.astype(kinds.get(data.dtype, np.float32)), affine)
+    image.header.set_xyzt_units("mm", "sec")
+    code = space_code(space)
+    image.set_qform(affine, code=code)
+    image.set_sform(affine, code=code)
     with write_whole(path) as beside:
         nib.save(image, beside)
         # Just before the image appears, which is never seen without what its numbers mean.
-        write_json(sidecar_path(path), content)
-    return path
+        write_json(sidecar_path(path), sidecar)
 
 
 def describe_dataset(output_dir: Path, bids_dir: Path, source: Mapping[str, Any]) -> None:

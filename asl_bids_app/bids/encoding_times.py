@@ -51,7 +51,9 @@ def sub_bolus_times(
     cure = "give the delay and the duration of each sub-bolus as lists of " + str(blocks)
     if len(delay) == 1:
         if len(length) == 1:
-            length = np.full(blocks, _whole(fields, float(length[0]), float(delay[0]), blocks))
+            length = np.full(
+                blocks, _block_duration(fields, float(length[0]), float(delay[0]), blocks)
+            )
         elif np.ptp(length) > SAME:
             found = "durations of sub-boli that differ beside one delay"
             raise fields.fault("PostLabelingDelay", found, "the delay of each sub-bolus", cure)
@@ -104,7 +106,7 @@ def _per_block(
     return encoded[:1] if np.ptp(encoded) <= SAME else encoded
 
 
-def _whole(fields: Fields, length: float, delay: float, blocks: int) -> float:
+def _block_duration(fields: Fields, length: float, delay: float, blocks: int) -> float:
     """Return the duration of a block of a label whose `LabelingDuration` is one number.
 
     BIDS means the whole label; some converters write that of one sub-bolus. Which one it is

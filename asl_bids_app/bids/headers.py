@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from asl_bids_app.bids.file_length import check_file_length, check_start, needed_bytes
+from asl_bids_app.bids.unfetched import unfetched
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
 from asl_bids_app.remarks import collected
@@ -27,10 +28,6 @@ LARGEST_SCALING: Final = 1e15
 FORMS_MM: Final = 0.5
 """Places that differ by more between qform and sform bring a warning."""
 
-POINTERS: Final = {
-    b"version https://git-lfs": ("a Git LFS pointer", "run git lfs pull"),
-    b"/annex/objects": ("a git-annex pointer", "run datalad get or git annex get"),
-}
 _UNITS: Final = {1: "meter", 3: "micron"}
 """Codes of NIfTI for spatial units other than mm."""
 BROKEN: Final = (OSError, EOFError, zlib.error, ValueError)
@@ -134,19 +131,15 @@ def open_image(path: Path, name: str) -> tuple[Nifti1Image, Header]:
 def _check_file(path: Path, name: str) -> tuple[Notice, ...]:
     """Tell what is wrong with a file before the library stumbles over it; return warnings."""
     expected = "a NIfTI image"
+    if placeholder := unfetched(path, name):
+        raise InputError(name, "", placeholder.found, expected, placeholder.cure)
     if not path.exists():
-        if path.is_symlink():
-            cure = "run datalad get or git annex get, or mount the place it points to"
-            raise InputError(name, "", f"a broken link to {path.readlink()}", expected, cure)
         raise InputError(name, "", "no such file", expected)
     try:
         with path.open("rb") as stream:
             start = stream.read(HEADER_BYTES)
     except OSError as error:
         raise InputError(name, "", error.strerror or str(error), expected) from error
-    for magic, (found, cure) in POINTERS.items():
-        if start.startswith(magic):
-            raise InputError(name, "", found, expected, cure)
     if not start:
         raise InputError(name, "", "an empty file", expected, "copy or convert it again")
     zipped, named = start.startswith(GZIP_MAGIC), path.name.endswith(".gz")

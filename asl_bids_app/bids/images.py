@@ -22,7 +22,7 @@ from asl_bids_app.bids.grids import Grid, check_grid
 from asl_bids_app.bids.headers import BROKEN, Header, open_image, read_header, short
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
-from asl_bids_app.remarks import collected, numeric
+from asl_bids_app.remarks import collected, select_numeric
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -133,7 +133,7 @@ def load(
             found=f"values that can't be held as numbers ({text})",
             expected="signal of a usual size",
         )
-        for text in numeric(remarks)
+        for text in select_numeric(remarks)
     ]
     if not finite.all():
         count = finite.size - int(np.count_nonzero(finite))

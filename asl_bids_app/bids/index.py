@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from asl_bids_app.atomic import PARTIAL
+from asl_bids_app.bids.file_names import is_text, label_of_folder
+from asl_bids_app.bids.files import shown
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
 
@@ -60,6 +65,16 @@ def build_queries(
     return queries, unused
 
 
+FILE: Final = "[^/\ud800-\udfff]*(?:asl|m0scan|aslcontext)\\.(?:json|tsv|nii|nii\\.gz)"
+"""Pattern of the names that are indexed. Bytes that are no text (lone surrogates) would end it."""
+DATABASE: Final = "layout_index.sqlite"
+"""What pybids calls an index on disk."""
+FOLDER: Final = "participant_folder"
+"""An entity of the index beside those of pybids: the folder counts, for a name may be wrong."""
+FEW: Final = 100
+"""Participants up to which a query names them."""
+
+
 class Index:
     """The files that matter, indexed by pybids.
 
@@ -67,8 +82,10 @@ class Index:
     ----------
     root
         The dataset, an absolute path.
+    known
+        Participants of the dataset: those that an index on disk is made for.
     labels
-        Participants to index.
+        Participants that are asked for.
     database
         Folder of the index on disk; None keeps it in memory.
 
@@ -83,32 +100,46 @@ class Index:
         If the folder can't be read, or the index on disk is not that of the dataset.
     """
 
-    def __init__(self, root: Path, labels: Sequence[str], database: Path | str | None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        known: Sequence[str],
+        labels: Sequence[str],
+        database: Path | str | None,
+    ) -> None:
         from bids import BIDSLayout, BIDSLayoutIndexer
 
         # One pattern for all that may be entered or indexed; pybids tests folders and files
         # as paths from the root on. Validation would hide misnamed files without a word.
         # A path with bytes that are no text (lone surrogates) would end the index.
-        subjects = "|".join(re.escape(label) for label in labels)
+        subjects = "|".join(re.escape(label) for label in (known if database else labels))
         folder = f"/sub-(?:{subjects})(?:/ses-[^/\ud800-\udfff]+)?(?:/(?:perf|fmap))?"
-        file = "/[^/\ud800-\udfff]*(?:asl|m0scan|aslcontext)\\.(?:json|tsv|nii|nii\\.gz)"
-        keep = re.compile(rf"^(?!(?:{folder}|(?:{folder})?{file})$)")
+        keep = re.compile(rf"^(?!(?:{folder}|(?:{folder})?/{FILE})$)")
         database = None if database is None else Path(database).absolute()
         from sqlalchemy.exc import SQLAlchemyError
 
-        try:
-            self._layout: BIDSLayout = BIDSLayout(
+        def read(kept: Path | None) -> BIDSLayout:
+            return BIDSLayout(
                 root,
                 validate=False,
                 config=[_config()],
-                database_path=database,
+                database_path=kept,
                 indexer=BIDSLayoutIndexer(validate=False, ignore=[keep], index_metadata=False),
             )
+
+        try:
+            if database is not None and not (database / DATABASE).exists():
+                _make_whole(database, read)
+            self._layout: BIDSLayout = read(database)
         except PermissionError as error:
             raise InputError(str(error.filename), "", "no permission", "to read it") from error
         except (SQLAlchemyError, OSError, UnicodeError) as error:
             place = str(database or root)
             raise InputError(place, "", str(error), "a folder for the pybids index") from error
+        # An index on disk may hold thousands of participants beside the few that are asked for;
+        # one of an earlier version can't be asked by folder.
+        few = database is not None and len(labels) <= FEW and FOLDER in self._layout.get_entities()
+        self._only: dict[str, Any] = {FOLDER: list(labels)} if few else {}
         # A kept index has its own spelling of the same folder, links and all.
         self.root = Path(self._layout.root)
         if not self.root.exists() or not self.root.samefile(root):
@@ -121,9 +152,9 @@ class Index:
             )
 
     def query(self, query: Mapping[str, Any]) -> list[Path]:
-        """List files in natural order."""
+        """List files of the participants in natural order."""
         try:
-            found = self._layout.get(return_type="file", **query)
+            found = self._layout.get(return_type="file", **query, **self._only)
         except Exception as error:  # the library checks no filter: it raises whatever it meets
             found = str(error).split(". If you")[0] or type(error).__name__
             raise InputError(
@@ -131,21 +162,61 @@ class Index:
             ) from error
         return [Path(file) for file in found]
 
-    @property
-    def all(self) -> list[Path]:
-        """All indexed files."""
-        return [Path(file) for file in self._layout.get_files()]
+    def files(self) -> list[Path]:
+        """List all indexed files of the participants."""
+        return self.query({})
 
     def tables(self) -> list[Path]:
-        """List all sidecars and tables."""
-        return [
-            Path(f)
-            for f in self._layout.get(
-                suffix=["asl", "m0scan", "aslcontext"],
-                extension=[".json", ".tsv"],
-                return_type="file",
-            )
-        ]
+        """List the sidecars and tables of the participants, and those for all of them."""
+        kinds = {
+            "suffix": ["asl", "m0scan", "aslcontext"],
+            "extension": [".json", ".tsv"],
+            "return_type": "file",
+        }
+        found = self._layout.get(**kinds, **self._only)
+        if self._only:
+            from bids.layout import Query
+
+            found += self._layout.get(**kinds, **{FOLDER: Query.NONE})
+        return [Path(file) for file in found]
+
+
+def _make_whole(database: Path, read: Callable[[Path], BIDSLayout]) -> None:
+    """Make an index on disk that appears complete or not at all, whoever else makes it too."""
+    database.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=database) as beside:
+        read(Path(beside))
+        (Path(beside) / DATABASE).replace(database / DATABASE)
+
+
+def check_fresh(
+    root: Path, labels: Sequence[str], indexed: Sequence[Path], database: Path | str
+) -> None:
+    """Refuse an index on disk that lacks a file of some participants, or has one that is gone.
+
+    Raises
+    ------
+    InputError
+        It names the first such file.
+    """
+    here: set[Path] = set()
+    for label in filter(is_text, labels):
+        for pattern in ("perf", "fmap", "ses-*/perf", "ses-*/fmap"):
+            found = root.glob(f"sub-{glob.escape(label)}/{pattern}/*")
+            here.update(path for path in found if re.fullmatch(FILE, path.name))
+    kept = {path for path in indexed if path.parent.name in {"perf", "fmap"}}
+    kept = {path for path in kept if label_of_folder(path, root, "sub-") in labels}
+    lacking, gone = sorted(here - kept), sorted(kept - here)
+    if lacking or gone:
+        raise InputError(
+            str(database),
+            "--bids-database-dir",
+            f"an index without {shown(lacking[0], root)}"
+            if lacking
+            else f"an index with {shown(gone[0], root)}, which is gone",
+            "an index of the dataset as it is now",
+            "remove the folder; it is made anew",
+        )
 
 
 def _config() -> dict[str, Any]:
@@ -163,4 +234,5 @@ def _config() -> dict[str, Any]:
             entity["pattern"] += r"[^/\\]+$"
         elif not entity["pattern"].endswith("$") and entity["name"] not in {"fmap", "scans"}:
             entity["pattern"] += r"(?=[^/\\]*$)"
+    config["entities"].append({"name": FOLDER, "pattern": r".*[/\\]sub-([^/\\]+)[/\\]"})
     return config

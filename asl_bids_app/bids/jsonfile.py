@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from asl_bids_app.bids.unfetched import unfetched
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
 
@@ -41,12 +42,13 @@ def read_json(path: Path, name: str, remarks: list[Notice] | None = None) -> dic
     InputError
         If it can't be read, isn't JSON, isn't an object, or nests deeper than `DEEPEST`.
     """
+    if placeholder := unfetched(path, name):
+        raise InputError(name, "", placeholder.found, EXPECTED, placeholder.cure)
     try:
         # Editors on Windows put a byte-order mark in front; it harms nobody.
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        cure = "a broken link: get the data of the dataset first" if path.is_symlink() else ""
-        raise InputError(name, "", error.strerror or str(error), EXPECTED, cure) from error
+        raise InputError(name, "", error.strerror or str(error), EXPECTED) from error
     except UnicodeDecodeError as error:
         found = f"bytes that are no UTF-8 text at position {error.start}"
         raise InputError(name, "", found, EXPECTED, "save it as UTF-8") from error
@@ -69,7 +71,7 @@ def parse_json(text: str, name: str, remarks: list[Notice] | None = None) -> dic
         return content
 
     try:
-        content = json.loads(text, parse_int=_whole, object_pairs_hook=collect)
+        content = json.loads(text, parse_int=_read_integer, object_pairs_hook=collect)
         deep = _depth(content) > DEEPEST
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
@@ -86,7 +88,7 @@ def parse_json(text: str, name: str, remarks: list[Notice] | None = None) -> dic
     return _plain_text(content)
 
 
-def _whole(text: str) -> int | float:
+def _read_integer(text: str) -> int | float:
     return int(text) if len(text) <= DIGITS else float(text)
 
 

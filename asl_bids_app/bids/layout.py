@@ -18,7 +18,7 @@ from asl_bids_app.bids.file_names import (
     unnamed_images,
 )
 from asl_bids_app.bids.files import DataFile, Tree, parse_name, shown
-from asl_bids_app.bids.index import QUERIES, Index, build_queries
+from asl_bids_app.bids.index import QUERIES, Index, build_queries, check_fresh
 from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.bids.participants import choose_labels, participants_of
 from asl_bids_app.bids.spans import show
@@ -102,7 +102,7 @@ def find_runs(
 
     # The index can't hold a name that is no text; what has one is found and reported here.
     files = Index(
-        root, [k for k in (known if database_dir else asked) if is_text(k)], database_dir
+        root, *([k for k in each if is_text(k)] for each in (known, asked)), database_dir
     )
     root = files.root
     unnamed = [path for label in asked for path in unnamed_images(root, label)]
@@ -135,12 +135,9 @@ def find_runs(
             part = parse_name(path.name).entities["part"]
             warnings.append(Notice(shown(path, root), found=f"part-{part} is left out"))
     runs = dict.fromkeys(asked, ()) | assemble(root, [*asl, *unnamed], m0scans, files.tables())
-    indexed = (
-        {label_of_folder(path, root, "sub-") for path in files.all} if database_dir else set()
-    )
+    if database_dir:
+        check_fresh(root, asked, files.files(), database_dir)
     for label in asked:
-        if database_dir and label not in indexed:
-            _check_fresh(root, label, database_dir)
         if not runs[label]:
             where = f"sub-{label}/**/perf/*_asl.nii*"
             warnings.append(Notice(f"sub-{label}", found=f"no ASL run was found ({where})"))
@@ -206,18 +203,3 @@ def _description(root: Path) -> tuple[dict[str, Any], list[Notice]]:
 
 def _left_out(name: str, key: str, value: Any, expected: str) -> Notice:
     return Notice(name, key, show(value), expected, "left out")
-
-
-def _check_fresh(root: Path, label: str, database: Path | str) -> None:
-    """Refuse an index that is older than a participant's data."""
-    here = [
-        f for pattern in ("perf", "*/perf") for f in root.glob(f"sub-{label}/{pattern}/*_asl.*")
-    ]
-    if here:
-        raise InputError(
-            str(database),
-            "--bids-database-dir",
-            f"an index without {shown(here[0], root)}",
-            "an index of the dataset as it is now",
-            "remove the folder; it is made anew",
-        )

@@ -25,7 +25,7 @@ def participants_of(root: Path) -> list[str]:
 def choose_labels(
     known: list[str], asked: Sequence[str] | None, prefix: str, option: str
 ) -> list[str]:
-    """Return the labels asked for, of those known; all of them if none is asked for."""
+    """Return the known labels that were asked for; all known ones if none was asked for."""
     if not asked:
         return known
     labels = list(dict.fromkeys(label.removeprefix(prefix) for label in asked))

@@ -31,7 +31,7 @@ UNUSED: Final = (
 
 @dataclass(frozen=True)
 class InputOptions:
-    """What the command line says of the input.
+    """What the options say of the input.
 
     Attributes
     ----------
@@ -42,11 +42,14 @@ class InputOptions:
         (``--skip-bids-validation``); each is still a warning.
     m0_scale : float or None
         The factor that the user gives the M0.
+    bolus_option : str
+        What messages call the option of the bolus duration.
     """
 
     bolus_duration: float | None = None
     lenient: bool = False
     m0_scale: float | None = None
+    bolus_option: str = "--bolus-duration"
 
 
 Value = TypeVar("Value")
@@ -66,7 +69,7 @@ def understand(run: RunFiles, options: InputOptions | None = None) -> Acquisitio
     run
         The files, from `layout.find_runs`.
     options
-        What the command line says of the input.
+        What the options say of the input.
 
     Returns
     -------
@@ -205,5 +208,6 @@ def _times(
             labelling.demand_duration(fields)
         else:
             known = np.full(len(kinds), np.nan) if delay is None else delay
-            duration = timing.durations(fields, scheme, kinds, known, options.bolus_duration)
+            given = options.bolus_duration, options.bolus_option
+            duration = timing.durations(fields, scheme, kinds, known, *given)
     return delay, duration

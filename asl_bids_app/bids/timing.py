@@ -70,6 +70,7 @@ def durations(
     kinds: Sequence[str],
     delay: np.ndarray,
     bolus: float | None = None,
+    given_by: str = "--bolus-duration",
 ) -> np.ndarray | None:
     """Read the label duration (PCASL, CASL) or bolus duration (PASL, VSASL).
 
@@ -80,7 +81,9 @@ def durations(
     delay : array, shape (n_volumes,)
         Seconds, from `delays`; all NaN if that failed.
     bolus
-        What the command line says of the bolus of PASL, seconds.
+        The bolus of PASL that was given as an option, seconds.
+    given_by
+        What messages call that option.
 
     Returns
     -------
@@ -119,7 +122,7 @@ def durations(
         bolus_values = (
             _vsasl_bolus(fields, kinds)
             if SCHEMES[scheme].endless_bolus
-            else _pasl_bolus(fields, kinds, delay, bolus)
+            else _pasl_bolus(fields, kinds, delay, bolus, given_by)
         )
         if bolus_values is None:
             return None
@@ -128,16 +131,16 @@ def durations(
 
 
 def _pasl_bolus(
-    fields: Fields, kinds: Sequence[str], delay: np.ndarray, bolus: float | None
+    fields: Fields, kinds: Sequence[str], delay: np.ndarray, bolus: float | None, given_by: str
 ) -> np.ndarray | None:
     n = len(kinds)
     flag = "BolusCutOffFlag"
     if bolus is not None:
         if fields.file.metadata.get(flag) is True:
             said = show(fields.file.metadata.get("BolusCutOffDelayTime"))
-            outcome = f"the bolus duration of --bolus-duration is used: {bolus:g} s"
-            fields.warn("BolusCutOffDelayTime", said, "no --bolus-duration beside it", outcome)
-        fields.notes.inferred["label_duration"] = f"{bolus:g} s by --bolus-duration"
+            outcome = f"the bolus duration of {given_by} is used: {bolus:g} s"
+            fields.warn("BolusCutOffDelayTime", said, f"no {given_by} beside it", outcome)
+        fields.notes.inferred["label_duration"] = f"{bolus:g} s by {given_by}"
         return np.full(n, bolus)
     if flag not in fields:
         with fields.collect():

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from asl_bids_app.schemes import SCHEMES, Scheme
+from asl_bids_app.schemes import SCHEMES
 
 NAMED_IN: Final = (
     "ASLContrastTechnique",
@@ -28,10 +28,7 @@ NAMED_IN: Final = (
 )
 """Keys whose text may name the labelling, the most trustworthy first."""
 
-ORDER: Final = (Scheme.VSASL, Scheme.PCASL, Scheme.PASL)
-"""Schemes whose words are looked for before those of the others: ``casl`` is a part of
-``pcasl``."""
-_RANKED: Final = (*ORDER, *(scheme for scheme in SCHEMES if scheme not in ORDER))
+_RANKED: Final = tuple(sorted(SCHEMES, key=lambda scheme: -SCHEMES[scheme].sidecar.priority))
 WORDS: Final = tuple((s, re.compile(SCHEMES[s].sidecar.words)) for s in _RANKED)
 """Words of each scheme, the first that fits wins."""
 OWN_KEYS: Final = (

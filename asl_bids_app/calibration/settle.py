@@ -1,4 +1,4 @@
-"""Settling the constants of a run: from the command line, its sidecar or a default."""
+"""Settling the constants of a run: from an option, its sidecar or a default."""
 
 from __future__ import annotations
 
@@ -25,14 +25,8 @@ if TYPE_CHECKING:
     from asl_bids_app.bids.scaling import M0Factor
 
 
-def _given(value: float | None, option: str, unit: str) -> Quantity | None:
-    if value is None:
-        return None
-    return Quantity(value, unit, Source.COMMAND_LINE, option)
-
-
 def _m0_scale(options: CalibrationOptions, factor: M0Factor | None) -> Quantity:
-    given = _given(options.m0_scale, "--m0-scale", "")
+    given = options.given("m0_scale", "")
     if given or factor is None:
         return given or Quantity(1.0, "", Source.DEFAULT)
     return Quantity(factor.value, "", Source.INFERRED, factor.why)
@@ -90,7 +84,7 @@ def _read_keys(
     """Read the keys; all faults at once. The sidecar's efficiency counts unless one is given."""
     faults = Faults()
     with faults.collect():
-        t1_blood = _given(options.t1_blood, "--t1-blood", "s")
+        t1_blood = options.given("t1_blood", "s")
         if t1_blood is None:
             tesla, (value, reference) = by_field_strength(T1_BLOOD, metadata, path, "--t1-blood")
             t1_blood = Quantity(value, "s", Source.DEFAULT, f"{tesla:g} T, {reference}")
@@ -127,7 +121,7 @@ def resolve(
     path: str,
     m0_factor: M0Factor | None = None,
 ) -> tuple[Calibration, list[Notice]]:
-    """Settle every constant of one run, from command line, sidecar or default.
+    """Settle every constant of one run, from an option, its sidecar or a default.
 
     Parameters
     ----------
@@ -136,7 +130,7 @@ def resolve(
     metadata
         Its sidecar, inheritance applied.
     options
-        What the command line says; it outranks the sidecar.
+        What was given; it outranks the sidecar.
     path
         The sidecar's name, for messages.
     m0_factor
@@ -152,12 +146,10 @@ def resolve(
     InputError
         If a value is out of range, or the field strength has no default.
     """
-    efficiency = _given(
-        options.labeling_efficiency.get(scheme), f"--labeling-efficiency {scheme.value}", ""
-    )
+    efficiency = options.given("labeling_efficiency", "", scheme)
     keys = _read_keys(metadata, options, path, efficiency is not None)
     t1_blood, suppression, warnings = keys.t1_blood, keys.suppression, keys.warnings
-    t1_tissue = _given(options.t1_tissue, "--t1-tissue", "s") or Quantity(
+    t1_tissue = options.given("t1_tissue", "s") or Quantity(
         t1_blood.value, "s", Source.DEFAULT, "equal to that of blood, doi:10.1002/mrm.25197"
     )
     try:
@@ -169,9 +161,9 @@ def resolve(
         t1_tissue_m0 = Quantity(t1_tissue.value, "s", Source.INFERRED, "equal to t1_tissue")
 
     value, reference = PARTITION_COEFFICIENT
-    partition = _given(
-        options.partition_coefficient, "--partition-coefficient", "mL/g"
-    ) or Quantity(value, "mL/g", Source.DEFAULT, reference)
+    partition = options.given("partition_coefficient", "mL/g") or Quantity(
+        value, "mL/g", Source.DEFAULT, reference
+    )
 
     measured = keys.efficiency
     if measured is not None:

@@ -47,14 +47,16 @@ def suppression_loss(
             )
         )
     each, reference = PULSE_EFFICIENCY
-    if options.bs_efficiency is not None:
-        each, reference, origin = options.bs_efficiency, "--bs-efficiency", Source.COMMAND_LINE
+    given = options.given("bs_efficiency", "")
+    if given:
+        each, reference, origin = given.value, given.note, given.source
     elif origin is Source.SIDECAR:
         reference = f"{reference}; number of pulses from the sidecar"
     note = f"{each:g} for each of {pulses:g} pulses, {reference}"
     # The number of pulses may come from the sidecar, the factor never does.
     origin = Source.DEFAULT if origin is Source.SIDECAR else origin
-    return Quantity(each ** float(pulses), "", origin, note), warnings
+    file = given.file if given else ""
+    return Quantity(each ** float(pulses), "", origin, note, file), warnings
 
 
 def _pulses(metadata: Mapping[str, Any], path: str) -> tuple[int | None, int | None]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Final
 
-from asl_bids_app.constants import ConstantKey, Quantity, Source
-from asl_bids_app.errors import COMMAND_LINE, InputError
+from asl_bids_app.constants import ConstantKey, Origin, Quantity, Source
+from asl_bids_app.errors import InputError
 from asl_bids_app.schemes import Scheme
 
 
@@ -62,7 +62,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """What the command line says of the calibration; None leaves it to the data.
+    """What the options say of the calibration; None leaves it to the data.
 
     Attributes
     ----------
@@ -75,6 +75,8 @@ class CalibrationOptions:
     bs_efficiency : float or None
         Fraction of the label that one background-suppression pulse leaves.
     m0_scale : float or None
+    origins : mapping of str to Origin
+        Where each was given, by its name; the command line by default.
     """
 
     t1_blood: float | None = None
@@ -83,6 +85,18 @@ class CalibrationOptions:
     labeling_efficiency: Mapping[Scheme, float] = field(default_factory=dict)
     bs_efficiency: float | None = None
     m0_scale: float | None = None
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+
+    def given(self, name: str, unit: str, scheme: Scheme | None = None) -> Quantity | None:
+        """Return a constant that was given, with where; None for one that wasn't."""
+        value = getattr(self, name)
+        if scheme is not None:
+            value = value.get(scheme)
+        if value is None:
+            return None
+        origin = self.origins.get(name, Origin())
+        note = " ".join(filter(None, (origin.spell(name), scheme and scheme.value)))
+        return Quantity(value, unit, origin.source, note, origin.file)
 
 
 _LIMITS: Final = MappingProxyType(
@@ -98,6 +112,9 @@ _LIMITS: Final = MappingProxyType(
 )
 
 
+_NO_OPTION: Final = frozenset(Source) - {Source.COMMAND_LINE, Source.CONFIG_FILE}
+
+
 def check_ranges(calibration: Calibration, path: str) -> None:
     """Check that every constant can be.
 
@@ -106,7 +123,7 @@ def check_ranges(calibration: Calibration, path: str) -> None:
     calibration
         The constants.
     path
-        What an error calls the source of those that the command line didn't give.
+        What an error calls the source of a constant that no option gave.
 
     Raises
     ------
@@ -118,7 +135,7 @@ def check_ranges(calibration: Calibration, path: str) -> None:
         if not low <= quantity.value <= high:
             unit = f" {quantity.unit}" if quantity.unit else ""
             raise InputError(
-                path if quantity.source in {Source.SIDECAR, Source.ARGUMENT} else COMMAND_LINE,
+                path if quantity.source in _NO_OPTION else str(quantity.origin),
                 quantity.note or str(key),
                 f"{quantity.value:g}{unit}",
                 f"{low:g} to {high:g}{unit}",

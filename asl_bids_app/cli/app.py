@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with stoppable(), quiet():
             return _run(options, ["asl-app", *arguments])
     except AslAppError as error:
-        LOG.error("%s", error)
+        LOG.error("%s", options.locate(error) if isinstance(error, InputError) else error)
         LOG.debug("%s", shlex.join(arguments), exc_info=True)
         return 2 if isinstance(error, InputError) and error.is_usage else 1
     except OSError as error:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
-from dataclasses import fields
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from asl_bids_app.options.declare import Access, option_of
+from asl_bids_app.options.declare import Access, option_of, options_of
 from asl_bids_app.options.places import advised_output, in_raw_data
 from asl_bids_app.options.table import AppOptions
 
 
-def apply_config(parser: argparse.ArgumentParser, path: Path) -> None:
-    """Make the options of a configuration file the parser's defaults."""
+def read_config(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
+    """Read the options of a configuration file, by their names in the table."""
     import yaml
 
     try:
@@ -42,7 +41,7 @@ def apply_config(parser: argparse.ArgumentParser, path: Path) -> None:
     }
     for key in ("help", "version", "config-file"):
         known.pop(key, None)
-    defaults = {}
+    values: dict[str, Any] = {}
     for key, value in content.items():
         name = str(key).replace("_", "-")
         if name not in known:
@@ -50,10 +49,10 @@ def apply_config(parser: argparse.ArgumentParser, path: Path) -> None:
             hint = f"; did you mean {near[0]}?" if near else ""
             parser.error(f"{path}: {key}: found an unknown option{hint}")
         action = known[name]
-        if action.dest in defaults:
+        if action.dest in values:
             parser.error(f"{path}: {key}: found twice, in two spellings, expected once")
-        defaults[action.dest] = _read_value(parser, path, name, action, value)
-    parser.set_defaults(**defaults)
+        values[action.dest] = _read_value(parser, path, name, action, value)
+    return values
 
 
 def _unique_keys(loader: Any) -> Any:
@@ -79,6 +78,11 @@ def _unique_keys(loader: Any) -> Any:
 def _read_value(
     parser: argparse.ArgumentParser, path: Path, name: str, action: argparse.Action, value: Any
 ) -> Any:
+    if isinstance(action, argparse._CountAction):
+        if not isinstance(value, int) or value < 0:
+            expected = "true, false, or how often it is given, such as 2"
+            parser.error(f"{path}: {name}: found {_shown(value)}, expected {expected}")
+        return int(value)
     if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
         if not isinstance(value, bool):
             parser.error(f"{path}: {name}: found {_shown(value)}, expected true or false")
@@ -143,7 +147,7 @@ def check_places(parser: argparse.ArgumentParser, values: dict[str, Any]) -> Non
 
 def _check_inputs(parser: argparse.ArgumentParser, values: dict[str, Any]) -> None:
     """Refuse files and folders to read that aren't there."""
-    for item in fields(AppOptions):
+    for item in options_of(AppOptions):
         path = values[item.name]
         if path and option_of(item).access is Access.READ_FILE and not path.is_file():
             option = item.name.replace("_", "-")

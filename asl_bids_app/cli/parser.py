@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import Field, fields
+from dataclasses import Field
 from typing import Any
 
 from asl_bids_app import __version__
-from asl_bids_app.cli.checks import apply_config, check_places
+from asl_bids_app.cli.checks import check_places, read_config
 from asl_bids_app.cli.elsewhere import ELSEWHERE
-from asl_bids_app.options.declare import Option, has_default, option_of
+from asl_bids_app.constants import Origin, Source
+from asl_bids_app.options.declare import Option, has_default, option_of, options_of
 from asl_bids_app.options.groups import GENERAL, RUNNING
 from asl_bids_app.options.table import CONFIG_FILE, GROUPS, AppOptions
 from asl_bids_app.usage import OneLineParser
@@ -50,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     groups: dict[str, argparse._ActionsContainer] = {GENERAL: parser}
     groups |= {title: parser.add_argument_group(title) for title in GROUPS}
-    table = fields(AppOptions)
+    table = options_of(AppOptions)
     for item in table:
         declared = option_of(item)
         if item.name == "level":
@@ -71,6 +72,14 @@ def build_parser() -> argparse.ArgumentParser:
         _add(group, item.name, declared, _default(item, declared))
         if declared.second:
             _add(group, item.name, declared.second, None)
+    return parser
+
+
+def bare_parser() -> argparse.ArgumentParser:
+    """Return the parser without defaults: it keeps only what the command line gives."""
+    parser = build_parser()
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
     return parser
 
 
@@ -122,14 +131,19 @@ def parse(argv: Sequence[str] | None = None) -> AppOptions:
         With code 2 and one line on standard error if an argument is wrong.
     """
     parser = build_parser()
-    first = parser.parse_args(argv)
-    if first.config_file:
-        apply_config(parser, first.config_file)
+    file = parser.parse_args(argv).config_file
+    defaults: dict[str, Any] = {}
+    if file:
+        given = vars(bare_parser().parse_args(argv))
+        read = read_config(parser, file)
+        defaults = {name: value for name, value in read.items() if name not in given}
+        parser.set_defaults(**defaults)
     values = vars(parser.parse_args(argv))
     values.pop("config_file")
     check_places(parser, values)
-    for item in fields(AppOptions):
+    for item in options_of(AppOptions):
         if option_of(item).several:
             # Of pairs with a name a mapping, of others a tuple, as the table has them.
             values[item.name] = (tuple if item.default == () else dict)(values[item.name])
-    return AppOptions(**values)
+    origins = dict.fromkeys(defaults, Origin(Source.CONFIG_FILE, file.name if file else ""))
+    return AppOptions(**values, origins=origins)

@@ -182,7 +182,7 @@ CASES: Final[dict[str, Case]] = {
     "pasl": Case("03", "PASL, seven inversion times, Q2TIPS", (PASL_Q2TIPS,)),
     "alias": Case(
         "04",
-        'PCASL and VSASL with cut-off, told as "ArterialSpinLabelingType": "VSASL"',
+        'PCASL and VSASL with cut-off, written as "ArterialSpinLabelingType": "VSASL"',
         (PCASL, VSASL_ALIAS),
         bidsignore=("sub-04/perf/*acq-vsasl*",),
     ),

@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from asl_bids_app.cli.parser import build_parser, parse
+from asl_bids_app.cli.parser import bare_parser, parse
 from asl_bids_app.errors import InputError
-from asl_bids_app.options.declare import Access, option_of
+from asl_bids_app.options.declare import Access, option_of, options_of
 from asl_bids_app.options.readers import path
 from asl_bids_app.options.table import CONFIG_FILE, AppOptions
 
 ACCESS: Final = {
-    **{item.name: option_of(item).access for item in fields(AppOptions)},
+    **{item.name: option_of(item).access for item in options_of(AppOptions)},
     "config_file": CONFIG_FILE.access,
 }
 """What the app does with the path of each option, by the table of options."""
@@ -115,9 +115,8 @@ def _model(model: str) -> str | Path:
 
 def _text_parser() -> argparse.ArgumentParser:
     """Return a parser that keeps only what is given, as written but for paths."""
-    parser = build_parser()
+    parser = bare_parser()
     for action in parser._actions:
-        action.default = argparse.SUPPRESS
         action.type = path if action.type is path else None
     return parser
 

@@ -44,7 +44,7 @@ _CHUNK: Final = 2048
 """Voxels at a time; a hundred take 3 MB."""
 
 
-def early(protocol: Protocol) -> float | None:
+def find_early_delay(protocol: Protocol) -> float | None:
     """Return the earliest delay at which label is likely still in arteries, in seconds.
 
     That is one by which the whole bolus would have reached the tissue only for an ATT well
@@ -80,7 +80,7 @@ def shows_arteries(protocol: Protocol, fewest: int = FEWEST) -> bool:
     fewest
         Measurements that it takes; a posterior, which has priors, needs two.
     """
-    return protocol.n_measurements >= fewest and early(protocol) is not None
+    return protocol.n_measurements >= fewest and find_early_delay(protocol) is not None
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class ArterialFit:
     att_sd: Tensor
     vessels: Tensor
 
-    def only(self, kept: Tensor) -> ArterialFit:
+    def restrict_to(self, kept: Tensor) -> ArterialFit:
         """Return the fit with the arteries of a mask (B, H, W) alone."""
         found = self.found & kept
         values = {
@@ -223,7 +223,7 @@ def _fit(
 
     inside = (gain >= gain.gather(1, best) - _INTERVAL).unflatten(1, pairs)
 
-    def quarter(values: Tensor) -> Tensor:
+    def quarter_of_range(values: Tensor) -> Tensor:
         values = values.expand_as(rest)
         top = values.masked_fill(~inside, -torch.inf).flatten(1).amax(1, keepdim=True)
         return (top - values.masked_fill(~inside, torch.inf).flatten(1).amin(1, keepdim=True)) / 4
@@ -234,8 +234,8 @@ def _fit(
             at_best(volume) * found,
             at_best(rest).clamp(min=1e-4 * at_best(own)).rsqrt(),
             artery_at[best % len(artery_at)] * found,
-            quarter(flow) * found,
-            quarter(tissue_at[:, None]) * found,
+            quarter_of_range(flow) * found,
+            quarter_of_range(tissue_at[:, None]) * found,
         ],
         1,
     ).T

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asl_bids_app.notices import Notice
 from asl_bids_app.scheme_fields import TransitPrior
 from asl_bids_app.series import Series, to_volume
 
@@ -29,7 +30,7 @@ class Flag(IntFlag):
     FAILED = 4
     """No estimate could be made (no usable noise); the maps hold 0 and prior."""
     ATT_UNIDENTIFIABLE = 8
-    """The data don't determine ATT here; it is that of the stated prior."""
+    """The data don't determine ATT here; ATT comes from the stated prior."""
     CBF_IMPLAUSIBLE = 16
     """CBF is outside what flow can be (`asl_bids_app.estimators.bars.CBF_RANGE`)."""
     ARTERY = 32
@@ -68,7 +69,7 @@ class ParameterMaps(Generic[Array]):
         From ΔM in memory to maps.
     model : mapping or None
         Name, version and hash of the model, for sidecars; None without one.
-    warnings : tuple of str
+    warnings : tuple of Notice
         What a reader must know, such as data outside the training domain.
     outside_domain : float or None
         Share of the voxels outside the domain that the model was trained on.
@@ -76,7 +77,7 @@ class ParameterMaps(Generic[Array]):
         What was corrected by tissue, see `asl_bids_app.estimators.consistency.Consistent`.
     coherence : mapping
         How errors of the voxels of a map hang together, by ``cbf`` and ``att``, as
-        `asl_bids_app.estimators.coherence.read_coherence` reads it; empty if nobody measured it.
+        `asl_bids_app.estimators.coherence.read_coherence` reads it; empty if it was not measured.
     """
 
     cbf: Array
@@ -94,7 +95,7 @@ class ParameterMaps(Generic[Array]):
     vessels: Array | None = None
     seconds: float = 0.0
     model: Mapping[str, Any] | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     outside_domain: float | None = None
     consistency: Mapping[str, Any] | None = None
     coherence: Mapping[str, Any] = field(default_factory=dict)

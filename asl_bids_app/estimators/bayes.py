@@ -21,6 +21,7 @@ from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.networks.voxel import VoxelPosterior
 from asl_bids_app.observation import Observation, observe
+from asl_bids_app.options import defaults
 from asl_bids_app.series import Series
 from asl_bids_app.tell import Tell, nobody
 
@@ -91,7 +92,10 @@ class Bayes:
     name = "bayes"
 
     def __init__(
-        self, grid: PosteriorGrid | None = None, tell: Tell = nobody, arterial: bool = True
+        self,
+        grid: PosteriorGrid | None = None,
+        tell: Tell = nobody,
+        arterial: bool = defaults.ARTERIAL,
     ) -> None:
         self.grid = grid
         self.tell = tell

@@ -12,20 +12,22 @@ import torch
 from torch import Tensor
 
 from asl_bids_app.errors import InputError
+from asl_bids_app.estimators.answers import Look, read_answers
 from asl_bids_app.estimators.arteries import LIKELY
 from asl_bids_app.estimators.assumed import with_assumed_constants
 from asl_bids_app.estimators.bars import with_late_arrival, with_offset, without_nonsense
 from asl_bids_app.estimators.base import Flag, ParameterMaps
-from asl_bids_app.estimators.bayes import flag_bits, observe_usable, too_few
+from asl_bids_app.estimators.bayes import observe_usable
 from asl_bids_app.estimators.boxes import brain_box, crop, select
 from asl_bids_app.estimators.devices import find_device, full_precision, is_out_of_memory
 from asl_bids_app.estimators.members import ANSWERS, arteries_for, estimate_slices, grid_for
 from asl_bids_app.estimators.noise import with_noise
-from asl_bids_app.estimators.voxel_fit import residual
-from asl_bids_app.models.uncertainty import ERROR_BARS, calibrated_sds
+from asl_bids_app.estimators.separation import Separated, arterial_evidence, separate_arteries
+from asl_bids_app.models.uncertainty import ERROR_BARS
 from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation
+from asl_bids_app.options import defaults
 from asl_bids_app.series import Series
 from asl_bids_app.tell import Tell, nobody
 
@@ -72,12 +74,12 @@ class Ensemble:
     def __init__(
         self,
         model: Model,
-        tta: bool = True,
-        device: str = "auto",
-        batch_size: int = 8,
-        error_bars: str = "total",
+        tta: bool = defaults.TTA,
+        device: str = defaults.DEVICE,
+        batch_size: int = defaults.BATCH_SIZE,
+        error_bars: str = defaults.ERROR_BARS,
         tell: Tell = nobody,
-        arterial: bool = True,
+        arterial: bool = defaults.ARTERIAL,
     ) -> None:
         if batch_size < 1:
             raise InputError("command line", "--batch-size", str(batch_size), "1 or more")
@@ -94,30 +96,78 @@ class Ensemble:
     def fit(
         self,
         series: Series,
-        correct: Callable[[ParameterMaps], ParameterMaps] | None = None,
+        correct: Callable[[ParameterMaps, Series], ParameterMaps] | None = None,
+        fractions: Tensor | None = None,
     ) -> ParameterMaps:
         """Estimate CBF and ATT inside the mask of a series.
+
+        Arteries are told from tissue first, by a quick look of one network at the tissue around
+        (`asl_bids_app.estimators.separation`), unless the networks were trained to see to
+        them. That needs the series' affine.
 
         Parameters
         ----------
         series
             Calibrated series.
         correct
-            Changes the maps before their error bars are judged; None for nothing.
+            Changes maps, by the series they were made from, before their error bars are judged;
+            None for nothing.
+        fractions : Tensor, shape (2, n_slices, H, W), optional
+            Of grey and white matter, by which arteries are told from tissue.
 
         Raises
         ------
         InputError
             If the model is of a fixed protocol and the series of another.
         """
+        series = with_noise(series)
+        separated = None
+        if self.separates(series):
+            separated = self._separate(series, fractions)
+            series = separated.tissue_of(series)
+        shown = self.arterial and separated is None
+        look = self._look(series, arteries_for(self.model.members[0], series) if shown else None)
+        answer = look.maps
+        if correct is not None:
+            answer = correct(answer, series)
+        if separated is not None:
+            artery = (separated.artery > LIKELY).to(answer.flags) * int(Flag.ARTERY)
+            answer = replace(
+                answer,
+                flags=answer.flags | artery,
+                abv=100 * separated.volume,
+                abv_sd=100 * separated.volume_sd,
+                vessels=separated.vessels,
+            )
+        if self.error_bars == "total":
+            answer = with_assumed_constants(look.observation, answer, series.calibration)
+        answer = with_late_arrival(look.observation, answer, look.posterior_cbf_sd)
+        answer = with_offset(look.observation, answer)
+        return without_nonsense(answer, look.observation.mask)
+
+    def separates(self, series: Series) -> bool:
+        """Tell whether arteries are told from tissue before the networks look."""
+        member = self.model.members[0]
+        own = self.arterial and arteries_for(member, series) is not None
+        return own and member.arterial is None and series.affine is not None
+
+    def _separate(self, series: Series, fractions: Tensor | None) -> Separated:
+        """Tell arteries from tissue, after a quick look with the first network."""
+        quick = copy.copy(self)
+        quick.model, quick.tta = replace(self.model, members=self.model.members[:1]), False
+        quick.tell = nobody
+        maps = quick._look(series, None).maps
+        observation, _ = observe_usable(series, 0.0)
+        evidence = arterial_evidence(observation, maps.cbf)
+        return separate_arteries(evidence, maps.att, series.voxel_mm, fractions)
+
+    def _look(self, series: Series, arterial: ArterialPrior | None) -> Look:
+        """Let the networks look at a series."""
         from asl_bids_app.models.domain import channel_order
 
-        series = with_noise(series)
         order = channel_order(self.model.spec, series) if self.model.spec.channels else None
         observation, failed = observe_usable(series, ERROR_BARS[self.error_bars])
-        member = self.model.members[0]
-        grid = grid_for(member, self.grid, series)
-        arterial = arteries_for(member, series) if self.arterial else None
+        grid = grid_for(self.model.members[0], self.grid, series)
         size = len(ANSWERS) + (series.protocol.n_measurements if arterial else 0)
         maps = torch.zeros(size, *observation.mask.shape).to(observation.delta_m)
         filled = observation.mask.flatten(1).any(1).nonzero().flatten()
@@ -128,44 +178,16 @@ class Ensemble:
             maps[:, filled, rows, columns] = self.estimate(inner, grid=grid, arterial=arterial).to(
                 maps
             )
-        found = dict(zip(ANSWERS, maps, strict=False))
-        vessels = maps[len(ANSWERS) :].transpose(0, 1) if arterial else None
-        # What the arteries leave is the tissue's signal, and noise.
-        observation = replace(observation, delta_m=series.without_arteries(vessels).delta_m)
-        cbf, att, cbf_sd, att_sd = (found[name] for name in ("cbf", "att", "cbf_sd", "att_sd"))
-        if table := self.model.spec.calibration.get(self.error_bars):
-            cbf_sd, att_sd = calibrated_sds(table, found)
-        cbf = cbf.masked_fill(failed, 0.0)
-        flags = {
-            Flag.ATT_AT_BOUND: observation.mask
-            & ((att <= self.grid.att_min) | (att >= self.grid.att_max)),
-            Flag.FAILED: failed,
-            Flag.ATT_UNIDENTIFIABLE: ((found["undetermined"] > 0) | too_few(observation))
-            & ~failed,
-            Flag.ARTERY: (found["artery"] > LIKELY) & ~failed,
-        }
-        answer = ParameterMaps(
-            cbf,
-            att,
-            cbf_sd,
-            att_sd,
-            residual(observation, cbf, att),
-            flag_bits(flags),
-            self.name,
-            found["cbf_spread"],
-            found["att_spread"],
-            grid.prior(series.protocol.schemes),
-            100 * found["volume"].clamp(min=0) if arterial else None,
-            100 * found["volume_sd"] if arterial else None,
-            vessels,
+        return read_answers(
+            maps,
+            series,
+            observation,
+            failed,
+            estimator=self.name,
+            bounds=(self.grid.att_min, self.grid.att_max),
+            att_prior=grid.prior(series.protocol.schemes),
+            table=self.model.spec.calibration.get(self.error_bars),
         )
-        if correct is not None:
-            answer = correct(answer)
-        if self.error_bars == "total":
-            answer = with_assumed_constants(observation, answer, series.calibration)
-        answer = with_late_arrival(observation, answer, found["posterior_cbf_sd"])
-        answer = with_offset(observation, answer)
-        return without_nonsense(answer, observation.mask)
 
     @torch.no_grad()
     def estimate(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from asl_bids_app.estimators.base import Estimator, Flag, ParameterMaps
+from asl_bids_app.options import defaults
 from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
@@ -24,15 +25,15 @@ def estimate(
     name: str,
     *,
     model: str | None = None,
-    tta: bool = True,
-    error_bars: str = "total",
-    device: str = "auto",
-    batch_size: int = 8,
-    threads: int = 1,
-    seed: int = 0,
+    tta: bool = defaults.TTA,
+    error_bars: str = defaults.ERROR_BARS,
+    device: str = defaults.DEVICE,
+    batch_size: int = defaults.BATCH_SIZE,
+    threads: int = defaults.THREADS,
+    seed: int = defaults.SEED,
     tissue: Mapping[str, np.ndarray] | None = None,
-    consistent: bool = True,
-    arterial: bool = True,
+    consistent: bool = defaults.TISSUE_CONSISTENCY,
+    arterial: bool = defaults.ARTERIAL,
     tell: Tell = nobody,
 ) -> ParameterMaps[Tensor]:
     """Run an estimator on a series.
@@ -78,8 +79,8 @@ def estimate(
     start = time.perf_counter()
     series = with_noise(series)
     if name != "ensemble":
-        return _judge(
-            series, _simple(name, tell, arterial).fit(series), time.perf_counter() - start
+        return _add_flags_and_warnings(
+            series, _make_simple(name, tell, arterial).fit(series), time.perf_counter() - start
         )
 
     from asl_bids_app.estimators.ensemble import Ensemble
@@ -94,37 +95,44 @@ def estimate(
         series = show_anatomy(series, fractions)
     start = time.perf_counter()
 
-    def correct(maps: ParameterMaps[Tensor]) -> ParameterMaps[Tensor]:
+    def correct(maps: ParameterMaps[Tensor], seen: Series) -> ParameterMaps[Tensor]:
         """Bring the means of tissues back to what the data say."""
-        return correct_means(maps, series, series.voxel_mm, fractions)
+        return correct_means(maps, seen, seen.voxel_mm, fractions)
 
-    maps = ensemble.fit(series, correct if consistent else None)
+    maps = ensemble.fit(series, correct if consistent else None, fractions)
     maps = replace(
         maps,
-        model={**loaded.facts(), "Flips": tta, "ErrorBars": error_bars},
+        model={
+            **loaded.facts(),
+            "Flips": tta,
+            "ErrorBars": error_bars,
+            "ArteriesSeparated": ensemble.separates(series),
+        },
         outside_domain=share_outside(loaded.spec, series),
         coherence=loaded.spec.coherence.get(error_bars, {}),
     )
-    maps = _judge(series, maps, time.perf_counter() - start)
+    maps = _add_flags_and_warnings(series, maps, time.perf_counter() - start)
     return replace(maps, warnings=(*maps.warnings, *domain_warnings(loaded.spec, series)))
 
 
-def _judge(series: Series, maps: ParameterMaps[Tensor], seconds: float) -> ParameterMaps[Tensor]:
+def _add_flags_and_warnings(
+    series: Series, maps: ParameterMaps[Tensor], seconds: float
+) -> ParameterMaps[Tensor]:
     """Flag arteries, and add what a reader must know about the maps."""
-    from asl_bids_app.estimators.arteries import early, find_arteries
+    from asl_bids_app.estimators.arteries import find_arteries, find_early_delay
     from asl_bids_app.estimators.noise import noise_level
     from asl_bids_app.estimators.remarks import remarks
     from asl_bids_app.observation import observe
 
     maps = maps.to("cpu")
     tissue_signal = observe(series.without_arteries(maps.vessels), noise_level(series))
-    if maps.vessels is None and early(series.protocol) is not None:
+    if maps.vessels is None and find_early_delay(series.protocol) is not None:
         artery = find_arteries(tissue_signal)
         maps = replace(maps, flags=maps.flags | artery.to(torch.uint8) * int(Flag.ARTERY))
     return replace(maps, seconds=seconds, warnings=remarks(series, tissue_signal, maps))
 
 
-def _simple(name: str, tell: Tell, arterial: bool) -> Estimator:
+def _make_simple(name: str, tell: Tell, arterial: bool) -> Estimator:
     """Return an estimator that needs no model."""
     if name == "least-squares":
         from asl_bids_app.estimators.least_squares import LeastSquares

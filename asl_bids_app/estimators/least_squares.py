@@ -15,6 +15,7 @@ from asl_bids_app.estimators.noise import noise_level
 from asl_bids_app.estimators.voxel_fit import least_squares, residual
 from asl_bids_app.networks.analytic import precision_of
 from asl_bids_app.observation import Observation, observe
+from asl_bids_app.options import defaults
 from asl_bids_app.scheme_fields import TransitPrior
 from asl_bids_app.schemes import transit_prior
 from asl_bids_app.series import Series
@@ -42,7 +43,7 @@ class LeastSquares:
         self,
         options: LeastSquaresOptions | None = None,
         tell: Tell = nobody,
-        arterial: bool = True,
+        arterial: bool = defaults.ARTERIAL,
     ) -> None:
         self.options = options or LeastSquaresOptions()
         self.tell = tell
@@ -98,7 +99,7 @@ class LeastSquares:
         )
         fit = least_squares(beside, self.options)
         gain = _chi_square(observation, *alone[:2]) - _chi_square(beside, *fit[:2])
-        arteries = arteries.only(gain > CRITERION)
+        arteries = arteries.restrict_to(gain > CRITERION)
         kept = arteries.found
         cbf, att, cbf_sd, att_sd, flags = (
             torch.where(kept, new, old) for new, old in zip(fit, alone, strict=True)

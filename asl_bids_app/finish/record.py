@@ -20,10 +20,12 @@ from asl_bids_app.estimators.consensus import consensus
 from asl_bids_app.finish.anatomy import run_anatomy
 from asl_bids_app.finish.images import unit_images
 from asl_bids_app.finish.sidecars import differences, noise_method, shared_sidecar
-from asl_bids_app.finish.write import write_unit
+from asl_bids_app.finish.write import write_tables, write_unit
 from asl_bids_app.preprocess.tissue_maps import TissueMaps
 from asl_bids_app.quality.definitions import dictionary
 from asl_bids_app.quality.metrics import compute, plausibility
+from asl_bids_app.quality.registration import registration_metrics
+from asl_bids_app.run_records import RunFacts, UnitRecord
 from asl_bids_app.series import Series
 from asl_bids_app.settings import runs_baseline
 
@@ -39,7 +41,7 @@ def finish_unit(
     confounds: Mapping[str, np.ndarray] | None,
     anatomy: Request | None = None,
     placed: Placed | None = None,
-) -> dict[str, Any]:
+) -> UnitRecord:
     """Compute the metrics of a series, write its derivatives, and see to its anatomy.
 
     Parameters
@@ -61,7 +63,7 @@ def finish_unit(
 
     Returns
     -------
-    dict
+    UnitRecord
         What the participant's record says of the series.
     """
     by_formula = consensus(series)
@@ -100,71 +102,79 @@ def finish_unit(
     laid = Outcome()
     if anatomy is not None:
         laid = run_anatomy(anatomy, unit, series, maps, baseline, shared, placed)
-    about = {"anatomy": dict(laid.facts)} if laid.facts else {}
-    return {
-        "entities": dict(unit.entities),
-        "joint": unit.joint,
-        "folder": perf_folder(Path(), unit.entities).as_posix(),
-        "estimator": maps.estimator,
-        "baseline": baseline is not None,
-        "model": maps.model,
-        "runs": [
+    if of_registration := registration_metrics(laid.facts):
+        metrics |= of_registration
+        content = (metrics, dictionary(metrics, facts.get("reason", "")))
+        write_tables(output_dir, unit, {"quality": content})
+    return UnitRecord(
+        entities=dict(unit.entities),
+        joint=unit.joint,
+        folder=perf_folder(Path(), unit.entities).as_posix(),
+        estimator=maps.estimator,
+        baseline=baseline is not None,
+        model=maps.model,
+        runs=tuple(
             _run_facts(run, series.facts.get(run.acquisition.path.name, {})) for run in unit.runs
-        ],
-        "calibration": series.calibration.to_json(),
-        "noise_method": noise_method(series),
-        "metrics": metrics,
-        "tissue": facts,
-        "tissue_consistency": consistency,
-        "warnings": [*series.warnings, *warnings, *laid.warnings],
-        **about,
-        "plausibility": list(implausible),
-        "outputs": [path.relative_to(output_dir).as_posix() for path in [*paths, *laid.outputs]],
-        "fit_seconds": round(maps.seconds, 3),
-        "baseline_seconds": round(baseline.seconds, 3) if baseline else None,
-    }
+        ),
+        calibration=series.calibration.to_json(),
+        noise_method=noise_method(series),
+        metrics=metrics,
+        tissue=facts,
+        tissue_consistency=consistency,
+        warnings=(*series.warnings, *warnings, *laid.warnings),
+        anatomy=dict(laid.facts),
+        plausibility=tuple(implausible),
+        outputs=tuple(
+            path.relative_to(output_dir).as_posix() for path in (*paths.values(), *laid.outputs)
+        ),
+        output_keys=tuple(paths),
+        fit_seconds=round(maps.seconds, 3),
+        baseline_seconds=round(baseline.seconds, 3) if baseline else None,
+    )
 
 
-def planned_facts(unit: Unit, estimator: str, baseline: bool) -> dict[str, Any]:
+def planned_record(unit: Unit, estimator: str, baseline: bool) -> UnitRecord:
     """Return what a record would say of a unit before it is run, for the methods text."""
-    calibration: dict[str, Any] = {}
+    calibration: dict[str, object] = {}
     for run in unit.runs:
         calibration |= run.calibration.to_json()
-    return {
-        "entities": dict(unit.entities),
-        "joint": unit.joint,
-        "estimator": estimator,
-        "baseline": runs_baseline(baseline, estimator),
-        "model": None,
-        "runs": [_run_facts(run, {}) for run in unit.runs],
-        "calibration": calibration,
-    }
+    return UnitRecord(
+        entities=dict(unit.entities),
+        joint=unit.joint,
+        estimator=estimator,
+        baseline=runs_baseline(baseline, estimator),
+        runs=tuple(_run_facts(run, {}) for run in unit.runs),
+        calibration=calibration,
+    )
 
 
-def _run_facts(run: PlannedRun, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _run_facts(run: PlannedRun, facts: Mapping[str, Any]) -> RunFacts:
+    """Return what is known of a run; `facts` are what its steps did to it."""
     acquisition = run.acquisition
     measurements = distinct_measurements(acquisition)
     m0 = acquisition.m0
-    return {
-        "path": acquisition.path.name,
-        "scheme": acquisition.scheme.value,
-        "volumes": dict(Counter(acquisition.volume_types)),
-        "post_labeling_delay": [delay for delay, _, _ in measurements],
-        "label_duration": [duration for _, duration, _ in measurements],
-        "volumes_per_measurement": [number for *_, number in measurements],
-        "slice_time": [
-            float(np.min(acquisition.slice_time)),
-            float(np.max(acquisition.slice_time)),
-        ],
-        "inferred": dict(acquisition.inferred),
-        "warnings": list(run.warnings),
-        **facts,
-        "m0": {
-            "kind": m0.kind.value,
-            "path": m0.path.name if m0.path else None,
-            "repetition_time": list(m0.repetition_time),
-            "estimate": m0.estimate,
-            **facts.get("m0", {}),
-        },
-        "field_strength": acquisition.metadata.get("MagneticFieldStrength"),
-    }
+    return RunFacts.from_json(
+        {
+            "path": acquisition.path.name,
+            "scheme": acquisition.scheme.value,
+            "volumes": dict(Counter(acquisition.volume_types)),
+            "post_labeling_delay": [delay for delay, _, _ in measurements],
+            "label_duration": [duration for _, duration, _ in measurements],
+            "volumes_per_measurement": [number for *_, number in measurements],
+            "slice_time": [
+                float(np.min(acquisition.slice_time)),
+                float(np.max(acquisition.slice_time)),
+            ],
+            "inferred": dict(acquisition.inferred),
+            "warnings": list(run.warnings),
+            **facts,
+            "m0": {
+                "kind": m0.kind.value,
+                "path": m0.path.name if m0.path else None,
+                "repetition_time": list(m0.repetition_time),
+                "estimate": m0.estimate,
+                **facts.get("m0", {}),
+            },
+            "field_strength": acquisition.metadata.get("MagneticFieldStrength"),
+        }
+    )

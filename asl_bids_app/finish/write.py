@@ -34,7 +34,7 @@ def write_unit(
     confounds: Mapping[str, np.ndarray] | None,
     carpet: Mapping[str, np.ndarray] | None,
     quality: tuple[Mapping[str, float], Mapping[str, Any]] | None,
-) -> list[Path]:
+) -> dict[str, Path]:
     """Write all derivatives of a unit.
 
     Parameters
@@ -54,8 +54,8 @@ def write_unit(
 
     Returns
     -------
-    list of Path
-        The files written, sidecars left out.
+    dict of str to Path
+        The files written, by their keys in the table of outputs; sidecars left out.
     """
     folder = perf_folder(output_dir, unit.entities)
     known = images.written()
@@ -68,17 +68,25 @@ def write_unit(
             stale = folder / output.name(unit.entities)
             stale.unlink(missing_ok=True)
             sidecar_path(stale).unlink(missing_ok=True)
-    written = []
+    written = {}
     for key in [*(key for key in known if key not in MAIN), *MAIN]:
         group = f"{key.partition('_')[0]}_"
         extra = differences.get(key) or differences.get(group) or {}
         row, image = OUTPUTS[key], known[key]
         sidecar = {**shared, **extra}
-        written.append(write_image(folder, unit.entities, row, image, images.affine, sidecar))
-    for key, table in tables.items():
-        if table is not None:
-            written.append(_write_table(folder / OUTPUTS[key].name(unit.entities), key, table))
-    return written[::-1]
+        written[key] = write_image(folder, unit.entities, row, image, images.affine, sidecar)
+    written |= write_tables(output_dir, unit, tables)
+    return dict(reversed(written.items()))
+
+
+def write_tables(output_dir: Path, unit: Unit, tables: Mapping[str, Any]) -> dict[str, Path]:
+    """Write tables of a unit by their keys in the table of outputs; None stands for no table."""
+    folder = perf_folder(output_dir, unit.entities)
+    return {
+        key: _write_table(folder / OUTPUTS[key].name(unit.entities), key, table)
+        for key, table in tables.items()
+        if table is not None
+    }
 
 
 def _write_table(path: Path, key: str, table: Any) -> Path:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.models.spec import Channel, ModelSpec, Range, TrainingDomain
+from asl_bids_app.notices import Notice
 from asl_bids_app.series import Series
 
 _DELAY_TOLERANCE: Final = 0.03
@@ -19,8 +20,11 @@ _DURATION_TOLERANCE: Final = 0.06
 _SNR_SLACK: Final = 1.25
 """The noise of a series is an estimate: only beyond so much of the range it is reported."""
 
+_Outside = tuple[str, str]
+"""What lies outside the domain, and the words for it."""
 
-def domain_warnings(spec: ModelSpec, series: Series) -> tuple[str, ...]:
+
+def domain_warnings(spec: ModelSpec, series: Series) -> tuple[Notice, ...]:
     """Say in which respects a series lies outside the training domain of a model.
 
     Parameters
@@ -28,19 +32,20 @@ def domain_warnings(spec: ModelSpec, series: Series) -> tuple[str, ...]:
     spec
         Of the model.
     series
-        What is to be estimated, with its noise.
+        The series, with its noise.
 
     Returns
     -------
-    tuple of str
-        A sentence for each; empty if the series lies inside.
+    tuple of Notice
+        One for each; empty if the series lies inside.
     """
     domain = spec.domain
     if domain is None:
-        return (f"model {spec.name}: its training domain isn't recorded",)
+        return (Notice(f"model {spec.name}", found="its training domain isn't recorded"),)
     found = [*_acquisition(domain, series), *_physics(domain, series)]
     found += _noise(domain, series)
-    return tuple(f"outside the training domain of model {spec.name}: {each}" for each in found)
+    outside = f"outside the training domain of model {spec.name}"
+    return tuple(Notice((), field, f"{outside}: {words}") for field, words in found)
 
 
 def _span(low: float, high: float, unit: str) -> str:
@@ -52,7 +57,7 @@ def _span(low: float, high: float, unit: str) -> str:
     return f"{low:.4g} to {high:.4g}{unit}"
 
 
-def _compare(what: str, low: float, high: float, trained: Range, unit: str) -> list[str]:
+def _compare(what: str, low: float, high: float, trained: Range, unit: str) -> list[_Outside]:
     below, above = (1e-3 + 0.01 * abs(end) for end in trained)
     # Of endless durations the slack is endless too, and the difference no number.
     inside = (low >= trained[0] or low >= trained[0] - below) and (
@@ -60,16 +65,18 @@ def _compare(what: str, low: float, high: float, trained: Range, unit: str) -> l
     )
     if inside:
         return []
-    return [f"{what} {_span(low, high, unit)}, trained with {_span(*trained, unit)}"]
+    return [(what, f"{what} {_span(low, high, unit)}, trained with {_span(*trained, unit)}")]
 
 
-def _acquisition(domain: TrainingDomain, series: Series) -> list[str]:
+def _acquisition(domain: TrainingDomain, series: Series) -> list[_Outside]:
     protocol = series.protocol
     names = [scheme.value for scheme in protocol.schemes]
     present = tuple(sorted(set(names)))
-    found = [f"{name} was not trained" for name in present if name not in domain.schemes]
+    found = [
+        ("scheme", f"{name} was not trained") for name in present if name not in domain.schemes
+    ]
     if not found and domain.combinations and present not in domain.combinations:
-        found.append(f"{' with '.join(present)} in one series was not trained")
+        found.append(("scheme", f"{' with '.join(present)} in one series was not trained"))
     for name in present:
         trained = domain.schemes.get(name)
         if trained is None:
@@ -96,8 +103,8 @@ def _acquisition(domain: TrainingDomain, series: Series) -> list[str]:
     return found
 
 
-def _physics(domain: TrainingDomain, series: Series) -> list[str]:
-    found = []
+def _physics(domain: TrainingDomain, series: Series) -> list[_Outside]:
+    found: list[_Outside] = []
     for name, words, unit in (
         ("t1_blood", "T1 of blood", "s"),
         ("t1_tissue", "T1 of tissue", "s"),
@@ -132,14 +139,15 @@ def _mean_variance(series: Series) -> Tensor:
     return series.noise.noise_sd.square().mean(1)[series.mask]
 
 
-def _noise(domain: TrainingDomain, series: Series) -> list[str]:
+def _noise(domain: TrainingDomain, series: Series) -> list[_Outside]:
     if not bool(series.mask.any()):
         return []
     snr = domain.reference_signal / float(_mean_variance(series).median().clamp(min=1e-24).sqrt())
     low, high = domain.snr
     if low / _SNR_SLACK <= snr <= high * _SNR_SLACK:
         return []
-    return [f"signal-to-noise ratio about {snr:.2g}, trained with {_span(low, high, '')}"]
+    what = "signal-to-noise ratio"
+    return [(what, f"{what} about {snr:.2g}, trained with {_span(low, high, '')}")]
 
 
 def _fits(channel: Channel, series: Series, index: int) -> bool:
@@ -163,7 +171,7 @@ def channel_order(spec: ModelSpec, series: Series) -> list[int]:
     spec
         Of the model; it has channels.
     series
-        What is to be estimated, with its noise.
+        The series, with its noise.
 
     Returns
     -------

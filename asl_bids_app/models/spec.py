@@ -114,7 +114,7 @@ class ModelSpec:
     coherence : mapping
         How errors of voxels hang together, by the words of
         `asl_bids_app.models.uncertainty.ERROR_BARS` and by ``cbf`` and ``att``:
-        `asl_bids_app.estimators.coherence.Coherence`; empty if nobody measured it.
+        `asl_bids_app.estimators.coherence.Coherence`; empty if it was not measured.
     metrics : mapping
         Of the validation, for the model card.
     training : mapping

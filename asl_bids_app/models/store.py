@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.models.build_member import build_member
-from asl_bids_app.models.domain import channel_order, domain_warnings
 from asl_bids_app.models.save import save_model
 from asl_bids_app.models.spec import (
     SPEC_FILE,
@@ -42,8 +41,6 @@ __all__ = [
     "SchemeDomain",
     "TrainingDomain",
     "bundled_models",
-    "channel_order",
-    "domain_warnings",
     "find_model",
     "load_model",
     "model_hash",

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from asl_bids_app.options import groups
 from asl_bids_app.scheme_fields import Arrival
 
-ERROR_BARS: Final = MappingProxyType({"total": 1.0, "noise": 0.0})
+ERROR_BARS: Final = MappingProxyType(dict(zip(groups.ERROR_BARS, (1.0, 0.0), strict=True)))
 """What standard deviations hold, and the uncertainty of the calibration that goes with it.
 
 ``total``: noise, and by how much T1 of blood, T1 of tissue, efficiency, partition coefficient and
@@ -109,7 +110,7 @@ def kind_of(features: Mapping[str, Tensor]) -> Tensor:
 def calibration_factors(
     table: Mapping[str, Any], features: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Return by what the standard deviations of CBF and ATT of voxels are to be multiplied.
+    """Return the factors of the standard deviations of CBF and ATT of voxels.
 
     Functions of one hidden layer were fitted on phantoms of their own so that intervals cover
     what they claim.

@@ -129,14 +129,14 @@ class PosteriorASLNet(nn.Module):
     def _seen(self) -> int:
         """Number of the maps of a slice by itself."""
         return (
-            self._own
+            self._own_features
             + (POOLED_MAPS if self.window else 0)
             + (ARTERIAL_MAPS if self.arterial else 0)
             + (ANATOMY_MAPS if self.anatomy else 0)
         )
 
     @property
-    def _own(self) -> int:
+    def _own_features(self) -> int:
         """Number of the maps of each voxel's own posterior."""
         return 10 + self.noise_apart + self.grid.bins + len(Arrival)
 
@@ -188,7 +188,7 @@ class PosteriorASLNet(nn.Module):
         maps = (torch.cat(parts, 3) * inside.unsqueeze(3)).permute(0, 3, 1, 2)
         if self.beside:
             own, around_it = OF_NEIGHBOURS
-            shown = maps[:, [*own, *(self._own + k for k in around_it)]]
+            shown = maps[:, [*own, *(self._own_features + k for k in around_it)]]
             beside = neighbour_maps(shown, observation.follows)
             maps = torch.cat([maps, beside], 1).contiguous(memory_format=torch.channels_last)
         return posterior, maps
@@ -221,7 +221,7 @@ class PosteriorASLNet(nn.Module):
 
         None if the network doesn't look at them.
         """
-        last_of_columns = self._own + POOLED_MAPS - 1 - len(Arrival)
+        last_of_columns = self._own_features + POOLED_MAPS - 1 - len(Arrival)
         return maps[:, last_of_columns] + 1 if self.window else None
 
     def correct(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import Enum
 from typing import Any, Final
 
@@ -89,6 +89,11 @@ def option(default: Any, group: str, help: str, **facts: Any) -> Any:  # noqa: A
 def required(help: str, **facts: Any) -> Any:  # noqa: A002 - argparse's word
     """Declare a field that has no default in Python."""
     return field(metadata={_KEY: Option(facts.pop("group", ""), help, **facts)})
+
+
+def options_of(table: type) -> tuple[Field[Any], ...]:
+    """Return the fields of a class that are options."""
+    return tuple(item for item in fields(table) if _KEY in item.metadata)
 
 
 def option_of(item: Field[Any]) -> Option:

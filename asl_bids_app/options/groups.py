@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from asl_bids_app.options import readers
+from asl_bids_app.options import defaults, readers
 from asl_bids_app.options.declare import Access, option
 
 ESTIMATORS: Final = ("ensemble", "bayes", "least-squares")
 LEVELS: Final = ("participant", "group")
 JOINT_MODES: Final = ("auto", "off", "both")
 ERROR_BARS: Final = ("total", "noise")
-"""The words of `asl_bids_app.models.uncertainty.ERROR_BARS`, which imports torch."""
 
 CALIBRATIONS: Final = ("voxelwise", "csf", "csf-or-voxelwise")
 
@@ -107,24 +106,26 @@ class EstimationOptions:
         access=Access.MODEL,
     )
     baseline: bool = option(
-        True, ESTIMATION, "write no least-squares maps beside those of another estimator"
+        defaults.BASELINE,
+        ESTIMATION,
+        "write no least-squares maps beside those of another estimator",
     )
     tta: bool = option(
-        True, ESTIMATION, "average the networks over flips of the slices", both_ways=True
+        defaults.TTA, ESTIMATION, "average the networks over flips of the slices", both_ways=True
     )
     tissue_consistency: bool = option(
-        True,
+        defaults.TISSUE_CONSISTENCY,
         ESTIMATION,
         "do not correct the ensemble's CBF and ATT by the mean residuals of grey and of white "
         "matter",
     )
     arterial: bool = option(
-        True,
+        defaults.ARTERIAL,
         ESTIMATION,
         "fit no arteries: every estimator takes the whole signal of early delays for tissue",
     )
     error_bars: str = option(
-        "total",
+        defaults.ERROR_BARS,
         ESTIMATION,
         "what the ensemble's standard deviations contain: noise and the uncertainty of T1 of "
         "blood, T1 of tissue, efficiency, partition coefficient and M0 (total), or noise alone "
@@ -132,22 +133,22 @@ class EstimationOptions:
         choices=ERROR_BARS,
     )
     device: str = option(
-        "auto",
+        defaults.DEVICE,
         ESTIMATION,
         "device of the networks: auto, cpu, cuda, cuda:N or mps",
         reader=readers.device,
         metavar="DEVICE",
     )
     batch_size: int = option(
-        8,
+        defaults.BATCH_SIZE,
         ESTIMATION,
         "slices that the networks process at a time",
         reader=readers.count,
         metavar="N",
     )
-    hmc: bool = option(True, ESTIMATION, "do not correct head motion")
+    hmc: bool = option(defaults.HMC, ESTIMATION, "do not correct head motion")
     tissue: bool = option(
-        True,
+        defaults.TISSUE,
         ESTIMATION,
         "make no tissue maps: metrics by tissue are n/a, and the ensemble is corrected by the "
         "mean residual of the whole brain only",
@@ -185,7 +186,7 @@ class AnatomyOptions:
         several=True,
     )
     anatomy: bool = option(
-        True,
+        defaults.ANATOMY,
         ANATOMY,
         "do not use the T1w: no registration, no other spaces, no regions",
     )
@@ -196,7 +197,7 @@ class ConstantOptions:
     """Constants that outrank the sidecars."""
 
     calibration: str = option(
-        "voxelwise",
+        defaults.CALIBRATION,
         CALIBRATION,
         "M0 that the perfusion signal is divided by: that of each voxel (voxelwise), or that of "
         "blood by the fluid of the lateral ventricles (csf); with csf a run with too little fluid "
@@ -252,7 +253,7 @@ class ConstantOptions:
         metavar="VALUE",
     )
     m0_smooth_fwhm: float = option(
-        0.0,
+        defaults.M0_SMOOTH_FWHM,
         CALIBRATION,
         "smoothing of the M0 image inside the brain, full width at half maximum",
         reader=readers.between(0.0, 50.0),

@@ -7,12 +7,14 @@ this table. No heavy import stands here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from asl_bids_app.allocation import processors
-from asl_bids_app.options import readers
+from asl_bids_app.constants import Origin
+from asl_bids_app.errors import COMMAND_LINE, InputError
+from asl_bids_app.options import defaults, readers
 from asl_bids_app.options.declare import Access, Option, option, required
 from asl_bids_app.options.groups import (
     ANATOMY,
@@ -31,6 +33,8 @@ from asl_bids_app.options.groups import (
 
 GROUPS: Final = (DATA, ESTIMATION, ANATOMY, CALIBRATION, RESOURCES, RUNNING)
 """In the order of the help."""
+
+KEEP_WORK: Final = ("auto", "all", "failed")
 
 CONFIG_FILE: Final = Option(
     RUNNING,
@@ -98,6 +102,14 @@ class ResourceOptions:
             "SIZE",
         ),
     )
+    keep_work: str = option(
+        "auto",
+        RESOURCES,
+        "whose intermediate results stay in the work folder: those of everybody (all), of "
+        "participants who are not complete (failed), or of everybody if the disk has room for "
+        "them, else of those who are not complete (auto)",
+        choices=KEEP_WORK,
+    )
     use_plugin: Path | None = option(
         None,
         RESOURCES,
@@ -144,7 +156,7 @@ class RunningOptions:
         access=Access.WRITE_FILE,
     )
     random_seed: int = option(
-        0, RUNNING, "seed of random numbers", reader=readers.seed, metavar="N"
+        defaults.SEED, RUNNING, "seed of random numbers", reader=readers.seed, metavar="N"
     )
     write_graph: bool = option(False, RUNNING, "draw the workflow")
     debug: bool = option(False, RUNNING, "keep all intermediate files and show tracebacks")
@@ -163,6 +175,28 @@ class AppOptions(
 ):
     """Options of a run. Paths are absolute; the help of each field says what it does."""
 
+    origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)
+    """Where options were given that the command line didn't give, by the names of fields."""
+
+    def origin(self, name: str) -> Origin:
+        """Return where an option was given."""
+        return self.origins.get(name, Origin())
+
+    def locate(self, error: InputError) -> InputError:
+        """Return an error that names the place where its option was given.
+
+        Parameters
+        ----------
+        error
+            Of the command line for want of better knowledge, or any other one.
+        """
+        name = error.field.removeprefix("--").replace("-", "_")
+        if error.file != COMMAND_LINE or name not in self.origins:
+            return error
+        origin = self.origins[name]
+        rest = (error.found, error.expected, error.cure, error.cause)
+        return InputError(str(origin), origin.spell(name), *rest)
+
     def to_json(self) -> dict[str, Any]:
         """Return the options for records: paths as text."""
 
@@ -173,4 +207,6 @@ class AppOptions(
                 return {key: plain(item) for key, item in value.items()}
             return list(value) if isinstance(value, tuple) else value
 
-        return {key: plain(value) for key, value in asdict(self).items()}
+        content = {key: plain(value) for key, value in asdict(self).items()}
+        content["origins"] = {name: str(origin) for name, origin in self.origins.items()}
+        return content if self.origins else {k: v for k, v in content.items() if k != "origins"}

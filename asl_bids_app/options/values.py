@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, fields
+from dataclasses import Field
 from pathlib import Path
 from typing import Any, Final
 
 from asl_bids_app.errors import InputError
-from asl_bids_app.options.declare import Access, option_of
+from asl_bids_app.options.declare import Access, option_of, options_of
 from asl_bids_app.options.table import AppOptions
 
 ELSEWHERE: Final = {
@@ -22,7 +22,14 @@ ELSEWHERE: Final = {
 COMMAND_LINE_ONLY: Final = frozenset(
     {
         *("level", "work_dir", "dry_run", "propose_sidecars", "reports_only", "boilerplate_only"),
-        *("run_report", "write_graph", "clean_workdir", "use_plugin", "stop_on_first_crash"),
+        *(
+            "run_report",
+            "write_graph",
+            "clean_workdir",
+            "keep_work",
+            "use_plugin",
+            "stop_on_first_crash",
+        ),
         *("fail_on_implausible", "debug", "verbose", "quiet", "mem_gb"),
     }
 )
@@ -49,7 +56,7 @@ def read_values(values: Mapping[str, Any], call: str) -> dict[str, Any]:
     InputError
         If an option is unknown, has another place, or can't have its value.
     """
-    table = {item.name: item for item in fields(AppOptions)}
+    table = {item.name: item for item in options_of(AppOptions)}
     read = {}
     for name, value in values.items():
         if name in ELSEWHERE:
@@ -58,11 +65,11 @@ def read_values(values: Mapping[str, Any], call: str) -> dict[str, Any]:
             raise InputError(call, name, "an option of the command line", "none from Python")
         if name not in table:
             raise InputError(call, name, "an unknown option", "a field of AppOptions")
-        read[name] = _read(table[name], value, call)
+        read[name] = _read_value(table[name], value, call)
     return read
 
 
-def _read(item: Field[Any], value: Any, call: str) -> Any:
+def _read_value(item: Field[Any], value: Any, call: str) -> Any:
     declared = option_of(item)
     if isinstance(item.default, bool):
         if not isinstance(value, bool):
@@ -71,19 +78,22 @@ def _read(item: Field[Any], value: Any, call: str) -> Any:
     if value is None and item.default is None:
         return None
     if not declared.several:
-        return _one(item, value, call)
+        return _read_single(item, value, call)
     if isinstance(value, Mapping):
-        pairs = [_one(item, f"{key}={each}" if key else each, call) for key, each in value.items()]
+        pairs = [
+            _read_single(item, f"{key}={each}" if key else each, call)
+            for key, each in value.items()
+        ]
         return dict(pairs)
     if item.default == ():
         if isinstance(value, str) or not isinstance(value, Sequence):
             raise InputError(call, item.name, repr(value), "a list")
-        return tuple(_one(item, each, call) for each in value)
+        return tuple(_read_single(item, each, call) for each in value)
     # One value for every scheme.
-    return dict([_one(item, value, call)])
+    return dict([_read_single(item, value, call)])
 
 
-def _one(item: Field[Any], value: Any, call: str) -> Any:
+def _read_single(item: Field[Any], value: Any, call: str) -> Any:
     declared = option_of(item)
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
         raise InputError(call, item.name, repr(value), "one value of the command line's kind")
@@ -99,7 +109,7 @@ def _one(item: Field[Any], value: Any, call: str) -> Any:
     if isinstance(path, Path):
         wrong = {Access.READ_FILE: not path.is_file(), Access.READ: not path.exists()}
         if wrong.get(declared.access, False):
-            raise InputError(call, item.name, f"nothing at {path}", "what is there to be read")
+            raise InputError(call, item.name, f"nothing at {path}", "an existing file or folder")
     return read
 
 

@@ -14,11 +14,11 @@ from typing import Any, Final
 import numpy as np
 
 from asl_bids_app.preprocess.contrasts import Group
-from asl_bids_app.preprocess.gauss_newton import Found, follow, locate
+from asl_bids_app.preprocess.gauss_newton import Found, Views, follow, locate
 from asl_bids_app.preprocess.geometry import in_field_of_view, resample
 from asl_bids_app.preprocess.registration import COARSE as ROUGH
 from asl_bids_app.preprocess.registration import MIDDLE as CLOSE
-from asl_bids_app.preprocess.registration import RegistrationError, normalise, register, smooth
+from asl_bids_app.preprocess.registration import RegistrationError, normalise, register
 from asl_bids_app.preprocess.target import COARSE, FAR, FINE, MIDDLE, Level, Target, make_target
 from asl_bids_app.preprocess.trust import likeness_found, why_not_trusted, why_too_far
 from asl_bids_app.tell import Tell, nobody
@@ -61,6 +61,7 @@ class Aligner:
     ) -> None:
         self.data, self.affine, self.mask, self.centre, self.run = data, affine, mask, centre, run
         self.tell = tell
+        self.views = [Views(data[..., index], affine) for index in range(data.shape[3])]
         self.failed: dict[int, str] = {}
 
     def within(self, groups: Sequence[Group]) -> np.ndarray:
@@ -79,11 +80,11 @@ class Aligner:
                 if targets[number]
             ]
             results = []
-            for done, result in enumerate(self.run(self._one, jobs), 1):
+            for done, result in enumerate(self.run(self._locate_volume, jobs), 1):
                 self.tell(word, done, len(jobs))
                 results.append(result)
             self.failed = {}
-            for job, result in zip(jobs, self._again(jobs, results), strict=True):
+            for job, result in zip(jobs, self._retry_unconvincing(jobs, results), strict=True):
                 why = result if isinstance(result, str) else why_not_trusted(result, self.centre)
                 if why or isinstance(result, str):
                     self.failed[job.index] = why
@@ -121,13 +122,18 @@ class Aligner:
         except RegistrationError:
             return ()
 
-    def _one(self, job: _Job) -> Found | str:
+    def _locate_volume(self, job: _Job) -> Found | str:
         try:
-            return locate(self.data[..., job.index], job.targets, job.starts)
+            return locate(self.views[job.index], job.targets, job.starts)
         except RegistrationError as error:
             return str(error)
+        finally:
+            # The first pass ends with the view that the second one needs.
+            self.views[job.index].keep_only(SECOND[-1])
 
-    def _again(self, jobs: Sequence[_Job], results: Sequence[Found | str]) -> list[Found | str]:
+    def _retry_unconvincing(
+        self, jobs: Sequence[_Job], results: Sequence[Found | str]
+    ) -> list[Found | str]:
         """Try what does not convince from where its neighbours are, then by SimpleITK."""
         alike: dict[Group, list[float]] = {}
         for job, result in zip(jobs, results, strict=True):
@@ -144,36 +150,28 @@ class Aligner:
             if not isinstance(result, str) and convinces(job, result)
         ]
 
-        def again(job: _Job, result: Found | str) -> Found | str:
+        def retry(job: _Job, result: Found | str) -> Found | str:
             if isinstance(result, str) or convinces(job, result):
                 return result
             beside = sorted(good, key=lambda one: abs(one[0] - job.index))[:NEIGHBOURS]
-            tried = self._one(
+            tried = self._locate_volume(
                 replace(job, starts=(result.matrix, *(matrix for _, matrix in beside)))
             )
             best = result if isinstance(tried, str) else max((result, tried), key=likeness_found)
-            return best if convinces(job, best) else self._slowly(job, best)
+            return best if convinces(job, best) else self._align_by_information(job, best)
 
-        return list(self.run(again, jobs, results))
+        return list(self.run(retry, jobs, results))
 
-    def _slowly(self, job: _Job, best: Found) -> Found:
+    def _align_by_information(self, job: _Job, best: Found) -> Found:
         """Let mutual information look for what least squares did not find; keep the likelier."""
-        normal = self._normal(job.image), self._normal(self.data[..., job.index])
-        if normal[0] is None or normal[1] is None:
-            return best
+        views = self.views[job.index]
         try:
-            matrix = register(normal[0], self.affine, normal[1], self.affine, mask=self.mask)
+            still = normalise(job.image, self.affine)
+            matrix = register(still, self.affine, views.normal(), self.affine, mask=self.mask)
         except RegistrationError:
             return best
         fine = job.targets[-1]
-        shown = smooth(normal[1], self.affine, fine.level.smooth_mm)
-        return max((best, follow(shown, fine, (matrix,))), key=likeness_found)
-
-    def _normal(self, volume: np.ndarray) -> np.ndarray | None:
-        try:
-            return normalise(volume, self.affine)
-        except RegistrationError:
-            return None
+        return max((best, follow(views.of(fine.level), fine, (matrix,))), key=likeness_found)
 
     def averages(
         self, groups: Sequence[Group], matrices: Sequence[np.ndarray] | np.ndarray
@@ -196,17 +194,16 @@ class Aligner:
 
     def between(self, averages: Sequence[np.ndarray], main: int) -> list[np.ndarray]:
         """Register the average of each group to that of the main one."""
-        normal = [self._normal(a) for a in averages]
+        views = [Views(average, self.affine) for average in averages]
 
-        def one(index: int) -> np.ndarray:
-            image, still = normal[index], normal[main]
-            if index == main or image is None or still is None:
+        def register_to_main(index: int) -> np.ndarray:
+            if index == main:
                 return np.eye(4)
             try:
                 matrix = register(
-                    still,
+                    views[main].normal(),
                     self.affine,
-                    image,
+                    views[index].normal(),
                     self.affine,
                     mask=self.mask,
                     levels=ACROSS,
@@ -217,4 +214,4 @@ class Aligner:
             common = overlap.sum() / self.mask.sum()
             return np.eye(4) if why_too_far(matrix, self.centre, common) else matrix
 
-        return list(self.run(one, range(len(averages))))
+        return list(self.run(register_to_main, range(len(averages))))

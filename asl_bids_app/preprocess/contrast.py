@@ -53,7 +53,7 @@ def contrast_classes(
     if raw.std() < 1e-3:
         return None
     flat = raw / _field(values / level, mask, voxel_mm)[mask]
-    # A coil without a field is told from one with by what separates the classes better.
+    # Whether the coil has a field shows in what separates the classes better.
     parts = [_classes(inside) for inside in (raw, flat)]
     best = max(zip(parts, (raw, flat), strict=True), key=lambda found: _apart(*found))[0]
     label = np.zeros(mask.shape, np.uint8)

@@ -2,7 +2,7 @@ r"""How much grey matter, white matter and fluid each voxel holds, from the M0 i
 
 An atlas laid on a brain knows where tissues are within a centimetre; the M0, at a
 signal-to-noise ratio of hundreds, knows it to the voxel. Its intensity, freed of the coil's
-smooth sensitivity, is the mean of those of the tissues in a voxel. A voxel is pure, or a mixture
+smooth sensitivity, is the mean over the tissues in a voxel. A voxel is pure, or a mixture
 of two that touch (white and grey, grey and fluid; white and fluid seldom), or, at the rim of
 the mask, tissue and nothing. Expectation maximisation finds the intensities and the field; the
 atlas says what is likely where. No order of the intensities is assumed.

@@ -24,13 +24,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy import ndimage
 
 from asl_bids_app.preprocess.continuity import ARC_MM
 from asl_bids_app.preprocess.geometry import to_matrix
+from asl_bids_app.preprocess.interpolation import Spline
 from asl_bids_app.preprocess.registration import normalise, smooth
 from asl_bids_app.preprocess.robust import PER_MEDIAN
-from asl_bids_app.preprocess.target import Target, compared_places
+from asl_bids_app.preprocess.target import Level, Target, compared_places
 
 _STEPS: Final = 15
 """Most steps of a level. Three to five are usual."""
@@ -56,7 +56,7 @@ class Found:
     likeness : float
         Correlation with the target at the points; -1 where too little is in common.
     common : float
-        Share of the points that lie in the volume's field of view, of those that would at rest.
+        Points in the volume's field of view, as a share of the points in it at rest.
     settled : bool
         The last step was as small as the level asks.
     """
@@ -67,13 +67,54 @@ class Found:
     settled: bool
 
 
-def locate(volume: np.ndarray, targets: Sequence[Target], starts: Sequence[np.ndarray]) -> Found:
-    """Register one volume, level by level.
+class Views:
+    """A volume as levels compare it, each view made when it is first asked for.
 
     Parameters
     ----------
     volume : array, shape (X, Y, Z)
-        On the targets' grid.
+        Not finite counts as zero.
+    affine : array, shape (4, 4)
+    """
+
+    def __init__(self, volume: np.ndarray, affine: np.ndarray) -> None:
+        self.volume, self.affine = volume, affine
+        self._made: dict[tuple[bool, float], np.ndarray] = {}
+
+    def normal(self) -> np.ndarray:
+        """Return the volume's local contrast.
+
+        Raises
+        ------
+        RegistrationError
+            If it has none.
+        """
+        if (True, 0.0) not in self._made:
+            self._made[True, 0.0] = normalise(self.volume, self.affine)
+        return self._made[True, 0.0]
+
+    def of(self, level: Level) -> np.ndarray:
+        """Return the view of a level."""
+        key = level.local, level.smooth_mm
+        if key not in self._made:
+            image = self.normal() if level.local else np.asarray(self.volume, np.float32)
+            image = np.nan_to_num(image, posinf=0.0, neginf=0.0)
+            self._made[key] = smooth(image, self.affine, level.smooth_mm)
+        return self._made[key]
+
+    def keep_only(self, level: Level) -> None:
+        """Forget all views but that of a level, for memory."""
+        key = level.local, level.smooth_mm
+        self._made = {key: self._made[key]} if key in self._made else {}
+
+
+def locate(views: Views, targets: Sequence[Target], starts: Sequence[np.ndarray]) -> Found:
+    """Register one volume, level by level.
+
+    Parameters
+    ----------
+    views
+        Of the volume, on the targets' grid.
     targets
         From coarse to fine; the last compares local contrast.
     starts
@@ -89,35 +130,21 @@ def locate(volume: np.ndarray, targets: Sequence[Target], starts: Sequence[np.nd
     RegistrationError
         If the volume has no contrast.
     """
-    affine = targets[0].affine
-    normal = normalise(volume, affine)
-    plain = np.nan_to_num(np.asarray(volume, np.float32), posinf=0.0, neginf=0.0)
     for target in targets:
-        image = normal if target.level.local else plain
-        found = follow(smooth(image, affine, target.level.smooth_mm), target, starts)
+        found = follow(views.of(target.level), target, starts)
         starts = [found.matrix] if target.level.local else [*starts, found.matrix]
     return found
 
 
-class Reader:
-    """Reads one volume, as a level compares it, at moved points of a target."""
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What a volume holds at the points of a target, moved by a matrix."""
 
-    def __init__(self, shown: np.ndarray, target: Target) -> None:
-        self.target, self.order = target, target.level.order
-        self.shape = shown.shape
-        self.pull = np.linalg.inv(target.affine)
-        self.image = shown
-        if self.order > 1:
-            self.image = ndimage.spline_filter(shown, order=self.order, output=np.float32)
-
-    def at(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the values at the points moved by a matrix, and which are compared."""
-        place = (self.pull @ matrix)[:3] @ self.target.points
-        inside = compared_places(place, self.shape)
-        values = ndimage.map_coordinates(
-            self.image, place, order=self.order, prefilter=False, mode="nearest"
-        )
-        return values, inside
+    matrix: np.ndarray
+    values: np.ndarray
+    inside: np.ndarray
+    likeness: float
+    common: float
 
 
 def follow(shown: np.ndarray, target: Target, starts: Sequence[np.ndarray]) -> Found:
@@ -137,35 +164,37 @@ def follow(shown: np.ndarray, target: Target, starts: Sequence[np.ndarray]) -> F
         Where the steps ended; if they did not, or where it is less like the target than at the
         start, the likeliest place on the way.
     """
-    reader, level = Reader(shown, target), target.level
-    seen = [(_likeness(reader.at(start), target), start) for start in starts]
-    (first, _), matrix = max(seen, key=lambda pair: pair[0][0])
-    best, found, settled = first, matrix, False
-    read = reader.at(matrix)
+    level = target.level
+    spline, pull = Spline.through(shown, level.order), np.linalg.inv(target.affine)
+
+    def read(matrix: np.ndarray) -> _Read:
+        place = (pull @ matrix)[:3] @ target.points
+        values, inside = spline.at(place), compared_places(place, shown.shape)
+        return _Read(matrix, values, inside, *_likeness(values, inside, target))
+
+    first = max(map(read, starts), key=lambda one: one.likeness)
+    best, last, settled = first, first, False
     for _ in range(_STEPS):
-        step = _step(*read, target)
+        step = _step(last.values, last.inside, target)
         if step is None:
             break
         size = float(np.linalg.norm(step * _MM))
         step *= min(1.0, level.limit_mm / max(size, 1e-12))
-        matrix = matrix @ np.linalg.inv(to_matrix(step, target.centre))
-        read = reader.at(matrix)
-        likeness, _ = _likeness(read, target)
-        settled = size < level.stop_mm and likeness > first - _LOSS
-        if likeness >= best or settled:
-            best, found = likeness, matrix
+        last = read(last.matrix @ np.linalg.inv(to_matrix(step, target.centre)))
+        settled = size < level.stop_mm and last.likeness > first.likeness - _LOSS
+        if last.likeness >= best.likeness or settled:
+            best = last
         if size < level.stop_mm:
             break
-    return Found(found, *_likeness(reader.at(found), target), settled)
+    return Found(best.matrix, best.likeness, best.common, settled)
 
 
-def _likeness(read: tuple[np.ndarray, np.ndarray], target: Target) -> tuple[float, float]:
+def _likeness(values: np.ndarray, inside: np.ndarray, target: Target) -> tuple[float, float]:
     """Correlation with the target, and the share of the points that has data."""
-    values, inside = read
     common = float(inside.mean() / max(target.inside, 1e-12))
     if common < 0.5:
         return -1.0, common
-    one, two = values[inside], target.design[inside, 1]
+    one, two = values[inside], target.design[1, inside]
     one, two = one - one.mean(), two - two.mean()
     size = float(np.sqrt((one @ one) * (two @ two)))
     return (float(one @ two) / size if size > 0 else -1.0), common
@@ -178,14 +207,14 @@ def _step(values: np.ndarray, inside: np.ndarray, target: Target) -> np.ndarray 
         return None
     weight, answer = inside.astype(float), None
     for _ in range(_FITS):
-        left = design.T * weight
-        normal = left @ design
+        left = design * weight
+        normal = left @ design.T
         normal[np.diag_indices(8)] *= 1 + 1e-6  # what no slope tells, as in a slab, stays put
         try:
             answer = np.linalg.solve(normal, left @ values)
         except np.linalg.LinAlgError:
             return None
-        rest = np.abs(values - design @ answer)
+        rest = np.abs(values - answer @ design)
         spread = PER_MEDIAN * float(np.median(rest[inside]))
         weight = inside * np.maximum(1 - (rest / max(_TUKEY * spread, 1e-12)) ** 2, 0.0) ** 2
     if answer is None or not np.isfinite(answer).all() or answer[1] <= 0:

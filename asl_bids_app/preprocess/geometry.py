@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial.transform import Rotation
+
+from asl_bids_app.preprocess.interpolation import Spline
 
 OUTSIDE = 0.5
 """Voxels beyond the centre of the outermost voxel that still lie in the field of view."""
+_POINTS = 32768
+"""At which a volume is read at a time."""
 
 
 def to_matrix(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
@@ -30,8 +33,13 @@ def to_matrix(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
     -------
     array, shape (4, 4)
     """
+    (sa, sb, sc), (ca, cb, cc) = np.sin(parameters[3:]), np.cos(parameters[3:])
     matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_euler("XYZ", parameters[3:]).as_matrix()
+    matrix[:3, :3] = (
+        (cb * cc, -cb * sc, sb),
+        (ca * sc + sa * sb * cc, ca * cc - sa * sb * sc, -sa * cb),
+        (sa * sc - ca * sb * cc, sa * cc + ca * sb * sc, ca * cb),
+    )
     matrix[:3, 3] = np.asarray(parameters[:3]) + centre - matrix[:3, :3] @ centre
     return matrix
 
@@ -40,8 +48,10 @@ def to_parameters(matrix: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """Undo `to_matrix`."""
     turn = matrix[:3, :3]
     shift = turn @ centre + matrix[:3, 3] - centre
-    angles = Rotation.from_matrix(turn).as_euler("XYZ")
-    return np.concatenate([shift, angles])
+    x = np.arctan2(-turn[1, 2], turn[2, 2])
+    y = np.arctan2(turn[0, 2], np.hypot(turn[0, 0], turn[0, 1]))
+    z = np.arctan2(-turn[0, 1], turn[0, 0])
+    return np.array([*shift, x, y, z])
 
 
 def voxel_sizes(affine: np.ndarray) -> np.ndarray:
@@ -122,17 +132,30 @@ def _interpolate(
     volume: np.ndarray, pull: np.ndarray, shape: tuple[int, ...], order: int
 ) -> np.ndarray:
     """Interpolate at ``pull @ voxel``; NaN where most of the neighbourhood is NaN."""
-
-    def at_points(image: np.ndarray, degree: int) -> np.ndarray:
-        return ndimage.affine_transform(
-            image, pull[:3, :3], pull[:3, 3], shape, np.float32, degree, "nearest"
-        )
-
     missing = ~np.isfinite(volume)
     if not missing.any():
-        return at_points(volume, order)
-    moved = at_points(np.where(missing, np.float32(0), volume), order)
-    moved[at_points(missing.astype(np.float32), min(order, 1)) > 0.5] = np.nan
+        return _at_points(volume, pull, shape, order)
+    moved = _at_points(np.where(missing, np.float32(0), volume), pull, shape, order)
+    moved[_at_points(missing.astype(np.float32), pull, shape, min(order, 1)) > 0.5] = np.nan
+    return moved
+
+
+def _at_points(
+    volume: np.ndarray, pull: np.ndarray, shape: tuple[int, ...], order: int
+) -> np.ndarray:
+    if order == 0:
+        return ndimage.affine_transform(
+            volume, pull[:3, :3], pull[:3, 3], shape, np.float32, 0, "nearest"
+        )
+    spline = Spline.through(volume, order)
+    moved = np.empty(shape, np.float32)
+    # A few slices at a time, so that large grids need no memory for their points.
+    thick = max(1, _POINTS // (shape[1] * shape[2]))
+    for start in range(0, shape[0], thick):
+        part = moved[start : start + thick]
+        place = np.indices(part.shape).reshape(3, -1).astype(float)
+        place[0] += start
+        part[:] = spline.at(pull[:3, :3] @ place + pull[:3, 3:]).reshape(part.shape)
     return moved
 
 

@@ -61,7 +61,7 @@ def choose_volumes(
     alive = bright > 0
     if not alive.any():
         return Choice(tuple(range(count)), ())
-    # Of two nobody knows which is the odd one; fainter is what goes wrong.
+    # Of two volumes either may be the odd one; the fault is more often a faint volume.
     usual = float(np.median(bright[alive]) if alive.sum() > 2 else bright[alive].max())
     used, passed_over = [], []
     for index in range(count):

@@ -23,7 +23,7 @@ LARGEST_ML: Final = 2500.0
 LARGEST_AREA_CM2: Final = 260.0
 """Of a section through a brain (17 x 14 cm ellipse: 190 cm²); heads have more."""
 SMALLEST_AREA_CM2: Final = 15.0
-"""Least section in the middle of a slab that can be told from noise."""
+"""Least section in the middle of a slab that stands out of noise."""
 FULL_MM: Final = 90.0
 """A field of view at least this thick shows most of a brain."""
 STRIP_MM: Final = 4.0

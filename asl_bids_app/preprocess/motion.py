@@ -20,6 +20,7 @@ from typing import Final
 
 import numpy as np
 
+from asl_bids_app.notices import Notice
 from asl_bids_app.preprocess.aligner import Aligner
 from asl_bids_app.preprocess.continuity import remove_alternation, steady_offsets
 from asl_bids_app.preprocess.contrasts import compared_voxels, contrast_groups, main_group
@@ -34,7 +35,7 @@ from asl_bids_app.tell import Tell, nobody
 FD_RADIUS_MM: Final = 50.0
 """A rotation counts as the arc it makes on this sphere (Power 2012)."""
 FEWEST: Final = 4
-"""Pairs from which the difference between label and control is told from motion."""
+"""Least number of pairs by which label minus control can be distinguished from motion."""
 CONFOUNDS: Final = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 
 
@@ -55,7 +56,7 @@ class Motion:
         What the others were moved onto.
     method : str
         What was done, in a sentence.
-    warnings : tuple of str
+    warnings : tuple of Notice
         A sentence for each volume that could not be registered and was left where it was.
     """
 
@@ -64,7 +65,7 @@ class Motion:
     centre: np.ndarray
     reference: str
     method: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
 
 _THINNEST: Final = 4
@@ -111,7 +112,7 @@ def estimate_motion(
     if groups and min(data.shape[:3]) < _THINNEST:
         thin = f"the image is {min(data.shape[:3])} voxels thin, registration needs {_THINNEST}"
         nothing = np.full((count, 6), np.nan)
-        warnings = (f"head motion not corrected: {thin}",)
+        warnings = (Notice((), "motion", f"head motion not corrected: {thin}"),)
         return Motion(matrices, nothing, np.zeros(3), "", f"none ({thin})", warnings)
     if sum(len(group.volumes) for group in groups) < 2:
         nothing = np.full((count, 6), np.nan)
@@ -148,7 +149,12 @@ def estimate_motion(
         f"rigid, Gauss-Newton, {len(groups)} contrast{'s' * (len(groups) != 1)}, "
         f"onto the average of {groups[main].name}",
         tuple(
-            f"volume {index} (counted from 0): {why}; left where it was"
+            Notice(
+                (),
+                "motion",
+                f"volume {index} (counted from 0): {why}",
+                outcome="left where it was",
+            )
             for index, why in sorted(inside.failed.items())
         ),
     )
@@ -183,11 +189,11 @@ def apply_motion(
     """
     moved = np.empty(data.shape, np.float32)
 
-    def one(index: int) -> None:
+    def move_volume(index: int) -> None:
         moved[..., index] = resample_filled(data[..., index], affine, motion.matrices[index])
 
     with ThreadPoolExecutor(max_workers=max(1, n_procs)) as pool:
-        for done, _ in enumerate(pool.map(one, range(data.shape[3])), 1):
+        for done, _ in enumerate(pool.map(move_volume, range(data.shape[3])), 1):
             tell("moving volume", done, data.shape[3])
     return moved
 

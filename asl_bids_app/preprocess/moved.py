@@ -97,7 +97,7 @@ def correct_motion(
 
     shown = list(acquisition.volume_types)
     if acquisition.encoding:
-        # They come in cycles, not in pairs whose steady difference could be told from motion.
+        # They come in cycles: a steady difference of pairs would not show motion.
         shown = ["control" if kind == "label" else kind for kind in shown]
     motion = estimate_motion(
         image.data,
@@ -117,6 +117,6 @@ def correct_motion(
         image.affine,
         confounds_table(motion),
         motion.method,
-        (*image.warnings, *(f"{name}: {text}" for text in motion.warnings)),
+        (*image.warnings, *(warning.about(name) for warning in motion.warnings)),
         **about,
     )

@@ -13,6 +13,7 @@ from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.bids.sessions import PlannedRun
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
+from asl_bids_app.options import defaults
 from asl_bids_app.preprocess.decode import decode_run
 from asl_bids_app.preprocess.find_m0 import find_m0
 from asl_bids_app.preprocess.find_mask import find_mask, with_data
@@ -71,7 +72,7 @@ def prepare_run(
     moved: MovedRun,
     *,
     align_m0: bool,
-    m0_smooth_fwhm: float = 0.0,
+    m0_smooth_fwhm: float = defaults.M0_SMOOTH_FWHM,
     brain_mask: Path | None = None,
     found_mask: Path | None = None,
 ) -> PreparedRun:

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from scipy import ndimage
 
+from asl_bids_app.preprocess.interpolation import Spline
 from asl_bids_app.preprocess.registration import RegistrationError, normalise, smooth
 
 
@@ -61,7 +62,7 @@ class Target:
         What rotations are about, mm.
     points : array, shape (4, P)
         mm, with a row of ones.
-    design : array, shape (P, 8)
+    design : array, shape (8, P)
         One, the target, and its derivatives by translation (mm) and rotation (radians).
     inside : float
         Share of the points that are compared where the volume lies at rest.
@@ -107,11 +108,7 @@ def make_target(
         voxels = voxels[random.choice(len(voxels), level.points, replace=False)]
     top = np.array(mask.shape)[:, None] - 1.0
     place = np.clip(voxels.T + random.uniform(-0.5, 0.5, (3, len(voxels))), 0.0, top)
-    spline = ndimage.spline_filter(shown, order=3)
-
-    def read(where: np.ndarray) -> np.ndarray:
-        return ndimage.map_coordinates(spline, where, order=3, prefilter=False, mode="nearest")
-
+    read = Spline.through(shown, order=3).at
     slopes = []
     for axis in range(3):
         step = np.zeros((3, 1))
@@ -122,7 +119,7 @@ def make_target(
     points = np.vstack([linear @ place + offset, np.ones(place.shape[1])])
     arm = points[:3] - np.asarray(centre)[:, None]
     turning = np.cross(arm, slope, axis=0)
-    design = np.column_stack([np.ones(len(voxels)), read(place), slope.T, turning.T])
+    design = np.vstack([np.ones(len(voxels)), read(place), slope, turning])
     inside = float(compared_places(place, mask.shape).mean())
     return Target(level, np.asarray(affine), np.asarray(centre), points, design, inside)
 

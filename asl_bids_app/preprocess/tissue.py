@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from asl_bids_app.atlas import Atlas, load_atlas
+from asl_bids_app.notices import Notice
 from asl_bids_app.preprocess.align import resample
 from asl_bids_app.preprocess.geometry import resample as pull
 from asl_bids_app.preprocess.geometry import voxel_sizes
@@ -39,7 +40,7 @@ class Tissue:
     likeness : float
         Correlation of the M0 with the atlas laid on it, both normalised locally, away from
         the brain's rim; of the outlines where the M0 has no contrast.
-    warnings : tuple of str
+    warnings : tuple of Notice
         What makes the priors doubtful.
     """
 
@@ -48,7 +49,7 @@ class Tissue:
     csf: np.ndarray
     matrix: np.ndarray
     likeness: float
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
 
 LEAST_LIKENESS: Final = 0.4
@@ -84,7 +85,7 @@ def tissue_priors(
         raise ValueError("an empty brain mask")
     atlas = atlas or load_atlas()
     picture = sum(share * getattr(atlas, key) for key, share in BRIGHTNESS.items())
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     matrix = fit_outline(mask, affine, atlas)
     fixed = _picture(m0, affine, mask)
     if fixed is not None:
@@ -96,12 +97,11 @@ def tissue_priors(
             atlas.brain.astype(np.float32), atlas.affine, matrix, mask.shape, affine, order=1
         )
         likeness = float(np.corrcoef(np.nan_to_num(laid).ravel(), mask.ravel())[0, 1])
-        warnings = ("tissue priors rest on the outline of the brain only: M0 has no contrast",)
+        found = "tissue priors rest on the outline of the brain only: M0 has no contrast"
+        warnings = (Notice((), "tissue", found),)
     if likeness < LEAST_LIKENESS:
-        warnings = (
-            *warnings,
-            f"tissue priors are doubtful: the atlas fits badly (correlation {likeness:.2f})",
-        )
+        found = f"tissue priors are doubtful: the atlas fits badly (correlation {likeness:.2f})"
+        warnings = (*warnings, Notice((), "tissue", found))
     maps = {
         key: _partial_volume(getattr(atlas, key), atlas.affine, matrix, mask.shape, affine) * mask
         for key in BRIGHTNESS

@@ -29,23 +29,23 @@ RIM_MM: Final = 8.0
 """Depth from which likeness counts."""
 
 
-def _around(mask: np.ndarray, affine: np.ndarray, margin_mm: float) -> np.ndarray:
+def _dilate(mask: np.ndarray, affine: np.ndarray, margin_mm: float) -> np.ndarray:
     from scipy import ndimage
 
     return ndimage.distance_transform_edt(~mask, sampling=voxel_sizes(affine)) <= margin_mm
 
 
-def _middle(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+def _find_middle(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return (np.asarray(affine) @ [*np.argwhere(mask).mean(axis=0), 1.0])[:3]
 
 
 def fit_outline(mask: np.ndarray, affine: np.ndarray, atlas: Atlas) -> np.ndarray:
     """Lay the atlas's brain on the mask."""
     start = np.eye(4)
-    start[:3, 3] = _middle(atlas.brain, atlas.affine) - _middle(mask, affine)
+    start[:3, 3] = _find_middle(atlas.brain, atlas.affine) - _find_middle(mask, affine)
     if _is_slab(mask, affine):
         return start
-    where = _around(mask, affine, 15.0)
+    where = _dilate(mask, affine, 15.0)
     try:
         matrix = start
         for kind in ("rigid", "affine"):
@@ -62,7 +62,7 @@ def fit_outline(mask: np.ndarray, affine: np.ndarray, atlas: Atlas) -> np.ndarra
             )
     except RegistrationError:
         return start
-    return matrix if _sane(matrix) else start
+    return matrix if _has_usual_stretch(matrix) else start
 
 
 def _is_slab(mask: np.ndarray, affine: np.ndarray) -> bool:
@@ -84,7 +84,7 @@ def refine_fit(
     start: np.ndarray,
 ) -> np.ndarray:
     """Fit the atlas's contrast to that of the M0; what can't be had leaves the step before."""
-    where = _around(mask, affine, 6.0)
+    where = _dilate(mask, affine, 6.0)
 
     def register_from(begin: np.ndarray, kind: str, levels: tuple[Level, ...]) -> np.ndarray:
         try:
@@ -101,7 +101,7 @@ def refine_fit(
             )
         except RegistrationError:
             return begin
-        return matrix if _sane(matrix) else begin
+        return matrix if _has_usual_stretch(matrix) else begin
 
     def score(matrix: np.ndarray) -> float:
         return likeness_of(fixed, affine, mask, moving, atlas.affine, matrix)
@@ -129,12 +129,12 @@ def likeness_of(
     both = mask & np.isfinite(laid)
     if both.sum() < 0.5 * mask.sum():
         return -1.0
-    deep = both & _inner(mask, affine)
+    deep = both & _erode(mask, affine)
     both = deep if deep.sum() > 0.2 * mask.sum() else both
     return float(np.corrcoef(smooth(fixed, affine, 2.0)[both], laid[both])[0, 1])
 
 
-def _inner(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+def _erode(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Leave out the brain's rim: it is alike wherever there is an outline."""
     from scipy import ndimage
 
@@ -143,7 +143,7 @@ def _inner(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return depth[1:-1, 1:-1, 1:-1] > RIM_MM
 
 
-def _sane(matrix: np.ndarray) -> bool:
+def _has_usual_stretch(matrix: np.ndarray) -> bool:
     """Say whether an affine only stretches as much as brains differ, without reflection."""
     stretch = np.linalg.svd(matrix[:3, :3])[1]
     low, high = STRETCH

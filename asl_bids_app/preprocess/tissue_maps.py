@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from asl_bids_app.bids.files import parse_name
+from asl_bids_app.notices import Notice
 from asl_bids_app.origins import FractionKind, TissueKind
 from asl_bids_app.preprocess.prepare import PreparedRun
 
@@ -19,7 +20,7 @@ LEAST_AGREEMENT = 0.5
 """Given tissue maps that hold less of the brain mask than this are of another place."""
 
 
-def _native(
+def _find_native(
     derivatives: Mapping[str, Path], entities: Mapping[str, str], pattern: str
 ) -> list[Path]:
     """Find files of a participant's own space, not of a standard one; the best first.
@@ -60,14 +61,14 @@ def given_tissue(derivatives: Mapping[str, Path], entities: Mapping[str, str]) -
     found = {
         label.lower(): paths[0]
         for label in ("GM", "WM", "CSF")
-        if (paths := _native(derivatives, entities, f"*label-{label}_probseg.nii*"))
+        if (paths := _find_native(derivatives, entities, f"*label-{label}_probseg.nii*"))
     }
     return {key: str(path) for key, path in found.items()} if len(found) == 3 else {}
 
 
 def given_mask(derivatives: Mapping[str, Path], entities: Mapping[str, str]) -> Path | None:
     """Return a brain mask of derivatives in the participant's own space, or None."""
-    found = _native(derivatives, entities, "*desc-brain_mask.nii*")
+    found = _find_native(derivatives, entities, "*desc-brain_mask.nii*")
     return found[0] if found else None
 
 
@@ -81,7 +82,7 @@ class TissueMaps:
         Probabilities by key (gm, wm, csf); empty if there are none to be had.
     facts : mapping
         Where they come from, for sidecars and records.
-    warnings : tuple of str
+    warnings : tuple of Notice
     classes : mapping of str to array, shape (X, Y, Z)
         Without `maps`: the two largest classes of the M0's contrast, which have no names but are
         stored where the ensemble looks for grey and white matter (gm, wm).
@@ -91,7 +92,7 @@ class TissueMaps:
 
     maps: Mapping[str, np.ndarray]
     facts: Mapping[str, Any]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     classes: Mapping[str, np.ndarray] = field(default_factory=dict)
     matrix: np.ndarray | None = None
 
@@ -119,18 +120,18 @@ def find_tissue(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
     from asl_bids_app.preprocess.tissue import LEAST_LIKENESS, tissue_priors
 
     if given:
-        return _given(prepared, given)
+        return _resample_given(prepared, given)
     try:
         tissue = tissue_priors(prepared.m0, prepared.affine, prepared.mask)
     except (RegistrationError, ValueError) as error:
-        return _none(str(error))
+        return _without_maps(str(error))
     facts = {
         "kind": TissueKind.ATLAS.value,
         "source": "MNI152 atlas, registered affinely to the M0",
         "likeness": round(tissue.likeness, 3),
     }
     if tissue.likeness < LEAST_LIKENESS:
-        return _none(
+        return _without_maps(
             f"the MNI152 atlas, registered affinely to the M0, doesn't fit: correlation "
             f"{tissue.likeness:.2f}, expected {LEAST_LIKENESS:g} or more",
             facts,
@@ -157,7 +158,7 @@ def of_t1w(fractions: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Tis
     return TissueMaps(dict(fractions), {**about, **facts})
 
 
-def _given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
+def _resample_given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
     """Lay tissue maps of derivatives on a run by the scanner's coordinates."""
     from asl_bids_app.bids.images import load
     from asl_bids_app.preprocess.find_mask import place
@@ -182,15 +183,16 @@ def _given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
             f"{names} hold tissue in {fit:.0%} of the brain mask, expected {LEAST_AGREEMENT:.0%} "
             "or more: another session, or a wrong or missing orientation"
         )
-        return _none(reason, facts, tuple(warnings))
+        return _without_maps(reason, facts, tuple(warnings))
     return TissueMaps(maps, facts, tuple(warnings))
 
 
-def _none(
-    reason: str, facts: Mapping[str, Any] | None = None, warnings: tuple[str, ...] = ()
+def _without_maps(
+    reason: str, facts: Mapping[str, Any] | None = None, warnings: tuple[Notice, ...] = ()
 ) -> TissueMaps:
     """Return that there are no tissue maps: what rests on them is n/a, and why."""
-    warning = f"no tissue maps, and n/a in the metrics by tissue: {reason}"
+    found = f"no tissue maps, and n/a in the metrics by tissue: {reason}"
+    warning = Notice((), "tissue", found)
     none = {"kind": TissueKind.NONE.value, "source": "none", "reason": reason}
     return TissueMaps({}, {**(facts or {}), **none}, (*warnings, warning))
 

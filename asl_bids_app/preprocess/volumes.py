@@ -37,7 +37,7 @@ class Averaged:
     rejected : tuple of str
         A sentence for each pair that was left out.
     left_out : tuple of int
-        The volumes of those pairs, counted from 0.
+        The volumes of these pairs, counted from 0.
     """
 
     delta_m: np.ndarray

@@ -41,6 +41,8 @@ class Metric:
         Where the ranges come from.
     baseline : bool
         Computed for least squares too, where that runs beside another estimator.
+    anatomy : bool
+        Of the registration: has a column only where the anatomy ran.
     """
 
     key: str
@@ -53,6 +55,7 @@ class Metric:
     fair: tuple[float, float] | None = None
     basis: str = ""
     baseline: bool = False
+    anatomy: bool = False
 
     @property
     def by_tissue(self) -> bool:

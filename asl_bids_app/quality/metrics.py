@@ -181,7 +181,8 @@ def compute(data: UnitImages) -> dict[str, float]:
     dict of str to float
         Every column of the table in its order; NaN for what can't be computed, such as
         tissue means without tissue probabilities. Least-squares columns stand only where
-        least-squares maps are given.
+        least-squares maps are given; those of the registration come later, from
+        `asl_bids_app.quality.registration`.
     """
     found = _of_maps(data, data.cbf, data.att, data.cbf_sd, data.att_sd, data.flags)
     found |= _of_means(data) | _of_fit(data) | _of_data(data)
@@ -193,5 +194,7 @@ def compute(data: UnitImages) -> dict[str, float]:
         )
         found |= {BASELINE_PREFIX + key: value for key, value in of_maps.items()}
     return {
-        column: found.get(column, math.nan) for column, _, lsq in columns() if baseline or not lsq
+        column: found.get(column, math.nan)
+        for column, metric, lsq in columns()
+        if (baseline or not lsq) and not metric.anatomy
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,11 @@ from asl_bids_app.reports.records import (
     outdated,
     read_records,
     standing,
+)
+from asl_bids_app.reports.region_tables import (
+    RegionTable,
+    find_region_tables,
+    read_region_table,
 )
 from asl_bids_app.run_records import ParticipantRecord, UnitRecord
 
@@ -49,6 +54,14 @@ class Row:
         Reasons why the maps can't be believed.
     report : str
         Address of the participant's report; empty if there is none.
+    folder : Path
+        The `perf` folder.
+    regions : mapping of str to RegionTable
+        By atlas.
+    damaged : tuple of str
+        Atlases whose table can't be used.
+    registered : bool or None
+        Whether the registration was believed; None where nothing says.
     """
 
     participant: str
@@ -58,6 +71,10 @@ class Row:
     schemes: str = ""
     plausibility: tuple[str, ...] = ()
     report: str = ""
+    folder: Path = Path()
+    regions: Mapping[str, RegionTable] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
+    registered: bool | None = None
 
     @property
     def title(self) -> str:
@@ -170,8 +187,10 @@ def _rows(
         metrics, fault = read_metric_row(path, output_dir)
         beside = sidecar_path(path.parent / main.name(entities))
         sidecar, faults = read_object(beside, SIDECAR, output_dir)
-        if faults or fault:
-            damage.setdefault(label, []).extend([*([fault] if fault else []), *faults])
+        regions, unread = _regions(path.parent, entities, output_dir)
+        if faults or fault or unread:
+            mine = damage.setdefault(label, [])
+            mine += [*([fault] if fault else []), *faults, *unread.values()]
         unit = find_unit(records.get(label, []), entities) or UnitRecord()
         schemes = [str(m.get("Scheme", "")) for m in sidecar.get("Measurements") or []]
         schemes = schemes or [run.scheme for run in unit.runs]
@@ -187,8 +206,50 @@ def _rows(
                 *(plausibility(metrics) if metrics else ()),
             ),
         )
-        rows.append(Row(**{**vars(row), "report": f"{report}#{row.title}" if report else ""}))
+        pose = unit.anatomy.get("registration")
+        more = {
+            "report": f"{report}#{row.title}" if report else "",
+            "folder": path.parent,
+            "regions": regions,
+            "damaged": tuple(unread),
+            "registered": pose.get("registered") if isinstance(pose, Mapping) else None,
+        }
+        rows.append(replace(row, **more))
     return rows
+
+
+def _regions(
+    folder: Path, entities: Mapping[str, str], root: Path
+) -> tuple[dict[str, RegionTable], dict[str, Notice]]:
+    """Read the tables of regions of a series; what is wrong with some by their atlas."""
+    tables, unread = {}, {}
+    title = "_".join(f"{key}-{value}" for key, value in entities.items())
+    for atlas, path in find_region_tables(folder, title).items():
+        found = read_region_table(path, atlas, root)
+        if isinstance(found, Notice):
+            unread[atlas] = found
+        else:
+            tables[atlas] = found
+    return tables, unread
+
+
+def add_damage(cohort: Cohort, damage: Mapping[str, Sequence[Notice]], output_dir: Path) -> Cohort:
+    """Return a cohort with files that turned out to be damaged when they were used."""
+    if not damage:
+        return cohort
+    absent = {item.participant: item for item in cohort.absent}
+    for label, faults in damage.items():
+        errors = tuple(explain(_failure_of(f"sub-{label}", f), output_dir) for f in faults)
+        known = absent.get(label)
+        others = known.errors if known else ()
+        report = _report(output_dir, label)
+        absent[label] = Absent(label, "damaged", (*errors, *others), report)
+    all_damage = {label: list(faults) for label, faults in cohort.damage.items()}
+    for label, faults in damage.items():
+        all_damage.setdefault(label, []).extend(faults)
+    return replace(
+        cohort, absent=tuple(absent[label] for label in sorted(absent)), damage=all_damage
+    )
 
 
 def modified_z(values: np.ndarray) -> np.ndarray:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from asl_bids_app.bids.derivatives import write_json, write_table, write_text
+from asl_bids_app.bids.derivatives import sidecar_path, write_json, write_table, write_text
 from asl_bids_app.errors import InputError
+from asl_bids_app.notices import Notice
 from asl_bids_app.quality.definitions import BASELINE_PREFIX, GROUPS, METRICS, dictionary, lookup
 from asl_bids_app.quality.metric import Metric
-from asl_bids_app.reports.cohort import OUTLIER_Z, Cohort, read_cohort
+from asl_bids_app.reports.cohort import OUTLIER_Z, Cohort, Row, add_damage, read_cohort
+from asl_bids_app.reports.group_maps import FEWEST as FEWEST_IN_MAPS
+from asl_bids_app.reports.group_maps import make_group_maps, write_group_map
+from asl_bids_app.reports.group_pictures import draw_group_map
+from asl_bids_app.reports.group_regions import (
+    page_regions,
+    plain_regions,
+    write_region_tables,
+)
 from asl_bids_app.reports.page import render
 
 LOG = logging.getLogger("asl-app")
@@ -32,7 +41,7 @@ FEWEST: Final = 4
 """Participants from which distributions are drawn; of fewer the page is a plain table."""
 
 
-def write_group(output_dir: Path) -> tuple[Path, Path]:
+def write_group(output_dir: Path) -> tuple[Path, ...]:
     """Sum up a cohort from its derivatives.
 
     Parameters
@@ -42,8 +51,9 @@ def write_group(output_dir: Path) -> tuple[Path, Path]:
 
     Returns
     -------
-    (Path, Path)
-        ``group_cbf.tsv`` (with ``group_cbf.json`` beside it) and ``group.html``.
+    tuple of Path
+        ``group_cbf.tsv`` (with ``group_cbf.json`` beside it) and ``group.html``; then the tables
+        of regions and the maps of the cohort, where participants have any.
 
     Raises
     ------
@@ -59,6 +69,13 @@ def write_group(output_dir: Path) -> tuple[Path, Path]:
             "those of the participant level",
             "run the participant level first",
         )
+    earlier = {path for kind in _STALE for path in output_dir.glob(kind)}
+    regions = write_region_tables(output_dir, cohort, _entity_columns(cohort))
+    maps, pictures, damage = _write_maps(output_dir, cohort)
+    kept = {*regions, *maps}
+    for path in earlier - kept - {sidecar_path(path) for path in kept}:
+        path.unlink(missing_ok=True)
+    cohort = add_damage(cohort, damage, output_dir)
     for label, faults in sorted(cohort.damage.items()):
         for fault in faults:
             LOG.warning("sub-%s: damaged: %s", label, fault)
@@ -67,8 +84,44 @@ def write_group(output_dir: Path) -> tuple[Path, Path]:
     write_json(table.with_suffix(".json"), _dictionary(columns))
     write_table(table, columns)
     page = output_dir / "group.html"
-    write_text(page, _page(cohort))
-    return table, page
+    write_text(page, _page(cohort, pictures))
+    return table, page, *regions, *maps
+
+
+_STALE: Final = ("group_atlas-*", "group_*stat-*")
+"""Files of an earlier run that are removed if they aren't written again."""
+MOST_PICTURES: Final = 8
+"""Kinds of maps that the page shows."""
+
+
+def _write_maps(
+    output_dir: Path, cohort: Cohort
+) -> tuple[list[Path], list[dict[str, Any]], dict[str, list[Notice]]]:
+    """Write the maps of the cohort; with pictures of them, and what is wrong with files."""
+    written: list[Path] = []
+    pictures: list[dict[str, Any]] = []
+    damage: dict[str, list[Notice]] = {}
+    for found, faults in make_group_maps(output_dir, cohort):
+        for label, notices in faults.items():
+            known = damage.setdefault(label, [])
+            # A mask is read once for each of its maps.
+            known += [notice for notice in notices if notice not in known]
+        if found is None:
+            continue
+        written += write_group_map(output_dir, found)
+        if len(pictures) < MOST_PICTURES:
+            pictures.append(draw_group_map(found))
+    return written, pictures, damage
+
+
+def _entity_columns(cohort: Cohort) -> dict[str, Callable[[Row], str | None]]:
+    """Return the columns of the entities, and what a series has in them."""
+
+    def of(key: str) -> Callable[[Row], str | None]:
+        label = "ses-" if key == "ses" else ""
+        return lambda row: label + row.entities[key] if key in row.entities else None
+
+    return {_NAMES.get(key, key): of(key) for key in _entities(cohort)}
 
 
 def _entities(cohort: Cohort) -> list[str]:
@@ -92,12 +145,8 @@ def _columns(cohort: Cohort) -> dict[str, list[Any]]:
         (label, None) for label in without
     ]
     columns: dict[str, list[Any]] = {"participant_id": [f"sub-{label}" for label, _ in entries]}
-    for key in _entities(cohort):
-        label = "ses-" if key == "ses" else ""
-        columns[_NAMES.get(key, key)] = [
-            label + row.entities[key] if row and key in row.entities else None
-            for _, row in entries
-        ]
+    for name, of in _entity_columns(cohort).items():
+        columns[name] = [of(row) if row else None for _, row in entries]
     columns["status"] = [status.get(label, "complete") for label, _ in entries]
     columns["estimator"] = [row.estimator or None if row else None for _, row in entries]
     columns["schemes"] = [row.schemes or None if row else None for _, row in entries]
@@ -131,7 +180,7 @@ def _dictionary(columns: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _page(cohort: Cohort) -> str:
+def _page(cohort: Cohort, pictures: Sequence[Mapping[str, Any]]) -> str:
     metrics = [_metric(key) for key in _metric_columns(cohort) if lookup(key)]
     data = {
         "metrics": metrics,
@@ -154,10 +203,16 @@ def _page(cohort: Cohort) -> str:
         "prefix": BASELINE_PREFIX,
         "groups": list(GROUPS),
     }
+    plain = _plain(cohort)
     return render(
         "group.html",
         cohort=cohort,
-        plain=_plain(cohort),
+        plain=plain,
+        regions=[] if plain else page_regions(cohort),
+        few_regions=plain_regions(cohort) if plain else [],
+        maps=pictures,
+        fewest_in_maps=FEWEST_IN_MAPS,
+        unregistered=[row for row in cohort.rows if row.registered is False],
         fewest=FEWEST,
         data=data,
         implausible=[row for row in cohort.rows if row.plausibility],

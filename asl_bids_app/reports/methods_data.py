@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.anatomy.layout import NAME as TISSUE_ATLAS
 from asl_bids_app.constants import ConstantKey, read_constants
-from asl_bids_app.reports.old_records import mask_kind, tissue_kind
+from asl_bids_app.quality.definitions import METRICS
+from asl_bids_app.reports.old_records import mask_kind, output_keys, tissue_kind
 from asl_bids_app.run_records import ParticipantRecord, RunFacts, UnitRecord
 from asl_bids_app.schemes import find_scheme
 
@@ -41,6 +41,11 @@ _JUDGED: Final = MappingProxyType(
         "qei": "the quality evaluation index [@qei]",
         "cbf_scov_gm": "the spatial coefficient of variation of CBF in grey matter [@scov]",
         "residual_to_noise_gm": "the agreement of residuals with the expected noise",
+        "registration_dice": "the overlap of the brains of ASL and T1-weighted image",
+        "registration_boundary_contrast": "the contrast of CBF across the boundary of white "
+        "matter [@greve]",
+        "registration_nmi": "the normalised mutual information of M0 and T1-weighted image "
+        "[@studholme]",
     }
 )
 """Metrics that a text names, if they were computed."""
@@ -63,10 +68,14 @@ class Model(NamedTuple):
     label: str
     network: str
     bars: str
+    separated: bool = False
+    """Whether arteries were told from tissue before the networks looked."""
 
 
 def join_words(parts: Sequence[str]) -> str:
     """Write a list as in a sentence: a, b and c."""
+    if not parts:
+        return ""
     return ", ".join(parts[:-1]) + (" and " if parts[1:] else "") + parts[-1]
 
 
@@ -141,27 +150,58 @@ def find_model(unit: UnitRecord) -> Model:
     reported = {key.lower(): str(value or "") for key, value in (unit.model or {}).items()}
     label = " ".join(filter(None, (reported.get("name"), reported.get("version"))))
     texts = (reported.get(key, "") for key in ("network", "errorbars"))
-    return Model(reported.get("members", ""), label, *texts)
+    separated = (unit.model or {}).get("ArteriesSeparated") is True
+    return Model(reported.get("members", ""), label, *texts, separated)
+
+
+def part_of(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return a part of what is known of the anatomy; empty where a record has none."""
+    found = facts.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _names(facts: Mapping[str, Any], key: str, name: str) -> list[str]:
+    """Return a name of each item of a list, equal ones once."""
+    items = facts.get(key)
+    items = items if isinstance(items, Sequence) else ()
+    return list(dict.fromkeys(str(i.get(name)) for i in items if isinstance(i, Mapping)))
+
+
+def describe_program(facts: Mapping[str, Any]) -> str:
+    """Write which program processed a T1w, with its citation; empty if that isn't known."""
+    name = str(facts.get("program") or "")
+    first = name.partition(" ")[0].lower()
+    work = {"fmriprep": "fmriprep", "smriprep": "fmriprep", "aslprep": "aslprep"}.get(first)
+    return f"{name} [@{work}]" if work else name
+
+
+def describe_spaces(facts: Mapping[str, Any]) -> str:
+    """Write the spaces into which maps were resampled."""
+    return join_words(_names(facts, "spaces", "space"))
+
+
+def describe_atlases(facts: Mapping[str, Any]) -> str:
+    """Write the atlases of the regions; the tissues, which need none, last."""
+    names = _names(facts, "atlases", "atlas")
+    own = TISSUE_ATLAS in names
+    told = [f"the atlas {name}" for name in names if name != TISSUE_ATLAS]
+    return join_words([*told, *(["grey, white and deep grey matter and the hemispheres"] * own)])
 
 
 def has_output(unit: UnitRecord, key: str) -> bool:
     """Tell whether a unit has a derivative, by its key in the table of outputs."""
-    output = OUTPUTS[key]
-    ending = f"{output.label}_{output.suffix}{output.extension}"
-    names = (PurePosixPath(path).name for path in unit.outputs)
-    if unit.entities:
-        return output.name(unit.entities) in set(names)
-    return any(name.endswith(ending) for name in names)
+    return key in (unit.output_keys or output_keys(unit))
 
 
 def list_quality(record: ParticipantRecord) -> list[str]:
-    """Return by which metrics quality was judged; before a run, by which it would be."""
+    """Return the metrics that judged the quality; before a run, the ones that would."""
     if not record.units:
         return []
     known = [unit.metrics for unit in record.units if unit.metrics]
     if not known:
         # All of them need tissue maps.
-        return list(_JUDGED.values()) if record.options.get("tissue", True) else []
+        words = [text for key, text in _JUDGED.items() if not METRICS[key].anatomy]
+        return words if record.options.get("tissue", True) else []
     return [
         words
         for key, words in _JUDGED.items()
@@ -188,6 +228,10 @@ NAMES: Final[Mapping[str, Any]] = MappingProxyType(
         "mask_kinds": list_mask_kinds,
         "model_of": find_model,
         "noise_words": describe_noise,
+        "atlas_words": describe_atlases,
+        "part_of": part_of,
+        "program_words": describe_program,
+        "space_words": describe_spaces,
         "perfusion_volumes": list_perfusion_volumes,
         "quality_words": list_quality,
         "scanner": describe_scanner,

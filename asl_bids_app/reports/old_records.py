@@ -1,4 +1,4 @@
-"""Records of version 0.1.0, which told some facts in sentences: the facts are put beside them.
+"""Records of version 0.1.0, which hold some facts in sentences only: the facts are added.
 
 Nothing else reads a sentence, and no newer record comes by here.
 """
@@ -8,11 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any, Final
 
+from asl_bids_app.bids.outputs import OUTPUTS, Output
 from asl_bids_app.errors import Cause
 from asl_bids_app.failures import Failure
 from asl_bids_app.origins import MaskKind, TissueKind
+from asl_bids_app.run_records import UnitRecord
 
 _CAUSES: Final = (
     (r"found no ASL run", Cause.NO_ASL),
@@ -41,6 +44,19 @@ def complete_failure(failure: Failure) -> Failure:
             failure, cause=Cause.INPUT, **{k: v or "" for k, v in line.groupdict().items()}
         )
     return replace(failure, cause=Cause.UNFORESEEN)
+
+
+def output_keys(unit: UnitRecord) -> tuple[str, ...]:
+    """Return the keys in the table of outputs of the files that a record lists by path."""
+    names = {PurePosixPath(path).name for path in unit.outputs}
+
+    def listed(output: Output) -> bool:
+        if unit.entities:
+            return output.name(unit.entities) in names
+        ending = f"{output.label}_{output.suffix}{output.extension}"
+        return any(name.endswith(ending) for name in names)
+
+    return tuple(key for key, output in OUTPUTS.items() if listed(output))
 
 
 def mask_kind(mask: Mapping[str, Any]) -> str:

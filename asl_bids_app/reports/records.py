@@ -124,7 +124,7 @@ def standing(records: Sequence[ParticipantRecord]) -> tuple[str, list[Failure]]:
 
 
 def _was_to_make(record: ParticipantRecord, session: str) -> bool:
-    """Tell whether a run was to make all series of a session; nobody knows of a filtered one."""
+    """Tell whether a run had to make all series of a session; no for one with a filter."""
     asked = [str(label) for label in record.options.get("session_label") or []]
     return not record.options.get("bids_filter_file") and (not asked or session in asked)
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from asl_bids_app.reports.anatomy_references import ANATOMY
 from asl_bids_app.reports.bibtex import Reference, cite_by_key
 
 REFERENCES: Final = cite_by_key(
@@ -16,17 +17,6 @@ REFERENCES: Final = cite_by_key(
         "102-116",
         2015,
         "10.1002/mrm.25197",
-    ),
-    Reference(
-        "leemput",
-        "Van Leemput et al., 1999",
-        "Van Leemput K, Maes F, Vandermeulen D, Suetens P",
-        "Automated model-based bias field correction of MR images of the brain",
-        "IEEE Trans Med Imaging",
-        "18",
-        "885-896",
-        1999,
-        "10.1109/42.811268",
     ),
     Reference(
         "buxton",
@@ -191,15 +181,15 @@ REFERENCES: Final = cite_by_key(
         "10.1016/j.neuroimage.2011.10.018",
     ),
     Reference(
-        "fonov",
-        "Fonov et al., 2011",
-        "Fonov V, Evans AC, Botteron K, et al",
-        "Unbiased average age-appropriate atlases for pediatric studies",
-        "NeuroImage",
-        "54",
-        "313-327",
-        2011,
-        "10.1016/j.neuroimage.2010.07.033",
+        "chappell",
+        "Chappell et al., 2010",
+        "Chappell MA, MacIntosh BJ, Donahue MJ, et al",
+        "Separation of macrovascular signal in multi-inversion time arterial spin labelling MRI",
+        "Magn Reson Med",
+        "63",
+        "1357-1365",
+        2010,
+        "10.1002/mrm.22320",
     ),
     Reference(
         "unet",
@@ -247,4 +237,5 @@ REFERENCES: Final = cite_by_key(
         2017,
         "10.1177/0271678X16683690",
     ),
+    *ANATOMY,
 )

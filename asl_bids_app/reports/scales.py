@@ -13,7 +13,7 @@ SPACING: Final = 0.13
 
 @dataclass(frozen=True)
 class Scale:
-    """How numbers become colours; figures that are to be compared share one.
+    """How numbers become colours; figures for comparison share one.
 
     Attributes
     ----------

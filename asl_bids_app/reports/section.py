@@ -16,6 +16,7 @@ from asl_bids_app.quality.definitions import (
 )
 from asl_bids_app.quality.plausibility import plausibility
 from asl_bids_app.reports import charts, pictures
+from asl_bids_app.reports.anatomy import anatomy_section
 from asl_bids_app.reports.carpet import draw_time_course
 from asl_bids_app.reports.load import preprocessing_of
 from asl_bids_app.reports.mosaics import Frame
@@ -105,7 +106,17 @@ def section(data: SeriesData, unit: Mapping[str, Any], budget: int) -> dict[str,
         ],
     }
     content |= dict.fromkeys(
-        ("timing", "motion", "m0", "delta_m", "maps", "flags", "distributions", "viewer")
+        (
+            "timing",
+            "motion",
+            "m0",
+            "delta_m",
+            "maps",
+            "flags",
+            "distributions",
+            "anatomy",
+            "viewer",
+        )
     )
     if data.measurements:
         content["timing"] = attempt("the timing diagram", lambda: charts.timing(data.measurements))
@@ -126,6 +137,10 @@ def section(data: SeriesData, unit: Mapping[str, Any], budget: int) -> dict[str,
                 "the distributions", lambda: pictures.draw_distributions(data, mask, by_quantity)
             )
             or []
+        )
+        content["anatomy"] = attempt(
+            "the anatomy",
+            lambda: anatomy_section(data, unit.anatomy, by_quantity, attempt, problems),
         )
         content["viewer"] = attempt("the viewer", lambda: pack(data, by_quantity, budget))
     content["problems"] = problems

@@ -68,33 +68,16 @@ class Sheet:
 
     def picture(self, scale: Scale, background: str) -> str:
         """Return the values in the colours of a scale."""
-        share = scale.share(self.values)
-        known = np.isfinite(share)
-        places = np.full(share.shape, _LEVELS, np.uint8)
-        places[known] = np.rint(share[known] * (_LEVELS - 1))
-        return self.image(places, np.vstack([_colours(scale.colours), [rgb(background)]]))
+        return self.image(*painted(self.values, scale, background))
 
     def outline(self, values: np.ndarray, colour: str) -> str:
         """Return the lines at which an image of the same tiles is one half."""
-        from contourpy import contour_generator
-
-        # In tenths of a pixel, each point relative to the one before: short texts.
-        paths = []
-        for line in contour_generator(z=np.nan_to_num(values)).lines(0.5):
-            points = np.rint(10 * (np.asarray(line) + 0.5)).astype(int)
-            steps = np.diff(points, axis=0)
-            steps = steps[np.any(steps != 0, axis=1)]
-            if not len(steps):
-                continue
-            paths.append(
-                f"M{points[0, 0]} {points[0, 1]}l" + " ".join(f"{dx} {dy}" for dx, dy in steps)
-            )
         across = self.width / (10 * values.shape[1])
         down = self.height / (10 * values.shape[0])
         return (
             f'<path transform="translate({self.left} 0) scale({across:.6g} {down:.6g})" '
             f'fill="none" stroke="{colour}" stroke-width="1.3" vector-effect="non-scaling-stroke" '
-            f'd="{"".join(paths)}"/>'
+            f'd="{outline_of(values)}"/>'
         )
 
     def marks(self) -> str:
@@ -113,6 +96,47 @@ class Sheet:
         found.append(text_of(self.left + 5, 16, "L", 14, on_picture=True))
         found.append(text_of(WIDTH - 5, 16, "R", 14, anchor="end", on_picture=True))
         return "".join(found)
+
+
+def painted(values: np.ndarray, scale: Scale, background: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return values in the colours of a scale: places in a palette, and the palette."""
+    share = scale.share(values)
+    known = np.isfinite(share)
+    places = np.full(share.shape, _LEVELS, np.uint8)
+    places[known] = np.rint(share[known] * (_LEVELS - 1))
+    return places, np.vstack([_colours(scale.colours), [rgb(background)]])
+
+
+def outline_of(values: np.ndarray, level: float = 0.5, every: int = 1) -> str:
+    """Return the lines at which an image has a level, as the path of a drawing.
+
+    Parameters
+    ----------
+    values : array, shape (rows, columns)
+    level
+    every
+        Of the lines' points this many are replaced by one.
+
+    Returns
+    -------
+    str
+        In tenths of a pixel, each point relative to the one before: short texts.
+    """
+    from contourpy import contour_generator
+
+    paths = []
+    for line in contour_generator(z=np.nan_to_num(values)).lines(level):
+        kept = np.asarray(line)
+        if every > 1:
+            kept = np.vstack([kept[:-1:every], kept[-1:]])
+        points = np.rint(10 * (kept + 0.5)).astype(int)
+        steps = np.diff(points, axis=0)
+        steps = steps[np.any(steps != 0, axis=1)]
+        if len(steps):
+            paths.append(
+                f"M{points[0, 0]} {points[0, 1]}l" + " ".join(f"{dx} {dy}" for dx, dy in steps)
+            )
+    return "".join(paths)
 
 
 def bar_of(scale: Scale, values: np.ndarray, top: float) -> str:

@@ -35,7 +35,7 @@ def quantise(values: np.ndarray) -> tuple[np.ndarray, float]:
     Returns
     -------
     array of int16, float
-        The integers, and the number by which they are to be multiplied.
+        The integers, and their factor.
     """
     finite = np.isfinite(values)
     size = np.abs(values[finite])

@@ -124,7 +124,7 @@ def check_calibration(options: AppOptions) -> None:
 
 
 def check_mask(options: AppOptions) -> None:
-    """Check that the mask of the command line is an image, for it is that of every run.
+    """Check that the mask of the command line is an image: it serves every run.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which participants of a plan are this run's: nobody else's who works in the same folder."""
+"""Which participants of a plan this run may process: none that another run works on there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def claimed(plan: Plan, options: AppOptions) -> Iterator[tuple[Plan, tuple[Locke
     Raises
     ------
     LockedError
-        If that leaves nobody.
+        If no participant is left.
     """
     others: dict[str, LockedError] = {}
     busy = {p.participant for p in plan.participants if p.units}

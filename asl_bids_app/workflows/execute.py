@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,8 @@ from asl_bids_app.errors import InputError, disk_full
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.processes import end_children, remembered
 from asl_bids_app.workflows.full import FULL
-from asl_bids_app.workflows.graph import record_folder, safe
 from asl_bids_app.workflows.progress import Progress
-from asl_bids_app.workflows.workers import set_environment
+from asl_bids_app.workflows.work_folder import tidy
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Workflow
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("asl-app")
 
 
-def read_plugin(path: Path | None, options: AppOptions) -> tuple[str, dict[str, Any]]:
+def read_plugin(
+    path: Path | None, nprocs: int, mem_gb: float | None
+) -> tuple[str, dict[str, Any]]:
     """Choose the nipype plugin and its arguments.
 
     Parameters
@@ -33,6 +35,8 @@ def read_plugin(path: Path | None, options: AppOptions) -> tuple[str, dict[str, 
     path
         YAML with ``plugin`` and ``plugin_args``, or None for the default: one process for
         one processor, else as many as are given.
+    nprocs, mem_gb
+        Processors and memory of the run.
 
     Raises
     ------
@@ -54,12 +58,12 @@ def read_plugin(path: Path | None, options: AppOptions) -> tuple[str, dict[str, 
             known = sorted(n.removesuffix("Plugin") for n in dir(plugins) if n.endswith("Plugin"))
             raise InputError(path, "plugin", content["plugin"], f"one of {', '.join(known)}")
         return content["plugin"], dict(content.get("plugin_args") or {})
-    if options.nprocs == 1:
+    if nprocs == 1:
         return "Linear", {}
     # Fresh processes: a fork of one in which torch has run threads can hang.
-    arguments: dict[str, Any] = {"n_procs": options.nprocs, "mp_context": "forkserver"}
-    if options.mem_gb:
-        arguments["memory_gb"] = options.mem_gb
+    arguments: dict[str, Any] = {"n_procs": nprocs, "mp_context": "forkserver"}
+    if mem_gb:
+        arguments["memory_gb"] = mem_gb
     elif memory := allocation().memory_gb:
         # What a step will need is a guess: where nobody gave a limit, a step that seems too
         # large for this one runs alone.
@@ -88,7 +92,6 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
         }
     )
     nipype_logging.update_logging(config)
-    set_environment(options)
     # This program reports a failure in one line; its traceback is in the crash file.
     level = logging.INFO if options.debug or options.verbose > 1 else logging.CRITICAL
     for name in ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils"):
@@ -112,14 +115,14 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
     Returns
     -------
     str
-        Why it ended before its end; empty if it didn't, or nobody knows.
+        Why it ended before its end; empty if it didn't, or the reason isn't known.
 
     Raises
     ------
     InputError
         If the plugin is unknown or can't start, or a step needs more memory than it may have.
     """
-    plugin, arguments = read_plugin(options.use_plugin, options)
+    plugin, arguments = read_plugin(options.use_plugin, options.nprocs, options.mem_gb)
     flow.base_dir = str(options.work_dir)
     if options.write_graph:
         try:
@@ -129,7 +132,7 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
     shown = shown or Progress(options.quiet)
     shown.expect(flow.get_node(name) for name in flow.list_node_names())
     others = frozenset(child.pid for child in multiprocessing.active_children() if child.pid)
-    with remembered() as again:
+    with remembered() as again, _few_objects():
 
         def tell(node: Any, status: str) -> None:
             shown.note(node, status)
@@ -137,7 +140,7 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
 
         arguments.setdefault("status_callback", tell)
         try:
-            ended = _run_flow(flow, options, plugin, arguments)
+            ended = _run_flow(flow, plugin, arguments, (options.nprocs, options.mem_gb))
             again()
         except KeyboardInterrupt:
             end_children(spared=others)
@@ -145,7 +148,19 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
     return ended
 
 
-def _run_flow(flow: Workflow, options: AppOptions, plugin: str, arguments: dict[str, Any]) -> str:
+@contextmanager
+def _few_objects() -> Iterator[None]:
+    """Let the garbage collector pass over what is there: nipype calls it ten times a second."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _run_flow(
+    flow: Workflow, plugin: str, arguments: dict[str, Any], limits: tuple[int, float | None]
+) -> str:
     from asl_bids_app.workflows.plugin import NAME, WorkersPlugin
 
     try:
@@ -153,29 +168,29 @@ def _run_flow(flow: Workflow, options: AppOptions, plugin: str, arguments: dict[
         flow.run(plugin=runner, plugin_args=arguments)
     except Exception as error:
         if "Insufficient resources" in str(error):
-            raise _too_little(flow, options) from error
+            raise _too_little(flow, *limits) from error
         # Failed steps have left records; whatever left none is found by its missing output.
         LOG.debug("workflow: %s", error)
         return FULL.format(disk_full(error)) if disk_full(error) else ""
     return ""
 
 
-def _too_little(flow: Workflow, options: AppOptions) -> InputError:
+def _too_little(flow: Workflow, nprocs: int, mem_gb: float | None) -> InputError:
     """Return the error that one step alone needs more than all steps together may have."""
     nodes = [flow.get_node(name) for name in flow.list_node_names()]
     memory = max(node.mem_gb for node in nodes)
     threads = max(node.n_procs for node in nodes)
-    found = f"{options.mem_gb:g} GB" if options.mem_gb else "less than that in this machine"
+    found = f"{mem_gb:g} GB" if mem_gb else "less than that in this machine"
     return InputError(
         "command line",
         "--mem-gb, --nprocs",
-        f"{found}, {options.nprocs} processors",
+        f"{found}, {nprocs} processors",
         f"at least {memory:.2g} GB and {threads} processors, which one step alone needs",
         "raise it (a plugin file outranks both)",
     )
 
 
-def clean(options: AppOptions, participants: Sequence[str]) -> None:
+def clean(work_dir: Path, participants: Sequence[str]) -> None:
     """Remove what earlier runs left of some participants in the work folder.
 
     Raises
@@ -185,10 +200,8 @@ def clean(options: AppOptions, participants: Sequence[str]) -> None:
     """
     from asl_bids_app.workflows.lock import check_free
 
-    check_free(options.work_dir, participants)
-    for label in participants:
-        shutil.rmtree(record_folder(options, label), ignore_errors=True)
-        shutil.rmtree(options.work_dir / f"asl_app/sub_{safe(label)}", ignore_errors=True)
+    check_free(work_dir, participants)
+    tidy(work_dir, participants)
 
 
 def machine() -> Mapping[str, Any]:

@@ -24,9 +24,17 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node, Workflow
 
 
-def record_folder(options: AppOptions, participant: str) -> Path:
+def record_folder(work_dir: Path, participant: str) -> Path:
     """Return where the steps of a participant leave their records."""
-    return options.work_dir / "records" / f"sub-{participant}"
+    return work_dir / "records" / f"sub-{participant}"
+
+
+def participant_folders(work_dir: Path, participant: str) -> tuple[Path, Path]:
+    """Return the folders with all that a participant leaves in the work folder."""
+    return (
+        record_folder(work_dir, participant),
+        work_dir / "asl_app" / f"sub_{safe(participant)}",
+    )
 
 
 def _fingerprint(unit: Unit) -> str:
@@ -83,10 +91,18 @@ class _UnitGraph:
     """Adds the steps of one unit to a workflow, as `asl_bids_app.quantify` has them in a row."""
 
     def __init__(
-        self, flow: Workflow, options: AppOptions, unit: Unit, settings: Settings
+        self,
+        flow: Workflow,
+        unit: Unit,
+        settings: Settings,
+        *,
+        output_dir: Path,
+        work_dir: Path,
+        watched: bool,
     ) -> None:
-        self.flow, self.options, self.unit, self.settings = flow, options, unit, settings
-        self.records = record_folder(options, unit.entities["sub"])
+        self.flow, self.unit, self.settings = flow, unit, settings
+        self.output_dir, self.watched = output_dir, watched
+        self.records = record_folder(work_dir, unit.entities["sub"])
         self.plan = str(_store_plan(unit, self.records))
 
     def build(self) -> None:
@@ -104,10 +120,10 @@ class _UnitGraph:
             self.connect(moved, prepared, "moved")
             all_moved.append(moved)
             all_prepared.append(prepared)
-        output_dir = str(self.options.output_dir)
+        output_dir = str(self.output_dir)
         assemble = self.step("assemble")
         self.gather("gather", all_prepared, assemble, "all_prepared")
-        request = make_request(settings, self.options.output_dir)
+        request = make_request(settings, self.output_dir)
         more = memory_gb(request, self.unit)
         write = self.step(
             "write",
@@ -163,7 +179,7 @@ class _UnitGraph:
             settings=_plain(self.settings, STEPS[name][1]),
             machine=_plain(self.settings, MACHINE) | {"threads": threads},
             record=str(self.records / f"{self.unit.name}.{title}.json"),
-            watched=wanted(self.options.quiet),
+            watched=self.watched,
             **{key: value for key, value in inputs.items() if value is not None},
             **({} if index is None else {"index": index}),
         )
@@ -231,5 +247,13 @@ def participant_workflow(
     flow = Workflow(name=f"sub_{safe(plan.participant)}")
     for unit in plan.units:
         settings = unit_settings(options, unit, estimator, model)
-        _UnitGraph(flow, options, unit, settings).build()
+        graph = _UnitGraph(
+            flow,
+            unit,
+            settings,
+            output_dir=options.output_dir,
+            work_dir=options.work_dir,
+            watched=wanted(options.quiet),
+        )
+        graph.build()
     return flow

@@ -107,7 +107,7 @@ class ParticipantLock:
         """Take the lock, without a heartbeat."""
         deadline = time.monotonic() + self.wait_s
         said = False
-        while not self._take():
+        while not self._create():
             holder = read_holder(self.path)
             if holder is None or is_left_behind(self.path, holder):
                 _remove_left(self.path, holder)
@@ -132,7 +132,7 @@ class ParticipantLock:
                 self.path.unlink()
         self._token = ""
 
-    def _take(self) -> bool:
+    def _create(self) -> bool:
         me = this_process()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

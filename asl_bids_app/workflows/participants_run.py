@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from asl_bids_app.bids.derivatives import perf_folder, remove_partial
 from asl_bids_app.failures import Failure
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.reports.explain import step_words
+from asl_bids_app.run_records import ParticipantRecord, UnitRecord
 from asl_bids_app.workflows.crash import failure_of, remove_interrupted, write_crash
 from asl_bids_app.workflows.plan import NO_ASL, ParticipantPlan, Plan
 from asl_bids_app.workflows.progress import Progress
 
 LOG = logging.getLogger("asl-app")
+
+_Finished = dict[str, tuple[list[UnitRecord], list[Failure]]]
+"""By participant: the records of the units that were finished, and the failures."""
 
 
 def process_participants(
@@ -23,7 +26,7 @@ def process_participants(
     estimator: tuple[str, tuple[str, str]],
     shown: Progress,
     folder: Path,
-) -> list[dict[str, Any]]:
+) -> list[ParticipantRecord]:
     """Run the workflow over all participants and return their records."""
     planned_failures = {
         participant.participant: [write_crash(f, folder / "crash") for f in participant.failures]
@@ -33,7 +36,7 @@ def process_participants(
         for failure in planned_failures[participant.participant]:
             LOG.error("%s", failure.message)
     useful = [p for p in plan.participants if p.units]
-    finished: dict[str, tuple[list[dict[str, Any]], list[Failure]]] = {}
+    finished: _Finished = {}
     stop = options.stop_on_first_crash and any(p.failures for p in plan.participants)
     if useful and not stop:
         finished = _run(useful, options, estimator, shown, folder)
@@ -42,14 +45,14 @@ def process_participants(
         units, failures = finished.get(participant.participant, ([], []))
         failures = [*planned_failures[participant.participant], *failures]
         records.append(
-            {
-                "participant": participant.participant,
-                "status": _status(units, failures),
-                "errors": [failure.to_json() for failure in failures],
-                "warnings": list(dict.fromkeys(w for unit in units for w in unit["warnings"])),
-                "plausibility": [text for unit in units for text in unit["plausibility"]],
-                "units": units,
-            }
+            ParticipantRecord(
+                participant=participant.participant,
+                status=_status(units, failures),
+                errors=tuple(failures),
+                warnings=tuple(dict.fromkeys(w for unit in units for w in unit.warnings)),
+                plausibility=tuple(text for unit in units for text in unit.plausibility),
+                units=tuple(units),
+            )
         )
     return records
 
@@ -60,26 +63,26 @@ def _run(
     estimator: tuple[str, tuple[str, str]],
     shown: Progress,
     folder: Path,
-) -> dict[str, tuple[list[dict[str, Any]], list[Failure]]]:
+) -> _Finished:
     from nipype.pipeline.engine import Workflow
 
     from asl_bids_app.workflows.execute import clean, configure, run_workflow
-    from asl_bids_app.workflows.graph import participant_workflow, safe
+    from asl_bids_app.workflows.graph import participant_workflow
     from asl_bids_app.workflows.step_records import collect, prepare_records
 
     if options.clean_workdir:
-        clean(options, [participant.participant for participant in participants])
+        clean(options.work_dir, [participant.participant for participant in participants])
     crash_folder = folder / "crash"
     configure(options, crash_folder)
     whole = Workflow(name="asl_app")
-    finished: dict[str, tuple[list[dict[str, Any]], list[Failure]]] = {}
+    finished: _Finished = {}
     for participant in participants:
         label = participant.participant
         try:
             for unit in participant.units:
                 # Not elsewhere: another session of the participant may be in work.
                 remove_partial(perf_folder(options.output_dir, unit.entities))
-            prepare_records(options, participant)
+            prepare_records(options.work_dir, participant)
             whole.add_nodes([participant_workflow(participant, options, *estimator)])
         except Exception as error:
             # A file that went away since it was planned, most often: this participant's alone.
@@ -96,14 +99,14 @@ def _run(
         remove_interrupted(crash_folder)
         raise
     for participant in participants:
-        name = f"asl_app/sub_{safe(participant.participant)}"
-        units, failures = collect(name, options, participant, crash_folder, ended)
+        places = (options.work_dir, options.output_dir, crash_folder)
+        units, failures = collect(participant, *places, ended)
         # Those of the plan have been shown with it.
         shown_before: set[str] = {text for unit in participant.units for text in unit.warnings}
         shown_before |= {
             text for unit in participant.units for run in unit.runs for text in run.warnings
         }
-        for text in dict.fromkeys(text for unit in units for text in unit["warnings"]):
+        for text in dict.fromkeys(text for unit in units for text in unit.warnings):
             if text not in shown_before:
                 LOG.warning("sub-%s: %s", participant.participant, text)
         for failure in failures:
@@ -112,7 +115,7 @@ def _run(
     return finished
 
 
-def _status(units: list[dict[str, Any]], failures: list[Failure]) -> str:
+def _status(units: list[UnitRecord], failures: list[Failure]) -> str:
     if units:
         return "partial" if failures else "complete"
     return "failed" if any(f.step != NO_ASL for f in failures) else "no ASL"

@@ -6,7 +6,7 @@ Every fault that the metadata show is found here, so a dry run tells all of it.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +17,8 @@ from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.bids.labelling import scheme_of
 from asl_bids_app.bids.layout import Dataset, RunFiles, find_runs
 from asl_bids_app.bids.sessions import PlannedRun, Unit, group
-from asl_bids_app.bids.sidecar import InputOptions, understand
-from asl_bids_app.calibration import CalibrationOptions, check_keys, resolve
+from asl_bids_app.bids.sidecar import understand
+from asl_bids_app.calibration import check_keys, resolve
 from asl_bids_app.errors import (
     COMMAND_LINE,
     AslAppError,
@@ -29,8 +29,9 @@ from asl_bids_app.errors import (
 )
 from asl_bids_app.failures import Failure
 from asl_bids_app.options.table import AppOptions
-from asl_bids_app.schemes import Scheme
 from asl_bids_app.wording import seconds
+from asl_bids_app.workflows.run_reading import Reading, choose_reading
+from asl_bids_app.workflows.unused_options import unused_options
 
 NO_ASL: Final = "search"
 """The step of a `Failure` that says that a participant has no ASL run."""
@@ -52,22 +53,7 @@ class Plan:
 
     dataset: Dataset
     participants: tuple[ParticipantPlan, ...]
-
-
-def calibration_options(options: AppOptions) -> CalibrationOptions:
-    """Return what the command line says of the calibration."""
-    efficiency = dict.fromkeys(Scheme, options.labeling_efficiency.get(""))
-    for name, value in options.labeling_efficiency.items():
-        if name:
-            efficiency[Scheme(name)] = value
-    return CalibrationOptions(
-        t1_blood=options.t1_blood,
-        t1_tissue=options.t1_tissue,
-        partition_coefficient=options.partition_coefficient,
-        labeling_efficiency={s: v for s, v in efficiency.items() if v is not None},
-        bs_efficiency=options.bs_efficiency,
-        m0_scale=options.m0_scale,
-    )
+    reading: Reading
 
 
 def read_filters(path: Path | None) -> dict[str, Any] | None:
@@ -92,22 +78,15 @@ def read_filters(path: Path | None) -> dict[str, Any] | None:
         ) from error
 
 
-def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
+def _plan_run(run: RunFiles, reading: Reading) -> PlannedRun:
     faults = Faults()
     with faults.collect():
-        acquisition = understand(
-            run,
-            InputOptions(
-                bolus_duration=options.bolus_duration,
-                lenient=options.skip_bids_validation,
-                m0_scale=options.m0_scale,
-            ),
-        )
+        acquisition = understand(run, reading.inputs)
     # Where the run itself has faults, those of its constants are reported in the same round.
     scheme = scheme_of(run) if faults else acquisition.scheme
     factor = None if faults else acquisition.m0.factor
     if run.readable and run.sidecars:
-        reported = calibration_options(options), run.sidecar
+        reported = reading.calibration, run.sidecar
         with faults.collect():
             if scheme is None:
                 check_keys(run.metadata, *reported)
@@ -117,22 +96,22 @@ def _plan_run(run: RunFiles, options: AppOptions) -> PlannedRun:
     return PlannedRun(acquisition, calibration, (*acquisition.warnings, *warnings))
 
 
-def faults_of_run(run: RunFiles, options: AppOptions) -> tuple[InputError, ...]:
+def faults_of_run(run: RunFiles, reading: Reading) -> tuple[InputError, ...]:
     """Return everything that forbids to plan a run."""
     try:
-        _plan_run(run, options)
+        _plan_run(run, reading)
     except AslAppError as error:
         return tuple(fault for fault in faults_of(error) if isinstance(fault, InputError))
     return ()
 
 
 def _plan_participant(
-    participant: str, runs: tuple[RunFiles, ...], options: AppOptions
+    participant: str, runs: tuple[RunFiles, ...], reading: Reading
 ) -> ParticipantPlan:
     from asl_bids_app.workflows.crash import failure_of
 
     failures, planned, faulty = [], {}, []
-    if not runs and participant in options.participant_label:
+    if not runs and participant in reading.participants:
         where = f"sub-{participant}"
         error = InputError(
             where, "", "no ASL run", f"{where}/**/perf/*_asl.nii[.gz]", cause=Cause.NO_ASL
@@ -140,7 +119,7 @@ def _plan_participant(
         failures.append(Failure.from_error(where, NO_ASL, error))
     for run in runs:
         try:
-            planned[run.path] = _plan_run(run, options)
+            planned[run.path] = _plan_run(run, reading)
         except AslAppError as error:
             name = run.path.name.partition(".")[0]
             failures += [Failure.from_error(name, "input", fault) for fault in faults_of(error)]
@@ -152,7 +131,7 @@ def _plan_participant(
     try:
         units = tuple(
             unit.with_constants(planned)
-            for unit in group([run.acquisition for run in planned.values()], options.joint)
+            for unit in group([run.acquisition for run in planned.values()], reading.joint)
         )
     except Exception as error:
         failures.append(failure_of(f"sub-{participant}", "grouping", error))
@@ -160,7 +139,7 @@ def _plan_participant(
 
 
 def make_plan(options: AppOptions) -> Plan:
-    """Find and understand everything that is to be done.
+    """Find all runs, and understand them.
 
     Parameters
     ----------
@@ -184,11 +163,16 @@ def make_plan(options: AppOptions) -> Plan:
         read_filters(options.bids_filter_file),
         options.bids_database_dir,
     )
+    reading = choose_reading(options)
     participants = tuple(
-        _plan_participant(participant, runs, options)
+        _plan_participant(participant, runs, reading)
         for participant, runs in dataset.participants.items()
     )
-    return Plan(dataset, participants)
+    plans = participants
+    runs = [run.acquisition for plan in plans for unit in plan.units for run in unit.runs]
+    faulty = [scheme_of(run) for plan in plans for run in plan.not_understood]
+    warnings = (*dataset.warnings, *unused_options(options, runs, faulty))
+    return Plan(replace(dataset, warnings=warnings), participants, reading)
 
 
 def _describe_run(run: PlannedRun) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -38,6 +39,15 @@ class WorkersPlugin(MultiProcPlugin):
             initargs=(self._cwd,),
             mp_context=multiprocessing.get_context(self.plugin_args.get("mp_context")),
         )
+
+    def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
+        """Run the steps of a graph."""
+        # Nipype collects garbage before each step, and would look through the whole graph.
+        gc.freeze()
+        try:
+            super().run(graph, config, updatehash=updatehash)
+        finally:
+            gc.unfreeze()
 
     def _async_callback(self, args: Future[Any]) -> None:
         if not args.cancelled() and args.exception() is None:

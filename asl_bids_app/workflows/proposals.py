@@ -9,13 +9,12 @@ from asl_bids_app.bids.derivatives import write_json, write_table
 from asl_bids_app.bids.proposal import Proposal
 from asl_bids_app.bids.propose import propose
 from asl_bids_app.errors import COMMAND_LINE, Cause, InputError
-from asl_bids_app.options.table import AppOptions
 from asl_bids_app.workflows.plan import Plan, faults_of_run
 
 OPTION = "--propose-sidecars"
 
 
-def write_proposals(plan: Plan, folder: Path, options: AppOptions) -> list[str]:
+def write_proposals(plan: Plan, folder: Path) -> list[str]:
     """Write what is proposed for the runs of a plan that have faults.
 
     A file that is there already is left alone: somebody may be working on it.
@@ -26,8 +25,6 @@ def write_proposals(plan: Plan, folder: Path, options: AppOptions) -> list[str]:
         Of the run.
     folder
         Where the proposals go, laid out as the dataset.
-    options
-        Of the run.
 
     Returns
     -------
@@ -44,7 +41,7 @@ def write_proposals(plan: Plan, folder: Path, options: AppOptions) -> list[str]:
     for participant in plan.participants:
         for run in participant.not_understood:
             try:
-                proposals = propose(run, lambda trial: faults_of_run(trial, options))
+                proposals = propose(run, lambda trial: faults_of_run(trial, plan.reading))
             except Exception as error:
                 # A guess that fails must not cost the others theirs.
                 lines.append(f"{OPTION}: nothing to propose for {run.name} ({error})")
@@ -65,7 +62,7 @@ def write_proposals(plan: Plan, folder: Path, options: AppOptions) -> list[str]:
         lines.append(
             f"{OPTION}: compare every proposed value with the protocol, correct it, fill in what "
             f"is null or ?, remove {marks.KEY} (in a table the column {marks.COLUMN}), and copy "
-            f"the files into the dataset: cp -r {folder}/. {options.bids_dir}/"
+            f"the files into the dataset: cp -r {folder}/. {plan.dataset.root}/"
         )
     elif not lines:
         lines.append(f"{OPTION}: no run has faults that a sidecar could mend: nothing is written")

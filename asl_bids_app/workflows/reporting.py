@@ -13,6 +13,7 @@ from asl_bids_app.bids.derivatives import write_text
 from asl_bids_app.errors import InputError
 from asl_bids_app.failures import Failure
 from asl_bids_app.options.table import AppOptions
+from asl_bids_app.run_records import ParticipantRecord
 from asl_bids_app.workflows.execute import machine
 from asl_bids_app.workflows.plan import make_plan
 from asl_bids_app.workflows.progress import Progress
@@ -22,29 +23,35 @@ LOG = logging.getLogger("asl-app")
 
 def write_reports(
     options: AppOptions,
-    records: list[dict[str, Any]],
-    folder: Path,
+    records: Sequence[ParticipantRecord],
     shown: Progress | None = None,
-) -> None:
-    """Write citation texts and reports; a report that fails is logged and counts as an error."""
-    from asl_bids_app.reports.explain import step_words
-    from asl_bids_app.reports.participant import write_participant_report
+) -> list[ParticipantRecord]:
+    """Write reports; one that fails is logged and counts as an error.
 
-    described = [record for record in records if record["units"]]
-    if described:
-        write_citation(described[0], folder, described[1:])
+    Returns
+    -------
+    list of ParticipantRecord
+        Those that came in, with the errors of their reports.
+    """
+    from asl_bids_app.reports.explain import step_words
+    from asl_bids_app.workflows.report_workers import each_report
+
     shown = shown or Progress(quiet=True)
+    made = each_report(options, [record.participant for record in records])
+    reported = []
     for number, record in enumerate(records, 1):
-        words = f"sub-{record['participant']}: {step_words('report')}"
-        try:
-            with shown.stage(f"{words} ({number} of {len(records)})"):
-                path = write_participant_report(options.output_dir, record["participant"])
-            LOG.info("report: %s", path)
-        except Exception as error:
-            LOG.error("sub-%s: no report: %s", record["participant"], error)
-            LOG.debug("report", exc_info=True)
-            failure = Failure.from_error(f"sub-{record['participant']}", "report", error)
-            record["errors"].append(failure.to_json())
+        name = f"sub-{record.participant}"
+        with shown.stage(f"{name}: {step_words('report')} ({number} of {len(records)})"):
+            outcome = next(made)
+        if isinstance(outcome, Exception):
+            LOG.error("%s: no report: %s", name, outcome)
+            LOG.debug("report", exc_info=outcome)
+            failure = Failure.from_error(name, "report", outcome)
+            reported.append(replace(record, errors=(*record.errors, failure)))
+        else:
+            LOG.info("report: %s", outcome)
+            reported.append(record)
+    return reported
 
 
 NAMED: Final = 10
@@ -112,7 +119,7 @@ def rebuild_reports(options: AppOptions) -> int:
 
 def write_boilerplate(options: AppOptions) -> int:
     """Write the methods text of what would be run, and nothing else."""
-    from asl_bids_app.finish.record import planned_facts
+    from asl_bids_app.finish.record import planned_record
     from asl_bids_app.workflows.checks import check_writable, choose_estimator
 
     plan = make_plan(options)
@@ -120,15 +127,15 @@ def write_boilerplate(options: AppOptions) -> int:
     check_writable(options.output_dir, "output_dir")
     for participant in plan.participants:
         if participant.units:
-            record = {
-                "participant": participant.participant,
-                "version": __version__,
-                "options": options.to_json(),
+            record = ParticipantRecord(
+                participant=participant.participant,
+                version=__version__,
+                options=options.to_json(),
                 **machine(),
-                "units": [
-                    planned_facts(unit, estimator, options.baseline) for unit in participant.units
-                ],
-            }
+                units=tuple(
+                    planned_record(unit, estimator, options.baseline) for unit in participant.units
+                ),
+            )
             LOG.info("methods text: %s", write_citation(record, options.output_dir / "logs"))
             return 0
     raise InputError(options.bids_dir, "", "no run that can be processed", "an ASL run")

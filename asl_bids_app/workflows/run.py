@@ -6,9 +6,9 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from asl_bids_app import __version__
 from asl_bids_app.bids.derivatives import (
@@ -16,6 +16,7 @@ from asl_bids_app.bids.derivatives import (
     write_json,
 )
 from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.failures import Status
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.run_records import ParticipantRecord
 from asl_bids_app.workflows.checks import (
@@ -33,6 +34,7 @@ from asl_bids_app.workflows.plan import Plan, describe, make_plan
 from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.proposals import write_proposals
 from asl_bids_app.workflows.settings import describe_settings
+from asl_bids_app.workflows.work_folder import blocks, decide, tidy
 from asl_bids_app.workflows.workers import prepare_workers
 
 LOG = logging.getLogger("asl-app")
@@ -80,7 +82,7 @@ def _run_participants(options: AppOptions, command: list[str], shown: Progress) 
         settings, could_start = describe_settings(plan, options)
         print("\n".join([describe(plan), *settings]))  # noqa: T201 - what was asked for
     if options.propose_sidecars:
-        for line in write_proposals(plan, options.propose_sidecars, options):
+        for line in write_proposals(plan, options.propose_sidecars):
             LOG.warning("%s", line)
     elif any(p.not_understood for p in plan.participants):
         LOG.info("--propose-sidecars DIR writes completed sidecars for review")
@@ -121,7 +123,7 @@ def _run_claimed(
 ) -> int:
     """Process the participants of a plan, leave records and reports, and return the exit code."""
     from asl_bids_app.workflows.execute import machine
-    from asl_bids_app.workflows.reporting import write_reports
+    from asl_bids_app.workflows.reporting import write_citation, write_reports
 
     run_id = new_run_id()
     folder = options.output_dir / "logs" / run_id
@@ -135,32 +137,51 @@ def _run_claimed(
             folder / "config.json",
             {"command": command, "options": options.to_json(), "participants": labels},
         )
+        keep = decide(options, [p for p in plan.participants if p.units])
         planned = time.perf_counter()
-        records = process_participants(plan, options, estimator, shown, folder)
         shared = {
             "run_id": run_id,
             "version": __version__,
             "started": started,
-            "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "command": command,
+            "finished": "",
+            "command": tuple(command),
             "options": options.to_json(),
             **machine(),
         }
-        for record in records:
-            record.update(shared)
-            content = ParticipantRecord.from_json(record).to_json()
-            write_json(folder / f"sub-{record['participant']}.json", content)
-        computed = time.perf_counter()
-        write_reports(options, records, folder, shown)
+        records: list[ParticipantRecord] = []
+        reporting = 0.0
+        parts = blocks(plan.participants, options)
+        for part in parts:
+            if len(parts) > 1:
+                first, number = len(records) + 1, len(plan.participants)
+                LOG.info("participants %d to %d of %d", first, len(records) + len(part), number)
+            made = process_participants(
+                replace(plan, participants=tuple(part)), options, estimator, shown, folder
+            )
+            shared["finished"] = datetime.now().astimezone().isoformat(timespec="seconds")
+            made = [replace(record, **shared) for record in made]
+            for record in made:
+                write_json(folder / f"sub-{record.participant}.json", record.to_json())
+            computed = time.perf_counter()
+            made = write_reports(options, made, shown)
+            reporting += time.perf_counter() - computed
+            records += made
+            if not keep:
+                complete = [r.participant for r in made if r.status == Status.COMPLETE]
+                tidy(options.work_dir, complete)
+        described = [record for record in records if record.units]
+        if described:
+            write_citation(described[0], folder, described[1:])
+        ended = time.perf_counter()
         report = {
             **shared,
             "seconds": {
                 "plan": round(planned - began, 3),
-                "workflow": round(computed - planned, 3),
-                "reports": round(time.perf_counter() - computed, 3),
+                "workflow": round(ended - planned - reporting, 3),
+                "reports": round(reporting, 3),
             },
             "warnings": list(plan.dataset.warnings),
-            "participants": records,
+            "participants": [record.to_json() for record in records],
         }
         write_json(folder / "run.json", report)
         if options.run_report:
@@ -170,15 +191,15 @@ def _run_claimed(
         return _conclude(options, records, time.perf_counter() - began)
 
 
-def _conclude(options: AppOptions, records: list[dict[str, Any]], seconds: float) -> int:
-    bad = [record for record in records if record["errors"]]
-    implausible = [record for record in records if record["plausibility"]]
+def _conclude(options: AppOptions, records: list[ParticipantRecord], seconds: float) -> int:
+    bad = [record for record in records if record.errors]
+    implausible = [record for record in records if record.plausibility]
     for record in implausible:
-        for sentence in record["plausibility"]:
-            LOG.warning("sub-%s: implausible: %s", record["participant"], sentence)
+        for sentence in record.plausibility:
+            LOG.warning("sub-%s: implausible: %s", record.participant, sentence)
     for record in records:
-        for unit in record["units"]:
-            main = Path(unit["folder"]) / OUTPUTS["cbf"].name(unit["entities"])
+        for unit in record.units:
+            main = Path(unit.folder) / OUTPUTS["cbf"].name(unit.entities)
             LOG.info("maps: %s", options.output_dir / main)
     LOG.info(
         "%d of %d participants complete in %.1f s; output in %s",

@@ -6,13 +6,14 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from asl_bids_app.bids.acquisition import Acquisition
+from asl_bids_app.bids.acquisition import Acquisition, distinct_measurements
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.bids.sessions import Unit
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.settings import runs_baseline
-from asl_bids_app.workflows.plan import Plan, distinct_measurements
+from asl_bids_app.workflows.plan import Plan
+from asl_bids_app.workflows.work_folder import free, needed
 
 
 def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]:
@@ -58,7 +59,8 @@ def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]
         f"  processors: {options.nprocs}; memory: "
         + (f"{options.mem_gb:g} GB" if options.mem_gb else "what the machine has"),
         f"  work folder: {options.work_dir}"
-        + (" (emptied first, --clean-workdir)" if options.clean_workdir else ""),
+        + (" (emptied first, --clean-workdir)" if options.clean_workdir else "")
+        + f"; about {needed(plan.participants)}, {free(options.work_dir)} free",
         f"  output folder: {options.output_dir}",
     ]
     for unit in units:

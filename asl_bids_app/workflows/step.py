@@ -28,6 +28,7 @@ from nipype.interfaces.base import (
 from asl_bids_app.bids.derivatives import write_json
 from asl_bids_app.errors import AslAppError, disk_full
 from asl_bids_app.failures import facts_of
+from asl_bids_app.processes import release_memory
 from asl_bids_app.quantify import STEPS
 from asl_bids_app.remarks import collected, redirect
 from asl_bids_app.settings import Settings
@@ -115,7 +116,7 @@ class Step(SimpleInterface):
         return found
 
     def work(self, stack: ExitStack) -> Any:
-        """Do the step and return what is to be kept."""
+        """Run the step and return its value."""
         function, _ = STEPS[self.inputs.step]
         values = dict(self.inputs.settings or {}) | dict(self.inputs.machine or {})
         for name in ("brain_mask", "found_mask"):
@@ -139,6 +140,9 @@ class Step(SimpleInterface):
             self._results["out_file"] = str(
                 save(value, Path(runtime.cwd) / "result.pkl").absolute()
             )
+            # While this worker waits, others compute.
+            del value
+            release_memory()
         except Exception as error:
             foreseen = isinstance(error, AslAppError)
             message = str(error) if foreseen else f"{type(error).__name__}: {error}"

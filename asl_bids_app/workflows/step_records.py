@@ -6,6 +6,7 @@ import glob
 import logging
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.bids.sessions import Unit
 from asl_bids_app.errors import Cause, InputError
 from asl_bids_app.failures import Failure
-from asl_bids_app.options.table import AppOptions
-from asl_bids_app.remarks import numeric
+from asl_bids_app.notices import Notice
+from asl_bids_app.remarks import select_numeric
+from asl_bids_app.run_records import UnitRecord
 from asl_bids_app.workflows.full import SILENT, why_silent
 from asl_bids_app.workflows.graph import record_folder, safe
 from asl_bids_app.workflows.plan import ParticipantPlan
@@ -23,19 +25,19 @@ from asl_bids_app.workflows.store import load
 LOG = logging.getLogger("asl-app")
 
 
-def prepare_records(options: AppOptions, plan: ParticipantPlan) -> None:
+def prepare_records(work_dir: Path, plan: ParticipantPlan) -> None:
     """Remove what an earlier run recorded of failures, and of what this one will write.
 
     The record of a series' last step is what says that it is done. One of an earlier run would
     say so of maps that this run, stopped or killed, never came to.
     """
-    folder = record_folder(options, plan.participant)
+    folder = record_folder(work_dir, plan.participant)
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.json"):
         record = read_record(path)
         if not record or "failure" in record:
             path.unlink()
-    remove_empty(options.work_dir / f"asl_app/sub_{safe(plan.participant)}")
+    remove_empty(work_dir / f"asl_app/sub_{safe(plan.participant)}")
     for unit in plan.units:
         (folder / f"{unit.name}.write.json").unlink(missing_ok=True)
 
@@ -60,27 +62,29 @@ def remove_empty(flow_folder: Path) -> None:
 
 
 def collect(
-    flow_name: str,
-    options: AppOptions,
     plan: ParticipantPlan,
+    work_dir: Path,
+    output_dir: Path,
     crash_folder: Path,
     ended: str = "",
-) -> tuple[list[dict[str, Any]], list[Failure]]:
-    """Return the facts of the finished units of a participant, and the failures.
+) -> tuple[list[UnitRecord], list[Failure]]:
+    """Return the records of the finished units of a participant, and the failures.
 
     Parameters
     ----------
-    flow_name
-        Path of the participant's workflow in the work folder.
-    options, plan
-        Of the run.
+    plan
+        Of the participant.
+    work_dir, output_dir
+        Folders of the run.
     crash_folder
         Where nipype left its crash files.
     ended
         Why the workflow as a whole ended early; empty if it didn't.
     """
-    units, failures = [], []
-    folder = record_folder(options, plan.participant)
+    units: list[UnitRecord] = []
+    failures: list[Failure] = []
+    folder = record_folder(work_dir, plan.participant)
+    flow = work_dir / f"asl_app/sub_{safe(plan.participant)}"
     for unit in plan.units:
         records = {
             path.name.removesuffix(".json").split(".")[-1]: record
@@ -92,34 +96,48 @@ def collect(
             crash = "" if record.get("input") else _crash_file(crash_folder, unit.name, step)
             facts = record.get("facts") or {}
             failures.append(Failure(unit.name, step, record["failure"], crash, **facts))
-        result = options.work_dir / flow_name / f"{safe(unit.name)}__write" / "result.pkl"
+        result = flow / f"{safe(unit.name)}__write" / "result.pkl"
         if not failed and result.exists() and "write" in records:
-            facts = dict(load(result))
-            facts["warnings"] = [*facts["warnings"], *_remarks(unit, records)]
-            for key, name in (("timing", "seconds"), ("processor_timing", "processor_seconds")):
-                facts[key] = {step: r[name] for step, r in records.items() if name in r}
-            units.append(facts)
+            finished: UnitRecord = load(result)
+            units.append(
+                replace(
+                    finished,
+                    warnings=(*finished.warnings, *_remarks(unit, records)),
+                    timing=_of_steps(records, "seconds"),
+                    processor_timing=_of_steps(records, "processor_seconds"),
+                )
+            )
         elif not failed:
             crash = _crash_file(crash_folder, unit.name, "")
-            message = ended or why_silent(crash, options.work_dir, options.output_dir)
+            message = ended or why_silent(crash, work_dir, output_dir)
             cause = Cause.MEMORY if message == SILENT else Cause.DISK_FULL
             failures.append(Failure(unit.name, "workflow", message, crash, cause))
     return units, failures
 
 
-def _remarks(unit: Unit, records: Mapping[str, Any]) -> list[str]:
-    """Tell of the numbers that went wrong in a step, by the images that it worked on."""
-    sentences = []
+def _of_steps(records: Mapping[str, Any], name: str) -> dict[str, float]:
+    """Return one number of the record of each step that has it."""
+    return {step: record[name] for step, record in records.items() if name in record}
+
+
+def _remarks(unit: Unit, records: Mapping[str, Any]) -> list[Notice]:
+    """Warn of the numbers that went wrong in a step, by the images that it worked on."""
+    warnings = []
+    names = [run.acquisition.path.name for run in unit.runs]
     for step, record in records.items():
-        for text in numeric([str(text) for text in record.get("remarks") or []]):
-            names = ", ".join(run.acquisition.path.name for run in unit.runs)
-            sentences.append(
-                f"{names}: step {step}: found numbers that can't be computed with ({text}), "
-                "expected signal of a usual size; look at the maps for holes and extreme values"
+        for text in select_numeric([str(text) for text in record.get("remarks") or []]):
+            warnings.append(
+                Notice(
+                    names,
+                    f"step {step}",
+                    f"numbers that can't be computed with ({text})",
+                    "signal of a usual size",
+                    "look at the maps for holes and extreme values",
+                )
             )
         for text in record.get("remarks") or []:
             LOG.debug("%s: %s: %s", unit.name, step, text)
-    return sentences
+    return warnings
 
 
 def _crash_file(folder: Path, title: str, step: str) -> str:

@@ -15,23 +15,19 @@ LOG = logging.getLogger("asl-app")
 
 QUIET: Final = "ASL_APP_QUIET_NIPYPE"
 """Set in the environment of the processes in which nipype is to be silent."""
-_SHARED: Final = (
-    "asl_bids_app.workflows.step",
-    "asl_bids_app.preprocess.prepare",
-    "asl_bids_app.preprocess.motion",
-    "asl_bids_app.finish.record",
-    "asl_bids_app.estimators.ensemble",
-)
-"""Imported once, before workers part from the process that makes them; none starts threads."""
+_PRELOAD: Final = "asl_bids_app.workflows.preload"
+"""Imported once, before workers part from the process that makes them."""
 
 
-def set_environment(options: AppOptions) -> None:
+def _set_environment(threads: int, verbose: bool) -> None:
     """Set what workers take from the environment; what the user has set stays."""
     # Every step's worker may use as many threads as its step was given, not more.
-    os.environ.setdefault("OMP_NUM_THREADS", str(options.omp_nthreads or options.nprocs))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     # Threads that spin while they wait cost several times the work itself on a shared machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if not (options.debug or options.verbose > 1):
+    # NumPy's library for matrices has threads of its own, which do spin; its matrices are small.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if not verbose:
         os.environ[QUIET] = "1"
 
 
@@ -40,11 +36,12 @@ def prepare_workers(options: AppOptions) -> None:
 
     Each worker would import them anew otherwise: seconds and hundreds of megabytes.
     """
-    set_environment(options)
+    threads = options.omp_nthreads or options.nprocs
+    _set_environment(threads, options.debug or options.verbose > 1)
     if options.nprocs == 1 or options.use_plugin is not None:
         return
     try:
-        multiprocessing.get_context("forkserver").set_forkserver_preload(list(_SHARED))
+        multiprocessing.get_context("forkserver").set_forkserver_preload([_PRELOAD])
         forkserver.ensure_running()
     except (OSError, ValueError) as error:
         LOG.debug("workers import for themselves: %s", error)

@@ -29,13 +29,26 @@ fi
 apptainer=${APPTAINER:-$(command -v apptainer || command -v singularity)}
 threads=${SLURM_CPUS_PER_TASK:-1}
 
+# Tasks that read one file at the same time wait for each other on some file systems: a copy.
+index=()
+if [ -d "$(dirname "$list")/index" ]; then
+    rm -rf "$work/.index"
+    cp -r "$(dirname "$list")/index" "$work/.index"
+    index=(--bids-database-dir "$work/.index")
+fi
+
+# What a participant leaves in the shared folder is of use only until the maps are complete.
+kept=()
+[ -z "${ASL_WORK:-}" ] || kept=(--keep-work failed)
+
 status=0
 began=$(mktemp -p "$work" .began-XXXX)
 "$apptainer" run --containall "${gpu[@]}" \
     --bind "$bids:$bids:ro" --bind "$out:$out" --bind "$work:$work" \
     "$image" "$bids" "$out" participant --participant-label "$label" \
     -w "$work" --nprocs "$threads" --omp-nthreads "$threads" \
-    ${SLURM_MEM_PER_NODE:+--mem "${SLURM_MEM_PER_NODE}M"} "$@" || status=$?
+    ${SLURM_MEM_PER_NODE:+--mem "${SLURM_MEM_PER_NODE}M"} \
+    ${index[@]+"${index[@]}"} ${kept[@]+"${kept[@]}"} "$@" || status=$?
 
 # Such as one whose only ASL run --session-label or a filter leaves out: nothing is wrong then,
 # and nothing is to be done again. The record of the run says it.
@@ -44,7 +57,7 @@ if [ "$status" -eq 1 ]; then
         grep -l '"status": "no ASL"' {} + 2>/dev/null || true)
     [ -z "$record" ] || { echo "sub-$label: no ASL run, nothing to do"; status=0; }
 fi
-rm -f "$began"
+rm -rf "$began" "$work/.index"
 
 # Written last and only here: a task that was killed counts as failed.
 [ "$status" -ne 0 ] || touch "$marks/sub-$label"

@@ -16,6 +16,7 @@
 #                    "afterany" (with what there is), or "none"
 #   ASL_WORK         a shared folder for intermediate results, so that a rerun resumes;
 #                    otherwise each task uses the temporary folder of its node
+#   ASL_INDEX        "none": no shared index of the dataset; each task then looks for its files
 #   APPTAINER        the command (default: apptainer, else singularity)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -87,6 +88,22 @@ echo "$all" >"$new/all"
 echo "$todo" >"$new/participants"
 while read -r label; do rm -f "$state/done/sub-$label"; done <"$new/participants"
 tasks=$(wc -l <"$new/participants")
+
+# One index of the dataset for all tasks, beside their list. Where images can't be run on this
+# machine, each task reads the folders of its own participant.
+apptainer=${APPTAINER:-$(command -v apptainer || command -v singularity || true)}
+if [ "${ASL_INDEX:-}" != none ] && [ -n "$apptainer" ] && [[ " $* " != *" --bids-database-dir"* ]]; then
+    index=$(mktemp -d)
+    trap 'rm -rf "$index"' EXIT
+    "$apptainer" run --containall --bind "$bids:$bids:ro" --bind "$index:$index" \
+        "$image" "$bids" "$index/out" participant --dry-run --bids-database-dir "$index/bids" \
+        --participant-label "$(head -n 1 "$new/participants")" >"$new/index.log" 2>&1 || true
+    if [ -s "$index/bids/layout_index.sqlite" ]; then
+        cp -r "$index/bids" "$new/index"
+    else
+        echo "no shared index: $(tail -n 1 "$new/index.log")"
+    fi
+fi
 
 # shellcheck disable=SC2206 # several words are meant
 common=(--parsable --chdir="$new" ${ASL_SBATCH:-})

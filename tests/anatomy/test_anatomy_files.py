@@ -9,7 +9,7 @@ import pytest
 from asl_bids_app.anatomy.atlases import AtlasSpec, read_atlas, read_spec
 from asl_bids_app.anatomy.find import find_anatomy
 from asl_bids_app.anatomy.head import read_given
-from asl_bids_app.anatomy.resampling import lay_labels
+from asl_bids_app.anatomy.resampling import resample_labels
 from asl_bids_app.errors import InputError
 
 ONE = {"sub": "01"}
@@ -91,6 +91,7 @@ def test_two_t1ws_are_told_and_one_is_used(tmp_path):
     assert found.t1w.name == "sub-01_run-1_T1w.nii.gz"
     assert len(found.warnings) == 1
     assert "found 2 T1w" in found.warnings[0]
+    assert found.warnings[0].expected == "one"
 
 
 def test_a_t1w_of_another_person_in_the_folder_is_not_used(tmp_path):
@@ -174,7 +175,7 @@ def test_a_plain_nifti_with_its_space_stated(labels, tmp_path):
         ("a\tb\n1\tx\n", "the columns a, b"),
         ("index\tname\nx\tA\n", "'x', expected a whole number"),
         ("index\tname\n1\tA\n1\tB\n", "1 again"),
-        ("index\tname\n9\tA\n", "none of those"),
+        ("index\tname\n9\tA\n", "none of the labels in"),
     ],
 )
 def test_faults_of_the_table_are_one_line(labels, table, said):
@@ -219,11 +220,11 @@ def test_other_spellings_of_atlases_are_refused(text):
 def test_the_commonest_label_of_a_voxel_counts():
     labels = np.arange(8).reshape(8, 1, 1)
     points = [np.array([[[[x, 0.0, 0.0]]]]) for x in (2.0, 5.0, 5.2, 1.0, 4.9, 20.0)]
-    assert lay_labels(labels, np.eye(4), points).item() == 5
+    assert resample_labels(labels, np.eye(4), points).item() == 5
 
 
 def test_kept_anatomy_is_read_again_only_for_the_same_file(tmp_path):
-    from asl_bids_app.anatomy.head import _kept, _write, names
+    from asl_bids_app.anatomy.head import _read_kept, _write, names
     from asl_bids_app.anatomy.records import Head
     from asl_bids_app.anatomy.transforms import affine_transform
 
@@ -232,12 +233,12 @@ def test_kept_anatomy_is_read_again_only_for_the_same_file(tmp_path):
     files, identity = names(tmp_path, "sub-01"), {"File": "a", "Size": 3}
     same = affine_transform(np.eye(4))
     _write(files, head, same, same, {"Source": identity, "Facts": head.facts, "Warnings": ["w"]})
-    again = _kept(files, identity)
+    again = _read_kept(files, identity)
     np.testing.assert_allclose(again.head.wm, head.wm)
     assert again.head.warnings == ("w",)
-    assert _kept(files, identity | {"Size": 4}) is None
+    assert _read_kept(files, identity | {"Size": 4}) is None
     assert (
         json.loads((tmp_path / "sub-01_desc-preproc_T1w.json").read_text())["Source"] == identity
     )
     files["gm"].unlink()
-    assert _kept(files, identity) is None
+    assert _read_kept(files, identity) is None

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from heads import grid, look, pose
+from heads import grid, pose, scan_map
 from scipy import ndimage
 
 from asl_bids_app.anatomy.poses import distance
@@ -24,7 +24,9 @@ def scan(contrast, motion=None, noise=0.02, seed=0, **where):
     """An ASL image of a head that moved: tissues by brightness, a coil's shading, noise."""
     atlas = load_atlas()
     shape, affine = grid(**where)
-    gm, wm, csf = (look(getattr(atlas, key), shape, affine, motion) for key in ("gm", "wm", "csf"))
+    gm, wm, csf = (
+        scan_map(getattr(atlas, key), shape, affine, motion) for key in ("gm", "wm", "csf")
+    )
     image = sum(b * m for b, m in zip(contrast, (gm, wm, csf), strict=True))
     mask = gm + wm + csf > 0.5
     x = np.linspace(-1, 1, shape[0])[:, None, None]
@@ -94,7 +96,7 @@ def test_sides_that_are_swapped_are_told(head):
     lopsided = replace(head, gm=head.gm * np.where(half, 0.3, 1.0).astype(np.float32))
     image, mask, affine = scan(M0)
     shape = mask.shape
-    image = image - 0.85 * look(head.gm - lopsided.gm, shape, affine)
+    image = image - 0.85 * scan_map(head.gm - lopsided.gm, shape, affine)
     right = register_asl({"M0": image}, mask, affine, lopsided)
     assert right.registered
     assert not right.warnings

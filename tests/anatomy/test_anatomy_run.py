@@ -7,13 +7,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from heads import grid, look, pose
+from heads import grid, pose, scan_map
 
 from asl_bids_app.anatomy.atlases import read_spec
+from asl_bids_app.anatomy.find import program_of
 from asl_bids_app.anatomy.request import Request, UnitMaps
 from asl_bids_app.anatomy.run import run
 from asl_bids_app.anatomy.spaces import read_space
 from asl_bids_app.anatomy.transforms import affine_transform, write_transform
+from asl_bids_app.anatomy.view_files import read_views, views_file
 from asl_bids_app.atlas import load_atlas
 
 MOVED = pose((6, -5, 9), (5, -4, 7))
@@ -63,11 +65,11 @@ def unit(motion=None, right=60.0, left=40.0):
     atlas = load_atlas()
     x = atlas.affine[0, 0] * np.arange(atlas.gm.shape[0]) + atlas.affine[0, 3]
     side = np.broadcast_to(np.where(x > 0, right, left)[:, None, None], atlas.gm.shape)
-    gm, wm, csf = (look(getattr(atlas, k), shape, affine, motion) for k in ("gm", "wm", "csf"))
+    gm, wm, csf = (scan_map(getattr(atlas, k), shape, affine, motion) for k in ("gm", "wm", "csf"))
     mask = gm + wm + csf > 0.5
     rng = np.random.default_rng(0)
     m0 = 0.85 * gm + 0.7 * wm + csf + 0.01 * rng.standard_normal(shape)
-    cbf = np.where(mask, look(side, shape, affine, motion), 0)
+    cbf = np.where(mask, scan_map(side, shape, affine, motion), 0)
     sds = {"cbf_sd": np.full(shape, 5.0) * mask, "att_sd": np.full(shape, 0.1) * mask}
     return UnitMaps(
         ENTITIES,
@@ -138,6 +140,10 @@ def test_maps_stand_in_the_spaces_that_can_be_had(done):
         for end in ("cbf", "att", "desc-std_cbf", "desc-std_att", "desc-brain_mask"):
             assert f"{TITLE}_{space}_{end}.nii.gz" in names
             assert (folder / f"{TITLE}_{space}_{end}.json").is_file()
+    # By the NIfTI standard: 2, aligned with another image; 4, MNI 152.
+    for space, code in (("space-T1w", 2), (f"space-{NINE}_res-2", 4)):
+        header = nib.load(folder / f"{TITLE}_{space}_cbf.nii.gz").header
+        assert (int(header["qform_code"]), int(header["sform_code"])) == (code, code)
     image = nib.load(folder / f"{TITLE}_space-{NINE}_res-2_cbf.nii.gz")
     assert image.shape == (97, 115, 97)
     # Right of the middle flow is 60, left 40, as they were made.
@@ -185,6 +191,47 @@ def test_files_of_earlier_runs_go_and_those_of_other_series_stay(done):
     assert (folder / "sub-01_acq-xy_space-Old_cbf.nii.gz").exists()
 
 
+def test_slices_and_facts_are_kept_for_the_report(done):
+    folder, outcome = done
+    path = views_file(folder.parents[1], ENTITIES)
+    assert path in outcome.outputs
+    found, facts = read_views(path)
+    assert set(found) == {"registration", "template"}
+    assert found["template"].about["space"] == NINE
+    assert (facts["kind"], facts["t1w"]) == ("derivatives", "sub-01_desc-preproc_T1w.nii.gz")
+    assert facts["registration"]["registered"]
+    assert 1.04 < facts["registration"]["nmi"] < 1.6
+    # The template's own head lies on the template.
+    for item in found["template"].slices:
+        t1w, model = item.layers["T1w"].astype(float), item.layers["template"].astype(float)
+        assert np.corrcoef(t1w.ravel(), np.kron(model, np.ones((2, 2))).ravel())[0, 1] > 0.97
+
+
+def test_the_template_on_the_m0_is_kept_too_and_old_slices_go(tmp_path):
+    """Without a T1w: the lines are those of the packaged template."""
+    request = Request(tmp_path, tmp_path / "out", spaces=(read_space("MNI152NLin2009aSym"),))
+    outcome = run(request, unit())
+    path = views_file(tmp_path / "out", ENTITIES)
+    found, facts = read_views(path)
+    assert set(found) == {"registration"}
+    assert found["registration"].about["base"] == "template"
+    assert facts["kind"] == "template"
+    assert facts["registration"]["registered"], outcome.warnings
+    run(Request(tmp_path, tmp_path / "out"), unit())
+    assert not path.exists()
+
+
+def test_a_program_is_known_by_its_dataset_description(tmp_path):
+    t1w = tmp_path / "sub-01/ses-1/anat/sub-01_ses-1_desc-preproc_T1w.nii.gz"
+    assert program_of(t1w) == ""
+    description = tmp_path / "dataset_description.json"
+    description.write_text('{"GeneratedBy": [{"Name": "fMRIPrep", "Version": "24.1.0"}]}')
+    assert program_of(t1w) == "fMRIPrep 24.1.0"
+    for odd in ("", "[]", '{"GeneratedBy": []}', '{"GeneratedBy": [3]}', '{"GeneratedBy": {}}'):
+        description.write_text(odd)
+        assert program_of(t1w) == ""
+
+
 def test_without_a_t1w_nothing_is_written_and_nothing_said(tmp_path):
     outcome = run(Request(tmp_path, tmp_path / "out"), unit())
     assert (outcome.outputs, outcome.warnings, dict(outcome.facts)) == ((), (), {})
@@ -225,4 +272,8 @@ def test_an_image_of_something_else_is_not_registered(fmriprep, tmp_path):
     outcome = run(request, other)
     assert not outcome.registration.registered
     assert any("not registered to the T1w" in line for line in outcome.warnings)
-    assert not outcome.outputs
+    # The best pose is kept to be looked at, and nothing else.
+    (slices,) = outcome.outputs
+    found, facts = read_views(slices)
+    assert set(found) == {"registration"}
+    assert facts["registration"]["registered"] is False

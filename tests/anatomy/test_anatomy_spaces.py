@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from heads import grid, look, pose
+from heads import grid, pose, scan_map
 
 from asl_bids_app.anatomy.records import Normalisation
-from asl_bids_app.anatomy.resampling import lay
+from asl_bids_app.anatomy.resampling import resample_maps
 from asl_bids_app.anatomy.routes import Routes
 from asl_bids_app.anatomy.spaces import Grid, Space, grid_of, read_space
 from asl_bids_app.anatomy.transforms import (
@@ -123,12 +123,12 @@ def test_a_map_is_what_simpleitk_makes_of_it(bent):
     found, affine = bent
     shape, of_asl = grid()
     pose_of_asl = pose((4, 3, -6), (3, -5, 8))
-    image = 60 * look(load_atlas().gm, shape, of_asl) + 20
+    image = 60 * scan_map(load_atlas().gm, shape, of_asl) + 20
     there, _ = to_and_from_template(found, affine)
     routes = Routes(pose_of_asl, to_space={"X": there})
     target = found.displacement.shape[:3]
     points = move_points(routes.to_asl("X"), target, affine)
-    ours = lay({"cbf": image}, {}, np.ones(shape, bool), of_asl, points)
+    ours = resample_maps({"cbf": image}, {}, np.ones(shape, bool), of_asl, points)
 
     def as_itk(data, matrix):
         made = sitk.GetImageFromArray(np.asarray(data, np.float64).transpose(2, 1, 0))
@@ -174,7 +174,7 @@ def test_the_sd_is_that_of_repeated_noise(shared):
     # The shared part is one number for all voxels of a map.
     noise += np.sqrt(shared) * rng.standard_normal((4000, 1, 1, 1))
     maps = {str(k): sd * n for k, n in enumerate(noise)}
-    found = lay(maps, {"sd": sd}, mask, affine, points, {"sd": shared})
+    found = resample_maps(maps, {"sd": sd}, mask, affine, points, {"sd": shared})
     spread = np.std([found.maps[str(k)] for k in range(4000)], axis=0)
     np.testing.assert_allclose(found.maps["sd"], spread, rtol=0.05)
 
@@ -185,7 +185,7 @@ def test_what_is_not_brain_takes_no_part():
     mask[2:5, 2:5, 2:5] = True
     data = np.where(mask, 50.0, 1e6)
     points = np.array([[[[2.3, 3.0, 3.0], [1.7, 3.0, 3.0], [1.2, 3.0, 3.0], [99.0, 0, 0]]]])
-    found = lay({"cbf": data}, {}, mask, affine, points)
+    found = resample_maps({"cbf": data}, {}, mask, affine, points)
     assert found.inside.ravel().tolist() == [True, True, False, False]
     np.testing.assert_allclose(found.maps["cbf"].ravel(), [50, 50, 0, 0])
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from heads import grid, look, pose, scalp_of
+from heads import grid, pose, scalp_of, scan_map
 from scipy import ndimage
 
 from asl_bids_app.anatomy.records import AnatomyError
@@ -111,9 +111,9 @@ def test_a_whole_head_is_understood(coarse):
     atlas = load_atlas()
     shape, affine = grid(shape=(74, 84, 76), voxel=(2.5, 2.5, 2.5), centre=(6.0, -25.0, 12.0))
     motion = pose((8, -6, 10), (6, -4, 5))
-    parts = {key: look(getattr(atlas, key), shape, affine, motion) for key in T1W}
+    parts = {key: scan_map(getattr(atlas, key), shape, affine, motion) for key in T1W}
     image = sum(T1W[key] * m for key, m in parts.items())
-    image = image + 800 * look(scalp_of(), shape, affine, motion)
+    image = image + 800 * scan_map(scalp_of(), shape, affine, motion)
     x = np.linspace(-1, 1, shape[0])[:, None, None]
     rng = np.random.default_rng(0)
     noise = 20 * (rng.standard_normal(shape) + 1j * rng.standard_normal(shape))

@@ -23,6 +23,7 @@ from asl_bids_app.cli.app import main
 from asl_bids_app.errors import InputError, SeveralInputsError
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.workflows.plan import faults_of_run
+from asl_bids_app.workflows.run_reading import choose_reading
 
 SMALL = {"shape": (6, 6, 3), "zooms": (24.0, 24.0, 36.0)}
 ASL_KEYS = (
@@ -423,7 +424,7 @@ def test_several_faults_are_told_and_nothing_else_is_raised(tmp_path, scheme, m0
     run = FakeDataset(tmp_path).add("01", scheme=scheme, m0=m0, slice_step=0.04, **SMALL)
     good = json.loads(run.sidecar.read_text())
     rng = np.random.default_rng([len(scheme), len(m0)])
-    options = AppOptions(tmp_path, tmp_path / "out", tmp_path / "work")
+    reading = choose_reading(AppOptions(tmp_path, tmp_path / "out", tmp_path / "work"))
     for _ in range(12):
         content = dict(good)
         for key in rng.choice(list(good), 4, replace=False):
@@ -432,7 +433,7 @@ def test_several_faults_are_told_and_nothing_else_is_raised(tmp_path, scheme, m0
                 content[key] = WRONG[rng.integers(len(WRONG))]
         run.sidecar.write_text(json.dumps(content))
         (files,) = runs_of(tmp_path)
-        faults = faults_of_run(files, options)
+        faults = faults_of_run(files, reading)
         assert all(isinstance(fault, InputError) for fault in faults)
         # Keys that every run needs are told in the first round, whatever else is wrong.
         needed = {"PostLabelingDelay", "BackgroundSuppression", "MRAcquisitionType", "M0Type"}

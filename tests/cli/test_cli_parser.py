@@ -190,7 +190,29 @@ def test_config_file_gives_defaults_that_the_command_line_outranks(dataset, tmp_
     )
     assert options.participant_label == ("01", "02")
     assert options.labeling_efficiency == {"PCASL": 0.8}
-    assert read(dataset, "--config-file", str(config), "--t1-blood", "1.7").t1_blood == 1.7
+    other = read(dataset, "--config-file", str(config), "--t1-blood", "1.7")
+    assert other.t1_blood == 1.7
+    assert str(options.origin("t1_blood")) == "configuration file options.yaml"
+    assert str(other.origin("t1_blood")) == "command line"
+    assert str(other.origin("labeling_efficiency")) == "configuration file options.yaml"
+    assert options.to_json()["origins"]["hmc"] == "configuration file options.yaml"
+    assert "origins" not in read(dataset).to_json()
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "level"),
+    [
+        ("verbose: 2", (), 2),
+        ("verbose: true", (), 1),
+        ("verbose: 0", (), 0),
+        ("verbose: 2", ("-v",), 1),
+        ("quiet: true", ("-vv",), 2),
+    ],
+)
+def test_how_much_is_said_can_stand_in_a_config_file(dataset, tmp_path, text, arguments, level):
+    config = tmp_path / "options.yaml"
+    config.write_text(text)
+    assert read(dataset, "--config-file", str(config), *arguments).verbose == level
 
 
 @pytest.mark.parametrize(
@@ -201,6 +223,9 @@ def test_config_file_gives_defaults_that_the_command_line_outranks(dataset, tmp_
         ("joint: maybe", "joint: found 'maybe', expected one of auto, off, both"),
         ("estimator: magic", "expected one of ensemble, "),
         ("no-hmc: 3", "true or false"),
+        ("verbose: many", "verbose: found 'many', expected true, false, or how often"),
+        ("verbose: -1", "expected true, false, or how often"),
+        ("verbose: 1.5", "expected true, false, or how often"),
         ("debug: null", "debug: found null, expected true or false"),
         ("atlas: A=/none", "--atlas A: found no file or folder /none"),
         ("- a\n- b", "list"),

@@ -176,6 +176,49 @@ def test_participants_without_asl_get_no_task(root, queue, tmp_path):
     assert "found no folder sub-x" in unknown.stderr
 
 
+def test_the_index_is_made_once_and_copied_by_each_task(root, queue, tmp_path):
+    """submit.sh has the app make it; a task hands a copy of its own to the app."""
+    bids = tmp_path / "bids"
+    for label in ("a", "b"):
+        (bids / f"sub-{label}" / "perf").mkdir(parents=True)
+        (bids / f"sub-{label}" / "perf" / f"sub-{label}_asl.nii.gz").touch()
+    app = stub(
+        tmp_path,
+        "apptainer",
+        f'echo "$@" >>"{tmp_path}/calls"\n'
+        "while [ $# -gt 0 ]; do\n"
+        'if [ "$1" = --bids-database-dir ]; then index=$2; fi; shift; done\n'
+        '[ -z "${index:-}" ] || { mkdir -p "$index"; echo x >"$index/layout_index.sqlite"; }',
+    )
+    words = [tmp_path / "image.sif", bids, tmp_path / "out"]
+    assert submit(root, queue, tmp_path, *words, APPTAINER=str(app)).returncode == 0
+    [made] = (tmp_path / "calls").read_text().splitlines()
+    assert "--dry-run --bids-database-dir" in made
+    assert "--participant-label a" in made
+    [folder] = (tmp_path / "out" / "logs" / "slurm").glob("*/index")
+    assert (folder / "layout_index.sqlite").read_text() == "x\n"
+
+    (tmp_path / "marks").mkdir()
+    words = [folder.parent / "participants", tmp_path / "marks", *words, "--no-hmc"]
+    task = {"APPTAINER": str(app), "SLURM_ARRAY_TASK_ID": "2", "SLURM_JOB_ID": "7"}
+    command = [root / "docs" / "hpc" / "participant.sh", *words]
+    assert call(command, 60, **task, ASL_WORK=str(tmp_path / "work")).returncode == 0
+    asked = (tmp_path / "calls").read_text().splitlines()[-1]
+    assert f"--bids-database-dir {tmp_path}/work/sub-b/.index" in asked
+    assert asked.endswith("--keep-work failed --no-hmc")
+    assert not (tmp_path / "work" / "sub-b" / ".index").exists()
+
+    # Where images can't be run when the array is submitted, or nobody wants it, there is none.
+    for settings in ({"APPTAINER": "false"}, {"APPTAINER": str(app), "ASL_INDEX": "none"}):
+        out = tmp_path / settings.get("ASL_INDEX", "unable")
+        words = [tmp_path / "image.sif", bids, out]
+        assert submit(root, queue, tmp_path, *words, **settings).returncode == 0
+        assert not list(out.glob("logs/slurm/*/index"))
+        call([*command[:1], *out.glob("logs/slurm/*/participants"), *command[2:]], 60, **task)
+        asked = (tmp_path / "calls").read_text().splitlines()[-1]
+        assert "--bids-database-dir" not in asked
+
+
 @pytest.mark.parametrize(
     ("record", "status", "marked"),
     [('"status": "no ASL"', 0, True), ('"status": "failed"', 1, False), ("", 1, False)],

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import json
 import runpy
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from physics import integrated, simulate
 
 import asl_bids_app
 from asl_bids_app import Protocol
+from asl_bids_app.bids.derivatives import write_json
 from asl_bids_app.errors import InputError
+from asl_bids_app.run_records import UnitRecord
 
 DELAYS = [0.5, 1.0, 1.5, 2.0, 2.5]
 PROTOCOLS = {
@@ -247,9 +250,9 @@ def test_a_dataset_gives_what_the_command_line_gives_and_a_bad_run_stops_no_othe
         dataset.root, out, estimator="least-squares", hmc=False, tissue=False
     )
     (unit,) = result.units
-    assert unit["entities"] == {"sub": "01"}
-    assert unit["metrics"]["cbf_mean_brain"] == pytest.approx(CBF, rel=0.02)
-    assert unit["metrics"]["att_mean_brain"] == pytest.approx(ATT, abs=0.05)
+    assert unit.entities == {"sub": "01"}
+    assert unit.metrics["cbf_mean_brain"] == pytest.approx(CBF, rel=0.02)
+    assert unit.metrics["att_mean_brain"] == pytest.approx(ATT, abs=0.05)
     assert {failure.unit for failure in result.failures} == {"sub-02_asl"}
     assert "LabelingDuration" in result.failures[0].message
     assert not (out / "sub-02").exists()
@@ -258,8 +261,17 @@ def test_a_dataset_gives_what_the_command_line_gives_and_a_bad_run_stops_no_othe
     options = ["--estimator", "least-squares", "--no-hmc", "--no-tissue", "--quiet", "-w", work]
     options += ["--nprocs", "1"]
     main([str(dataset.root), str(other), "participant", *options])
-    images = [name for name in unit["outputs"] if name.endswith(".nii.gz")]
+    images = [name for name in unit.outputs if name.endswith(".nii.gz")]
     assert len(images) > 8
+    (written,) = other.glob("logs/*/sub-01.json")
+    write_json(tmp_path / "unit.json", unit.to_json())
+    here = json.loads((tmp_path / "unit.json").read_text())
+    assert UnitRecord.from_json(here).to_json() == here
+    (there,) = json.loads(written.read_text())["units"]
+    of_clock = {"fit_seconds", "baseline_seconds", "timing", "processor_timing"}
+    assert {k: there[k] for k in there.keys() - of_clock} == {
+        k: here[k] for k in here.keys() - of_clock
+    }
     for name in images:
         first, second = (nib.load(folder / name).get_fdata() for folder in (out, other))
         np.testing.assert_array_equal(first, second, err_msg=name)

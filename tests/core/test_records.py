@@ -3,7 +3,6 @@
 import errno
 import json
 import pickle
-from dataclasses import fields
 
 import pytest
 
@@ -12,7 +11,7 @@ from asl_bids_app.constants import ConstantKey, Quantity, Source, read_constants
 from asl_bids_app.errors import Cause, InputError
 from asl_bids_app.failures import Failure, cause_of
 from asl_bids_app.notices import Notice
-from asl_bids_app.options.declare import Access, option_of
+from asl_bids_app.options.declare import Access, option_of, options_of
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.reports.damage import RECORD, read_object
 from asl_bids_app.reports.explain import explain
@@ -32,6 +31,26 @@ def test_a_notice_is_its_line_and_keeps_its_fields():
     assert len({notice, again}) == 1
     with pytest.raises(AttributeError):
         notice.found = "other"
+
+
+def test_a_notice_about_maps_names_no_file_until_one_is_known():
+    notice = Notice((), "ATT", "ATT comes from a prior", outcome="CBF depends on it")
+    assert notice == "ATT comes from a prior; CBF depends on it"
+    again = pickle.loads(pickle.dumps(notice))
+    assert (again, again.field, again.files) == (notice, "ATT", ())
+    named = Notice((), "voxel size", "5 mm", "1 mm").about("sub-01_T1w.nii.gz")
+    assert named == "sub-01_T1w.nii.gz: found 5 mm, expected 1 mm"
+    assert named.about("another") == named
+    assert notice.about("") is notice
+
+
+def test_an_error_that_others_survive_becomes_a_notice_with_its_line():
+    error = InputError("a.nii", "grid", "x", "y", "z")
+    notice = pickle.loads(pickle.dumps(Notice.from_error(error, "no anatomy")))
+    assert notice == f"no anatomy: {error}"
+    assert (notice.files, notice.field, notice.found) == (("a.nii",), "grid", "x")
+    assert (notice.expected, notice.outcome) == ("y", "z")
+    assert Notice.from_error(ValueError("odd")) == "odd"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +117,7 @@ def test_constants_are_named_in_one_way():
 
 
 def test_every_path_says_what_is_done_with_it():
-    for item in fields(AppOptions):
+    for item in options_of(AppOptions):
         is_path = "Path" in str(item.type) or item.name == "model"
         assert is_path == (option_of(item).access is not Access.NONE), item.name
 

@@ -318,6 +318,52 @@ def test_the_image_holds_what_the_package_requires(root):
         assert requirement.specifier.contains(versions[name]), str(requirement)
 
 
+def locked(path):
+    """Return the packages of a lock file with their versions and hashes."""
+    text = path.read_text().replace("\\\n", " ")
+    rows = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+    return {row[0].partition("==")[0]: (row[0].partition("==")[2], row[1:]) for row in rows}
+
+
+def test_every_package_is_locked_by_hash(root):
+    """The lock files hold the versions of requirements.txt, and nothing without a hash."""
+    from packaging.utils import canonicalize_name
+
+    folder = root / "container"
+    lines = (folder / "requirements.txt").read_text().splitlines()
+    wanted = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    wanted = {canonicalize_name(name): version for name, version in wanted.items()}
+    locks = {name: locked(folder / f"{name}.lock") for name in ("requirements", "build")}
+    locks |= {name: locked(folder / f"torch-{name}.lock") for name in ("cpu", "cuda")}
+    for lock in locks.values():
+        for name, (version, hashes) in lock.items():
+            assert hashes, name
+            assert all(h.startswith("--hash=sha256:") and len(h) == 78 for h in hashes), name
+            assert version.removesuffix("+cpu") == wanted.get(name, version), name
+    for build in ("cpu", "cuda"):
+        held = {**locks["requirements"], **locks["build"], **locks[build]}
+        assert set(wanted) <= set(held)
+    assert set(locks["cpu"]) == {"torch"}
+    assert any(name.startswith("nvidia-") for name in locks["cuda"])
+
+
+def test_the_recipe_for_neurodesk_is_of_this_version_and_has_its_files(root):
+    import yaml
+
+    folder = root / "container" / "neurodesk"
+    recipe = yaml.safe_load((folder / "build.yaml").read_text())
+    tests = yaml.safe_load((folder / "fulltest.yaml").read_text())
+    assert {recipe["version"], tests["version"]} == {__version__}
+    assert recipe["variables"]["prefix"].endswith(__version__)
+    names = {item["filename"] for item in recipe["files"]}
+    assert f"asl_bids_app-{__version__}-py3-none-any.whl" in names
+    assert all((root / "container" / name).exists() for name in names if "whl" not in name)
+    made = (root / "Makefile").read_text()
+    assert all(name in made for name in names if "whl" not in name)
+    [run] = [step["run"] for step in recipe["build"]["directives"] if "run" in step]
+    assert all(f'get_file("{name}")' in "".join(run) for name in names)
+
+
 def test_the_build_context_has_what_the_build_needs(root):
     """What .dockerignore lets through is what is tracked and copied."""
     kept = [

@@ -13,7 +13,7 @@ from slices import PROTOCOLS, maps, series_of
 
 from asl_bids_app.bids.flags import FLAGS
 from asl_bids_app.estimators import bars
-from asl_bids_app.estimators.arteries import early, find_arteries
+from asl_bids_app.estimators.arteries import find_arteries, find_early_delay
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.bayes import Bayes
 from asl_bids_app.estimators.ensemble import Ensemble
@@ -39,7 +39,9 @@ def observed(series):
 
 
 def told(series, found):
-    return " | ".join(remarks(series, observed(series), found))
+    warnings = remarks(series, observed(series), found)
+    assert all(warning.field and warning.found for warning in warnings)
+    return " | ".join(warnings)
 
 
 def some_maps(cbf, sd, **rest):
@@ -302,5 +304,5 @@ def test_early_delays_are_told_unless_arteries_were_crushed():
 )
 def test_which_delays_are_early(protocol, first):
     cbf, att, _ = flat(60, shape=(1, 4, 4))
-    found = early(simulate(protocol, cbf, att).protocol)
+    found = find_early_delay(simulate(protocol, cbf, att).protocol)
     assert found is None if first is None else found == pytest.approx(first)

@@ -14,6 +14,7 @@ from asl_bids_app.estimators.ensemble import Ensemble
 from asl_bids_app.estimators.noise import with_noise
 from asl_bids_app.models import store
 from asl_bids_app.models.build_member import build_member
+from asl_bids_app.models.domain import domain_warnings
 from asl_bids_app.models.run_folder import CHANNELS
 from asl_bids_app.models.save import save_model
 from asl_bids_app.models.spec import (
@@ -24,7 +25,7 @@ from asl_bids_app.models.spec import (
     TrainingDomain,
     read_spec,
 )
-from asl_bids_app.models.store import domain_warnings, find_model, load_model, model_hash
+from asl_bids_app.models.store import find_model, load_model, model_hash
 from asl_bids_app.models.uncertainty import FEATURES
 from asl_bids_app.networks.posterior import PosteriorASLNet
 from asl_bids_app.networks.spatial import ChannelNetwork, SpatialASLNet, Standardisation

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from asl_bids_app.preprocess.align import resample as place
@@ -12,6 +13,7 @@ from asl_bids_app.preprocess.geometry import (
     to_parameters,
     voxel_sizes,
 )
+from asl_bids_app.preprocess.interpolation import Spline
 from asl_bids_app.preprocess.tissue import resample_to
 
 AFFINE = np.array(
@@ -40,6 +42,27 @@ def test_parameters_are_shift_then_euler_angles_about_the_centre():
     expected = turn @ (point - centre) + centre + parameters[:3]
     assert (matrix @ [*point, 1.0])[:3] == pytest.approx(expected)
     assert to_parameters(matrix, centre) == pytest.approx(parameters)
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 7), (40, 30, 1)])
+@pytest.mark.parametrize("order", [1, 3])
+def test_splines_are_those_of_scipy(order, shape):
+    rng = np.random.default_rng(0)
+    volume = np.asfortranarray(rng.normal(100, 20, shape))
+    # More points than are read at a time, up to three voxels outside.
+    place = rng.uniform(-3, np.array(shape)[:, None] + 2, (3, 40000))
+    expected = ndimage.map_coordinates(volume, place, order=order, mode="nearest")
+    assert np.abs(Spline.through(volume, order).at(place) - expected).max() < 0.001
+    voxels = np.indices(shape).reshape(3, -1)
+    assert Spline.through(volume, order).at(voxels) == pytest.approx(volume.ravel(), abs=1e-3)
+
+
+def test_far_outside_the_value_of_the_border_goes_on():
+    volume = np.arange(60.0).reshape(5, 4, 3)
+    for order in (1, 3):
+        spline = Spline.through(volume, order)
+        far = spline.at(np.array([[-1e3, 1e9], [2.0, 2.0], [1.0, 1.0]]))
+        assert far == pytest.approx([volume[0, 2, 1], volume[-1, 2, 1]], abs=0.2)
 
 
 def deep(points, voxels):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from heads import M0_OF, brain_only, eyes_of, grid, look, pose, tissue_image
+from heads import M0_OF, brain_only, eyes_of, grid, pose, scan_map, tissue_image
 from scipy import ndimage
 
 from asl_bids_app.preprocess.geometry import voxel_sizes
@@ -18,7 +18,7 @@ def head(
     rng = np.random.default_rng(0)
     picture = tissue_image(dict.fromkeys(M0_OF, 1.0), scalp) + eyes * eyes_of()
     image = ndimage.gaussian_filter(
-        look(picture, shape, affine, motion), np.array(blur_mm) / voxel_sizes(affine)
+        scan_map(picture, shape, affine, motion), np.array(blur_mm) / voxel_sizes(affine)
     )
     x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
     image = image * (1 + shade * (x**2 + y**2 - 0.5 * y + 0.3 * z))

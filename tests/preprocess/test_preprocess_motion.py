@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from asl_bids_app.preprocess import gauss_newton
 from asl_bids_app.preprocess.aligner import FIRST, SECOND
 from asl_bids_app.preprocess.continuity import remove_alternation, steady_offsets
-from asl_bids_app.preprocess.gauss_newton import locate
+from asl_bids_app.preprocess.gauss_newton import Views, locate
 from asl_bids_app.preprocess.motion import (
     CONFOUNDS,
     Motion,
@@ -141,7 +141,7 @@ def test_a_volume_may_be_brighter_than_its_target(scale):
     mask = brain_only(SHAPE, AFFINE)
     centre = np.array([0.0, -18.0, 8.0])
     targets = [make_target(data[..., 0], AFFINE, mask, centre, one) for one in (*FIRST, *SECOND)]
-    found = locate(scale * data[..., 1], targets, (still,))
+    found = locate(Views(scale * data[..., 1], AFFINE), targets, (still,))
     points = AFFINE @ np.c_[np.argwhere(mask)[::20], np.ones(len(np.argwhere(mask)[::20]))].T
     apart = np.sqrt((((found.matrix - moved) @ points)[:3] ** 2).sum(axis=0).mean())
     assert found.settled

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from heads import LEFT, M0_OF, brain_only, grid, look, pose, tissue_image
+from heads import LEFT, M0_OF, brain_only, grid, pose, scan_map, tissue_image
 from scipy import ndimage
 
 from asl_bids_app.atlas import load_atlas
@@ -16,7 +16,7 @@ SLAB = grid((52, 60, 9), (4.0, 4.0, 6.0), (0.0, -18.0, 20.0))
 def head(shape, affine, motion=None, shares=None, scalp=250.0, sd=10.0, seed=0):
     picture = tissue_image(shares or dict.fromkeys(M0_OF, 1.0), scalp)
     rng = np.random.default_rng(seed)
-    return look(picture, shape, affine, motion) + sd * rng.standard_normal(shape)
+    return scan_map(picture, shape, affine, motion) + sd * rng.standard_normal(shape)
 
 
 def distances(matrix, truth, mask, affine):
@@ -46,7 +46,7 @@ def test_priors_lie_on_the_anatomy(where, limit):
     atlas = load_atlas()
     for key in ("gm", "wm", "csf"):
         found = getattr(tissue, key)
-        truth = look(getattr(atlas, key), shape, affine, motion)
+        truth = scan_map(getattr(atlas, key), shape, affine, motion)
         assert found.dtype == np.float32
         assert found.min() >= 0
         assert found.max() <= 1.01
@@ -87,7 +87,7 @@ def test_runs_on_different_grids_are_laid_on_each_other(delay):
     mask = brain_only(shape, affine)
     # A fifth of a voxel, though the contrasts differ and flip.
     assert distances(matrix, motion, mask, affine) < 1.0
-    truth = look(tissue_image(LEFT[delay], 60.0), shape, affine)
+    truth = scan_map(tissue_image(LEFT[delay], 60.0), shape, affine)
     inside = ndimage.binary_erosion(mask, iterations=2)
 
     def error(transform):

@@ -196,6 +196,9 @@ def test_the_consensus_formula_is_named_where_it_was_used(single):
     name = "consensus" if single else "std"
     told["units"][0]["outputs"] = [f"sub-01/perf/sub-01_desc-{name}_cbf.nii.gz"]
     assert ("formula of the consensus" in methods_text(told)) == single
+    # A record that has the keys is not read by the names of its files.
+    told["units"][0]["output_keys"] = ["cbf"] if single else ["cbf", "consensus_cbf"]
+    assert ("formula of the consensus" in methods_text(told)) == (not single)
 
 
 def test_participants_with_another_text_are_named(tmp_path):

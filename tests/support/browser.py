@@ -77,8 +77,8 @@ def requests(driver):
     return found
 
 
-def wait_for(driver, script, seconds=30):
-    """Wait until a script returns something true, and return it."""
+def wait_for(driver, script, seconds=600):
+    """Wait until a script returns something true, and return it; long, for a loaded machine."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     return WebDriverWait(driver, seconds).until(lambda d: d.execute_script(script))

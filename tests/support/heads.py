@@ -35,7 +35,7 @@ def grid(shape=(52, 60, 26), voxel=(4.0, 4.0, 6.0), centre=(0.0, -18.0, 5.0)):
     return shape, affine
 
 
-def look(volume, shape, affine, motion=None, blur=(0, 0, 0)):
+def scan_map(volume, shape, affine, motion=None, blur=(0, 0, 0)):
     """What a scan shows of a map on the atlas's grid after the head has moved."""
     atlas = load_atlas()
     index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")).reshape(3, -1)
@@ -82,7 +82,7 @@ def eyes_of():
 
 def brain_only(shape, affine, motion=None):
     """The truth of a brain mask."""
-    return look(load_atlas().brain, shape, affine, motion) > 0.5
+    return scan_map(load_atlas().brain, shape, affine, motion) > 0.5
 
 
 def run_of(poses, delays, kinds, shape, affine, sd=4.0, label=8.0, seed=0):
@@ -96,10 +96,10 @@ def run_of(poses, delays, kinds, shape, affine, sd=4.0, label=8.0, seed=0):
     recovery = np.linspace(0.7, 1.3, shape[2])
     volumes = []
     for motion, delay, kind in zip(poses, delays, kinds, strict=True):
-        volume = look(pictures[delay], shape, affine, motion)
+        volume = scan_map(pictures[delay], shape, affine, motion)
         if kind != "m0scan":
             volume = volume * recovery
         if kind == "label":
-            volume = volume - label * look(atlas.gm + 0.3 * atlas.wm, shape, affine, motion)
+            volume = volume - label * scan_map(atlas.gm + 0.3 * atlas.wm, shape, affine, motion)
         volumes.append(volume + sd * rng.standard_normal(shape))
     return np.stack(volumes, axis=-1).astype(np.float32)

@@ -40,7 +40,7 @@ def flag(value):
     return isinstance(value, bool)
 
 
-def whole(value):
+def is_small_count(value):
     return type(value) in {int, float} and 0 <= value <= 20 and value == int(value)
 
 
@@ -49,7 +49,7 @@ LEGAL = {
     "PostLabelingDelay": time(0.01, 10, zero=True),
     "LabelingDuration": time(0.01, 10, zero=True),
     "BackgroundSuppression": flag,
-    "BackgroundSuppressionNumberPulses": whole,
+    "BackgroundSuppressionNumberPulses": is_small_count,
     "BackgroundSuppressionPulseTime": time(0, 10),
     "M0Type": word("Separate", "Included", "Absent", "Estimate"),
     "M0Estimate": time(1e-6, 1e12, lists=False),

@@ -115,12 +115,12 @@ def write_series(
     noise = np.where(mask[..., None], noise_sd, 0.0)
     delta_m = np.where(mask[..., None], clean + rng.normal(0, 1, clean.shape) * noise, 0)
 
-    def near(values, sd):
+    def with_noise(values, sd):
         return np.where(mask, values + rng.normal(0, sd, mask.shape), 0)
 
     images = {
-        "cbf": scale * near(brain.cbf, 2.0),
-        "att": near(brain.att, 0.05),
+        "cbf": scale * with_noise(brain.cbf, 2.0),
+        "att": with_noise(brain.att, 0.05),
         "cbf_sd": np.where(mask, 3 + 0.02 * brain.cbf, 0),
         "att_sd": np.where(mask, 0.06 + 0.3 * (brain.cbf < 10), 0),
         "flags": np.where(mask & (brain.csf > 0.8), 8, 0).astype(np.uint8),
@@ -135,8 +135,8 @@ def write_series(
     }
     if baseline:
         images |= {
-            "lsq_cbf": np.clip(near(brain.cbf, 9.0), 0, 300) * mask,
-            "lsq_att": np.clip(near(brain.att, 0.25), 0.05, 4) * mask,
+            "lsq_cbf": np.clip(with_noise(brain.cbf, 9.0), 0, 300) * mask,
+            "lsq_att": np.clip(with_noise(brain.att, 0.25), 0.05, 4) * mask,
             "lsq_cbf_sd": np.where(mask, 9.0, 0),
             "lsq_att_sd": np.where(mask, 0.25, 0),
             "lsq_flags": np.where(mask & (brain.csf > 0.8), 2, 0).astype(np.uint8),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from noise_settings import thermal_only
 from scipy.integrate import quad
 
 from asl_bids_app.protocol import Protocol
@@ -15,7 +16,6 @@ from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.config.noise_config import NoiseConfig
 from asl_bids_app.training.config.phantom_config import PhantomConfig
 from asl_bids_app.training.phantoms.drawing import Phantoms, draw
-from asl_bids_app.training.simulate.disturbances import thermal_only
 from asl_bids_app.training.simulate.physics import draw_physics, training_domain
 from asl_bids_app.training.simulate.schedules import MOST, PROTOCOLS, draw_schedule
 from asl_bids_app.training.simulate.simulation import simulate

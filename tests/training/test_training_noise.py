@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from noise_settings import thermal_only
 from scipy import stats
 
 from asl_bids_app.training.config.domain_config import DomainConfig
@@ -19,7 +20,6 @@ from asl_bids_app.training.simulate.disturbances import (
     drift,
     noise_map,
     physiological,
-    thermal_only,
     thermal_sd,
 )
 from asl_bids_app.training.simulate.physics import draw_physics

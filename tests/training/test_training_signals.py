@@ -35,7 +35,7 @@ def test_a_signal_before_training_begins_ends_with_75(tmp_path, number, words):
         "from asl_bids_app.training import cli\n"
         "def wait(arguments):\n"
         f"    pathlib.Path({str(ready)!r}).touch()\n"
-        "    time.sleep(100)\n"
+        "    time.sleep(1000)\n"
         "cli._run = wait\n"
         f"sys.exit(cli.main([*{words!r}, '--config', 'smoke', '--output-dir', 'x']))\n"
     )

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from noise_settings import thermal_only
 
 from asl_bids_app.training.config.domain_config import DomainConfig
 from asl_bids_app.training.config.noise_config import NoiseConfig
@@ -16,7 +17,6 @@ from asl_bids_app.training.phantoms.drawing import draw
 from asl_bids_app.training.phantoms.shapes import draw_blobs, random_centre
 from asl_bids_app.training.random_draws import Stacks, choose, normal, pick, uniform, widest
 from asl_bids_app.training.random_fields import correlated, mosaic_field, smooth_field
-from asl_bids_app.training.simulate.disturbances import thermal_only
 from asl_bids_app.training.simulate.physics import draw_physics
 from asl_bids_app.training.simulate.simulation import parted, simulate
 

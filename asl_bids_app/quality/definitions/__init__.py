@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from asl_bids_app.quality.definitions import data, fit, flow
+from asl_bids_app.quality.definitions import data, fit, flow, registration
 from asl_bids_app.quality.definitions.words import GROUPS, PLAUSIBLE_GM_CBF, TISSUE_THRESHOLD
 from asl_bids_app.quality.metric import Metric
 
@@ -30,12 +30,12 @@ BASELINE_PREFIX: Final = "lsq_"
 """Put before the key of a metric that is computed for least squares too."""
 
 METRICS: Final[Mapping[str, Metric]] = {
-    row.key: row for row in (*flow.ROWS, *fit.ROWS, *data.ROWS)
+    row.key: row for row in (*flow.ROWS, *fit.ROWS, *data.ROWS, *registration.ROWS)
 }
 
 
 def columns() -> Iterator[tuple[str, Metric, bool]]:
-    """Yield (column, metric, whether it is that of least squares) in the table's order."""
+    """Yield (column, metric, whether it is of least squares) in the table's order."""
     for metric in METRICS.values():
         yield metric.key, metric, False
     for metric in METRICS.values():
@@ -44,7 +44,7 @@ def columns() -> Iterator[tuple[str, Metric, bool]]:
 
 
 def lookup(column: str) -> tuple[Metric, bool] | None:
-    """Return (metric, whether it is that of least squares) of a column, None for others."""
+    """Return (metric, whether it is of least squares) of a column, None for others."""
     if column in METRICS:
         return METRICS[column], False
     metric = METRICS.get(column.removeprefix(BASELINE_PREFIX))

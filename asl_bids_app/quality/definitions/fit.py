@@ -64,7 +64,7 @@ ROWS: Final = (
         "att_unidentifiable_fraction",
         FIT,
         "ATT not identifiable",
-        "Share of brain voxels whose data don't determine ATT; it is that of the prior there.",
+        "Share of brain voxels whose data don't determine ATT; ATT comes from the prior there.",
         "fraction",
         baseline=True,
     ),

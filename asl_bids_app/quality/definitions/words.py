@@ -12,8 +12,9 @@ FLOW: Final = "Cerebral blood flow"
 TIME: Final = "Arterial transit time"
 FIT: Final = "Fit and uncertainty"
 DATA: Final = "Data"
+REGISTRATION: Final = "Registration"
 INDEX: Final = "Quality evaluation index"
-GROUPS: Final = (INDEX, FLOW, TIME, FIT, DATA)
+GROUPS: Final = (INDEX, FLOW, TIME, FIT, DATA, REGISTRATION)
 
 PLAUSIBLE_GM_CBF: Final = (10.0, 150.0)
 """mL/100 g/min; a mean grey-matter CBF outside is reported as implausible."""

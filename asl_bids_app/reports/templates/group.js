@@ -219,6 +219,8 @@
     rows = data.rows.filter(keeps);
     build();
     list();
+    // The regions follow the same filters.
+    document.dispatchEvent(new CustomEvent("rows", { detail: rows.map((row) => data.rows.indexOf(row)) }));
   }
 
   async function start() {

@@ -165,7 +165,7 @@ class _Stepper:
         network.zero_grad()
         return counter.get_total_flops() / 1e9
 
-    def _one(self) -> dict[str, float]:
+    def _time_step(self) -> dict[str, float]:
         marks = [time.process_time()]
 
         def mark() -> None:
@@ -196,9 +196,9 @@ class _Stepper:
     def measure(self, seconds: float) -> dict[str, float]:
         """Return the mean seconds of each part of a step."""
         for _ in range(2):
-            self._one()
+            self._time_step()
         began = time.process_time()
         rows: list[dict[str, float]] = []
         while not rows or time.process_time() - began < seconds:
-            rows.append(self._one())
+            rows.append(self._time_step())
         return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}

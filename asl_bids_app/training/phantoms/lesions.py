@@ -183,7 +183,7 @@ def add_lesions(
         anatomy.voxel,
     )
 
-    def some(index: Tensor) -> Territories:
+    def select_territories(index: Tensor) -> Territories:
         return Territories(
             area.share[index], area.right[index], area.watershed[index], area.distance[index]
         )
@@ -202,9 +202,9 @@ def add_lesions(
         part = maps.part(index)
         own = stacks.part(index)
         if code == STROKE:
-            _stroke(part, some(index), own)
+            _stroke(part, select_territories(index), own)
         elif code == STENOSIS:
-            _stenosis(part, some(index), own)
+            _stenosis(part, select_territories(index), own)
         else:
             _tumour(part, config, own)
         if code != TUMOUR:

@@ -25,25 +25,6 @@ from asl_bids_app.training.config.noise_config import NoiseConfig
 from asl_bids_app.training.random_draws import Random, chance, normal, search_pays, spread, uniform
 from asl_bids_app.training.random_fields import smooth_field
 
-
-def thermal_only(snr: float) -> NoiseConfig:
-    """Return settings with white Gaussian noise of one SNR, reported exactly, and nothing else."""
-    off = (0.0, 0.0)
-    return NoiseConfig(
-        snr=(snr, snr),
-        noise_type="gaussian",
-        correlation_chance=0.0,
-        g_factor=off,
-        physiological=off,
-        drift=off,
-        spike_chance=0.0,
-        motion=off,
-        pair_motion=off,
-        told_error=0.0,
-        told_flat=0.0,
-    )
-
-
 REFERENCE_SIGNAL: Final = (
     2 * 0.85 * 60 / (6000 * 0.9) * 1.65 * math.exp(-1.8 / 1.65) * (1 - math.exp(-1.8 / 1.65))
 )

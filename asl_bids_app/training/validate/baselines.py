@@ -21,7 +21,7 @@ STRONG: Final = "strong least squares (grid over ATT, closed-form CBF, refined)"
 SMOOTHED: Final = "strong least squares on smoothed data"
 NAIVE: Final = "naive least squares (curve_fit from one start)"
 POSTERIOR: Final = "voxelwise posterior (no network)"
-ORACLE: Final = "strong least squares that is told the true physics (oracle)"
+ORACLE: Final = "strong least squares with the true physics (oracle)"
 
 METHODS: Final = (NETWORK, STRONG, SMOOTHED, NAIVE, POSTERIOR, ORACLE)
 """All methods, in the order of the tables."""

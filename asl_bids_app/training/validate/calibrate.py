@@ -33,7 +33,7 @@ _ROUNDS: Final = 3
 _ENOUGH: Final = 480
 """Protocols at each SNR, which that is to make.
 
-Of those with few measurements, or with one way of arrival alone, there would be a handful else.
+Otherwise there would be only a handful with few measurements, or with one way of arrival.
 """
 _PROTOCOLS: Final = MappingProxyType(
     {"common": 0.4, "any, thermal noise": 0.4, "any, disturbances": 0.2}

@@ -120,8 +120,8 @@ SCENARIOS: Final = MappingProxyType(
             "joint PCASL + VSASL 6+6, calibration off as scanners are", "joint 6+6", spread=1.0
         ),
         "joint_far": Scenario(
-            "joint PCASL + VSASL 6+6, T1 of blood 1.85 s and efficiencies 0.78/0.48 told as "
-            "1.65 s and 0.85/0.56",
+            "joint PCASL + VSASL 6+6, T1 of blood 1.85 s and efficiencies 0.78/0.48 assumed "
+            "to be 1.65 s and 0.85/0.56",
             "joint 6+6",
             t1_blood=1.85,
             efficiency=_FAR,

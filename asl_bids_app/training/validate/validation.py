@@ -60,7 +60,7 @@ def tabulate(voxels: Voxels) -> dict[str, Any]:
 
 
 def read_test_phantoms(config: RunConfig, dataset: Path) -> tuple[Phantoms, int]:
-    """Return the test phantoms, held-out anatomy last, and how many of those there are."""
+    """Return the test phantoms, held-out anatomy last, and the number with held-out anatomy."""
     for part in ("calibration", "test", "test_held_out"):
         generate_part(config, dataset, part)
     return _test_phantoms(dataset)

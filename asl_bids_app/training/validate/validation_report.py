@@ -115,7 +115,7 @@ def words(report: dict[str, Any], figures: list[str]) -> str:
         f"- {baselines.SMOOTHED}.",
         f"- {baselines.NAIVE}: on some of the voxels; common in the field, and weak.",
         f"- {baselines.POSTERIOR}.",
-        f"- {baselines.ORACLE}: only where the calibration that the others are told is wrong.",
+        f"- {baselines.ORACLE}: only where the calibration that the others assume is wrong.",
         "",
     ]
     for scenario in report["scenarios"].values():

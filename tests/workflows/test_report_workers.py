@@ -1,0 +1,57 @@
+"""Reports written side by side: the same files, and a fault stays with its participant."""
+
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+
+import pytest
+import reports_example as example
+
+from asl_bids_app.cli.parser import parse
+from asl_bids_app.errors import InputError
+from asl_bids_app.workflows import report_workers
+from asl_bids_app.workflows.report_workers import FEWEST, each_report
+
+LABELS = [f"{number:02d}" for number in range(1, FEWEST + 1)]
+
+
+@pytest.fixture
+def options(tmp_path):
+    """Derivatives of all but the third participant."""
+    (tmp_path / "bids").mkdir()
+    out = tmp_path / "out"
+    for label in LABELS[:2] + LABELS[3:]:
+        example.write_participant(out, label, brain=example.Brain(step=4))
+    return replace(parse([str(tmp_path / "bids"), str(out), "participant"]), nprocs=2)
+
+
+def test_as_one_after_the_other(options):
+    beside = list(each_report(options, LABELS))
+    pages = {path.name: path.read_text() for path in options.output_dir.glob("sub-*.html")}
+    alone = list(each_report(replace(options, nprocs=1), LABELS))
+    assert [str(outcome) for outcome in beside] == [str(outcome) for outcome in alone]
+    assert isinstance(beside[2], InputError)
+    assert sorted(pages) == [f"sub-{label}.html" for label in LABELS if label != LABELS[2]]
+    assert {n: (options.output_dir / n).read_text() for n in pages} == pages
+
+
+def test_a_killed_worker_costs_no_report(tmp_path, monkeypatch):
+    (tmp_path / "bids").mkdir()
+    folders = [str(tmp_path / "bids"), str(tmp_path / "out")]
+    options = replace(parse([*folders, "participant"]), nprocs=2)
+    monkeypatch.setattr(report_workers, "_write", lambda folder, label: folder / label)
+
+    class Killed:
+        def __init__(self, **_):
+            pass
+
+        def submit(self, *_):
+            future = Future()
+            future.set_exception(BrokenProcessPool("killed"))
+            return future
+
+        def shutdown(self, **_):
+            pass
+
+    monkeypatch.setattr(report_workers, "ProcessPoolExecutor", Killed)
+    assert [path.name for path in each_report(options, LABELS)] == LABELS
