@@ -5,7 +5,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from heads import look
+from heads import scan_map
 from scipy import ndimage
 
 from asl_bids_app import quantify_bids
@@ -60,7 +60,7 @@ def test_registered_tissue_is_that_of_the_run(small_demo, tmp_path):
     # Of voxels as large as these the truth is the atlas averaged over them.
     sizes = np.array(gm.header.get_zooms()) / 2.0
     mean = ndimage.uniform_filter(np.asarray(load_atlas().gm, float), np.rint(sizes).astype(int))
-    true = look(mean, gm.shape, gm.affine)
+    true = scan_map(mean, gm.shape, gm.affine)
     assert np.corrcoef(gm.get_fdata()[inside], true[inside])[0, 1] > 0.9
     # The mask of the derivatives lies beside the head, too.
     said = [line for line in unit["warnings"] if "a mask made from the image is used" in line]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from heads import grid, look, pose
+from heads import grid, pose, scan_map
 
 from asl_bids_app.atlas import load_atlas
 from asl_bids_app.bids.acquisition import M0Kind
@@ -68,7 +68,7 @@ def head():
     maps = np.stack([atlas.gm, atlas.wm, atlas.csf])
     # One man's tissues are sharp; the template is what many heads average to.
     maps = ((maps == maps.max(axis=0)) & atlas.brain).astype(np.float32)
-    gm, wm, csf = (look(part, SHAPE, AFFINE, MOVED) for part in maps)
+    gm, wm, csf = (scan_map(part, SHAPE, AFFINE, MOVED) for part in maps)
     mask = gm + wm + csf > 0.5
     index = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1)
     field = coils(index @ AFFINE[:3, :3].T + AFFINE[:3, 3])
