@@ -126,7 +126,9 @@ def rows_of(simulator: Path, data: Path, case: str, names: list[str], kept: Any)
         found = score(plain, None, truth[key], true[key], mask)
         yield {"case": case, "fractions": "", "method": "uncorrected", "tissue": key, **found}
     for name in names:
-        maps = by_t1w(simulator, series, kept) if name == "t1w" else fractions_of(name, truth, series)
+        maps = (
+            by_t1w(simulator, series, kept) if name == "t1w" else fractions_of(name, truth, series)
+        )
         stack = torch.from_numpy(np.stack([to_slices(maps[k].astype("f4")) for k in true]).copy())
         for method in ("linear", "bayesian"):
             began = time.process_time()
@@ -160,7 +162,12 @@ def main() -> None:
                 given.simulator, given.data or Path(folder), case, given.fractions, kept
             ):
                 rows.append(row)
-                print("  ".join(f"{v:.3g}" if isinstance(v, float) else f"{v}" for v in row.values()), flush=True)
+                print(
+                    "  ".join(
+                        f"{v:.3g}" if isinstance(v, float) else f"{v}" for v in row.values()
+                    ),
+                    flush=True,
+                )
     if given.json:
         given.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
