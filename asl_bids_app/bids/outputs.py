@@ -166,12 +166,12 @@ _ROWS: Final = (
     ),
     Output("mask", "desc-brain", "mask", "1 inside the brain", "Brain mask."),
     Output(
-        "gm", "label-GM", "probseg", "probability", "Grey matter, by derivatives or M0 and atlas."
+        "gm", "label-GM", "probseg", "probability", "Grey matter, by T1w, derivatives, or M0 and atlas."
     ),
     Output(
-        "wm", "label-WM", "probseg", "probability", "White matter, by derivatives or M0 and atlas."
+        "wm", "label-WM", "probseg", "probability", "White matter, by T1w, derivatives, or M0 and atlas."
     ),
-    Output("csf", "label-CSF", "probseg", "probability", "Fluid, by derivatives or M0 and atlas."),
+    Output("csf", "label-CSF", "probseg", "probability", "Fluid, by T1w, derivatives, or M0 and atlas."),
     Output(
         "confounds",
         "desc-confounds",
