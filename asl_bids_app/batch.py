@@ -91,6 +91,7 @@ def quantify_bids(
         check_machine,
         check_mask,
         check_output_place,
+        check_pvc,
         choose_estimator,
     )
     from asl_bids_app.workflows.crash import failure_of
@@ -116,6 +117,7 @@ def quantify_bids(
     )
     check_mask(asked.brain_mask)
     check_calibration(asked.calibration, asked.tissue, asked.m0_smooth_fwhm)
+    check_pvc(asked.pvc, asked.anatomy)
     plan = make_plan(asked)
     name, model = choose_estimator(asked.estimator, asked.model)
     check_machine(asked.device, asked.model)

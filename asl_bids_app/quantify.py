@@ -242,7 +242,7 @@ STEPS: Final[Mapping[str, Any]] = MappingProxyType(
             ),
         ),
         "baseline": (fit_baseline, ("seed", "arterial")),
-        "write": (finish, ("anatomy", "bids_dir", "derivatives", "output_spaces", "atlas")),
+        "write": (finish, ("anatomy", "bids_dir", "derivatives", "output_spaces", "atlas", "pvc")),
     }
 )
 """Function of each step, and the settings that its result depends on."""

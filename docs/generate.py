@@ -128,6 +128,8 @@ def _option(action: argparse.Action) -> list[str]:
     metavar = action.metavar or ("|".join(map(str, action.choices)) if action.choices else "")
     if action.nargs == 0:
         metavar = ""
+    if action.nargs == "?" and metavar:
+        metavar = f"[{metavar}]"
     if action.nargs == "+":
         metavar += " ..."
     name = ", ".join(f"`{s}`" for s in spellings) + (f" `{metavar}`" if metavar else "")

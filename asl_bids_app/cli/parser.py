@@ -106,6 +106,7 @@ def _add(group: argparse._ActionsContainer, name: str, declared: Option, default
         settings |= {"type": declared.reader, "metavar": declared.metavar}
         settings |= {"choices": declared.choices} if declared.choices else {}
         settings |= {"nargs": "+"} if declared.several else {}
+        settings |= {"nargs": "?", "const": declared.bare} if declared.bare else {}
     group.add_argument(*spellings, **settings)
 
 

@@ -127,6 +127,19 @@ def check_calibration(calibration: str, tissue: bool, m0_smooth_fwhm: float) -> 
         raise InputError(COMMAND_LINE, option, f"it with {found}", expected)
 
 
+def check_pvc(pvc: str | None, anatomy: bool) -> None:
+    """Check that the T1w that a partial volume correction needs is not switched off.
+
+    Raises
+    ------
+    InputError
+        With ``--no-anatomy``.
+    """
+    if pvc and not anatomy:
+        found, expected = "it with --no-anatomy", "use of the T1w, by which tissue is known"
+        raise InputError(COMMAND_LINE, "--pvc", found, expected)
+
+
 def check_mask(path: Path | None) -> None:
     """Check that the mask of the command line is an image: it serves every run.
 

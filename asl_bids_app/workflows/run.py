@@ -23,6 +23,7 @@ from asl_bids_app.workflows.checks import (
     check_calibration,
     check_machine,
     check_mask,
+    check_pvc,
     check_writable,
     choose_estimator,
 )
@@ -70,6 +71,7 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
     with Progress(options.quiet) as shown:
         check_mask(options.brain_mask)
         check_calibration(options.calibration, options.tissue, options.m0_smooth_fwhm)
+        check_pvc(options.pvc, options.anatomy)
         if not options.dry_run:
             prepare_workers(options)
         with shown.stage("reading the dataset"):
@@ -119,7 +121,8 @@ def _run_claimed(
 ) -> int:
     """Process the participants of a plan, leave records and reports, and return the exit code."""
     from asl_bids_app.workflows.execute import machine
-    from asl_bids_app.workflows.reporting import write_citation, write_reports
+    from asl_bids_app.workflows.report_workers import FEWEST
+    from asl_bids_app.workflows.reporting import prepare_reports, write_citation, write_reports
 
     run_id = new_run_id()
     folder = options.output_dir / "logs" / run_id
@@ -136,6 +139,8 @@ def _run_claimed(
         with_data = [p for p in plan.participants if p.units]
         keep = decide(options.work_dir, with_data, "all" if options.debug else options.keep_work)
         planned = time.perf_counter()
+        if options.nprocs > 1 and len(labels) < FEWEST:
+            prepare_reports()
         shared = {
             "run_id": run_id,
             "version": __version__,

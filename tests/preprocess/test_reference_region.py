@@ -15,10 +15,10 @@ from asl_bids_app.preprocess.reference import (
     calibrate_by_fluid,
     choose_reference,
     find_reference,
-    ventricles,
 )
 from asl_bids_app.preprocess.sensitivity import find_sensitivity
 from asl_bids_app.preprocess.tissue_maps import TissueMaps
+from asl_bids_app.preprocess.ventricles import ventricles
 from asl_bids_app.workflows.checks import check_calibration
 
 SHAPE, AFFINE = grid(shape=(52, 60, 40), voxel=(3.5, 3.5, 4.0))
