@@ -82,8 +82,8 @@ def quantify_bids(
     """
     from asl_bids_app.bids.derivatives import describe_dataset
     from asl_bids_app.constants import Origin, Source
+    from asl_bids_app.options.from_python import read_labels, read_values
     from asl_bids_app.options.table import AppOptions
-    from asl_bids_app.options.values import read_labels, read_values
     from asl_bids_app.quantify import quantify_unit
     from asl_bids_app.settings import unit_settings
     from asl_bids_app.workflows.checks import (

@@ -110,8 +110,8 @@ def rows_of(simulator: Path, data: Path, case: str, names: list[str], kept: Any)
     parts = {"gm": grey, "wm": truth["cbf"] - grey}
     true = {key: part / np.maximum(truth[key], 1e-3) for key, part in parts.items()}
     mask = to_volume(series.mask.numpy()) & (truth["lesion"] == 0) & (truth["tissue"] > 0.5)
-    for key in true:
-        found = score(series.volumes["cbf"], None, truth[key], true[key], mask)
+    for key, right in true.items():
+        found = score(series.volumes["cbf"], None, truth[key], right, mask)
         yield {"case": case, "fractions": "", "method": "uncorrected", "tissue": key, **found}
     for name in names:
         maps = fractions_of(name, truth, series, simulator, kept)
@@ -127,12 +127,12 @@ def rows_of(simulator: Path, data: Path, case: str, names: list[str], kept: Any)
                 continue
             about["seconds"] = round(time.process_time() - began, 2)
             about["explained"] = found.facts["ExplainedVariance"]
-            for key in true:
+            for key, right in true.items():
                 flow, sd = (to_volume(m[key].numpy()) for m in (found.flows, found.sds))
                 yield {
                     **about,
                     "tissue": key,
-                    **score(flow, sd, truth[key], true[key], mask & (sd > 0)),
+                    **score(flow, sd, truth[key], right, mask & (sd > 0)),
                 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from asl_bids_app.bids.acquisition import Acquisition
 from asl_bids_app.notices import Notice
-from asl_bids_app.tell import Tell, nobody
+from asl_bids_app.progress_callback import OnProgress, no_progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class MovedRun:
 
 
 def correct_motion(
-    acquisition: Acquisition, *, hmc: bool, threads: int, tell: Tell = nobody
+    acquisition: Acquisition, *, hmc: bool, threads: int, tell: OnProgress = no_progress
 ) -> MovedRun:
     """Load a run and correct its head motion.
 

@@ -98,7 +98,7 @@ def prepare_run(
     InputError
         If M0 or volumes can't be used.
     """
-    from asl_bids_app.preprocess.carpet import carpet_table
+    from asl_bids_app.preprocess.carpet_table import carpet_table
     from asl_bids_app.preprocess.measurements import find_measurements
     from asl_bids_app.preprocess.volumes import average_measurements
 

@@ -150,7 +150,7 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
 
 @contextmanager
 def _few_objects() -> Iterator[None]:
-    """Let the garbage collector pass over what is there: nipype calls it at every look at the steps."""
+    """Let the garbage collector pass over what is there: nipype calls it over and over."""
     gc.freeze()
     try:
         yield

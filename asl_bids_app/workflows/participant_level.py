@@ -28,13 +28,13 @@ from asl_bids_app.workflows.checks import (
     choose_estimator,
 )
 from asl_bids_app.workflows.claim import claimed
+from asl_bids_app.workflows.dry_run import describe_settings
 from asl_bids_app.workflows.lock import LockedError
 from asl_bids_app.workflows.log_file import LogFile
 from asl_bids_app.workflows.participants_run import process_participants
 from asl_bids_app.workflows.plan import Plan, describe, make_plan
 from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.proposals import write_proposals
-from asl_bids_app.workflows.settings import describe_settings
 from asl_bids_app.workflows.work_folder import blocks, decide, tidy
 from asl_bids_app.workflows.workers import prepare_workers
 

@@ -137,16 +137,16 @@ def test_a_cohort_in_blocks(cohort, tmp_path):
 @pytest.mark.usefixtures("small_blocks")
 def test_a_stop_loses_one_block_only(cohort, tmp_path, monkeypatch):
     """Records and reports of the blocks before it are there."""
-    from asl_bids_app.workflows import run
+    from asl_bids_app.workflows import participant_level
 
-    work_on = run.process_participants
+    work_on = participant_level.process_participants
 
     def stop_at_fifth(plan, *rest):
         if plan.participants[0].participant == "05":
             raise KeyboardInterrupt
         return work_on(plan, *rest)
 
-    monkeypatch.setattr(run, "process_participants", stop_at_fifth)
+    monkeypatch.setattr(participant_level, "process_participants", stop_at_fifth)
     out = tmp_path / "out"
     work = tmp_path / "w"
     words = [str(cohort), str(out), "participant", "-w", str(work), *FAST]

@@ -6,7 +6,7 @@ import sys
 
 PARENT = """
 import sys
-from asl_bids_app.workflows import execute, graph, plan, plugin, run
+from asl_bids_app.workflows import execute, graph, plan, plugin, participant_level
 from asl_bids_app.cli.parser import parse
 from asl_bids_app.workflows.checks import choose_estimator
 options = parse([*sys.argv[1:], "participant"])
