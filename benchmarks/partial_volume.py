@@ -15,7 +15,6 @@ import argparse
 import importlib.util
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ from asl_bids_app.workflows.plan import make_plan
 
 CASES = ("L10", "L05", "L03", "S03", "PASL05", "J05", "ART05", "LES05", "LAM10")
 FRACTIONS = ("true", "t1w", "moved 1 mm", "moved 2 mm", "moved 4 mm", "mirrored")
-Maps = dict[str, np.ndarray]
+Maps = dict[str, Any]
 
 
 def simulate(simulator: Path, data: Path, case: str) -> None:
@@ -65,8 +64,8 @@ def prepare(data: Path, case: str) -> tuple[Series, Any]:
     runs = [prepare_run(r, m, align_m0=False) for r, m in zip(unit.runs, moved, strict=True)]
     series = with_noise(assemble(unit, runs, move=False))
     maps = LeastSquares().fit(series)
-    series = replace(series, volumes={**series.volumes, "cbf": to_volume(maps.cbf.numpy())})
-    return series.without_arteries(maps.vessels), maps.att_prior
+    kept = {**series.volumes, "cbf": to_volume(maps.cbf.numpy())}
+    return replace(series.without_arteries(maps.vessels), volumes=kept), maps.att_prior
 
 
 def fractions_of(name: str, truth: Maps, series: Series, simulator: Path, kept: dict) -> Maps:
@@ -79,7 +78,7 @@ def fractions_of(name: str, truth: Maps, series: Series, simulator: Path, kept: 
         images = {"M0": series.volumes["m0"]}
         found = register_asl(images, mask, series.affine, kept["head"])
         return fractions(kept["head"], found.matrix, mask.shape, series.affine)
-    by = [float(name.split()[1]) / series.voxel_mm[1] if "moved" in name else 0, 0, 0]
+    by = [float(name.split()[1]) / series.voxel_mm[1] if "moved" in name else 0.0, 0, 0]
     maps = {k: ndimage.shift(truth[k], by, order=1) if any(by) else truth[k] for k in ("gm", "wm")}
     return {k: v[:, ::-1].copy() for k, v in maps.items()} if name == "mirrored" else maps
 
@@ -99,7 +98,7 @@ def score(y: Any, sd: Any, fraction: Any, true: Any, mask: Any) -> dict[str, flo
     }
 
 
-def rows_of(simulator: Path, data: Path, case: str, names: list[str], kept: Any) -> Iterator[dict]:
+def rows_of(simulator: Path, data: Path, case: str, names: list[str], kept: Any) -> Any:
     """Estimate and score a case by every method and every kind of fractions."""
     simulate(simulator, data, case)
     truth, grey = truth_of(data, case), truth_of(data / "gm", case)["cbf"]
@@ -133,7 +132,7 @@ def rows_of(simulator: Path, data: Path, case: str, names: list[str], kept: Any)
 def main() -> None:
     """Simulate, correct, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("simulator", type=Path, help="folder of sim.py")
+    parser.add_argument("simulator", type=Path)
     parser.add_argument("cases", nargs="*", default=list(CASES))
     parser.add_argument("--data", type=Path, required=True, help="simulated before, or kept here")
     parser.add_argument("--fractions", nargs="+", default=["true"], choices=FRACTIONS)
