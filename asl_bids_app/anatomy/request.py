@@ -67,6 +67,9 @@ class UnitMaps:
     estimator : str
     calibration_sd : float
         Relative doubt about the calibration that the standard deviations of CBF hold.
+    common : mapping of str to float
+        Share of the variance, calibration apart, that neighbouring voxels of a standard deviation
+        have in common, by its key; none by default, as of voxelwise fits.
     sidecar : mapping
         What all sidecars of the series say.
     data : Data or None
@@ -85,6 +88,7 @@ class UnitMaps:
     signals: Signals | None = None
     estimator: str = ""
     calibration_sd: float = 0.0
+    common: Mapping[str, float] = field(default_factory=dict)
     sidecar: Mapping[str, Any] = field(default_factory=dict)
     data: Data | None = None
     flows: TissueFlows | None = None

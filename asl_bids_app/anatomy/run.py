@@ -6,7 +6,7 @@ Whatever fails here is one line, and the maps in the space of the run are comple
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -69,7 +69,7 @@ def run(
             )
         )
     work.keep_views()
-    work.remove_stale()
+    remove_stale(request.output_dir, unit.entities, work.outputs)
     return Outcome(
         tuple(work.outputs),
         tuple(dict.fromkeys(work.warnings)),
@@ -77,6 +77,33 @@ def run(
         work.tissue,
         work.registration,
     )
+
+
+def remove_stale(
+    output_dir: Path, entities: Mapping[str, str], outputs: Sequence[Path] = ()
+) -> None:
+    """Remove what an earlier run, with other options or another T1w, left of a series.
+
+    Parameters
+    ----------
+    output_dir
+        Root of the derivatives.
+    entities
+        Of the series.
+    outputs
+        What the newest run wrote.
+    """
+    from asl_bids_app.anatomy.view_files import views_file
+    from asl_bids_app.bids.derivatives import perf_folder, sidecar_path
+
+    new = {path.name for path in outputs} | {sidecar_path(path).name for path in outputs}
+    title = "_".join(f"{key}-{value}" for key, value in entities.items())
+    old = [views_file(output_dir, entities)]
+    for kind in ("space", "atlas", "from"):
+        old += perf_folder(output_dir, entities).glob(f"{title}_{kind}-*")
+    for path in old:
+        if path.name not in new:
+            path.unlink(missing_ok=True)
 
 
 class _Work:
@@ -189,7 +216,8 @@ class _Work:
             **agreement(unit, head, found.matrix),
             "registered": found.registered,
         }
-        self._keep_slices(REGISTRATION, lambda: registration_views(unit, head, found.matrix))
+        if unit.mask.any() and head.brain.any():
+            self._keep_slices(REGISTRATION, lambda: registration_views(unit, head, found.matrix))
         if not found.registered:
             self.facts["registration"]["reason"] = found.reason
             words = f"not registered to the T1w, and only in the space of the run: {found.reason}"
@@ -274,11 +302,10 @@ class _Work:
             self.warnings.append(Notice(self.place, found=words))
 
     def keep_views(self) -> None:
-        """Write the slices for the report, or remove those of an earlier run."""
+        """Write the slices for the report."""
         from asl_bids_app.anatomy.view_files import views_file, write_views
 
         path = views_file(self.request.output_dir, self.unit.entities)
-        path.unlink(missing_ok=True)
         with self._collect_faults():
             if self.views:
                 write_views(path, self.views, self.facts)
@@ -359,14 +386,3 @@ class _Work:
         self.facts.setdefault("atlases", []).append(
             {"atlas": regions.name, "regions": len(regions.names)}
         )
-
-    def remove_stale(self) -> None:
-        """Remove what an earlier run, with other options or another T1w, left of the series."""
-        from asl_bids_app.bids.derivatives import sidecar_path
-
-        new = {path.name for path in self.outputs}
-        new |= {sidecar_path(path).name for path in self.outputs}
-        for kind in ("space", "atlas", "from"):
-            for path in self.folder.glob(f"{self.unit.title}_{kind}-*"):
-                if path.name not in new:
-                    path.unlink(missing_ok=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +15,6 @@ from asl_bids_app.anatomy.routes import Routes
 from asl_bids_app.anatomy.spaces import T1W, Grid, Space, grid_of
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.geometry import voxel_sizes
-
-SHARED: Final = MappingProxyType({"ensemble": {"cbf_sd": 0.15, "att_sd": 0.45, "abv_sd": 0.15}})
-"""Share of the variance by noise that neighbouring voxels of a map have in common, by estimator;
-from one simulated case (L05), and not reproduced by a script. Voxelwise fits share none."""
 
 
 def write_space(
@@ -71,9 +66,7 @@ def write_space(
         key: _subtract_variance(sd, by_calibration) if key == "cbf_sd" else sd
         for key, sd in unit.sds.items()
     }
-    laid = resample_maps(
-        unit.maps, sds, usable, unit.affine, points, SHARED.get(unit.estimator, {})
-    )
+    laid = resample_maps(unit.maps, sds, usable, unit.affine, points, unit.common)
     if not laid.inside.any():
         raise InputError(
             space.name, "space", f"no voxel of {unit.title} inside its grid", "an overlap"

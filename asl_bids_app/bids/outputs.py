@@ -202,13 +202,9 @@ _ROWS: Final = (
         "M0 image that the signal was divided by, corrected for its repetition time.",
     ),
     Output("mask", "desc-brain", "mask", "1 inside the brain", "Brain mask."),
-    Output(
-        "gm", "label-GM", "probseg", "probability", "Grey matter, by derivatives or M0 and atlas."
-    ),
-    Output(
-        "wm", "label-WM", "probseg", "probability", "White matter, by derivatives or M0 and atlas."
-    ),
-    Output("csf", "label-CSF", "probseg", "probability", "Fluid, by derivatives or M0 and atlas."),
+    Output("gm", "label-GM", "probseg", "probability", "Grey matter, by T1w, derivatives or M0."),
+    Output("wm", "label-WM", "probseg", "probability", "White matter, by T1w, derivatives or M0."),
+    Output("csf", "label-CSF", "probseg", "probability", "Fluid, by T1w, derivatives or M0."),
     Output(
         "confounds",
         "desc-confounds",

@@ -6,7 +6,7 @@ import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
@@ -19,7 +19,12 @@ from asl_bids_app.estimators.bars import with_late_arrival, with_offset, without
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.bayes import observe_usable
 from asl_bids_app.estimators.boxes import brain_box, crop, select
-from asl_bids_app.estimators.devices import find_device, full_precision, is_out_of_memory
+from asl_bids_app.estimators.devices import (
+    find_device,
+    full_precision,
+    is_out_of_memory,
+    side_by_side,
+)
 from asl_bids_app.estimators.members import ANSWERS, arteries_for, estimate_slices, grid_for
 from asl_bids_app.estimators.noise import with_noise
 from asl_bids_app.estimators.separation import Separated, arterial_evidence, separate_arteries
@@ -36,6 +41,8 @@ if TYPE_CHECKING:
     from asl_bids_app.networks.network import Network
 
 LOG = logging.getLogger(__name__)
+_FEWEST: Final = 4
+"""Slices that a thread takes at least: each looks at its slices' neighbours too."""
 
 
 class Ensemble:
@@ -267,6 +274,12 @@ class Ensemble:
         other: Mapping[str, Any],
     ) -> Tensor:
         """Return what `estimate` does of slices by their places, (answers, slices, H, W)."""
-        return estimate_slices(
-            observation, chosen, members, device, other, grid=self.grid, tta=self.tta
-        )
+
+        def one(some: Tensor) -> Tensor:
+            return estimate_slices(
+                observation, some, members, device, other, grid=self.grid, tta=self.tta
+            )
+
+        most = torch.get_num_threads() if device.type == "cpu" else 1
+        parts = chosen.chunk(max(1, min(most, len(chosen) // _FEWEST)))
+        return torch.cat(side_by_side(one, parts), 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,22 @@ def place_run(request: Request, unit: Unit, prepared: PreparedRun) -> Placed | N
         "ΔM": prepared.delta_m.mean(axis=-1),
     }
     return place(request, unit.entities, images, prepared.mask, prepared.affine)
+
+
+def _common(coherence: Mapping[str, Any], total: bool) -> dict[str, float]:
+    """Return what neighbours of each standard deviation have in common, by the model's table.
+
+    The calibration, which bars in total hold, is taken off CBF before it is resampled.
+    """
+    from asl_bids_app.estimators.coherence import common_of_corners, read_coherence
+
+    found = {}
+    for key in ("cbf", "att"):
+        if (entry := read_coherence(coherence, key)) is not None:
+            entry = replace(entry, shared=0.0) if total and key == "cbf" else entry
+            found[f"{key}_sd"] = common_of_corners(entry)
+    # Of arteries nothing was measured: they are found beside CBF.
+    return found | ({"abv_sd": found["cbf_sd"]} if "cbf_sd" in found else {})
 
 
 def run_anatomy(
@@ -150,6 +167,7 @@ def run_anatomy(
         signals,
         maps.estimator,
         CALIBRATION_SD if total else 0.0,
+        _common(maps.coherence, total),
         sidecar,
         _for_partial_volume(series, maps) if request.pvc else None,
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from asl_bids_app.anatomy.place import Placed
 from asl_bids_app.anatomy.request import Outcome, Request
+from asl_bids_app.anatomy.run import remove_stale
 from asl_bids_app.bids.acquisition import distinct_measurements
 from asl_bids_app.bids.derivatives import perf_folder
 from asl_bids_app.bids.sessions import PlannedRun, Unit
@@ -100,7 +101,9 @@ def finish_unit(
         quality=(metrics, dictionary(metrics, facts.get("reason", ""))),
     )
     laid = Outcome()
-    if anatomy is not None:
+    if anatomy is None:
+        remove_stale(output_dir, unit.entities)
+    else:
         laid = run_anatomy(anatomy, unit, series, maps, baseline, shared, placed)
     of_anatomy = {**registration_metrics(laid.facts), **partial_volume_metrics(laid.facts)}
     if of_anatomy:

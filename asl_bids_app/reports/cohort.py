@@ -207,14 +207,15 @@ def _rows(
             ),
         )
         pose = unit.anatomy.get("registration")
-        more = {
-            "report": f"{report}#{row.title}" if report else "",
-            "folder": path.parent,
-            "regions": regions,
-            "damaged": tuple(unread),
-            "registered": pose.get("registered") if isinstance(pose, Mapping) else None,
-        }
-        rows.append(replace(row, **more))
+        row = replace(
+            row,
+            report=f"{report}#{row.title}" if report else "",
+            folder=path.parent,
+            regions=regions,
+            damaged=tuple(unread),
+            registered=pose.get("registered") if isinstance(pose, Mapping) else None,
+        )
+        rows.append(row)
     return rows
 
 

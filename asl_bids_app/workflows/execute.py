@@ -85,7 +85,7 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
                 "remove_unnecessary_outputs": "false",
                 "hash_method": "timestamp",
                 "check_version": "false",
-                "poll_sleep_duration": "0.1",
+                "poll_sleep_duration": "0.05",
             },
             "logging": {"log_to_file": "false"},
             "monitoring": {"enabled": "false"},
@@ -150,7 +150,7 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
 
 @contextmanager
 def _few_objects() -> Iterator[None]:
-    """Let the garbage collector pass over what is there: nipype calls it ten times a second."""
+    """Let the garbage collector pass over what is there: nipype calls it at every look at the steps."""
     gc.freeze()
     try:
         yield

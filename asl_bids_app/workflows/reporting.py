@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +22,18 @@ from asl_bids_app.workflows.plan import make_plan
 from asl_bids_app.workflows.progress import Progress
 
 LOG = logging.getLogger("asl-app")
+
+
+def prepare_reports() -> None:
+    """Import what reports are drawn with, in a thread, while workers compute."""
+
+    def load() -> None:
+        with suppress(ImportError):  # which the report itself will tell
+            import_module("matplotlib.figure")
+            import_module("matplotlib.backends.backend_svg")
+            import_module("asl_bids_app.reports.participant")
+
+    threading.Thread(target=load, name="asl-app-reports").start()
 
 
 def write_reports(

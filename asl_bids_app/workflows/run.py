@@ -125,7 +125,8 @@ def _run_claimed(
 ) -> int:
     """Process the participants of a plan, leave records and reports, and return the exit code."""
     from asl_bids_app.workflows.execute import machine
-    from asl_bids_app.workflows.reporting import write_citation, write_reports
+    from asl_bids_app.workflows.report_workers import FEWEST
+    from asl_bids_app.workflows.reporting import prepare_reports, write_citation, write_reports
 
     run_id = new_run_id()
     folder = options.output_dir / "logs" / run_id
@@ -141,6 +142,8 @@ def _run_claimed(
         )
         keep = decide(options, [p for p in plan.participants if p.units])
         planned = time.perf_counter()
+        if options.nprocs > 1 and len(labels) < FEWEST:
+            prepare_reports()
         shared = {
             "run_id": run_id,
             "version": __version__,

@@ -127,9 +127,8 @@ def daemon(engine, image, tmp_path_factory):
     with subprocess.Popen(
         ["podman", "system", "service", "--time=0", f"unix://{address}"], env=environment
     ) as service:
-        for _ in range(100):
-            if address.exists():
-                break
+        while not address.exists():
+            assert service.poll() is None, "podman's service has ended"
             time.sleep(0.1)
         yield f"unix://{address}"
         service.terminate()

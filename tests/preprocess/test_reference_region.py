@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from heads import grid, look, pose
+from heads import grid, pose, scan_map
 
 from asl_bids_app.atlas import load_atlas
 from asl_bids_app.bids.acquisition import M0Kind
@@ -16,10 +16,10 @@ from asl_bids_app.preprocess.reference import (
     calibrate_by_fluid,
     choose_reference,
     find_reference,
-    ventricles,
 )
 from asl_bids_app.preprocess.sensitivity import find_sensitivity
 from asl_bids_app.preprocess.tissue_maps import TissueMaps
+from asl_bids_app.preprocess.ventricles import ventricles
 from asl_bids_app.workflows.checks import check_calibration
 
 SHAPE, AFFINE = grid(shape=(52, 60, 40), voxel=(3.5, 3.5, 4.0))
@@ -68,7 +68,7 @@ def head():
     maps = np.stack([atlas.gm, atlas.wm, atlas.csf])
     # One man's tissues are sharp; the template is what many heads average to.
     maps = ((maps == maps.max(axis=0)) & atlas.brain).astype(np.float32)
-    gm, wm, csf = (look(part, SHAPE, AFFINE, MOVED) for part in maps)
+    gm, wm, csf = (scan_map(part, SHAPE, AFFINE, MOVED) for part in maps)
     mask = gm + wm + csf > 0.5
     index = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1)
     field = coils(index @ AFFINE[:3, :3].T + AFFINE[:3, 3])

@@ -213,7 +213,7 @@ def test_a_run_in_a_terminal_shows_steps_and_report(tmp_path):
     dataset.add("01", noise=1e-4)
     main_end, other_end = pty.openpty()
     command = [sys.executable, "-m", "asl_bids_app.cli.app", dataset.root, tmp_path / "out"]
-    options = ["participant", "-w", tmp_path / "w", "--nprocs", "1", "--no-tissue"]
+    options = ["participant", "-w", tmp_path / "w", "--nprocs", "1", "--no-tissue", "--no-hmc"]
     process = subprocess.Popen(
         [*command, *options, "--estimator", "least-squares"],
         stderr=other_end,
@@ -240,7 +240,7 @@ def test_a_run_in_a_terminal_shows_steps_and_report(tmp_path):
     assert "reading the dataset" in shown
     # Some are too quick to be seen; which, depends on the machine.
     words = "|".join(step_words(n) for n in ("motion", "prepare", "assemble", "fit", "write"))
-    assert re.search(rf"\[\d of 5 steps done, \d:\d\d\] sub-01: ({words})", shown)
+    assert re.search(rf"\[\d of 5 steps done, \d+:\d\d\] sub-01: ({words})", shown)
     assert "sub-01: writing the report (1 of 1)" in shown
     assert shown.count("\x1b[K") > 4
     # The line is gone at the end; what follows is the log.
