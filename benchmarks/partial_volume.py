@@ -5,8 +5,7 @@ usage: python benchmarks/partial_volume.py SIMULATOR [CASE ...] [--data DIR] [--
 SIMULATOR is a folder with ``sim.py``, an ASL simulator that shares no code with this package, and
 the anatomy it works on. Each case is simulated again without flow in white matter, which gives
 the true flow of grey matter; lesions, which have their own, are left out. Fractions: true; of a
-simulated T1w, segmented and registered by the app (``t1w``); moved; of another head. Scored where
-the true fraction is 0.3 to 0.9; the slope on it is per mean flow, less that of the truth.
+simulated T1w (``t1w``); moved; of another head. The slope is per mean flow, less that of the truth.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from asl_bids_app.series import Series, to_slices, to_volume
 from asl_bids_app.workflows.plan import make_plan
 
 CASES = ("L10", "L05", "L03", "S03", "PASL05", "J05", "ART05", "LES05", "LAM10")
-FRACTIONS = ("true", "t1w", "moved 1 mm", "moved 2 mm", "moved 4 mm", "mirrored")
+FRACTIONS = ("true", "t1w", *(f"moved {mm} mm" for mm in (1, 2, 4)), "mirrored")
 Maps = dict[str, Any]
 
 
@@ -75,8 +74,7 @@ def fractions_of(name: str, truth: Maps, series: Series, simulator: Path, kept: 
             tissue, affine = colin(simulator)
             kept["head"] = understand(make_t1w(tissue), affine)[0]
         mask = to_volume(series.mask.numpy())
-        images = {"M0": series.volumes["m0"]}
-        found = register_asl(images, mask, series.affine, kept["head"])
+        found = register_asl({"M0": series.volumes["m0"]}, mask, series.affine, kept["head"])
         return fractions(kept["head"], found.matrix, mask.shape, series.affine)
     by = [float(name.split()[1]) / series.voxel_mm[1] if "moved" in name else 0.0, 0, 0]
     maps = {k: ndimage.shift(truth[k], by, order=1) if any(by) else truth[k] for k in ("gm", "wm")}
@@ -86,7 +84,7 @@ def fractions_of(name: str, truth: Maps, series: Series, simulator: Path, kept: 
 def score(y: Any, sd: Any, fraction: Any, true: Any, mask: Any) -> dict[str, float]:
     """Score a tissue's flow where its true fraction is 0.3 to 0.9."""
     where = mask & (fraction >= 0.3) & (fraction <= 0.9)
-    x, y, t = fraction[where], y[where], true[where]
+    x, y, t = (values[where] for values in (fraction, y, true))
     bins = [(x >= low) & (x < low + 0.1) for low in np.arange(0.3, 0.85, 0.1)]
     slopes = [np.polyfit(x, values, 1)[0] / t.mean() for values in (y, t)]
     return {
@@ -130,10 +128,10 @@ def rows_of(simulator: Path, data: Path, case: str, names: list[str], kept: Any)
 
 
 def main() -> None:
-    """Simulate, correct, and print the table."""
+    """Simulate, correct, and print rows."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("simulator", type=Path)
-    parser.add_argument("cases", nargs="*", default=list(CASES))
+    parser.add_argument("cases", nargs="*", default=CASES)
     parser.add_argument("--data", type=Path, required=True, help="simulated before, or kept here")
     parser.add_argument("--fractions", nargs="+", default=["true"], choices=FRACTIONS)
     parser.add_argument("--json", type=Path, help="add the rows to this file")
@@ -144,8 +142,8 @@ def main() -> None:
         for row in rows_of(given.simulator, given.data, case, given.fractions, kept):
             rows.append({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()})
             print("  ".join(f"{k}={v}" for k, v in rows[-1].items()), flush=True)
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        if given.json:
+            given.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
