@@ -5,7 +5,7 @@ usage: python benchmarks/partial_volume.py SIMULATOR [CASE ...] [--data DIR] [--
 SIMULATOR is a folder with ``sim.py``, an ASL simulator that shares no code with this package, and
 the anatomy it works on. Each case is simulated again without flow in white matter, which gives
 the true flow of grey matter; lesions, which have their own, are left out. Fractions: true; of a
-simulated T1w (``t1w``); moved; of another head. The slope is per mean flow, less that of the truth.
+simulated T1w (``t1w``); moved; of another head. Slopes are per mean flow, less that of the truth.
 """
 
 from __future__ import annotations
