@@ -19,6 +19,7 @@ from asl_bids_app.bids.images import load
 from asl_bids_app.errors import InputError
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.workflows.plan import _plan_participant
+from asl_bids_app.workflows.run_reading import choose_reading
 
 BASES = {
     "PCASL": {"BackgroundSuppression": True, "BackgroundSuppressionNumberPulses": 2},
@@ -33,8 +34,8 @@ BASES["PCASL"]["BackgroundSuppressionPulseTime"] = [0.5, 1.2]
 
 
 def plan(root):
-    options = AppOptions(root, root, root)
-    return _plan_participant("01", runs_of(root), options)
+    reading = choose_reading(AppOptions(root, root, root))
+    return _plan_participant("01", runs_of(root), reading)
 
 
 def understood(plan):

@@ -93,7 +93,7 @@ def by_brute_force(observation, place, prior, grid):
     vessels = one.arterial_response(torch.tensor(prior.arrivals))[0].double().numpy() / sd[:, None]
     att = grid.att.numpy()
     by_att = np.exp((grid.log_prior(grid.att) + grid.spacing(grid.att).log()).numpy())
-    flow, volumes = np.linspace(-150, 350, 401), np.linspace(0, 0.1, 401)
+    flow, volumes = np.linspace(-150, 350, 201), np.linspace(0, 0.1, 401)
     of_flow = np.exp(-0.5 * ((flow - grid.cbf_mean) / grid.cbf_sd) ** 2) / grid.cbf_sd
     of_flow *= (flow[1] - flow[0]) / np.sqrt(2 * np.pi)
     of_volume = np.exp(-0.5 * (volumes / prior.volume_sd) ** 2) / prior.volume_sd
