@@ -7,18 +7,14 @@ import sys
 PARENT = """
 import sys
 from asl_bids_app.workflows import execute, graph, plan, plugin, participant_level
-from asl_bids_app.cli.parser import parse
 from asl_bids_app.workflows.checks import choose_estimator
-options = parse([*sys.argv[1:], "participant"])
-print(choose_estimator(options.estimator, options.model)[0])
+print(choose_estimator(None, None)[0])
 print(sorted({"torch", "scipy.ndimage", "SimpleITK"} & set(sys.modules)))
 """
 
 
-def test_the_parent_imports_none_of_the_libraries_that_compute(tmp_path):
-    folders = [tmp_path / "data", tmp_path / "derivatives"]
-    folders[0].mkdir()
-    command = [sys.executable, "-c", PARENT, *map(str, folders)]
+def test_the_parent_imports_none_of_the_libraries_that_compute():
+    command = [sys.executable, "-c", PARENT]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     assert told.stdout.splitlines() == ["ensemble", "[]"]
 
