@@ -150,8 +150,7 @@ def fit_fields(mixture: Mixture, start: TwoFlows, voxel_mm: Sequence[float]) -> 
     )
     matern = _Matern(mixture.where.shape, voxel_mm, like)
     windows = [
-        window(n, mm, WINDOW_MM, like)
-        for n, mm in zip(mixture.where.shape, voxel_mm, strict=True)
+        window(n, mm, WINDOW_MM, like) for n, mm in zip(mixture.where.shape, voxel_mm, strict=True)
     ]
     windows = [w / w.sum(1).amax() for w in windows]
     left = matern.shrinkage()
@@ -283,9 +282,7 @@ def _variance(
     return (vectors.square() * kept).sum(2).T * spread.square()
 
 
-def _judge(
-    mixture: Mixture, state: _State, along: tuple[Tensor, Tensor], least: float
-) -> None:
+def _judge(mixture: Mixture, state: _State, along: tuple[Tensor, Tensor], least: float) -> None:
     """Find *s*, and how far voxels are believed, from what the fields leave."""
     response, power = along
     left = mixture.signal.clone()
