@@ -41,7 +41,7 @@ demo: $(APP) $(DATA)
 	@echo "Reports: $(CURDIR)/$(DEMO)/derivatives/sub-*.html"
 
 test: $(DEV)
-	$(RUN) -m pytest -n $(JOBS) --dist loadfile -m "not slow and not slurm and not container and not gpu" $(PYTEST_ARGS)
+	$(RUN) -m pytest -n $(JOBS) --dist worksteal -m "not slow and not slurm and not container and not gpu" $(PYTEST_ARGS)
 
 lint: $(DEV)
 	$(RUN) -m ruff check .

@@ -54,6 +54,8 @@ class Settings:
         Folders of derivatives by name.
     output_spaces, atlas : tuple of str
         As on the command line.
+    pvc : str
+        Method of the partial volume correction; empty for none.
     device, batch_size, threads
         Of the machine. They don't change results.
     """
@@ -79,6 +81,7 @@ class Settings:
     derivatives: Mapping[str, str] = field(default_factory=dict)
     output_spaces: tuple[str, ...] = ()
     atlas: tuple[str, ...] = ()
+    pvc: str = ""
     device: str = defaults.DEVICE
     batch_size: int = defaults.BATCH_SIZE
     threads: int = defaults.THREADS
@@ -137,6 +140,7 @@ def unit_settings(
         derivatives={name: str(path) for name, path in options.derivatives.items()},
         output_spaces=options.output_spaces,
         atlas=options.atlas,
+        pvc=options.pvc or "",
         device=options.device,
         batch_size=options.batch_size,
         threads=min(options.omp_nthreads or options.nprocs, options.nprocs),

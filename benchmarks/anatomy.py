@@ -8,6 +8,8 @@ prints
   the known tissues, warped to MNI152, with the template's;
 - ASL to T1w over random starts of up to 30 mm and 20 degrees: median and 95th percentile of the
   error, and how many runs of more than 3 mm were not flagged;
+- means of grey and white matter by the ensemble, corrected by the tissue of the M0 and by that of
+  the registered T1w;
 - regions: bias and coverage of the 95 % intervals by noise and model over random parcels.
 """
 
@@ -118,6 +120,57 @@ def registration(data: Path, cases: list[str], head: Head, starts: int) -> None:
     )
 
 
+def means(data: Path, cases: list[str], head: Head) -> None:
+    """Correct the ensemble's means by the tissue of the M0 and of the T1w, and print both."""
+    from individuals import regions as regions_of
+    from individuals import truth_of
+
+    from asl_bids_app.anatomy.pose_files import fractions
+    from asl_bids_app.estimators.ensemble import Ensemble
+    from asl_bids_app.estimators.regional import correct_means, tissue_fractions
+    from asl_bids_app.models.store import load_model
+    from asl_bids_app.options.table import AppOptions
+    from asl_bids_app.preprocess.assemble import assemble
+    from asl_bids_app.preprocess.moved import correct_motion
+    from asl_bids_app.preprocess.prepare import prepare_run
+    from asl_bids_app.preprocess.tissue_maps import find_tissue, sharpen
+    from asl_bids_app.series import to_volume
+    from asl_bids_app.workflows.plan import make_plan
+
+    model = load_model(None)
+    for case in cases:
+        truth = truth_of(data, case)
+        options = AppOptions(
+            data, data, data, participant_label=(case,), skip_bids_validation=True
+        )
+        unit = make_plan(options).participants[0].units[0]
+        prepared = [
+            prepare_run(run, correct_motion(run.acquisition, hmc=False, threads=1), align_m0=False)
+            for run in unit.runs
+        ]
+        first = prepared[0]
+        series = assemble(unit, prepared, move=False)
+        images = {"M0": first.head, "ΔM": first.delta_m.mean(axis=-1)}
+        found = register_asl(images, first.mask, first.affine, head)
+        tissue = {
+            "M0": sharpen(first, find_tissue(first, {}), given=False).alike,
+            "T1w": fractions(head, found.matrix, first.mask.shape, first.affine),
+        }
+        fitted = Ensemble(model, error_bars="noise").fit(series)
+        for source, maps in tissue.items():
+            shares = tissue_fractions(maps, series.slice_axis)
+            corrected = correct_means(fitted, series, series.voxel_mm, shares)
+            cbf = to_volume(corrected.cbf.numpy(), series.slice_axis)
+            for region, where in regions_of(truth, first.mask):
+                off = (cbf - truth["cbf"])[where]
+                print(
+                    f"means, {case}, {region}, tissue of the {source}: bias "
+                    f"{100 * off.mean() / truth['cbf'][where].mean():+.1f} %, MAE "
+                    f"{np.abs(off).mean():.2f}",
+                    flush=True,
+                )
+
+
 def regions(data: Path, case: str, count: int = 150) -> None:
     """Fit random parcels of grey matter and of all tissue, and print bias and coverage."""
     import torch
@@ -223,13 +276,16 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--case", nargs="+", default=["L05", "S03", "LES05"])
     parser.add_argument("--starts", type=int, default=30)
-    parser.add_argument("--only", choices=("registration", "regions"))
+    parser.add_argument("--only", choices=("registration", "means", "regions"))
     options = parser.parse_args()
     if options.only != "regions":
         tissue, affine = colin(options.individuals)
         head = own_path(tissue, affine)
-        registration(options.data, options.case, head, options.starts)
-    if options.only != "registration":
+        if options.only != "means":
+            registration(options.data, options.case, head, options.starts)
+        if options.only != "registration":
+            means(options.data, options.case, head)
+    if options.only in (None, "regions"):
         for case in options.case:
             regions(options.data, case)
 

@@ -3,9 +3,10 @@
     python benchmarks/whole_run.py --data ../shared/data/oxford_pcasl
 
 Prints how long start-up, the reading of the dataset, each step and the report took, the CPU time
-of each step, and the largest sum of the memory of all its processes (proportional set size, in
-which what processes share counts once). Other work on the machine makes the wall times longer:
-the load is printed.
+of each step and of all processes together. A second run is watched for memory, which takes time
+itself: the largest sum over all its processes of the proportional set size, in which what
+processes share counts once (the sum of their resident sizes, also printed, counts it in each).
+Other work on the machine makes the wall times longer: the load is printed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -36,31 +38,61 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def memory_mb(pid: int) -> float:
-    """Return the proportional set size of a family of processes, MB."""
+def memory_mb(pid: int, kind: str = "Pss") -> float:
+    """Return the proportional (or another) set size of a family of processes, MB."""
     total = 0
     for member in family(pid):
         try:
             lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
         except OSError:
             continue
-        total += next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+        total += next((int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")), 0)
     return total / 1024
 
 
-def run(data: Path, folder: Path, arguments: list[str]) -> tuple[float, float, dict[str, Any]]:
-    """Run the app; return wall seconds, peak MB and the record of the run."""
+def processor_seconds(pid: int) -> dict[int, float]:
+    """Return the CPU seconds of each of a family of processes."""
+    found = {}
+    for member in family(pid):
+        try:
+            fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        found[member] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return found
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run took: seconds, CPU seconds, largest memory (MB), and what it says itself."""
+
+    wall: float
+    used: float
+    shared_once: float
+    resident: float
+    record: dict[str, Any]
+
+
+def run(data: Path, folder: Path, arguments: list[str], watched: bool = False) -> Run:
+    """Run the app, and watch its memory if that is asked for."""
     report = folder / "run.json"
     command = [sys.executable, "-m", "asl_bids_app.cli.app", str(data), str(folder / "out")]
     command += ["participant", "-w", str(folder / "work"), "-q", "--run-report", str(report)]
-    start, peak = time.perf_counter(), 0.0
+    start = time.perf_counter()
+    used: dict[int, float] = {}
+    memory = [(0.0, 0.0)]
     process = subprocess.Popen([*command, *arguments])
     while process.poll() is None:
-        peak = max(peak, memory_mb(process.pid))
-        time.sleep(0.2)
+        used |= processor_seconds(process.pid)
+        if watched:
+            memory.append((memory_mb(process.pid), memory_mb(process.pid, "Rss")))
+        time.sleep(0.1)
     if process.returncode:
         sys.exit(f"asl-app failed with exit code {process.returncode}")
-    return time.perf_counter() - start, peak, json.loads(report.read_text())
+    wall = time.perf_counter() - start
+    shared_once, resident = (max(sizes) for sizes in zip(*memory, strict=True))
+    record = json.loads(report.read_text())
+    return Run(wall, sum(used.values()), shared_once, resident, record)
 
 
 def seconds_of(statement: str) -> float:
@@ -70,9 +102,10 @@ def seconds_of(statement: str) -> float:
     return time.perf_counter() - start
 
 
-def show(title: str, wall: float, peak: float, record: dict[str, Any]) -> None:
+def show(title: str, done: Run) -> None:
     """Print the split of one run."""
-    print(f"{title}: {wall:.1f} s, {peak:.0f} MB at most")
+    print(f"{title}: {done.wall:.1f} s, {done.used:.1f} s CPU in all processes")
+    record, wall = done.record, done.wall
     parts = record["seconds"]
     rows = [("start-up and end", wall - sum(parts.values()), None)]
     rows.append(("reading the dataset", parts["plan"], None))
@@ -103,11 +136,18 @@ def main() -> None:
     bare = seconds_of("pass")
     for name in ("torch", "nipype.pipeline.engine", "bids", "SimpleITK", "matplotlib.figure"):
         print(f"  import {name:35}{seconds_of(f'import {name}') - bare:7.2f} s")
-    cases = [("default options", [])] + [("--no-hmc", ["--no-hmc"])] * options.no_hmc
+    cases: list[tuple[str, list[str]]] = [("default options", [])]
+    cases += [("--no-hmc", ["--no-hmc"])] * options.no_hmc
     for title, extra in cases:
+        arguments = ["--nprocs", str(options.nprocs), *extra]
         with tempfile.TemporaryDirectory() as folder:
-            arguments = ["--nprocs", str(options.nprocs), *extra]
-            show(title, *run(options.data, Path(folder), arguments))
+            show(title, run(options.data, Path(folder), arguments))
+        with tempfile.TemporaryDirectory() as folder:
+            done = run(options.data, Path(folder), arguments, watched=True)
+        print(
+            f"  largest memory: {done.shared_once:.0f} MB (proportional set size), "
+            f"{done.resident:.0f} MB (resident, what is shared counted in each process)"
+        )
 
 
 if __name__ == "__main__":

@@ -46,7 +46,10 @@ def anatomy(page: Path) -> None:
         driver.get(page.resolve().as_uri())
         chromium.wait_for(driver, "return document.readyState === 'complete'")
         content = _clip(driver, "[id$=-anatomy]", "[id$=-anatomy] ~ [id$=-template]")
-        (ROOT / "docs" / "images" / "report-anatomy.png").write_bytes(_small(content))
+        (ROOT / "docs" / "images" / "report-anatomy.png").write_bytes(
+            # Greys must stay grey, and few of them show as steps.
+            _small(content, 3 * LARGEST, Image.Quantize.MEDIANCUT)
+        )
 
 
 def main(folder: Path) -> None:
@@ -113,18 +116,21 @@ def _clip(driver: Any, first: str, last: str | None) -> bytes:
     return base64.b64decode(driver.execute_cdp_cmd("Page.captureScreenshot", options)["data"])
 
 
-def _small(content: bytes) -> bytes:
+def _small(
+    content: bytes,
+    largest: int = LARGEST,
+    # Not by the median cut: it gives up colours of few pixels, such as orange diamonds.
+    method: Image.Quantize = Image.Quantize.MAXCOVERAGE,
+) -> bytes:
     """Shrink a picture to few enough bytes."""
     picture = Image.open(io.BytesIO(content)).convert("RGB")
     height = round(picture.height * WIDTH / picture.width)
     picture = picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
-    # Not by the median cut: it gives up colours of few pixels, such as orange diamonds.
-    rare = Image.Quantize.MAXCOVERAGE
     for colours in (256, 128, 64, 32, 16):
         stream = io.BytesIO()
-        reduced = picture.quantize(colours, rare, dither=Image.Dither.NONE)
+        reduced = picture.quantize(colours, method, dither=Image.Dither.NONE)
         reduced.save(stream, "png", optimize=True)
-        if stream.tell() < LARGEST:
+        if stream.tell() < largest:
             break
     return stream.getvalue()
 

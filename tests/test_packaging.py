@@ -158,31 +158,6 @@ def test_console_scripts_exist(root):
         assert callable(getattr(importlib.import_module(module), function))
 
 
-def strings_of_the_code(root):
-    """Return the texts of the package; what is filled in becomes an ellipsis."""
-    texts = []
-    for path in (root / "asl_bids_app").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.JoinedStr):
-                parts = [v.value if isinstance(v, ast.Constant) else "…" for v in node.values]
-                texts.append("".join(parts))
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                texts.append(node.value)
-    return "\n".join(texts)
-
-
-def test_explained_messages_exist(root):
-    """Each message in troubleshooting.md is one that the code can say."""
-    code = strings_of_the_code(root)
-    rows = re.findall(r"^\| ([^|]+) \|", (root / "docs" / "troubleshooting.md").read_text(), re.M)
-    messages = [m for row in rows for m in re.findall(r"`([^`]+)`", row)]
-    assert len(messages) > 40
-    for message in messages:
-        # A key and what was said of it come from different texts.
-        for part in re.split(r"…|: found |, expected ", message):
-            assert part.strip() in code, message
-
-
 def test_every_room_does_without_training(root):
     """A new room is in the contract of the imports, too."""
     setup = configparser.ConfigParser()
@@ -229,3 +204,16 @@ def test_every_import_is_declared(root):
                 if not declared & {normal(n) for n in owners.get(top, [top])}:
                     undeclared.add(f"{path.relative_to(root)}: {top}")
     assert sorted(undeclared) == []
+
+
+def test_no_two_modules_share_a_name(root):
+    """A name in a traceback, or in an editor's tab, says which file is meant."""
+    by_name = {}
+    for path in (root / "asl_bids_app").rglob("*.py"):
+        by_name.setdefault(path.name, []).append(path.relative_to(root).as_posix())
+    shared = {n: p for n, p in by_name.items() if len(p) > 1 and n not in SEVERAL}
+    assert not shared
+
+
+SEVERAL = {"__init__.py", "__main__.py"}
+"""Files that Python itself looks for in a package."""

@@ -165,10 +165,8 @@ def mutual(first: np.ndarray, second: np.ndarray) -> float:
     for values in (first, second):
         low, high = np.percentile(values, [1, 99])
         edges.append(np.linspace(low, high if high > low else low + 1, BINS + 1))
-    counts, *_ = np.histogram2d(
-        *(np.clip(v, e[0], e[-1]) for v, e in zip((first, second), edges, strict=True)),
-        bins=edges,
-    )
+    x, y = (np.clip(v, e[0], e[-1]) for v, e in zip((first, second), edges, strict=True))
+    counts, *_ = np.histogram2d(x, y, bins=edges)
     joint = counts / counts.sum()
 
     def entropy(p: np.ndarray) -> float:

@@ -8,8 +8,10 @@ from typing import Final
 
 import numpy as np
 
+from asl_bids_app.anatomy.partial_volume_regions import TISSUE_COLUMNS, tissue_values
 from asl_bids_app.anatomy.region_fit import Fit, fit_region
 from asl_bids_app.anatomy.signals import Signals
+from asl_bids_app.anatomy.tissue_flows import TissueFlows
 
 LEAST_COVERAGE: Final = 0.5
 """Part of a region that must lie in the brain mask; below, its values are n/a."""
@@ -46,6 +48,7 @@ def region_table(
     mask: np.ndarray,
     signals: Signals | None,
     failed: np.ndarray | None = None,
+    flows: TissueFlows | None = None,
 ) -> dict[str, list]:
     """Return the values of every region, one row each.
 
@@ -59,11 +62,14 @@ def region_table(
         What means are fitted from; None leaves the fits out.
     failed : array of bool, shape (X, Y, Z), optional
         Voxels without an estimate; they count as outside.
+    flows : TissueFlows, optional
+        Flows of grey and white matter alone.
 
     Returns
     -------
     dict of str to list
-        Columns as `COLUMNS` describes them; NaN below `LEAST_COVERAGE`.
+        Columns as `COLUMNS` describes them, and with `flows` those of `TISSUE_COLUMNS`; NaN below
+        `LEAST_COVERAGE`.
     """
     usable = mask if failed is None else mask & ~failed
     rows = []
@@ -99,8 +105,16 @@ def region_table(
             "att_se": fit.att_se,
             "misfit": fit.misfit,
         }
+        if flows is not None:
+            nothing = dict.fromkeys(TISSUE_COLUMNS, np.nan)
+            row |= tissue_values(flows, chosen) if enough else nothing
         rows.append(row)
-    return {key: [row[key] for row in rows] for key in COLUMNS}
+    return {key: [row[key] for row in rows] for key in columns_of(flows)}
+
+
+def columns_of(flows: TissueFlows | None) -> Mapping[str, Mapping[str, str]]:
+    """Return what the columns of a region table mean, with flows of tissues or without."""
+    return COLUMNS if flows is None else {**COLUMNS, **TISSUE_COLUMNS}
 
 
 COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {

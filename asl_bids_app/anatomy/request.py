@@ -17,6 +17,7 @@ from asl_bids_app.notices import Notice
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.records import Registration
     from asl_bids_app.anatomy.signals import Signals
+    from asl_bids_app.anatomy.tissue_flows import Data, TissueFlows
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Request:
         ``TEMPLATEFLOW_HOME``.
     threads : int
         Of the processor.
+    pvc : str
+        Method of the partial volume correction; empty for none.
     """
 
     bids_dir: Path
@@ -42,6 +45,7 @@ class Request:
     atlases: tuple[AtlasSpec, ...] = ()
     template_dir: Path | None = None
     threads: int = 1
+    pvc: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +67,15 @@ class UnitMaps:
     estimator : str
     calibration_sd : float
         Relative doubt about the calibration that the standard deviations of CBF hold.
+    common : mapping of str to float
+        Share of the variance, calibration apart, that neighbouring voxels of a standard deviation
+        have in common, by its key; none by default, as of voxelwise fits.
     sidecar : mapping
         What all sidecars of the series say.
+    data : Data or None
+        What is corrected for partial volume, where that is asked for.
+    flows : TissueFlows or None
+        What came of it.
     """
 
     entities: Mapping[str, str]
@@ -77,7 +88,10 @@ class UnitMaps:
     signals: Signals | None = None
     estimator: str = ""
     calibration_sd: float = 0.0
+    common: Mapping[str, float] = field(default_factory=dict)
     sidecar: Mapping[str, Any] = field(default_factory=dict)
+    data: Data | None = None
+    flows: TissueFlows | None = None
 
     @property
     def title(self) -> str:

@@ -6,7 +6,8 @@ Whatever fails here is one line, and the maps in the space of the run are comple
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ def run(
             )
         )
     work.keep_views()
-    work.remove_stale()
+    remove_stale(request.output_dir, unit.entities, work.outputs)
     return Outcome(
         tuple(work.outputs),
         tuple(dict.fromkeys(work.warnings)),
@@ -76,6 +77,33 @@ def run(
         work.tissue,
         work.registration,
     )
+
+
+def remove_stale(
+    output_dir: Path, entities: Mapping[str, str], outputs: Sequence[Path] = ()
+) -> None:
+    """Remove what an earlier run, with other options or another T1w, left of a series.
+
+    Parameters
+    ----------
+    output_dir
+        Root of the derivatives.
+    entities
+        Of the series.
+    outputs
+        What the newest run wrote.
+    """
+    from asl_bids_app.anatomy.view_files import views_file
+    from asl_bids_app.bids.derivatives import perf_folder, sidecar_path
+
+    new = {path.name for path in outputs} | {sidecar_path(path).name for path in outputs}
+    title = "_".join(f"{key}-{value}" for key, value in entities.items())
+    old = [views_file(output_dir, entities)]
+    for kind in ("space", "atlas", "from"):
+        old += perf_folder(output_dir, entities).glob(f"{title}_{kind}-*")
+    for path in old:
+        if path.name not in new:
+            path.unlink(missing_ok=True)
 
 
 class _Work:
@@ -110,6 +138,7 @@ class _Work:
         found = find_anatomy(request.bids_dir, request.derivatives, self.unit.entities)
         self.warnings += found.warnings
         if found.t1w is None and not (request.spaces or request.atlases):
+            self._warn_without_flows()
             return
         anatomy, fault = None, None
         if placed is not None and placed.registration is None:
@@ -122,6 +151,7 @@ class _Work:
         if fault is not None:
             self.warnings.append(fault)
             if not (request.spaces or request.atlases):
+                self._warn_without_flows()
                 return
         if anatomy is not None:
             self.warnings += anatomy.head.warnings
@@ -129,6 +159,7 @@ class _Work:
             routes = self._register(anatomy)
         else:
             routes = self._register_by_m0()
+        self._correct_flows()
         if routes is None:
             return
         if anatomy is not None:
@@ -185,7 +216,8 @@ class _Work:
             **agreement(unit, head, found.matrix),
             "registered": found.registered,
         }
-        self._keep_slices(REGISTRATION, lambda: registration_views(unit, head, found.matrix))
+        if unit.mask.any() and head.brain.any():
+            self._keep_slices(REGISTRATION, lambda: registration_views(unit, head, found.matrix))
         if not found.registered:
             self.facts["registration"]["reason"] = found.reason
             words = f"not registered to the T1w, and only in the space of the run: {found.reason}"
@@ -270,15 +302,47 @@ class _Work:
             self.warnings.append(Notice(self.place, found=words))
 
     def keep_views(self) -> None:
-        """Write the slices for the report, or remove those of an earlier run."""
+        """Write the slices for the report."""
         from asl_bids_app.anatomy.view_files import views_file, write_views
 
         path = views_file(self.request.output_dir, self.unit.entities)
-        path.unlink(missing_ok=True)
         with self._collect_faults():
             if self.views:
                 write_views(path, self.views, self.facts)
                 self.outputs.append(path)
+
+    def _correct_flows(self) -> None:
+        """Estimate the flows of grey and white matter, where that is asked for."""
+        from asl_bids_app.anatomy.tissue_flows import correct, write_flows
+        from asl_bids_app.estimators.partial_volume import PartialVolumeError
+
+        if not self.request.pvc:
+            return
+        if self.registration is None or not self.registration.sure or self.unit.data is None:
+            self._warn_without_flows()
+            return
+        self.tell("partial volume")
+        try:
+            flows = correct(self.unit, self.tissue, self.request.pvc)
+        except PartialVolumeError as error:
+            outcome = "no partial volume correction (--pvc)"
+            self.warnings.append(Notice(self.place, "--pvc", error.found, error.expected, outcome))
+            return
+        self.unit = replace(self.unit, flows=flows)
+        self.facts["partial_volume"] = dict(flows.facts)
+        self.outputs += write_flows(self.folder, self.unit, flows, self.facts)
+
+    def _warn_without_flows(self) -> None:
+        """Say that there is no partial volume correction, and why."""
+        if not self.request.pvc:
+            return
+        found = self.registration
+        reason = "no T1w that can be used"
+        if found is not None:
+            reason = "a doubtful registration" if found.registered else "no registration"
+        expected = "a registered T1w, by which grey and white matter of a voxel are known"
+        outcome = "no partial volume correction (--pvc)"
+        self.warnings.append(Notice(self.place, "--pvc", reason, expected, outcome))
 
     def _write_maps(self, space: Space, routes: Routes, anatomy: Anatomy | None) -> None:
         from asl_bids_app.anatomy.standard import write_space
@@ -289,7 +353,7 @@ class _Work:
 
     def _write_regions(self, routes: Routes, anatomy: Anatomy | None) -> None:
         """Write the tables of the tissues, and of each atlas that was asked for."""
-        from asl_bids_app.anatomy.layout import Layout
+        from asl_bids_app.anatomy.region_layout import Layout
         from asl_bids_app.anatomy.tables import write_tables
 
         self.tell("regions")
@@ -322,14 +386,3 @@ class _Work:
         self.facts.setdefault("atlases", []).append(
             {"atlas": regions.name, "regions": len(regions.names)}
         )
-
-    def remove_stale(self) -> None:
-        """Remove what an earlier run, with other options or another T1w, left of the series."""
-        from asl_bids_app.bids.derivatives import sidecar_path
-
-        new = {path.name for path in self.outputs}
-        new |= {sidecar_path(path).name for path in self.outputs}
-        for kind in ("space", "atlas", "from"):
-            for path in self.folder.glob(f"{self.unit.title}_{kind}-*"):
-                if path.name not in new:
-                    path.unlink(missing_ok=True)

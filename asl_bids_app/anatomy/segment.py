@@ -165,11 +165,12 @@ def _learn(
         level = value / np.exp(basis @ field)
         share = _posterior(level, prior, mu, width)
         mean = share @ FRACTIONS
-        second = np.einsum("k,ki,kj->ij", share.sum(axis=0), FRACTIONS, FRACTIONS)
-        second += 1e-4 * np.trace(second) * np.eye(3)
         off = (share * (level[:, None] - FRACTIONS @ mu) ** 2).sum(axis=1)
+        # Skull and air inside the mask are darker than fluid, and would be taken for it.
         trust = 1 / (1 + off / (3 * width) ** 2)
-        mu = np.linalg.solve(second, mean.T @ level).astype(np.float32)
+        second = np.einsum("k,ki,kj->ij", trust @ share, FRACTIONS, FRACTIONS)
+        second += 1e-4 * np.trace(second) * np.eye(3)
+        mu = np.linalg.solve(second, mean.T @ (trust * level)).astype(np.float32)
         width = float(
             np.clip(np.sqrt(np.average(off, weights=trust)), *(w * mu[1] for w in WIDTHS))
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +12,9 @@ from asl_bids_app.anatomy.request import UnitMaps
 from asl_bids_app.anatomy.resampling import resample_maps
 from asl_bids_app.anatomy.routes import Routes
 from asl_bids_app.anatomy.spaces import T1W, Grid, Space, grid_of
+from asl_bids_app.anatomy.tissue_flows import NEIGHBOURS, about
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.geometry import voxel_sizes
-
-SHARED: Final = MappingProxyType({"ensemble": {"cbf_sd": 0.15, "att_sd": 0.45, "abv_sd": 0.15}})
-"""Share of the variance by noise that neighbouring voxels of a map have in common, by estimator;
-from one simulated case (L05), and not reproduced by a script. Voxelwise fits share none."""
 
 
 def write_space(
@@ -70,19 +66,16 @@ def write_space(
         key: _subtract_variance(sd, by_calibration) if key == "cbf_sd" else sd
         for key, sd in unit.sds.items()
     }
-    laid = resample_maps(
-        unit.maps, sds, usable, unit.affine, points, SHARED.get(unit.estimator, {})
-    )
+    laid = resample_maps(unit.maps, sds, usable, unit.affine, points, unit.common)
     if not laid.inside.any():
         raise InputError(
             space.name, "space", f"no voxel of {unit.title} inside its grid", "an overlap"
         )
     maps = dict(laid.maps)
     if "cbf_sd" in maps:
-        maps["cbf_sd"] = np.hypot(
-            maps["cbf_sd"], unit.calibration_sd * np.abs(maps["cbf"])
-        ).astype(np.float32)
+        maps["cbf_sd"] = _add_variance(maps["cbf_sd"], unit.calibration_sd * maps["cbf"])
     maps["mask"] = laid.inside
+    of_flows = _resample_flows(unit, usable, points)
     sidecar = {
         **unit.sidecar,
         "SpatialReference": "T1w" if space.name == T1W else space.name,
@@ -92,6 +85,9 @@ def write_space(
         "Anatomy": facts,
     }
     entities = {**unit.entities, **space.entities}
+    for key, image in of_flows.items():
+        more = {**sidecar, **about(unit.flows)} if unit.flows else sidecar
+        outputs.append(write_image(folder, entities, OUTPUTS[key], image, grid.affine, more))
     for key in [*(k for k in maps if k != "cbf"), "cbf"]:
         outputs.append(
             write_image(folder, entities, OUTPUTS[key], maps[key], grid.affine, sidecar)
@@ -99,6 +95,30 @@ def write_space(
     facts.setdefault("spaces", []).append(
         {"space": space.name, "res": space.res, "voxels": int(laid.inside.sum())}
     )
+
+
+def _resample_flows(
+    unit: UnitMaps, usable: np.ndarray, points: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Lay the flows of tissues, each from the voxels that hold enough of it."""
+    found: dict[str, np.ndarray] = {}
+    if unit.flows is None:
+        return found
+    for key, flow in unit.flows.maps.items():
+        name = f"{key}_sd"
+        sd = _subtract_variance(unit.flows.sds[name], unit.calibration_sd * np.abs(flow))
+        within = usable & unit.flows.within[key]
+        laid = resample_maps(
+            {key: flow}, {name: sd}, within, unit.affine, points, {name: NEIGHBOURS}
+        )
+        found |= laid.maps
+        found[name] = _add_variance(found[name], unit.calibration_sd * found[key])
+    return found
+
+
+def _add_variance(sd: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Return a standard deviation with a part that is independent of the rest."""
+    return np.hypot(sd, part).astype(np.float32)
 
 
 def _subtract_variance(sd: np.ndarray, part: np.ndarray) -> np.ndarray:

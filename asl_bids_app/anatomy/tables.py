@@ -25,8 +25,9 @@ def write_tables(
 ) -> list[Path]:
     """Write the tables of one atlas for a series.
 
-    ``_atlas-<name>_cbf.tsv``, ``_att.tsv`` and ``_coverage.tsv`` have one row and a column for
-    each region, as ASLPrep's have; ``_desc-fit_cbf.tsv`` has a row for each region, and
+    ``_atlas-<name>_cbf.tsv``, ``_att.tsv`` and ``_coverage.tsv``, and with flows of tissues
+    ``_desc-gm_cbf.tsv`` and ``_desc-wm_cbf.tsv``, have one row and a column for each region, as
+    ASLPrep's have; ``_desc-fit_cbf.tsv`` has a row for each region, and
     ``_desc-asymmetry_cbf.tsv`` one for each pair.
 
     Parameters
@@ -44,13 +45,20 @@ def write_tables(
     list of Path
         The tables.
     """
+    from asl_bids_app.anatomy.partial_volume_regions import TISSUE_COLUMNS
     from asl_bids_app.anatomy.region_fit import CALIBRATION_SD
-    from asl_bids_app.anatomy.regions import COLUMNS, LEAST_COVERAGE, region_table
+    from asl_bids_app.anatomy.regions import LEAST_COVERAGE, columns_of, region_table
     from asl_bids_app.anatomy.sides import ASYMMETRY, asymmetry
     from asl_bids_app.bids.derivatives import write_json, write_table
 
     table = region_table(
-        regions, unit.maps["cbf"], unit.maps["att"], unit.mask, unit.signals, unit.failed
+        regions,
+        unit.maps["cbf"],
+        unit.maps["att"],
+        unit.mask,
+        unit.signals,
+        unit.failed,
+        unit.flows,
     )
     about = {
         "Atlas": regions.name,
@@ -65,6 +73,11 @@ def write_tables(
         "att": ("att_mean", "Mean ATT of the voxels of each region", "s"),
         "coverage": ("coverage", "Part of each region inside the brain mask", "fraction"),
     }
+    if unit.flows is not None:
+        one_row |= {
+            f"desc-{key}_cbf": (column, TISSUE_COLUMNS[column]["Description"], "mL/100 g/min")
+            for key, column in (("gm", "gm_cbf_mean"), ("wm", "wm_cbf_mean"))
+        }
     stem = folder / f"{unit.title}_atlas-{regions.name}"
     written = []
     for suffix, (column, description, units) in one_row.items():
@@ -78,7 +91,7 @@ def write_tables(
     fit = Path(f"{stem}{FIT_ENDING}")
     shared = unit.signals.shared if unit.signals is not None else np.nan
     facts = {"CalibrationSD": CALIBRATION_SD, "NoiseVarianceFactor": round(float(shared), 3)}
-    write_json(fit.with_suffix(".json"), {**COLUMNS, **about, **facts})
+    write_json(fit.with_suffix(".json"), {**columns_of(unit.flows), **about, **facts})
     write_table(fit, table)
     written.append(fit)
     sides = asymmetry(table)

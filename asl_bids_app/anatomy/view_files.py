@@ -45,7 +45,7 @@ def write_views(path: Path, views: Mapping[str, Views], facts: Mapping[str, Any]
     """
     from asl_bids_app.bids.derivatives import write_whole
 
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     about: dict[str, Any] = {"facts": dict(facts), "views": {}}
     for name, view in views.items():
         rows = []

@@ -33,6 +33,8 @@ class Output:
         One sentence for sidecar, report and documentation.
     baseline : bool
         Written only when least squares runs beside another estimator.
+    asked : bool
+        Written only where an option asks for it.
     """
 
     key: str
@@ -42,6 +44,7 @@ class Output:
     description: str
     extension: str = ".nii.gz"
     baseline: bool = False
+    asked: bool = False
 
     def name(self, entities: Mapping[str, str]) -> str:
         """Return the file's name for a series.
@@ -144,6 +147,40 @@ _ROWS: Final = (
         "Standard error of the consensus CBF by noise.",
     ),
     Output(
+        "gm_cbf",
+        "desc-gm",
+        "cbf",
+        UNITS_CBF,
+        "CBF of the grey matter alone, corrected for partial volume (`--pvc`); 0 where a voxel "
+        "holds less than 10 % of it.",
+        asked=True,
+    ),
+    Output(
+        "gm_cbf_sd",
+        "desc-gmstd",
+        "cbf",
+        UNITS_CBF,
+        "One standard deviation of the grey matter's CBF, that by wrong fractions included.",
+        asked=True,
+    ),
+    Output(
+        "wm_cbf",
+        "desc-wm",
+        "cbf",
+        UNITS_CBF,
+        "CBF of the white matter alone, corrected for partial volume (`--pvc`); 0 where a voxel "
+        "holds less than 10 % of it.",
+        asked=True,
+    ),
+    Output(
+        "wm_cbf_sd",
+        "desc-wmstd",
+        "cbf",
+        UNITS_CBF,
+        "One standard deviation of the white matter's CBF, that by wrong fractions included.",
+        asked=True,
+    ),
+    Output(
         "delta_m",
         "desc-preproc",
         "asl",
@@ -165,13 +202,9 @@ _ROWS: Final = (
         "M0 image that the signal was divided by, corrected for its repetition time.",
     ),
     Output("mask", "desc-brain", "mask", "1 inside the brain", "Brain mask."),
-    Output(
-        "gm", "label-GM", "probseg", "probability", "Grey matter, by derivatives or M0 and atlas."
-    ),
-    Output(
-        "wm", "label-WM", "probseg", "probability", "White matter, by derivatives or M0 and atlas."
-    ),
-    Output("csf", "label-CSF", "probseg", "probability", "Fluid, by derivatives or M0 and atlas."),
+    Output("gm", "label-GM", "probseg", "probability", "Grey matter, by T1w, derivatives or M0."),
+    Output("wm", "label-WM", "probseg", "probability", "White matter, by T1w, derivatives or M0."),
+    Output("csf", "label-CSF", "probseg", "probability", "Fluid, by T1w, derivatives or M0."),
     Output(
         "confounds",
         "desc-confounds",

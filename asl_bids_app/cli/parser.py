@@ -8,7 +8,7 @@ from dataclasses import Field
 from typing import Any
 
 from asl_bids_app import __version__
-from asl_bids_app.cli.checks import check_places, read_config
+from asl_bids_app.cli.command_checks import check_places, read_config
 from asl_bids_app.cli.elsewhere import ELSEWHERE
 from asl_bids_app.constants import Origin, Source
 from asl_bids_app.options.declare import Option, has_default, option_of, options_of
@@ -106,6 +106,7 @@ def _add(group: argparse._ActionsContainer, name: str, declared: Option, default
         settings |= {"type": declared.reader, "metavar": declared.metavar}
         settings |= {"choices": declared.choices} if declared.choices else {}
         settings |= {"nargs": "+"} if declared.several else {}
+        settings |= {"nargs": "?", "const": declared.bare} if declared.bare else {}
     group.add_argument(*spellings, **settings)
 
 

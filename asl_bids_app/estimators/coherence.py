@@ -67,6 +67,18 @@ def read_coherence(table: Mapping[str, Any], name: str) -> Coherence | None:
     return None if entry is None else Coherence(**entry)
 
 
+def common_of_corners(coherence: Coherence) -> float:
+    r"""Return the share of variance that corners of a linear interpolation have in common.
+
+    Two of the eight corners are 1, 2 or 3 steps apart. Averaged over all places between them, the
+    products of their weights add up to 12/54, 6/54 and 1/54, and their correlations are
+    :math:`\rho`, :math:`\rho^2` and :math:`\rho^3`.
+    """
+    near = coherence.neighbour
+    between = (12 * near + 6 * near**2 + near**3) / 19
+    return (1 - coherence.shared) * between + coherence.shared
+
+
 def _along_all_axes(values: np.ndarray, neighbour: float, reach: int = REACH) -> np.ndarray:
     """Sum values (X, Y, Z) over the voxels around, each by ρ to the number of steps to it."""
     kernel = neighbour ** np.abs(np.arange(-reach, reach + 1)).astype(float)

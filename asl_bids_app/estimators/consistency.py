@@ -39,6 +39,8 @@ from asl_bids_app.observation import Observation
 
 WINDOW_MM: Final = 25.0
 """Full width at half maximum of the window in which a tissue's correction is one number."""
+PASSES: Final = 2
+"""The ridge holds a pass back where a window knows little of a tissue; the second makes up."""
 DETAIL_MM: Final = 8.0
 """The same of the average from which a voxel's fractions stand out."""
 ATT_RIDGE: Final = 0.05
@@ -132,7 +134,6 @@ def be_consistent(
         raise ValueError(f"voxel_mm: {voxel_mm}, expected three sizes > 0")
     if fractions is not None and fractions.shape != (2, *cbf.shape):
         raise ValueError(f"fractions: {tuple(fractions.shape)}, expected {(2, *cbf.shape)}")
-    wide = [window(n, v, WINDOW_MM, cbf) for n, v in zip(cbf.shape, voxel_mm, strict=True)]
     inside = observation.mask.to(cbf)
     shares, fit, tissue_weight = None, None, 0.0
     if fractions is not None:
@@ -141,6 +142,43 @@ def be_consistent(
         shares = torch.cat([shares, inside[None] - shares.sum(0)[None]])
         fit = explained(cbf, shares[:2], observation.mask)
         tissue_weight = min(max((fit - FIT[0]) / (FIT[1] - FIT[0]), 0.0), 1.0)
+    added, later = torch.zeros_like(cbf), torch.zeros_like(cbf)
+    variance, att_variance = torch.zeros_like(cbf), torch.zeros_like(cbf)
+    for number in range(PASSES):
+        found = _one_pass(observation, cbf + added, att + later, shares, tissue_weight, voxel_mm)
+        added, later = added + found[0], later + found[2]
+        if number == 0:
+            variance, att_variance = found[1], found[3]
+    facts: dict[str, Any] = {
+        "WindowFWHM": WINDOW_MM,
+        "TissueWeight": round(tissue_weight, 3),
+        "ExplainedVariance": None if fit is None else round(fit, 3),
+        "MeanChange": _mean(added, inside),
+        "MeanChangeATT": _mean(later, inside),
+    }
+    if shares is not None:
+        facts["MeanChangeGM"] = _mean(added, shares[0])
+        facts["MeanChangeWM"] = _mean(added, shares[1])
+    return Consistent(
+        (cbf + added) * inside,
+        (cbf_sd.square() + variance).sqrt() * inside,
+        (att + later) * inside,
+        (att_sd.square() + att_variance).sqrt() * inside,
+        facts,
+    )
+
+
+def _one_pass(
+    observation: Observation,
+    cbf: Tensor,
+    att: Tensor,
+    shares: Tensor | None,
+    tissue_weight: float,
+    voxel_mm: Sequence[float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what is added to CBF, its variance, what is added to ATT, its variance."""
+    inside = observation.mask.to(cbf)
+    wide = [window(n, v, WINDOW_MM, cbf) for n, v in zip(cbf.shape, voxel_mm, strict=True)]
     zero = torch.zeros_like(cbf)
     added, variance, later, att_variance = zero, zero, zero, zero
     if tissue_weight < 1:
@@ -161,23 +199,7 @@ def be_consistent(
         added = added + tissue_weight * found[0]
         variance = variance + tissue_weight**2 * found[1]
         later, att_variance = tissue_weight * found[2], tissue_weight**2 * found[3]
-    facts: dict[str, Any] = {
-        "WindowFWHM": WINDOW_MM,
-        "TissueWeight": round(tissue_weight, 3),
-        "ExplainedVariance": None if fit is None else round(fit, 3),
-        "MeanChange": _mean(added, inside),
-        "MeanChangeATT": _mean(later, inside),
-    }
-    if shares is not None:
-        facts["MeanChangeGM"] = _mean(added, shares[0])
-        facts["MeanChangeWM"] = _mean(added, shares[1])
-    return Consistent(
-        (cbf + added) * inside,
-        (cbf_sd.square() + variance).sqrt() * inside,
-        (att + later) * inside,
-        (att_sd.square() + att_variance).sqrt() * inside,
-        facts,
-    )
+    return added, variance, later, att_variance
 
 
 def _by_tissue(

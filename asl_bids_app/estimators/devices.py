@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from asl_bids_app.errors import InputError
 
@@ -54,6 +56,29 @@ def full_precision() -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(matmul)
         torch.backends.cudnn.allow_tf32 = cudnn
+
+
+def side_by_side(work: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> list[Tensor]:
+    """Call a function of each part, each in a thread with its share of torch's threads.
+
+    The operators of a network on a few slices are too short for several threads each.
+    """
+    if len(parts) == 1:
+        return [work(parts[0])]
+    threads, graded = torch.get_num_threads(), torch.is_grad_enabled()
+
+    def one(part: Tensor) -> Tensor:
+        with torch.set_grad_enabled(graded):  # which new threads don't know
+            return work(part)
+
+    try:
+        share = max(1, threads // len(parts))
+        with ThreadPoolExecutor(
+            len(parts), initializer=torch.set_num_threads, initargs=(share,)
+        ) as pool:
+            return list(pool.map(one, parts))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

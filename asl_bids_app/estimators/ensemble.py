@@ -6,7 +6,7 @@ import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
@@ -19,7 +19,12 @@ from asl_bids_app.estimators.bars import with_late_arrival, with_offset, without
 from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.bayes import observe_usable
 from asl_bids_app.estimators.boxes import brain_box, crop, select
-from asl_bids_app.estimators.devices import find_device, full_precision, is_out_of_memory
+from asl_bids_app.estimators.devices import (
+    find_device,
+    full_precision,
+    is_out_of_memory,
+    side_by_side,
+)
 from asl_bids_app.estimators.members import ANSWERS, arteries_for, estimate_slices, grid_for
 from asl_bids_app.estimators.noise import with_noise
 from asl_bids_app.estimators.separation import Separated, arterial_evidence, separate_arteries
@@ -28,14 +33,16 @@ from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation
 from asl_bids_app.options import defaults
+from asl_bids_app.progress_callback import OnProgress, no_progress
 from asl_bids_app.series import Series
-from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
     from asl_bids_app.models.store import Model
     from asl_bids_app.networks.network import Network
 
 LOG = logging.getLogger(__name__)
+_FEWEST: Final = 4
+"""Slices that a thread takes at least: each looks at its slices' neighbours too."""
 
 
 class Ensemble:
@@ -78,7 +85,7 @@ class Ensemble:
         device: str = defaults.DEVICE,
         batch_size: int = defaults.BATCH_SIZE,
         error_bars: str = defaults.ERROR_BARS,
-        tell: Tell = nobody,
+        tell: OnProgress = no_progress,
         arterial: bool = defaults.ARTERIAL,
     ) -> None:
         if batch_size < 1:
@@ -101,8 +108,8 @@ class Ensemble:
     ) -> ParameterMaps:
         """Estimate CBF and ATT inside the mask of a series.
 
-        Arteries are told from tissue first, by a quick look of one network at the tissue around
-        (`asl_bids_app.estimators.separation`), unless the networks were trained to see to
+        Arteries are separated from tissue first, by a quick look of one network at the tissue
+        around (`asl_bids_app.estimators.separation`), unless the networks were trained to see to
         them. That needs the series' affine.
 
         Parameters
@@ -113,7 +120,7 @@ class Ensemble:
             Changes maps, by the series they were made from, before their error bars are judged;
             None for nothing.
         fractions : Tensor, shape (2, n_slices, H, W), optional
-            Of grey and white matter, by which arteries are told from tissue.
+            Of grey and white matter, by which arteries are separated from tissue.
 
         Raises
         ------
@@ -146,16 +153,17 @@ class Ensemble:
         return without_nonsense(answer, look.observation.mask)
 
     def separates(self, series: Series) -> bool:
-        """Tell whether arteries are told from tissue before the networks look."""
+        """Tell whether arteries are separated from tissue before the networks look."""
         member = self.model.members[0]
         own = self.arterial and arteries_for(member, series) is not None
-        return own and member.arterial is None and series.affine is not None
+        untrained = getattr(member, "arterial", None) is None
+        return own and untrained and series.affine is not None
 
     def _separate(self, series: Series, fractions: Tensor | None) -> Separated:
-        """Tell arteries from tissue, after a quick look with the first network."""
+        """Separate arteries from tissue, after a quick look with the first network."""
         quick = copy.copy(self)
         quick.model, quick.tta = replace(self.model, members=self.model.members[:1]), False
-        quick.tell = nobody
+        quick.tell = no_progress
         maps = quick._look(series, None).maps
         observation, _ = observe_usable(series, 0.0)
         evidence = arterial_evidence(observation, maps.cbf)
@@ -267,6 +275,12 @@ class Ensemble:
         other: Mapping[str, Any],
     ) -> Tensor:
         """Return what `estimate` does of slices by their places, (answers, slices, H, W)."""
-        return estimate_slices(
-            observation, chosen, members, device, other, grid=self.grid, tta=self.tta
-        )
+
+        def one(some: Tensor) -> Tensor:
+            return estimate_slices(
+                observation, some, members, device, other, grid=self.grid, tta=self.tta
+            )
+
+        most = torch.get_num_threads() if device.type == "cpu" else 1
+        parts = chosen.chunk(max(1, min(most, len(chosen) // _FEWEST)))
+        return torch.cat(side_by_side(one, parts), 1)

@@ -13,6 +13,9 @@ The posterior's variance is that of a place with the information around it: with
 the voxels' information in a window, and λ the eigenvalues of the correlation over their mean,
 :math:`\langle (\lambda^{-1} T^{-2} + N)^{-1} \rangle_\lambda`. Draws from the exact posterior
 have the same within 5 %.
+
+Spatial priors of both tissues' flow are Chappell's (2011, doi:10.1002/mrm.22641); he has Markov
+random fields and variational Bayes.
 """
 
 from __future__ import annotations
@@ -24,12 +27,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from asl_bids_app.estimators.partial_volume_matern import Matern, solve_fields
 from asl_bids_app.estimators.partial_volume_means import Mixture, TwoFlows
 from asl_bids_app.estimators.tissue_scores import around, window
 
-LENGTH_MM: Final = 8.0
-"""ℓ of Matérn's correlation (1 + d/ℓ) exp(-d/ℓ), which is a half at 13 mm. By choice: half
-of what a kernel of five voxels of 3.4 mm spans."""
 WINDOW_MM: Final = 9.4
 """Full width at half maximum of the window around a voxel whose information it has."""
 FLOW_SD: Final = (0.05, 0.2, 0.6)
@@ -43,8 +44,6 @@ MEANS_SD: Final = (30.0, 20.0, 0.3, 0.3)
 LEAST_UNEXPLAINED: Final = 0.02
 """*s* at least, as a part of the flow of grey matter."""
 STEPS: Final = 4
-MOST_TURNS: Final = 60
-TOLERANCE: Final = 1e-5
 OUTLIER: Final = 4.0
 """What fractions don't explain, in standard deviations, at which a voxel counts half."""
 ATT_STEP: Final = 0.05
@@ -70,46 +69,6 @@ class Fields:
     sd: Tensor
     unexplained: float
     spread: tuple[float, ...]
-
-
-class _Matern:
-    """The root *S* of a correlation that is the product of those along the axes."""
-
-    def __init__(self, shape: Sequence[int], voxel_mm: Sequence[float], like: Tensor) -> None:
-        self.roots, spectra = [], []
-        for size, mm in zip(shape, voxel_mm, strict=True):
-            place = torch.arange(size, dtype=torch.float64) * mm / LENGTH_MM
-            apart = (place[:, None] - place).abs()
-            values, vectors = torch.linalg.eigh((1 + apart) * (-apart).exp())
-            values = values.clamp(min=1e-9)
-            self.roots.append((vectors * values.sqrt()).to(like))
-            spectra.append(values)
-        self.spectrum = torch.einsum("i,j,k->ijk", *spectra).to(like)
-
-    def apply(self, z: Tensor) -> Tensor:
-        """Return S z, (K, S, H, W)."""
-        slices, rows, columns = self.roots
-        return rows @ torch.einsum("st,kthw->kshw", slices, z) @ columns.T
-
-    def adjoint(self, u: Tensor) -> Tensor:
-        """Return Sᵀ u."""
-        slices, rows, columns = self.roots
-        return rows.T @ torch.einsum("ts,kthw->kshw", slices, u) @ columns
-
-    def shrinkage(self) -> Callable[[Tensor], Tensor]:
-        """Return what is left of a variance of 1, by the information there is."""
-        eigenvalues = self.spectrum.flatten().double()
-        eigenvalues = eigenvalues / eigenvalues.mean()
-        ends = torch.logspace(-5, 6, 111, dtype=torch.float64)
-        kept = torch.stack([(eigenvalues / (1 + n * eigenvalues)).mean() for n in ends])
-
-        def look_up(information: Tensor) -> Tensor:
-            place = (information.double().clamp(1e-5, 1e6).log10() + 5) * 10
-            low = place.floor().clamp(max=109).long()
-            part = place - low
-            return (kept[low] * (1 - part) + kept[low + 1] * part).to(information)
-
-        return look_up
 
 
 @dataclass
@@ -148,17 +107,20 @@ def fit_fields(mixture: Mixture, start: TwoFlows, voxel_mm: Sequence[float]) -> 
         0.1 * scale[0],
         torch.ones_like(like[:, 0]),
     )
-    matern = _Matern(mixture.where.shape, voxel_mm, like)
+    matern = Matern(mixture.where.shape, voxel_mm, like)
     windows = [
         window(n, mm, WINDOW_MM, like) for n, mm in zip(mixture.where.shape, voxel_mm, strict=True)
     ]
     windows = [w / w.sum(1).amax() for w in windows]
     left = matern.shrinkage()
     shares = mixture.shares.T.repeat(count // 2, 1)
+    wide = like.new_tensor(MEANS_SD[:count])[:, None]
     z = like.new_zeros(count, *mixture.where.shape)
     for step in range(STEPS):
         information, score, along = _normal_equations(mixture, state)
-        z, common = _solve(mixture, matern, state, information, score, z)
+        z, common = solve_fields(
+            mixture.where, matern, state.spread, wide, (information, score), z
+        )
         move = matern.apply(z)[:, mixture.where] * state.spread
         state.values[:count] = state.means + common + move
         state.values[2:].clamp_(*ATT_RANGE)
@@ -212,55 +174,6 @@ def _normal_equations(
     information = information - gain * shared * shared.unsqueeze(1)
     score = score - gain * own * shared
     return information * state.trust, score * state.trust, (response, power)
-
-
-def _solve(
-    mixture: Mixture,
-    matern: _Matern,
-    state: _State,
-    information: Tensor,
-    score: Tensor,
-    z: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Solve for the fields (from `z`) and their means by preconditioned conjugate gradients."""
-    spread, where = state.spread, mixture.where
-    wide = score.new_tensor(MEANS_SD[: len(spread)])[:, None]
-
-    def to_fields(z: Tensor, c: Tensor) -> Tensor:
-        return matern.apply(z)[:, where] * spread + wide * c
-
-    def from_fields(u: Tensor) -> tuple[Tensor, Tensor]:
-        return matern.adjoint(mixture.volume(u * spread)), wide * u.sum(1, keepdim=True)
-
-    def times(z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        back = from_fields((information * to_fields(z, c)).sum(1))
-        return z + back[0], c + back[1]
-
-    own = information.diagonal(dim1=0, dim2=1).T.sum(1, keepdim=True)
-    even = 1 / (1 + (own / where.numel() * spread.square())[:, :, None, None] * matern.spectrum)
-    even_c = 1 / (1 + wide.square() * own)
-
-    def dot(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> float:
-        return float((a[0] * b[0]).sum(dtype=torch.float64) + (a[1] * b[1]).sum())
-
-    c = torch.zeros_like(wide)
-    right = from_fields(score)
-    there = times(z, c)
-    residual = right[0] - there[0], right[1] - there[1]
-    whole = dot((right[0] * even, right[1] * even_c), right)
-    ahead = residual[0] * even, residual[1] * even_c
-    way, size = ahead, dot(ahead, residual)
-    for _ in range(MOST_TURNS):
-        if not size > TOLERANCE * whole:
-            break
-        there = times(*way)
-        length = size / dot(way, there)
-        z, c = z + length * way[0], c + length * way[1]
-        residual = residual[0] - length * there[0], residual[1] - length * there[1]
-        ahead = residual[0] * even, residual[1] * even_c
-        size, before = dot(ahead, residual), size
-        way = ahead[0] + size / before * way[0], ahead[1] + size / before * way[1]
-    return z, wide * c
 
 
 def _variance(

@@ -20,9 +20,10 @@ from asl_bids_app.scheme_fields import TransitPrior
 GRID: Final = (0.05, 4.0, 0.05)
 """First, last and step of the transit times tried, seconds."""
 LATER: Final = (0.2, 0.3)
-"""Seconds by which blood reaches white matter after grey: mean, and a standard deviation that is
-broad by choice. Grey 0.9-1.1 s and white 1.1-1.4 s in Gallichan and Jezzard 2009,
-doi:10.1002/mrm.21848."""
+"""Seconds by which blood reaches white matter after grey: mean and standard deviation, both by
+choice; the latter is broad."""
+LEAST_SHARE: Final = 0.1
+"""Fraction of a voxel below which a tissue gets no flow in it."""
 USUAL: Final = ((50.0, 100.0), (20.0, 100.0))
 """Mean and standard deviation of the prior of both flows, mL/100 g/min: hardly any."""
 
@@ -78,13 +79,14 @@ def mix(observation: Observation, fractions: Tensor) -> Mixture:
     observation
         Slices, with their noise; of a voxel that tells nothing it is infinite.
     fractions : Tensor, shape (2, S, H, W)
-        Of grey and white matter. What isn't finite counts as none.
+        Of grey and white matter. Voxels in which they aren't finite tell nothing.
     """
     where = observation.mask
     like = observation.delta_m
     shares = torch.nan_to_num(fractions.to(like), 0.0, 0.0, 0.0).clamp(0, 1)[:, where].T
     shares = shares / shares.sum(1, keepdim=True).clamp(min=1)
-    precision = precision_of(observation.noise_sd).expand_as(like)
+    known = torch.isfinite(fractions).all(0).unsqueeze(1)
+    precision = precision_of(observation.noise_sd).expand_as(like) * known
     place = torch.arange(len(like), device=like.device)[:, None, None].expand(where.shape)
     rows = like.permute(0, 2, 3, 1)[where], precision.permute(0, 2, 3, 1)[where]
     return Mixture(observation, where, *rows, shares, place[where])
@@ -174,4 +176,4 @@ def two_flows(
     count = int((mixture.precision > 0).sum())
     misfit = float(((y - fitted).square() * mixture.precision).sum()) / max(count, 1)
     times = float(att[a]), float(att[b])
-    return TwoFlows(*likeliest.tolist(), *sd, *times, misfit)
+    return TwoFlows(*(*likeliest.tolist(), *sd, *times, misfit))

@@ -1,4 +1,4 @@
-r"""Arteries told from tissue by what the tissue around them does.
+r"""Arteries separated from tissue by what the tissue around them does.
 
 A voxel by itself can hardly tell an artery beside late tissue from tissue that blood reaches
 early. The tissue around can: its ATT changes little from voxel to voxel. So each voxel has a
@@ -48,10 +48,13 @@ ATT_TAIL: Final = (0.03, 0.5)
 """Share of voxels, as at the rim of a lesion, that are further off, and how far (s)."""
 VOLUME_SD: Final = 0.01
 """mL/mL, of the half-normal prior of the volume: most vessels fill a small part of a voxel."""
-CHANCE: Final = (0.1, 0.02, 0.8)
-"""Of an artery: before the data, and the least and the most that a window may say."""
+CHANCE: Final = (0.1, 0.02, 0.3)
+"""Of an artery: before the data, and the least and the most that a window may say. With no limit a
+model that fits a real scan badly finds arteries everywhere."""
 STEPS: Final = 40
-"""Turns of the two."""
+"""Most turns of the two."""
+LEAST_MOVE: Final = 0.0005
+"""s: smaller moves of the mean ATT around end them."""
 _TABLE_STEP: Final = 0.005
 """s, of the means of ATT that priors are tabled for."""
 _STRIDE: Final = 2
@@ -149,11 +152,8 @@ def arterial_evidence(observation: Observation, cbf: Tensor) -> ArterialEvidence
         first = cbf[index][inside].to(like)[:, None] * CBF_SD**-2
         mean = (weighted @ tissue + first) / curvature
         without = grid.spacing(att).log() - 0.5 * curvature.log() + 0.5 * curvature * mean.square()
-        branch = arterial_branch(
-            prior,
-            *(x[None] for x in (weighted, weight, tissue, artery, mean, curvature)),
-            att,
-        )
+        values = (weighted, weight, tissue, artery, mean, curvature)
+        branch = arterial_branch(prior, *(*(x[None] for x in values), att))
         gain = branch.log_gain[:, 0]
         best = gain.logsumexp(0)
         # No arrival comes before the earliest ATT: there is no artery there.
@@ -203,9 +203,12 @@ def separate_arteries(
     table, first = _priors(points)
     artery = torch.zeros_like(att)
     chance = torch.full_like(att, CHANCE[0])
-    within = beside
+    within, before = beside, points.new_zeros(len(beside))
     for _ in range(STEPS):
         usual = _usual_att(att, (1 - artery).square() * inside, tissues, together, windows)[mask]
+        if float((usual - before).abs().mean()) < LEAST_MOVE:
+            break
+        before = usual
         expected = table[((usual - first) / _TABLE_STEP).round().long()]
         odds = chance[mask][:, None]
         without = (1 - odds) * expected * alone
@@ -215,8 +218,8 @@ def separate_arteries(
         att = as_map((without + within) @ points / total)
         within = within / total[:, None]
         found, there = around(torch.stack([artery * together, together]), windows)
-        before, least, most = CHANCE
-        chance = ((found + 2 * before) / (there + 2)).clamp(least, most)
+        start, least, most = CHANCE
+        chance = ((found + 2 * start) / (there + 2)).clamp(least, most)
 
     def mean(values: Tensor) -> Tensor:
         return as_map((within * values).sum(1))

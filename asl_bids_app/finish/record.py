@@ -12,19 +12,20 @@ from torch import Tensor
 
 from asl_bids_app.anatomy.place import Placed
 from asl_bids_app.anatomy.request import Outcome, Request
+from asl_bids_app.anatomy.run import remove_stale
 from asl_bids_app.bids.acquisition import distinct_measurements
 from asl_bids_app.bids.derivatives import perf_folder
 from asl_bids_app.bids.sessions import PlannedRun, Unit
 from asl_bids_app.estimators.base import ParameterMaps
 from asl_bids_app.estimators.consensus import consensus
-from asl_bids_app.finish.anatomy import run_anatomy
-from asl_bids_app.finish.images import unit_images
+from asl_bids_app.finish.make_images import unit_images
 from asl_bids_app.finish.sidecars import differences, noise_method, shared_sidecar
+from asl_bids_app.finish.unit_anatomy import run_anatomy
 from asl_bids_app.finish.write import write_tables, write_unit
 from asl_bids_app.preprocess.tissue_maps import TissueMaps
 from asl_bids_app.quality.definitions import dictionary
 from asl_bids_app.quality.metrics import compute, plausibility
-from asl_bids_app.quality.registration import registration_metrics
+from asl_bids_app.quality.registration_metrics import partial_volume_metrics, registration_metrics
 from asl_bids_app.run_records import RunFacts, UnitRecord
 from asl_bids_app.series import Series
 from asl_bids_app.settings import runs_baseline
@@ -100,10 +101,13 @@ def finish_unit(
         quality=(metrics, dictionary(metrics, facts.get("reason", ""))),
     )
     laid = Outcome()
-    if anatomy is not None:
+    if anatomy is None:
+        remove_stale(output_dir, unit.entities)
+    else:
         laid = run_anatomy(anatomy, unit, series, maps, baseline, shared, placed)
-    if of_registration := registration_metrics(laid.facts):
-        metrics |= of_registration
+    of_anatomy = {**registration_metrics(laid.facts), **partial_volume_metrics(laid.facts)}
+    if of_anatomy:
+        metrics |= of_anatomy
         content = (metrics, dictionary(metrics, facts.get("reason", "")))
         write_tables(output_dir, unit, {"quality": content})
     return UnitRecord(

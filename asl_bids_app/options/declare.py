@@ -41,6 +41,8 @@ class Option:
         The values there are; empty for any.
     several
         Whether the option takes several values.
+    bare
+        The value of an option that is given without one; None if it must have one.
     both_ways
         Whether a switch has a spelling with ``--no-`` beside the one without.
     counted
@@ -60,6 +62,7 @@ class Option:
     metavar: str | None = None
     choices: tuple[str, ...] = ()
     several: bool = False
+    bare: str | None = None
     both_ways: bool = False
     counted: bool = False
     access: Access = Access.NONE

@@ -17,6 +17,9 @@ ERROR_BARS: Final = ("total", "noise")
 
 CALIBRATIONS: Final = ("voxelwise", "csf", "csf-or-voxelwise")
 
+PVC_METHODS: Final = ("bayesian", "linear")
+"""The words of `asl_bids_app.estimators.partial_volume.METHODS`, which imports torch."""
+
 DATA: Final = "which data"
 ESTIMATION: Final = "estimation"
 ANATOMY: Final = "anatomy"
@@ -184,6 +187,15 @@ class AnatomyOptions:
         reader=readers.atlas,
         metavar="NAME[:SPACE][=PATH]",
         several=True,
+    )
+    pvc: str | None = option(
+        None,
+        ANATOMY,
+        "correct CBF for partial volume: maps of grey and of white matter's own flow, by the "
+        "tissue of a registered T1w; both as smooth fields with error bars (bayesian, if no value "
+        "is given), or by regression in a kernel of 5 x 5 voxels (linear)",
+        choices=PVC_METHODS,
+        bare=PVC_METHODS[0],
     )
     anatomy: bool = option(
         defaults.ANATOMY,

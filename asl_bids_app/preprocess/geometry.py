@@ -9,7 +9,6 @@ image is interpolated once.
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from asl_bids_app.preprocess.interpolation import Spline
 
@@ -144,6 +143,8 @@ def _at_points(
     volume: np.ndarray, pull: np.ndarray, shape: tuple[int, ...], order: int
 ) -> np.ndarray:
     if order == 0:
+        from scipy import ndimage
+
         return ndimage.affine_transform(
             volume, pull[:3, :3], pull[:3, 3], shape, np.float32, 0, "nearest"
         )

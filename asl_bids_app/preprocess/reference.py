@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy import ndimage
 
-from asl_bids_app.atlas import load_atlas
 from asl_bids_app.bids.acquisition import M0Kind
 from asl_bids_app.bids.sessions import PlannedRun, Unit
 from asl_bids_app.calibration.fluid import FluidConstants, fluid_constants, mean_recovered
@@ -23,6 +22,7 @@ from asl_bids_app.notices import Notice
 from asl_bids_app.preprocess.m0 import recovery, tissue_m0_of_blood
 from asl_bids_app.preprocess.robust import residual_sd
 from asl_bids_app.preprocess.sensitivity import find_sensitivity
+from asl_bids_app.preprocess.ventricles import CURE, OPTION, lay_template, ventricles
 
 if TYPE_CHECKING:
     from asl_bids_app.preprocess.prepare import PreparedRun
@@ -34,14 +34,8 @@ AROUND: Final = 0.5
 """Fraction of fluid that the voxels at its sides hold at least: the region is eroded so."""
 LEAST_VOXELS: Final = 10
 """Voxels below which a region is too small to be believed."""
-BOX: Final = ((-34.0, 34.0), (-52.0, 40.0), (-4.0, 32.0))
-"""MNI152 mm: the largest body of fluid inside are the lateral ventricles, with the third."""
-REACH_MM: Final = 8.0
-"""How far the ventricles may lie from where the affinely registered template has them."""
 USUAL: Final = (0.9, 2.2)
 """M0 of fluid over the median M0 of tissue in the brain, water content and decay together."""
-OPTION: Final = "--calibration csf"
-CURE: Final = "give --calibration voxelwise"
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +125,7 @@ def find_reference(prepared: PreparedRun, tissue: TissueMaps | None, name: str) 
         raise InputError(name, OPTION, "no tissue maps that fit", "a region of fluid", CURE)
     matrix = tissue.matrix
     if matrix is None:
-        matrix = _lay_template(prepared, name)
+        matrix = lay_template(prepared, name)
     fluid = np.asarray(tissue.maps["csf"], np.float32)
     cross = ndimage.generate_binary_structure(3, 1)
     least = ndimage.minimum_filter(fluid, footprint=cross, mode="nearest")
@@ -147,50 +141,6 @@ def find_reference(prepared: PreparedRun, tissue: TissueMaps | None, name: str) 
             CURE,
         )
     return Reference(where, tissue.maps, str(tissue.facts.get("source", "")))
-
-
-def _lay_template(prepared: PreparedRun, name: str) -> np.ndarray:
-    """Return what takes points of a run to MNI152, by an affine of the template to its M0."""
-    from asl_bids_app.preprocess.registration import RegistrationError
-    from asl_bids_app.preprocess.tissue import LEAST_LIKENESS, tissue_priors
-
-    try:
-        laid = tissue_priors(prepared.m0, prepared.affine, prepared.mask)
-    except (RegistrationError, ValueError) as error:
-        raise InputError(name, OPTION, f"no ventricles ({error})", "a whole head", CURE) from error
-    if laid.likeness < LEAST_LIKENESS:
-        raise InputError(
-            name,
-            OPTION,
-            f"a correlation of {laid.likeness:.2f} of the M0 with the MNI152 template",
-            f"{LEAST_LIKENESS:g} or more to know where the ventricles are",
-            CURE,
-        )
-    return laid.matrix
-
-
-def ventricles(matrix: np.ndarray, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
-    """Return where the lateral ventricles can be on a grid, (X, Y, Z).
-
-    Parameters
-    ----------
-    matrix : array, shape (4, 4)
-        Takes world points of the grid to MNI152 mm.
-    shape, affine
-        The grid.
-    """
-    from asl_bids_app.preprocess.geometry import resample, voxel_sizes
-
-    atlas = load_atlas()
-    index = np.stack(np.meshgrid(*map(np.arange, atlas.csf.shape), indexing="ij"), -1)
-    world = index @ atlas.affine[:3, :3].T + atlas.affine[:3, 3]
-    inside = np.all([(world[..., k] > a) & (world[..., k] < b) for k, (a, b) in enumerate(BOX)], 0)
-    label, _ = ndimage.label((atlas.csf > 0.5) & inside)
-    largest = label == 1 + int(np.argmax(np.bincount(label.ravel())[1:]))
-    sizes = voxel_sizes(atlas.affine)
-    near = ndimage.distance_transform_edt(~largest, sampling=sizes) <= REACH_MM
-    laid = resample(near.astype(np.float32), atlas.affine, matrix, shape, affine, order=1)
-    return np.nan_to_num(laid) > 0.5
 
 
 def calibrate_by_fluid(run: PlannedRun, prepared: PreparedRun, found: Reference) -> PreparedRun:

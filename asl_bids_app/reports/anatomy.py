@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -96,7 +97,7 @@ def anatomy_section(
     content["regions"] = [
         drawn
         for table in tables
-        if (drawn := attempt(f"regions of {table.atlas}", lambda t=table: draw_regions(t)))
+        if (drawn := attempt(f"regions of {table.atlas}", partial(draw_regions, table)))
     ]
     return content
 

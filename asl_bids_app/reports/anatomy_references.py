@@ -6,6 +6,28 @@ from asl_bids_app.reports.bibtex import Reference
 
 ANATOMY: Final = (
     Reference(
+        "asllani",
+        "Asllani et al., 2008",
+        "Asllani I, Borogovac A, Brown TR",
+        "Regression algorithm correcting for partial volume effects in arterial spin labeling MRI",
+        "Magn Reson Med",
+        "60",
+        "1362-1371",
+        2008,
+        "10.1002/mrm.21670",
+    ),
+    Reference(
+        "pvc",
+        "Chappell et al., 2011",
+        "Chappell MA, Groves AR, MacIntosh BJ, et al",
+        "Partial volume correction of multiple inversion time arterial spin labeling MRI data",
+        "Magn Reson Med",
+        "65",
+        "1173-1183",
+        2011,
+        "10.1002/mrm.22641",
+    ),
+    Reference(
         "leemput",
         "Van Leemput et al., 1999",
         "Van Leemput K, Maes F, Vandermeulen D, Suetens P",

@@ -19,7 +19,12 @@ _BARS_OF_ONE: Final = MappingProxyType(
 """The same of a single delay, where CBF and ATT rest on the prior of ATT and hold its sd."""
 
 _NAMES: Final = MappingProxyType(
-    {"lsq": "least squares", "consensus": "consensus formula (white paper)"}
+    {
+        "lsq": "least squares",
+        "consensus": "consensus formula (white paper)",
+        "gm": "grey matter alone (partial volume corrected)",
+        "wm": "white matter alone (partial volume corrected)",
+    }
 )
 """By the word that labels the files."""
 

@@ -119,16 +119,19 @@ class Moments:
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.count = np.zeros(shape, np.int16)
-        self.mean = np.zeros(shape)
-        self._squares = np.zeros(shape)
+        # In the order of images on disk, for speed.
+        self.count = np.zeros(shape, np.int16, order="F")
+        self.mean = np.zeros(shape, order="F")
+        self._squares = np.zeros(shape, order="F")
 
     def add(self, values: np.ndarray, where: np.ndarray) -> None:
         """Add a map; only where it has values."""
-        self.count += where
-        change = np.where(where, values - self.mean, 0.0)
-        self.mean += change / np.maximum(self.count, 1)
-        self._squares += np.where(where, change * (values - self.mean), 0.0)
+        self.count[where] += 1
+        mean, new = self.mean[where], values[where].astype(float)
+        change = new - mean
+        mean += change / self.count[where]
+        self.mean[where] = mean
+        self._squares[where] += change * (new - mean)
 
     @property
     def sd(self) -> np.ndarray:
@@ -199,21 +202,19 @@ class _Averaging:
         affine = np.frombuffer(common[1]).reshape(4, 4)
         moments, participants, used = Moments(shape), 0, list[str]()
         for label in dict.fromkeys(source.row.participant for source in usable):
-            total, number = np.zeros(shape), np.zeros(shape, np.int16)
+            runs = []
             for source in usable:
                 if source.row.participant != label:
                     continue
                 if self.grids[source.path] != common:
                     self.left_out[source.row.title] = "on another grid than most"
-                    continue
-                if (read := self._read(source)) is not None:
-                    values, inside = read
+                elif (read := self._read(source)) is not None:
                     used.append(shown(source.path, self.root))
-                    total += np.where(inside, values, 0)
-                    number += inside
-            if number.any():
+                    runs.append(read)
+            values, inside = _mean_of_runs(runs) if runs else (np.empty(0), np.zeros(0, bool))
+            if inside.any():
                 participants += 1
-                moments.add(total / np.maximum(number, 1), number > 0)
+                moments.add(values, inside)
         if participants < FEWEST:
             return None
         return GroupMap(
@@ -267,6 +268,17 @@ class _Averaging:
         notice = Notice(shown(path, self.root), "", found, "an image that can be read", _CURE)
         self.damage.setdefault(source.row.participant, []).append(notice)
         self.left_out[source.row.title] = f"damaged: {path.name}"
+
+
+def _mean_of_runs(
+    runs: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Average the maps of one participant; in each voxel those that have a value."""
+    if len(runs) == 1:
+        return runs[0]
+    number = sum(inside.astype(np.int16) for _, inside in runs)
+    total = sum(np.where(inside, values, 0.0) for values, inside in runs)
+    return total / np.maximum(number, 1), np.asarray(number) > 0
 
 
 def broken_image() -> tuple[type[Exception], ...]:

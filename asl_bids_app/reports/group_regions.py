@@ -116,7 +116,7 @@ def _columns(
             continue
         index = table.column("index")
         for place, name in enumerate(table.names):
-            values = {key: float(table.column(key)[place]) for key in keys}
+            values: dict[str, Any] = {key: float(table.column(key)[place]) for key in keys}
             values |= {"region": name, "hemisphere": side_of(name) or None}
             if math.isfinite(index[place]):
                 values["index"] = int(index[place])

@@ -42,12 +42,15 @@ def draw_regions(table: RegionTable) -> dict[str, Any]:
     beside = asymmetry(
         {
             "name": list(table.names),
-            **{key: table.column(key) for key in ("cbf_fit", "cbf_se_noise", "cbf_se_model")},
+            **{
+                key: table.column(key).tolist()
+                for key in ("cbf_fit", "cbf_se_noise", "cbf_se_model")
+            },
         }
     )
     found = pairs(table.names)
     taken = {place for left, right, _ in found for place in (left, right)}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place, name in enumerate(table.names):
         pair = next(((p, (left, right)) for p, (left, right, _) in enumerate(found)
                      if left == place), None)  # fmt: skip

@@ -102,8 +102,8 @@ def read_region_table(path: Path, atlas: str, root: Path) -> RegionTable | Notic
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-        found = _parse(list(csv.reader(text.splitlines(), delimiter="\t")), atlas)
-        return replace(found, about=_about(found, path, root))
+        table = _parse(list(csv.reader(text.splitlines(), delimiter="\t")), atlas)
+        return replace(table, about=_about(table, path, root))
     except UnicodeDecodeError as error:
         found = f"bytes that are no UTF-8 text at position {error.start}"
     except OSError as error:
@@ -123,8 +123,8 @@ def _parse(rows: list[list[str]], atlas: str) -> RegionTable:
         raise ValueError(f"no column {missing[0]}" if missing else "a column twice")
     short = [number for number, row in enumerate(rows, 1) if len(row) != len(header)]
     if short:
-        cells = len(rows[short[0] - 1])
-        raise ValueError(f"{cells} cells in line {short[0]}, {len(header)} columns")
+        count = len(rows[short[0] - 1])
+        raise ValueError(f"{count} cells in line {short[0]}, {len(header)} columns")
     if len(rows) < 2:
         raise ValueError("no region")
     columns = {}

@@ -42,6 +42,7 @@ class ProgressLines:
         self.done = 0
         self._began = self._said = time.monotonic()
         self._ended = threading.Event()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         log.info("%s: %d to do", self.title, self.total)
@@ -58,8 +59,9 @@ class ProgressLines:
 
     def advance(self, text: str = "") -> None:
         """Tell that a part is done."""
-        self.done += 1
-        self._say(text)
+        with self._lock:
+            self.done += 1
+            self._say(text)
 
     def _say(self, text: str) -> None:
         self._said = time.monotonic()
@@ -76,5 +78,6 @@ class ProgressLines:
 
     def _reassure(self) -> None:
         while not self._ended.wait(min(1.0, self.quiet)):
-            if time.monotonic() - self._said >= self.quiet:
-                self._say("at work")
+            with self._lock:
+                if self.done < self.total and time.monotonic() - self._said >= self.quiet:
+                    self._say("at work")

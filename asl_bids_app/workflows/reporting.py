@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +24,20 @@ from asl_bids_app.workflows.progress import Progress
 LOG = logging.getLogger("asl-app")
 
 
+def prepare_reports() -> None:
+    """Import what reports are drawn with, in a thread, while workers compute."""
+
+    def load() -> None:
+        with suppress(ImportError):  # which the report itself will tell
+            import_module("matplotlib.figure")
+            import_module("matplotlib.backends.backend_svg")
+            import_module("asl_bids_app.reports.participant")
+
+    threading.Thread(target=load, name="asl-app-reports").start()
+
+
 def write_reports(
-    options: AppOptions,
-    records: Sequence[ParticipantRecord],
-    shown: Progress | None = None,
+    output_dir: Path, records: Sequence[ParticipantRecord], nprocs: int, shown: Progress
 ) -> list[ParticipantRecord]:
     """Write reports; one that fails is logged and counts as an error.
 
@@ -36,8 +49,7 @@ def write_reports(
     from asl_bids_app.reports.explain import step_words
     from asl_bids_app.workflows.report_workers import each_report
 
-    shown = shown or Progress(quiet=True)
-    made = each_report(options, [record.participant for record in records])
+    made = each_report(output_dir, nprocs, [record.participant for record in records])
     reported = []
     for number, record in enumerate(records, 1):
         name = f"sub-{record.participant}"
@@ -123,7 +135,7 @@ def write_boilerplate(options: AppOptions) -> int:
     from asl_bids_app.workflows.checks import check_writable, choose_estimator
 
     plan = make_plan(options)
-    estimator, _ = choose_estimator(options)
+    estimator, _ = choose_estimator(options.estimator, options.model)
     check_writable(options.output_dir, "output_dir")
     for participant in plan.participants:
         if participant.units:

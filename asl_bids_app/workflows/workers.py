@@ -27,6 +27,8 @@ def _set_environment(threads: int, verbose: bool) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # NumPy's library for matrices has threads of its own, which do spin; its matrices are small.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # One store of freed memory for all threads of a process (glibc), which goes back whole.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     if not verbose:
         os.environ[QUIET] = "1"
 

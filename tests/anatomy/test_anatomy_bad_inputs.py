@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
-from heads import grid, look, pose
+from heads import grid, pose, scan_map
 from scipy import ndimage
 
 from asl_bids_app.anatomy.atlases import read_spec
@@ -65,7 +65,7 @@ def bent(seed):
 def series(man):
     """M0 and ΔM of the man, in the space of his template."""
     shape, affine = ASL
-    gm, wm, csf = (look(man[key], shape, affine) for key in KEYS)
+    gm, wm, csf = (scan_map(man[key], shape, affine) for key in KEYS)
     mask = gm + wm + csf > 0.5
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((2, *shape))

@@ -17,6 +17,7 @@ from asl_bids_app.anatomy.spaces import read_space
 from asl_bids_app.anatomy.transforms import affine_transform, write_transform
 from asl_bids_app.anatomy.view_files import read_views, views_file
 from asl_bids_app.atlas import load_atlas
+from asl_bids_app.preprocess import tissue
 
 MOVED = pose((6, -5, 9), (5, -4, 7))
 """Takes the template's points to those of the T1w: the head lies so in its scanner."""
@@ -164,10 +165,10 @@ def test_regions_have_the_values_of_their_side(done):
     assert row["nowhere"] == "n/a"
     coverage = table(folder / f"{TITLE}_atlas-Half_coverage.tsv")[0]
     assert float(coverage["nowhere"]) == 0
-    tissue = {r["name"]: r for r in table(folder / f"{TITLE}_atlas-tissue_desc-fit_cbf.tsv")}
-    assert float(tissue["Left-GM"]["cbf_mean"]) == pytest.approx(40, abs=1)
-    assert float(tissue["Right-Hemisphere"]["cbf_mean"]) == pytest.approx(60, abs=1)
-    assert int(tissue["DeepGM"]["voxels"]) > 20
+    rows = {r["name"]: r for r in table(folder / f"{TITLE}_atlas-tissue_desc-fit_cbf.tsv")}
+    assert float(rows["Left-GM"]["cbf_mean"]) == pytest.approx(40, abs=1)
+    assert float(rows["Right-Hemisphere"]["cbf_mean"]) == pytest.approx(60, abs=1)
+    assert int(rows["DeepGM"]["voxels"]) > 20
 
 
 def test_what_can_not_be_had_is_one_line_each(done):
@@ -238,6 +239,20 @@ def test_without_a_t1w_nothing_is_written_and_nothing_said(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture(scope="module")
+def laid():
+    """The template laid on the M0 of a unit, which takes seconds."""
+    series = unit()
+    return tissue.tissue_priors(series.images["M0"], series.affine, series.mask)
+
+
+@pytest.fixture
+def laid_on_m0(laid, monkeypatch):
+    """Let a run find what was found once for all of these tests."""
+    monkeypatch.setattr(tissue, "tissue_priors", lambda *_: laid)
+
+
+@pytest.mark.usefixtures("laid_on_m0")
 @pytest.mark.parametrize(
     ("entities", "begin"), [({"sub": "01"}, ""), (ENTITIES, f"{TITLE}: ")], ids=["one", "several"]
 )
@@ -253,6 +268,7 @@ def test_maps_in_the_space_of_a_t1w_that_is_not_there_are_one_line(tmp_path, ent
     assert line.startswith(f"{begin}no T1w, and no anatomy by the M0")
 
 
+@pytest.mark.usefixtures("laid_on_m0")
 def test_a_t1w_that_is_no_head_is_one_line(tmp_path):
     noise = np.random.default_rng(0).random((9, 9, 3))
     save(tmp_path / "sub-01/anat/sub-01_T1w.nii.gz", noise, np.eye(4))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from heads import grid, look, pose
+from heads import grid, pose, scan_map
 
 from asl_bids_app.anatomy import views
 from asl_bids_app.anatomy.records import Head
@@ -28,8 +28,8 @@ def ball(shape, affine, centre):
 @pytest.fixture(scope="module")
 def unit():
     atlas = load_atlas()
-    mask = look(atlas.brain, SHAPE, AFFINE) > 0.5
-    flow = 10 + 50 * look(atlas.gm, SHAPE, AFFINE)
+    mask = scan_map(atlas.brain, SHAPE, AFFINE) > 0.5
+    flow = 10 + 50 * scan_map(atlas.gm, SHAPE, AFFINE)
     images = {"M0": ball(SHAPE, AFFINE, BALL), "CBF": flow}
     return UnitMaps({"sub": "01"}, images, mask, np.zeros(SHAPE, bool), AFFINE, {"cbf": flow}, {})
 

@@ -127,16 +127,15 @@ def daemon(engine, image, tmp_path_factory):
     with subprocess.Popen(
         ["podman", "system", "service", "--time=0", f"unix://{address}"], env=environment
     ) as service:
-        for _ in range(100):
-            if address.exists():
-                break
+        while not address.exists():
+            assert service.poll() is None, "podman's service has ended"
             time.sleep(0.1)
         yield f"unix://{address}"
         service.terminate()
 
 
 def asl_docker(daemon, image, *words, cwd):
-    wrapper = [sys.executable, "-m", "asl_bids_app.docker.cli", "--image", image.tag]
+    wrapper = [sys.executable, "-m", "asl_bids_app.docker.wrapper", "--image", image.tag]
     return call([*wrapper, *words], 900, cwd=cwd, DOCKER_HOST=daemon)
 
 

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 FOREVER = 1000
 """Seconds after which a wait counts as endless: no outcome hangs on a loaded machine."""
 
-# Python runs this file at its start, in workers too: a function of the app never returns.
+# Python runs this file at its start, in workers too: a function of the app never returns, and
+# whoever isn't deaf has all the time it needs to end by itself.
 HANG = """
 import importlib.abc, importlib.util, os, pathlib, sys, time
 
@@ -48,6 +49,10 @@ class Finder(importlib.abc.MetaPathFinder):
         return spec
 
 sys.meta_path.insert(0, Finder())
+if "HANG_DEAF" not in os.environ:
+    from asl_bids_app import processes
+
+    processes.stoppable.__wrapped__.__defaults__ = (1000.0,)
 """
 MOMENTS = {
     "planning": "asl_bids_app.workflows.plan:find_runs",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from asl_bids_app.estimators.coherence import Coherence, mean_sd, measure
+from asl_bids_app.estimators.coherence import Coherence, common_of_corners, mean_sd, measure
 
 SHAPE = (24, 20, 12)
 
@@ -85,3 +85,22 @@ def test_smooth_maps_are_not_taken_for_independent():
     off = [head[ball(6)].mean() / scale for head in heads]
     bar = mean_sd(np.ones(SHAPE), ball(6), found)
     assert bar == pytest.approx(np.sqrt(np.mean(np.square(off))), rel=0.25)
+
+
+@pytest.mark.parametrize(("neighbour", "shared"), [(0.0, 0.0), (0.3, 0.0), (0.5, 0.2)])
+def test_the_deviation_of_an_interpolated_value_by_repetition(neighbour, shared):
+    """Fields are read at random places, as maps are in another space."""
+    rng = np.random.default_rng(0)
+    place = rng.uniform(0, 1, (3, 500)) * (np.array(SHAPE) - 1)[:, None]
+    read = [
+        ndimage.map_coordinates(drawn(neighbour, shared, rng), place, order=1) for _ in range(60)
+    ]
+    part = place % 1
+    weights = [
+        np.prod([part[k] if corner[k] else 1 - part[k] for k in range(3)], axis=0)
+        for corner in np.ndindex(2, 2, 2)
+    ]
+    common = common_of_corners(Coherence(neighbour, shared))
+    squares = np.sum(np.square(weights), axis=0).mean()
+    expected = (1 - common) * squares + common
+    assert np.mean(np.square(read)) == pytest.approx(expected, rel=0.08)

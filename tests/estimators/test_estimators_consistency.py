@@ -186,6 +186,7 @@ def test_one_window_is_the_dense_weighted_least_squares(monkeypatch):
     monkeypatch.setattr(tissue_scores, "OUTLIER", 1e6)
     monkeypatch.setattr(tissue_scores, "UNLIKE_LEAST", 1e6)
     monkeypatch.setattr(tissue_scores, "MOST_STEPS", 1)
+    monkeypatch.setattr(consistency, "PASSES", 1)
     monkeypatch.setattr(consistency, "FIT", (-2.0, -1.0))
     solve = tissue_scores.solve_windows
     monkeypatch.setattr(

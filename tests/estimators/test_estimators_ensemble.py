@@ -15,7 +15,7 @@ from asl_bids_app.estimators import ensemble as module
 from asl_bids_app.estimators.base import Flag
 from asl_bids_app.estimators.bayes import Bayes, observe_usable
 from asl_bids_app.estimators.boxes import brain_box, with_neighbours
-from asl_bids_app.estimators.devices import find_device, is_out_of_memory
+from asl_bids_app.estimators.devices import find_device, is_out_of_memory, side_by_side
 from asl_bids_app.estimators.ensemble import Ensemble
 from asl_bids_app.estimators.features import roughness
 from asl_bids_app.estimators.members import ANSWERS, orientations
@@ -417,6 +417,43 @@ def test_other_errors_are_not_taken_for_missing_memory():
     limited.most, limited.error = 0, RuntimeError("shapes differ")
     with pytest.raises(RuntimeError, match="shapes differ"):
         Ensemble(model([limited])).fit(a_series((2, 16, 16)))
+
+
+@pytest.fixture
+def two_threads():
+    usual = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(usual)
+
+
+def test_slices_side_by_side_give_the_same_maps(two_threads, monkeypatch):
+    estimator, series = Ensemble(model(members(2)), batch_size=8), a_series((11, 16, 16))
+    calls = []
+    real = module.estimate_slices
+
+    def watched(observation, chosen, *arguments, **more):
+        calls.append((len(chosen), torch.get_num_threads(), torch.is_grad_enabled()))
+        return real(observation, chosen, *arguments, **more)
+
+    monkeypatch.setattr(module, "estimate_slices", watched)
+    found = estimator.fit(series)
+    assert calls == [(4, 1, False), (4, 1, False), (3, 2, False)]
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    alone = estimator.fit(series)
+    assert calls[3:] == [(8, 1, False), (3, 1, False)]
+    for name in ("cbf", "att", "cbf_sd", "att_sd"):
+        assert torch.allclose(getattr(found, name), getattr(alone, name), rtol=1e-4, atol=1e-5)
+
+
+def test_threads_come_back_after_an_error(two_threads):
+    def fail(part):
+        raise RuntimeError(f"part {int(part[0])}")
+
+    with pytest.raises(RuntimeError, match="part 0"):
+        side_by_side(fail, torch.arange(4).chunk(2))
+    assert torch.get_num_threads() == 2
 
 
 def test_gpu_without_memory_hands_over_to_the_cpu(monkeypatch, caplog):

@@ -211,6 +211,7 @@ def test_misfit_is_the_noise_over_what_is_told_of_it():
     assert torch.allclose(seen, around.clamp(max=4), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_overfits_one_batch():
     cbf, att, mask = maps((2, 24, 24))
     observation = measured(PROTOCOLS["joint"], cbf, att, mask, 4)

@@ -60,7 +60,8 @@ def test_signal_reaches_cbf_in_proportion_past_the_trunk(name):
     assert torch.allclose(once, 0.1 * x.sum(1, keepdim=True), rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", [NAMES[0], pytest.param(NAMES[1], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES[:2])
 def test_briefly_trained_cbf_follows_the_amplitude(name):
     torch.manual_seed(0)
     network = ChannelNetwork(small(name, heads=0.01), SCALE)

@@ -20,18 +20,23 @@ from asl_bids_app.workflows.plan import make_plan
 OF_REGISTRATION = {key for key, metric in METRICS.items() if metric.anatomy}
 
 
-@pytest.mark.parametrize("facts", [{}, FACTS], ids=["without", "with"])
-def test_columns_of_the_registration_stand_where_it_ran(facts, tmp_path, monkeypatch):
-    dataset = FakeDataset(tmp_path / "bids")
-    dataset.add(delays=(1.8,), repeats=4)
-    options = AppOptions(dataset.root, tmp_path / "out", tmp_path / "work")
+def fitted(dataset, place):
+    """Every step before the last, by its own function."""
+    options = AppOptions(dataset.root, place / "out", place / "work")
     (participant,) = make_plan(options).participants
     (unit,) = participant.units
     run = unit.runs[0]
     moved = correct_motion(run.acquisition, hmc=False, threads=1)
     prepared = prepare_run(run, moved, align_m0=False)
     series = assemble(unit, [prepared], move=False)
-    maps = estimate(series, "least-squares")
+    return unit, series, estimate(series, "least-squares")
+
+
+@pytest.mark.parametrize("facts", [{}, FACTS], ids=["without", "with"])
+def test_columns_of_the_registration_stand_where_it_ran(facts, tmp_path, monkeypatch):
+    dataset = FakeDataset(tmp_path / "bids")
+    dataset.add(delays=(1.8,), repeats=4)
+    unit, series, maps = fitted(dataset, tmp_path)
     seen = []
 
     def anatomy(*_, **__):
@@ -54,7 +59,7 @@ def test_columns_of_the_registration_stand_where_it_ran(facts, tmp_path, monkeyp
     assert set(row) == set(found["metrics"])
     if not facts:
         assert set(row) == seen[0]
-        assert "anatomy" not in found
+        assert not found.anatomy
         return
     assert float(row["registration_dice"]) == 0.95
     assert float(row["registration_error"]) == 0.2
@@ -64,4 +69,28 @@ def test_columns_of_the_registration_stand_where_it_ran(facts, tmp_path, monkeyp
         "Studholme"
         in json.loads(path.with_suffix(".json").read_text())["registration_nmi"]["Source"]
     )
-    assert found["anatomy"] == FACTS
+    assert found.anatomy == FACTS
+
+
+def test_without_anatomy_nothing_of_an_earlier_run_stays(tmp_path):
+    """Old maps in other spaces would stand beside new ones of this."""
+    dataset = FakeDataset(tmp_path / "bids")
+    dataset.add(delays=(1.8,), repeats=4)
+    out = tmp_path / "out"
+    gone = [
+        out / "sub-01/perf/sub-01_space-T1w_cbf.nii.gz",
+        out / "sub-01/perf/sub-01_atlas-tissue_desc-fit_cbf.tsv",
+        out / "sub-01/figures/sub-01_desc-anatomy_slices.npz",
+    ]
+    others = [
+        out / "sub-01/perf/sub-01_run-2_space-T1w_cbf.nii.gz",
+        out / "sub-01/figures/sub-01_run-2_desc-anatomy_slices.npz",
+        out / "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz",
+    ]
+    for path in (*gone, *others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    unit, series, maps = fitted(dataset, tmp_path)
+    record.finish_unit(out, unit, series, maps, baseline=None, tissue=None, confounds=None)
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in others)

@@ -58,7 +58,7 @@ def click(driver, selector):
 def test_the_report_blends_flickers_and_sorts(driver, derivatives):
     page = derivatives / "sub-01.html"
     driver.get(page.as_uri())
-    chromium.wait_for(driver, "return document.querySelector('.viewer[data-ready]') !== null", 60)
+    chromium.wait_for(driver, "return document.querySelector('.viewer[data-ready]') !== null")
 
     def over(what):
         return driver.execute_script(
@@ -101,7 +101,7 @@ def test_the_group_page_draws_regions_sorted_and_filtered(driver, derivatives):
     page = derivatives / "group.html"
     driver.get(page.as_uri())
     place = "document.getElementById('region-chart')"
-    chromium.wait_for(driver, f"return {place}.dataset.ready === 'yes'", 120)
+    chromium.wait_for(driver, f"return {place}.dataset.ready === 'yes'")
 
     def order():
         return driver.execute_script(f"return {place}.dataset.order")
@@ -114,7 +114,7 @@ def test_the_group_page_draws_regions_sorted_and_filtered(driver, derivatives):
 
     assert order() == "Left-A|Right-A|B|C|D"
     choose("order", "median")
-    chromium.wait_for(driver, f"return {place}.dataset.order === 'B|Right-A|Left-A|D|C'", 30)
+    chromium.wait_for(driver, f"return {place}.dataset.order === 'B|Right-A|Left-A|D|C'")
     points = f"{place}.data[1].x.length"
     everyone = driver.execute_script(f"return {points}")
     assert everyone == 4 * 11
@@ -123,7 +123,7 @@ def test_the_group_page_draws_regions_sorted_and_filtered(driver, derivatives):
         "const t = document.querySelector('#filters [name=text]'); t.value = 'sub-07';"
         "t.dispatchEvent(new Event('input', {bubbles: true}))"
     )
-    chromium.wait_for(driver, f"return {points} === 4", 30)
+    chromium.wait_for(driver, f"return {points} === 4")
     found = driver.execute_script(f"return {place}.data[1].x")
     assert sorted(found) == [17, 47, 49, 77]
     assert chromium.console_errors(driver) == []

@@ -54,7 +54,7 @@ def driver():
 
 def open_page(driver, path, ready=READY):
     driver.get(path.as_uri())
-    chromium.wait_for(driver, ready, 60)
+    chromium.wait_for(driver, ready)
 
 
 def clean(driver, path):

@@ -200,13 +200,15 @@ def test_the_long_table_has_every_region_and_everyone_without(tmp_path):
 def test_the_page_has_the_numbers_of_the_tables(tmp_path, participants):
     for k in range(participants):
         entities = {"sub": f"{k:02d}"}
-        add(tmp_path, entities, {"cbf_mean_gm": 50.0})
+        add(tmp_path, entities, {"cbf_mean_gm": 50.0, "registration_dice": 0.9})
         rows = [
             (name, coverage, cbf * (3 if k == 11 else 1 + 0.01 * (k % 5)), *rest)
             for name, coverage, cbf, *rest in anatomy.USUAL
         ]
         anatomy.add_regions(tmp_path, entities, rows)
     text = write_group(tmp_path)[1].read_text()
+    # The registration is there as other metrics are.
+    assert "Overlap of the brains, ASL and T1w" in text
     if participants < 4:
         assert "55.0 ± 8.9" in text
         assert '<td class="number na"' in text

@@ -190,6 +190,26 @@ def test_the_correction_of_means_is_told_as_it_was_done(facts, words):
     assert words in text
 
 
+def test_tissue_of_a_registered_t1w_is_told():
+    told = record(run())
+    told["units"][0]["tissue"] = {"kind": "T1w", "fractions": "T1w", "source": "T1w, registered"}
+    text = methods_text(told)
+    assert "to which the series was registered rigidly before the fit" in text
+    assert "ICBM 152 atlas" not in text
+
+
+def test_m0_of_blood_by_fluid_is_told():
+    constants = {
+        "t1_fluid": quantity(4.3, "s"),
+        "partition_coefficient_fluid": quantity(1.15, "mL/g"),
+    }
+    reference = {"voxels": 41, "constants": constants}
+    text = methods_text(record(run(m0={"kind": "Included", "reference": reference})))
+    assert "from the fluid of the lateral ventricles (41 voxels) with a T1 of 4.3 s" in text
+    assert "1.15 mL/g" in text
+    assert "lateral ventricles" not in methods_text(record(run()))
+
+
 @pytest.mark.parametrize("single", [True, False])
 def test_the_consensus_formula_is_named_where_it_was_used(single):
     told = record(run(), estimator="least-squares")

@@ -21,6 +21,8 @@ FLAGS = (
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
 )
+WAIT_S = 600
+"""Seconds until a wait counts as endless: no outcome hangs on a loaded machine."""
 
 
 def skip_without_browser():
@@ -45,6 +47,8 @@ def browser(width=1280, height=900):
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
         try:
+            driver.set_page_load_timeout(WAIT_S)
+            driver.set_script_timeout(WAIT_S)
             driver.execute_cdp_cmd(
                 "Emulation.setDeviceMetricsOverride",
                 {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
@@ -77,8 +81,8 @@ def requests(driver):
     return found
 
 
-def wait_for(driver, script, seconds=600):
-    """Wait until a script returns something true, and return it; long, for a loaded machine."""
+def wait_for(driver, script, seconds=WAIT_S):
+    """Wait until a script returns something true, and return it."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     return WebDriverWait(driver, seconds).until(lambda d: d.execute_script(script))

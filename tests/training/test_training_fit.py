@@ -29,7 +29,7 @@ from asl_bids_app.training.fit.fit_member import fit_member
 from asl_bids_app.training.fit.learning_rate import in_cycle, rate
 from asl_bids_app.training.fit.lightning_module import MemberModule
 from asl_bids_app.training.fit.losses import losses, quantile_loss
-from asl_bids_app.training.fit.members import build_member, inner_network, start_from
+from asl_bids_app.training.fit.run_members import build_member, inner_network, start_from
 from asl_bids_app.training.fit.trainer import FitOptions
 from asl_bids_app.training.fit.training_run import NormStats, RunFolder, load_member, save_member
 from asl_bids_app.training.phantoms.tissue_codes import CORE
@@ -98,7 +98,7 @@ def interrupt_at(monkeypatch, step, number=signal.SIGUSR1):
 
 # Before, at and after a checkpoint; at a validation, where state changes most.
 @pytest.mark.parametrize(
-    "step", [2, 7, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 3, 10))]
+    "step", [7, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 2, 3, 10))]
 )
 def test_resumed_training_gives_the_curve_of_an_unbroken_one(
     config, dataset, unbroken, tmp_path, monkeypatch, step
@@ -122,7 +122,8 @@ def test_resumed_training_gives_the_curve_of_an_unbroken_one(
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("step", [4, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [4, 8])
 def test_resumed_training_fills_its_pool_again(dataset, tmp_path, monkeypatch, step):
     config = load("smoke", (*TINY, "training.reuse=3", "training.reuse_batches=3"))
     assert fit_member(config, dataset, tmp_path / "unbroken", 0).finished
@@ -199,6 +200,7 @@ def test_slices_that_nobody_looks_at_are_not_simulated(config, dataset):
         assert len(made.observation) == int(seen.sum())
 
 
+@pytest.mark.slow
 def test_a_pool_serves_networks_of_a_fixed_protocol(dataset, tmp_path):
     fixed = (
         "network.name=SpatialASLNet",
@@ -293,6 +295,7 @@ def test_two_processes_train_one_network_together(config, dataset, tmp_path):
     assert load_member(RunFolder(tmp_path / "run").model(0))["complete"]
 
 
+@pytest.mark.slow
 def test_members_differ(config, dataset, tmp_path, unbroken):
     fit_member(config, dataset, tmp_path, 1)
     first, second = weights(unbroken), weights(tmp_path, 1)

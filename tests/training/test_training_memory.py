@@ -20,7 +20,7 @@ from asl_bids_app.training.fit.callbacks import average_module
 from asl_bids_app.training.fit.curves import read_curves
 from asl_bids_app.training.fit.fit_member import fit_member
 from asl_bids_app.training.fit.lightning_module import MemberModule
-from asl_bids_app.training.fit.members import build_member
+from asl_bids_app.training.fit.run_members import build_member
 from asl_bids_app.training.fit.training_run import NormStats, RunFolder
 from asl_bids_app.training.simulate import disturbances, rician
 from asl_bids_app.training.simulate.rician import rician_excess, rician_mean
@@ -60,7 +60,10 @@ def on_a_gpu():
     "fault",
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried ..."),
+        pytest.param(
+            RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried ..."),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["cuda", "cpu"],
 )
@@ -170,6 +173,7 @@ def test_no_product_is_rounded_but_the_trunks(config, dataset, tmp_path, caplog)
     assert "member 0 trains on CPU" in caplog.text
 
 
+@pytest.mark.slow
 def test_batches_of_other_processes_are_the_same_in_the_same_order(config, dataset, monkeypatch):
     monkeypatch.setattr(loading, "loading_processes", lambda *_: 2)
     batches = Batches(

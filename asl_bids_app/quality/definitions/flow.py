@@ -6,7 +6,14 @@ from typing import Final
 
 from asl_bids_app.bids.outputs import UNITS_ABV, UNITS_ATT, UNITS_CBF
 from asl_bids_app.limits import CBF_LIMIT
-from asl_bids_app.quality.definitions.words import DOLUI, FLOW, INDEX, OURS, PLAUSIBLE_GM_CBF, TIME
+from asl_bids_app.quality.definitions.shared_words import (
+    DOLUI,
+    FLOW,
+    INDEX,
+    OURS,
+    PLAUSIBLE_GM_CBF,
+    TIME,
+)
 from asl_bids_app.quality.metric import Metric
 
 ROWS: Final = (
@@ -66,6 +73,55 @@ ROWS: Final = (
         basis="Alsop 2015, doi:10.1002/mrm.25197: 40-100 can be normal; the outer range is a "
         "choice of this program",
         baseline=True,
+    ),
+    Metric(
+        "cbf_pvc_gm",
+        FLOW,
+        "CBF of grey matter, corrected for partial volume",
+        "Mean over the mask of the grey matter's own CBF (`--pvc`), each voxel by its fraction of "
+        "grey matter.",
+        UNITS_CBF,
+        anatomy=True,
+    ),
+    Metric(
+        "cbf_pvc_gm_sd",
+        FLOW,
+        "Error bar of the CBF of grey matter, corrected for partial volume",
+        "Standard error of one flow for all grey matter, by noise, misfit, wrong fractions and, "
+        "with error bars that hold it, calibration.",
+        UNITS_CBF,
+        anatomy=True,
+    ),
+    Metric(
+        "cbf_pvc_wm",
+        FLOW,
+        "CBF of white matter, corrected for partial volume",
+        "Mean over the mask of the white matter's own CBF (`--pvc`), each voxel by its fraction "
+        "of white matter.",
+        UNITS_CBF,
+        anatomy=True,
+    ),
+    Metric(
+        "cbf_pvc_wm_sd",
+        FLOW,
+        "Error bar of the CBF of white matter, corrected for partial volume",
+        "As that of grey matter.",
+        UNITS_CBF,
+        anatomy=True,
+    ),
+    Metric(
+        "pvc_explained",
+        FLOW,
+        "Variance of CBF that tissue fractions explain",
+        "Share of the variance of CBF over the mask, noise taken off, that one flow for grey and "
+        "one for white matter explain. Low where tissue maps or their registration are wrong, "
+        "images are blurred, or flow differs much within a tissue; below 0.25 there is no partial "
+        "volume correction.",
+        "fraction",
+        good=(0.6, 1.0),
+        fair=(0.25, 1.0),
+        basis=OURS,
+        anatomy=True,
     ),
     Metric(
         "cbf_mean_gm_sd",

@@ -12,7 +12,7 @@ LOG = logging.getLogger("asl-app")
 
 
 def run_group(options: AppOptions) -> int:
-    """Write the group table and report from the derivatives in the output folder.
+    """Write tables, maps and report of the group from the derivatives in the output folder.
 
     Returns
     -------

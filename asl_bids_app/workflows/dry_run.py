@@ -54,6 +54,7 @@ def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]
         "  motion: " + ("rigid correction of every volume" if options.hmc else "none (--no-hmc)"),
         f"  brain mask: {_mask(options, units)}",
         f"  tissue: {_tissue(options, units)}",
+        *_calibration(options),
         *_anatomy(options, units),
         f"  device: {device}",
         f"  processors: {options.nprocs}; memory: "
@@ -78,7 +79,7 @@ def _labels(plan: Plan) -> list[str]:
 def _estimator(options: AppOptions) -> tuple[str, str]:
     from asl_bids_app.workflows.checks import choose_estimator
 
-    name, (model, digest) = choose_estimator(options)
+    name, (model, digest) = choose_estimator(options.estimator, options.model)
     why = "--estimator" if options.estimator else "default"
     if name == "ensemble":
         flips = "averaged over flips" if options.tta else "without flips (--no-tta)"
@@ -114,22 +115,33 @@ def _tissue(options: AppOptions, units: list[Unit]) -> str:
 
     if not options.tissue:
         return "none (--no-tissue): no metrics by tissue"
-    given = sum(bool(given_tissue(options.derivatives, unit.entities)) for unit in units)
-    parts = [f"maps of --derivatives for {given} of {len(units)} series"] if given else []
-    if given < len(units) or not given:
+    by_t1w = [unit for unit, _ in _find_t1ws(options, units)]
+    parts = [f"the T1w's, registered, for {len(by_t1w)} of {len(units)} series"] if by_t1w else []
+    rest = [unit for unit in units if unit not in by_t1w]
+    given = sum(bool(given_tissue(options.derivatives, unit.entities)) for unit in rest)
+    if given:
+        parts.append(f"maps of --derivatives for {given} of {len(units)} series")
+    if given < len(rest) or not parts:
         parts.append("the bundled atlas (MNI152), moved onto each head")
     return "; ".join(parts)
 
 
-def _anatomy(options: AppOptions, units: list[Unit]) -> list[str]:
-    """Tell the T1w of the series, where there is one or anything asks for it."""
+def _find_t1ws(options: AppOptions, units: list[Unit]) -> list[tuple[Unit, str]]:
+    """Return the units that have a T1w, and where it is from."""
     from asl_bids_app.anatomy.find import find_anatomy
 
     if not options.anatomy:
+        return []
+    found = [(u, find_anatomy(options.bids_dir, options.derivatives, u.entities)) for u in units]
+    return [(unit, anatomy.source) for unit, anatomy in found if anatomy.t1w is not None]
+
+
+def _anatomy(options: AppOptions, units: list[Unit]) -> list[str]:
+    """Tell the T1w of the series, where there is one or anything asks for it."""
+    if not options.anatomy:
         return ["  anatomy: none (--no-anatomy)"]
-    found = [find_anatomy(options.bids_dir, options.derivatives, u.entities) for u in units]
-    sources = [f.source for f in found if f.t1w is not None]
-    if not (sources or options.output_spaces or options.atlas):
+    sources = [source for _, source in _find_t1ws(options, units)]
+    if not (sources or options.output_spaces or options.atlas or options.pvc):
         return []
     named = ", ".join(dict.fromkeys(sources[:3])) + ", ..." * (len(sources) > 3)
     spaces = ", ".join(options.output_spaces) or "none but that of the run"
@@ -138,7 +150,16 @@ def _anatomy(options: AppOptions, units: list[Unit]) -> list[str]:
         f"  anatomy: {len(sources)} of {len(units)} series with a T1w"
         + (f" ({named})" if named else ""),
         f"    spaces: {spaces}; regions: {atlases}",
+        *([f"    partial volume correction: {options.pvc}, where registered"] * bool(options.pvc)),
     ]
+
+
+def _calibration(options: AppOptions) -> list[str]:
+    if options.calibration == "voxelwise":
+        return []
+    other = "; else that of each voxel" if options.calibration != "csf" else ""
+    how = f"--calibration {options.calibration}"
+    return [f"  M0: that of blood, by the fluid of the lateral ventricles{other} ({how})"]
 
 
 def _means(options: AppOptions) -> str:
@@ -181,6 +202,8 @@ def _outputs(unit: Unit, options: AppOptions, estimator: str) -> list[str]:
         without.add("confounds")
     if not options.tissue:
         without |= {"gm", "wm", "csf"}
+    if not options.pvc:
+        without |= {key for key, output in OUTPUTS.items() if output.asked}
     if not options.arterial or not _shows_arteries(runs, estimator):
         without |= {"abv", "abv_sd"}
     baseline = runs_baseline(options.baseline, estimator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from asl_bids_app.anatomy.place import Placed
+    from asl_bids_app.anatomy.tissue_flows import Data
     from asl_bids_app.bids.sessions import Unit
     from asl_bids_app.estimators.base import ParameterMaps
     from asl_bids_app.preprocess.prepare import PreparedRun
@@ -38,6 +40,7 @@ def make_request(settings: Settings, output_dir: Path) -> Request | None:
         tuple(read_spec(text) for text in settings.atlas),
         folder if folder and folder.is_dir() else None,
         settings.threads,
+        settings.pvc,
     )
 
 
@@ -73,6 +76,22 @@ def place_run(request: Request, unit: Unit, prepared: PreparedRun) -> Placed | N
         "ΔM": prepared.delta_m.mean(axis=-1),
     }
     return place(request, unit.entities, images, prepared.mask, prepared.affine)
+
+
+def _common(coherence: Mapping[str, Any], total: bool) -> dict[str, float]:
+    """Return what neighbours of each standard deviation have in common, by the model's table.
+
+    The calibration, which bars in total hold, is taken off CBF before it is resampled.
+    """
+    from asl_bids_app.estimators.coherence import common_of_corners, read_coherence
+
+    found = {}
+    for key in ("cbf", "att"):
+        if (entry := read_coherence(coherence, key)) is not None:
+            entry = replace(entry, shared=0.0) if total and key == "cbf" else entry
+            found[f"{key}_sd"] = common_of_corners(entry)
+    # Of arteries nothing was measured: they are found beside CBF.
+    return found | ({"abv_sd": found["cbf_sd"]} if "cbf_sd" in found else {})
 
 
 def run_anatomy(
@@ -148,7 +167,29 @@ def run_anatomy(
         signals,
         maps.estimator,
         CALIBRATION_SD if total else 0.0,
+        _common(maps.coherence, total),
         sidecar,
+        _for_partial_volume(series, maps) if request.pvc else None,
     )
     torch.set_num_threads(request.threads)
     return run(request, given, placed=placed)
+
+
+def _for_partial_volume(series: Series, maps: ParameterMaps[Tensor]) -> Data | None:
+    """Return what flows of tissues are estimated from: the signal of tissue, without arteries."""
+    from dataclasses import replace
+
+    from asl_bids_app.anatomy.tissue_flows import Data
+    from asl_bids_app.estimators.base import Flag
+    from asl_bids_app.estimators.noise import noise_level
+    from asl_bids_app.observation import observe
+
+    if maps.att_prior is None:
+        return None
+    observation = observe(series.without_arteries(maps.vessels), noise_level(series))
+    # Arteries that were found but not fitted hide the tissue.
+    blind = int(Flag.FAILED) | (int(Flag.ARTERY) if maps.vessels is None else 0)
+    hidden = ((maps.flags.int() & blind) > 0).unsqueeze(1)
+    noise = observation.noise_sd.expand_as(observation.delta_m).nan_to_num(float("inf"))
+    observation = replace(observation, noise_sd=noise.masked_fill(hidden, float("inf")))
+    return Data(observation, series.slice_axis, series.voxel_mm, maps.att_prior)

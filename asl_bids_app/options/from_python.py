@@ -71,6 +71,9 @@ def read_values(values: Mapping[str, Any], call: str) -> dict[str, Any]:
 
 def _read_value(item: Field[Any], value: Any, call: str) -> Any:
     declared = option_of(item)
+    if declared.bare and isinstance(value, bool):
+        # An option that needs no value may be given as a switch.
+        value = declared.bare if value else item.default
     if isinstance(item.default, bool):
         if not isinstance(value, bool):
             raise InputError(call, item.name, repr(value), "True or False")

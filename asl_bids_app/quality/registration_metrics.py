@@ -45,5 +45,25 @@ def registration_metrics(facts: Mapping[str, Any]) -> dict[str, float]:
     return {key: value for key, value in found.items() if math.isfinite(value)}
 
 
+def partial_volume_metrics(facts: Mapping[str, Any]) -> dict[str, float]:
+    """Return the mean flows of the tissues alone; empty without partial volume correction.
+
+    Parameters
+    ----------
+    facts
+        What the record says of the anatomy of a series; may be empty.
+    """
+    about = facts.get("partial_volume") or {}
+    means = about.get("mean") or {}
+    found = {
+        "cbf_pvc_gm": means.get("gm_mean"),
+        "cbf_pvc_gm_sd": means.get("gm_se"),
+        "cbf_pvc_wm": means.get("wm_mean"),
+        "cbf_pvc_wm_sd": means.get("wm_se"),
+        "pvc_explained": about.get("ExplainedVariance"),
+    }
+    return {key: value for key, v in found.items() if math.isfinite(value := _number(v))}
+
+
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else math.nan

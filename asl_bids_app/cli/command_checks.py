@@ -88,6 +88,8 @@ def _read_value(
             parser.error(f"{path}: {name}: found {_shown(value)}, expected true or false")
         # A switch such as no-hmc stores false when it is true.
         return value != (isinstance(action, argparse._StoreFalseAction))
+    if action.nargs == "?" and isinstance(value, bool):
+        return action.const if value else action.default
     many = action.nargs == "+"
     if isinstance(value, dict) and many:
         items = [f"{key}={item}" for key, item in value.items()]
