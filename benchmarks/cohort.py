@@ -230,8 +230,8 @@ def submit(place: Path, *words: str | Path, **settings: str) -> float:
     return time.perf_counter() - start
 
 
-def tell_array(title: str, out: Path, wall: float) -> None:
-    """Print what the tasks of the newest array say of themselves."""
+def tell_array(title: str, out: Path, wall: float) -> int:
+    """Print what the tasks of the newest array say of themselves; return how many failed."""
     state = out / "logs" / "slurm"
     folder = state / (state / "last").read_text().strip()
     logs = [path.read_text() for path in folder.glob("task-*.log")]
@@ -267,11 +267,10 @@ def array(
         out = place / f"array-{len(extra)}"
         (place / "list").write_text("\n".join(part))
         more = {**settings, **extra, "ASL_PARTICIPANTS": str(place / "list")}
-        tell_array(title, out, submit(place, image, bids, out, *words, **more))
-        mend(bids, part)
-        tell_array(
-            f"{title}, --failed", out, submit(place, "--failed", image, bids, out, *words, **more)
-        )
+        if tell_array(title, out, submit(place, image, bids, out, *words, **more)):
+            mend(bids, part)
+            took = submit(place, "--failed", image, bids, out, *words, **more)
+            tell_array(f"{title}, --failed", out, took)
 
 
 def main() -> None:
