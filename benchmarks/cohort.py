@@ -149,10 +149,14 @@ def one_process(bids: Path, place: Path, labels: Sequence[str], words: Sequence[
     [last] = re.findall(r"\d+ of \d+ participants complete", (place / "log").read_text())
     first, end = run.growth()
     print(f"one process, --nprocs 2: {last}, exit code {run.code}")
-    print(f"  {run.wall / len(labels):.1f} s and {run.cpu / len(labels):.1f} s of CPU each")
+    record = json.loads(next(place.glob("out/logs/*/run.json")).read_text())
+    units = [unit for person in record["participants"] for unit in person["units"]]
+    # Workers are no children of this process: their CPU time is in the record.
+    cpu = sum(sum(unit["processor_timing"].values()) for unit in units) + run.cpu
+    print(f"  {run.wall / len(labels):.1f} s and {cpu / len(labels):.1f} s of CPU each")
     print(f"  memory: {first:.0f} MB at most in the first third, {end:.0f} MB in the last")
     print(f"  work folder at most: {run.size / 1e6:.0f} MB in {run.files} files and folders")
-    cures = re.findall(r"Cure: (datalad get \S+)", (place / "log").read_text())
+    cures = re.findall(r"Cure: (datalad get [^\s,]+)", (place / "log").read_text())
     print(f"  not fetched: {len(set(cures))} lines such as '{cures[0] if cures else ''}'")
     return place / "out"
 
@@ -230,8 +234,8 @@ def submit(place: Path, *words: str | Path, **settings: str) -> float:
     return time.perf_counter() - start
 
 
-def tell_array(title: str, out: Path, wall: float) -> None:
-    """Print what the tasks of the newest array say of themselves."""
+def tell_array(title: str, out: Path, wall: float) -> int:
+    """Print what the tasks of the newest array say of themselves; return how many failed."""
     state = out / "logs" / "slurm"
     folder = state / (state / "last").read_text().strip()
     logs = [path.read_text() for path in folder.glob("task-*.log")]
@@ -267,11 +271,10 @@ def array(
         out = place / f"array-{len(extra)}"
         (place / "list").write_text("\n".join(part))
         more = {**settings, **extra, "ASL_PARTICIPANTS": str(place / "list")}
-        tell_array(title, out, submit(place, image, bids, out, *words, **more))
-        mend(bids, part)
-        tell_array(
-            f"{title}, --failed", out, submit(place, "--failed", image, bids, out, *words, **more)
-        )
+        if tell_array(title, out, submit(place, image, bids, out, *words, **more)):
+            mend(bids, part)
+            took = submit(place, "--failed", image, bids, out, *words, **more)
+            tell_array(f"{title}, --failed", out, took)
 
 
 def main() -> None:

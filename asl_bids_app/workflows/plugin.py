@@ -25,6 +25,8 @@ class WorkersPlugin(MultiProcPlugin):
     """
 
     pool: ProcessPoolExecutor
+    _turn: dict[Any, int]
+    """The place of each step's series."""
 
     def __init__(self, plugin_args: dict[str, Any] | None = None) -> None:
         super().__init__(plugin_args)
@@ -41,13 +43,23 @@ class WorkersPlugin(MultiProcPlugin):
         )
 
     def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
-        """Run the steps of a graph."""
+        """Run the steps of a graph, those of the first series first."""
+        import networkx as nx
+
+        series = enumerate(nx.weakly_connected_components(graph))
+        self._turn = {node: number for number, nodes in series for node in nodes}
         # Nipype collects garbage before each step, and would look through the whole graph.
         gc.freeze()
         try:
             super().run(graph, config, updatehash=updatehash)
         finally:
             gc.unfreeze()
+
+    def _sort_jobs(self, jobids: Any, scheduler: str | None = "tsort") -> Any:
+        # Nipype's own order has the first step of every series before the second of any, so
+        # that all would end at the end.
+        ready = super()._sort_jobs(jobids, scheduler=scheduler)
+        return sorted(ready, key=lambda job: self._turn.get(self.procs[job], 0))
 
     def _async_callback(self, args: Future[Any]) -> None:
         if not args.cancelled() and args.exception() is None:

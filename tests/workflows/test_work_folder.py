@@ -90,6 +90,37 @@ def test_blocks_hold_everybody_once_and_in_order():
     assert blocks([], 2, together=False) == [()]
 
 
+def test_series_are_finished_one_after_the_other(monkeypatch):
+    """Of the steps that could run, those of the first series come first."""
+    import networkx as nx
+    from nipype.pipeline.plugins.multiproc import MultiProcPlugin
+
+    from asl_bids_app.workflows.plugin import WorkersPlugin
+
+    graph = nx.DiGraph()
+    for series in ("a", "b", "c"):
+        nx.add_path(graph, [f"{series}{step}" for step in range(3)])
+    done, order = set(), []
+
+    def run_one_by_one(self, graph, *_, **__):
+        self.procs = list(nx.topological_sort(graph))
+        while len(order) < len(self.procs):
+            ready = [
+                number
+                for number, step in enumerate(self.procs)
+                if step not in done and done.issuperset(graph.predecessors(step))
+            ]
+            step = self.procs[self._sort_jobs(ready)[0]]
+            done.add(step)
+            order.append(step)
+
+    monkeypatch.setattr(MultiProcPlugin, "run", run_one_by_one)
+    plugin = WorkersPlugin({"n_procs": 1})
+    plugin.run(graph, {})
+    plugin.pool.shutdown()
+    assert order == [f"{series}{step}" for series in ("a", "b", "c") for step in range(3)]
+
+
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     """Five small participants, the image of one of them empty."""
