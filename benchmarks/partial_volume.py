@@ -4,10 +4,8 @@ usage: python benchmarks/partial_volume.py SIMULATOR [CASE ...] [--data DIR] [--
 
 SIMULATOR is a folder with ``sim.py``, an ASL simulator that shares no code with this package, and
 the anatomy it works on. Each case is simulated again without flow in white matter, which gives
-the true flow of grey matter; lesions, which have their own, are left out. Fractions are true;
-those of a simulated T1w, segmented and registered by the app (``t1w``); true ones moved; or those
-of another head (``mirrored``). Scored are voxels with a fraction of 0.3 to 0.9: bias, slope on the
-fraction per mean flow (less that of the truth), root mean square error, 95 % intervals.
+the true flow of grey matter; lesions, which have their own, are left out. Fractions: true; of a
+simulated T1w (``t1w``); moved; of another head. Slopes are per mean flow, less that of the truth.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ import argparse
 import importlib.util
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,8 +39,8 @@ from asl_bids_app.series import Series, to_slices, to_volume
 from asl_bids_app.workflows.plan import make_plan
 
 CASES = ("L10", "L05", "L03", "S03", "PASL05", "J05", "ART05", "LES05", "LAM10")
-FRACTIONS = ("true", "t1w", "moved 1 mm", "moved 2 mm", "moved 4 mm", "mirrored")
-Maps = dict[str, np.ndarray]
+FRACTIONS = ("true", "t1w", *(f"moved {mm} mm" for mm in (1, 2, 4)), "mirrored")
+Maps = dict[str, Any]
 
 
 def simulate(simulator: Path, data: Path, case: str) -> None:
@@ -55,8 +52,7 @@ def simulate(simulator: Path, data: Path, case: str) -> None:
         if not (folder / "truth" / f"sub-{case}_params.json").is_file():
             folder.mkdir(parents=True, exist_ok=True)
             sim.make(case, {**sim.CASES[case], **changed}, str(folder))
-    about = {"Name": "Simulated", "BIDSVersion": "1.9.0"}
-    (data / "dataset_description.json").write_text(json.dumps(about))
+    (data / "dataset_description.json").write_text('{"Name": "Sim", "BIDSVersion": "1.9.0"}')
 
 
 def prepare(data: Path, case: str) -> tuple[Series, Any]:
@@ -67,8 +63,8 @@ def prepare(data: Path, case: str) -> tuple[Series, Any]:
     runs = [prepare_run(r, m, align_m0=False) for r, m in zip(unit.runs, moved, strict=True)]
     series = with_noise(assemble(unit, runs, move=False))
     maps = LeastSquares().fit(series)
-    series = replace(series, volumes={**series.volumes, "cbf": to_volume(maps.cbf.numpy())})
-    return series.without_arteries(maps.vessels), maps.att_prior
+    kept = {**series.volumes, "cbf": to_volume(maps.cbf.numpy())}
+    return replace(series.without_arteries(maps.vessels), volumes=kept), maps.att_prior
 
 
 def fractions_of(name: str, truth: Maps, series: Series, simulator: Path, kept: dict) -> Maps:
@@ -78,11 +74,9 @@ def fractions_of(name: str, truth: Maps, series: Series, simulator: Path, kept: 
             tissue, affine = colin(simulator)
             kept["head"] = understand(make_t1w(tissue), affine)[0]
         mask = to_volume(series.mask.numpy())
-        delta_m = to_volume(series.delta_m.numpy()).mean(axis=-1)
-        images = {"M0": series.volumes["m0"], "ΔM": delta_m}
-        found = register_asl(images, mask, series.affine, kept["head"])
+        found = register_asl({"M0": series.volumes["m0"]}, mask, series.affine, kept["head"])
         return fractions(kept["head"], found.matrix, mask.shape, series.affine)
-    by = [float(name.split()[1]) / series.voxel_mm[1] if "moved" in name else 0, 0, 0]
+    by = [float(name.split()[1]) / series.voxel_mm[1] if "moved" in name else 0.0, 0, 0]
     maps = {k: ndimage.shift(truth[k], by, order=1) if any(by) else truth[k] for k in ("gm", "wm")}
     return {k: v[:, ::-1].copy() for k, v in maps.items()} if name == "mirrored" else maps
 
@@ -90,7 +84,7 @@ def fractions_of(name: str, truth: Maps, series: Series, simulator: Path, kept: 
 def score(y: Any, sd: Any, fraction: Any, true: Any, mask: Any) -> dict[str, float]:
     """Score a tissue's flow where its true fraction is 0.3 to 0.9."""
     where = mask & (fraction >= 0.3) & (fraction <= 0.9)
-    x, y, t = fraction[where], y[where], true[where]
+    x, y, t = (values[where] for values in (fraction, y, true))
     bins = [(x >= low) & (x < low + 0.1) for low in np.arange(0.3, 0.85, 0.1)]
     slopes = [np.polyfit(x, values, 1)[0] / t.mean() for values in (y, t)]
     return {
@@ -98,11 +92,11 @@ def score(y: Any, sd: Any, fraction: Any, true: Any, mask: Any) -> dict[str, flo
         "worst_bin_percent": 100 * max(abs((y - t)[b].mean() / t[b].mean()) for b in bins),
         "slope": float(slopes[0] - slopes[1]),
         "rmse": float(np.sqrt(((y - t) ** 2).mean())),
-        "c95": np.nan if sd is None else 100 * float((abs(y - t) <= 1.96 * sd[where]).mean()),
+        "c95": np.nan if sd is None else 100 * float((abs(y - t) < 1.96 * sd[where]).mean()),
     }
 
 
-def rows_of(simulator: Path, data: Path, case: str, names: list[str], kept: Any) -> Iterator[dict]:
+def rows_of(simulator: Path, data: Path, case: str, names: list[str], kept: Any) -> Any:
     """Estimate and score a case by every method and every kind of fractions."""
     simulate(simulator, data, case)
     truth, grey = truth_of(data, case), truth_of(data / "gm", case)["cbf"]
@@ -110,8 +104,8 @@ def rows_of(simulator: Path, data: Path, case: str, names: list[str], kept: Any)
     parts = {"gm": grey, "wm": truth["cbf"] - grey}
     true = {key: part / np.maximum(truth[key], 1e-3) for key, part in parts.items()}
     mask = to_volume(series.mask.numpy()) & (truth["lesion"] == 0) & (truth["tissue"] > 0.5)
-    for key in true:
-        found = score(series.volumes["cbf"], None, truth[key], true[key], mask)
+    for key, flow in true.items():
+        found = score(series.volumes["cbf"], None, truth[key], flow, mask)
         yield {"case": case, "fractions": "", "method": "uncorrected", "tissue": key, **found}
     for name in names:
         maps = fractions_of(name, truth, series, simulator, kept)
@@ -127,32 +121,29 @@ def rows_of(simulator: Path, data: Path, case: str, names: list[str], kept: Any)
                 continue
             about["seconds"] = round(time.process_time() - began, 2)
             about["explained"] = found.facts["ExplainedVariance"]
-            for key in true:
+            for key, known in true.items():
                 flow, sd = (to_volume(m[key].numpy()) for m in (found.flows, found.sds))
-                yield {
-                    **about,
-                    "tissue": key,
-                    **score(flow, sd, truth[key], true[key], mask & (sd > 0)),
-                }
+                scores = score(flow, sd, truth[key], known, mask & (sd > 0))
+                yield {**about, "tissue": key, **scores}
 
 
 def main() -> None:
-    """Simulate, correct, and print the table."""
+    """Simulate, correct, and print rows."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("simulator", type=Path, help="folder of sim.py")
-    parser.add_argument("cases", nargs="*", default=list(CASES))
+    parser.add_argument("simulator", type=Path)
+    parser.add_argument("cases", nargs="*", default=CASES)
     parser.add_argument("--data", type=Path, required=True, help="simulated before, or kept here")
     parser.add_argument("--fractions", nargs="+", default=["true"], choices=FRACTIONS)
     parser.add_argument("--json", type=Path, help="add the rows to this file")
     given = parser.parse_args()
-    there = given.json is not None and given.json.exists()
-    rows, kept = json.loads(given.json.read_text()) if there else [], {}
+    rows = json.loads(given.json.read_text()) if given.json and given.json.exists() else []
+    kept: dict[str, Any] = {}
     for case in given.cases:
         for row in rows_of(given.simulator, given.data, case, given.fractions, kept):
             rows.append({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()})
             print("  ".join(f"{k}={v}" for k, v in rows[-1].items()), flush=True)
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        if given.json:
+            given.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
