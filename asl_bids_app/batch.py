@@ -82,8 +82,8 @@ def quantify_bids(
     """
     from asl_bids_app.bids.derivatives import describe_dataset
     from asl_bids_app.constants import Origin, Source
+    from asl_bids_app.options.from_python import read_labels, read_values
     from asl_bids_app.options.table import AppOptions
-    from asl_bids_app.options.values import read_labels, read_values
     from asl_bids_app.quantify import quantify_unit
     from asl_bids_app.settings import unit_settings
     from asl_bids_app.workflows.checks import (
@@ -115,12 +115,12 @@ def quantify_bids(
         origins=dict.fromkeys(read, Origin(Source.ARGUMENT)),
         **read,
     )
-    check_mask(asked)
-    check_calibration(asked)
-    check_pvc(asked)
+    check_mask(asked.brain_mask)
+    check_calibration(asked.calibration, asked.tissue, asked.m0_smooth_fwhm)
+    check_pvc(asked.pvc, asked.anatomy)
     plan = make_plan(asked)
-    name, model = choose_estimator(asked)
-    check_machine(asked, model[0])
+    name, model = choose_estimator(asked.estimator, asked.model)
+    check_machine(asked.device, asked.model)
     describe_dataset(target, source, plan.dataset.description)
     units: list[UnitRecord] = []
     failures: list[Failure] = []

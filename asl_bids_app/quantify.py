@@ -18,8 +18,8 @@ from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.arrays import quantify
+from asl_bids_app.progress_callback import OnProgress, no_progress
 from asl_bids_app.settings import Settings
-from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +83,9 @@ def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> UnitRecor
     )
 
 
-def move(unit: Unit, settings: Settings, *, index: int, tell: Tell = nobody) -> MovedRun:
+def move(
+    unit: Unit, settings: Settings, *, index: int, tell: OnProgress = no_progress
+) -> MovedRun:
     """Load a run and correct its head motion."""
     from asl_bids_app.preprocess.moved import correct_motion
 
@@ -109,7 +111,7 @@ def register(
     unit: Unit, settings: Settings, *, output_dir: Path, prepared: PreparedRun
 ) -> Placed | None:
     """Lay the unit on the T1w of its participant; None if there is none."""
-    from asl_bids_app.finish.anatomy import make_request, place_run
+    from asl_bids_app.finish.unit_anatomy import make_request, place_run
 
     request = make_request(settings, output_dir)
     return place_run(request, unit, prepared) if request is not None else None
@@ -158,7 +160,7 @@ def fit(
     *,
     series: Series,
     tissue: TissueMaps | None = None,
-    tell: Tell = nobody,
+    tell: OnProgress = no_progress,
 ) -> ParameterMaps[Tensor]:
     """Estimate CBF and ATT."""
     from asl_bids_app.estimators.estimate import estimate
@@ -181,7 +183,7 @@ def fit(
 
 
 def fit_baseline(
-    unit: Unit, settings: Settings, *, series: Series, tell: Tell = nobody
+    unit: Unit, settings: Settings, *, series: Series, tell: OnProgress = no_progress
 ) -> ParameterMaps[Tensor]:
     """Estimate by least squares, beside the main maps."""
     plain = replace(settings, estimator="least-squares", model="")
@@ -204,9 +206,9 @@ def finish(
 
     Where there is a T1w, the maps are laid on it too, and regions get their tables.
     """
-    from asl_bids_app.finish.anatomy import make_request
     from asl_bids_app.finish.record import finish_unit
-    from asl_bids_app.preprocess.carpet import join_tables
+    from asl_bids_app.finish.unit_anatomy import make_request
+    from asl_bids_app.preprocess.carpet_table import join_tables
 
     return finish_unit(
         output_dir,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from asl_bids_app.calibration import Calibration
+from asl_bids_app.notices import Notice
 from asl_bids_app.protocol import Protocol
 
 
@@ -69,7 +70,7 @@ class Series:
         Columns of the table of its volumes.
     facts : mapping
         What was done to each run, by file name, for sidecars and records.
-    warnings : tuple of str
+    warnings : tuple of Notice
         Of its runs and of their joining.
 
     Raises
@@ -91,7 +92,7 @@ class Series:
     volumes: Mapping[str, np.ndarray] = field(default_factory=dict)
     carpet: Mapping[str, np.ndarray] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
     def __post_init__(self) -> None:
         n = self.protocol.n_measurements

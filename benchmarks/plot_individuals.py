@@ -37,7 +37,11 @@ TITLES: Final = {
     "CAL10": "scanner off its sidecar, SNR 10",
 }
 """Cases of the simulator, in the order of tables and figure; PCASL where nothing else is said."""
-REGIONS: Final = {"GM": "grey matter", "WM": "white matter"}
+REGIONS: Final = {
+    "GM": "grey matter",
+    "WM": "white matter",
+    "GM beside arteries": "grey matter beside arteries",
+}
 """Words for the regions of the results; the others are in words already."""
 METHODS: Final = {
     "least squares": "least squares",

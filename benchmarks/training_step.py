@@ -28,7 +28,7 @@ from asl_bids_app.training.data.batches import Step, StepBatch
 from asl_bids_app.training.fit.accelerator import describe_device, full_precision
 from asl_bids_app.training.fit.callbacks import average_module
 from asl_bids_app.training.fit.lightning_module import MemberModule
-from asl_bids_app.training.fit.members import build_member
+from asl_bids_app.training.fit.run_members import build_member
 from asl_bids_app.training.fit.training_run import NormStats
 from asl_bids_app.training.fit.trunk_speed import speed_up
 from asl_bids_app.training.phantoms.drawing import draw

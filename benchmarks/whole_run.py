@@ -90,8 +90,9 @@ def run(data: Path, folder: Path, arguments: list[str], watched: bool = False) -
     if process.returncode:
         sys.exit(f"asl-app failed with exit code {process.returncode}")
     wall = time.perf_counter() - start
-    most = (max(sizes) for sizes in zip(*memory, strict=True))
-    return Run(wall, sum(used.values()), *most, json.loads(report.read_text()))
+    shared_once, resident = (max(sizes) for sizes in zip(*memory, strict=True))
+    record = json.loads(report.read_text())
+    return Run(wall, sum(used.values()), shared_once, resident, record)
 
 
 def seconds_of(statement: str) -> float:
@@ -135,7 +136,8 @@ def main() -> None:
     bare = seconds_of("pass")
     for name in ("torch", "nipype.pipeline.engine", "bids", "SimpleITK", "matplotlib.figure"):
         print(f"  import {name:35}{seconds_of(f'import {name}') - bare:7.2f} s")
-    cases = [("default options", [])] + [("--no-hmc", ["--no-hmc"])] * options.no_hmc
+    cases: list[tuple[str, list[str]]] = [("default options", [])]
+    cases += [("--no-hmc", ["--no-hmc"])] * options.no_hmc
     for title, extra in cases:
         arguments = ["--nprocs", str(options.nprocs), *extra]
         with tempfile.TemporaryDirectory() as folder:

@@ -58,7 +58,7 @@ app)
     # One after the other: what else a process has compiled shows in the files that it writes.
     "$prefix/bin/python" -m compileall -qq -j 1 --invalidation-mode unchecked-hash "$prefix/lib" ||
         true
-    "$prefix/bin/python" -c 'import torch, SimpleITK, asl_bids_app.workflows.run'
+    "$prefix/bin/python" -c 'import torch, SimpleITK, asl_bids_app.workflows.participant_level'
     same_time
     ;;
 *)

@@ -344,9 +344,11 @@ def region_errors() -> str:
     columns = [(name, "mae", ".2f") for name in _ESTIMATES]
     columns += [(default, "c68", ".0f"), (default, "c95", ".0f")]
     columns += [(name, "att_mae", ".0f") for name in ("networks alone", default)]
+    columns += [(name, "att_bias", "+.0f") for name in ("networks alone", default)]
     header = [f"CBF: {word}" for word in _ESTIMATES.values()]
     header += ["default: within 1 SD, %", "default: within 1.96 SD, %"]
     header += ["ATT: networks alone", "ATT: **default**"]
+    header += ["ATT bias: networks alone", "ATT bias: **default**"]
     return _table(("Case", "Region", *header), _by_region(columns))
 
 

@@ -204,3 +204,16 @@ def test_every_import_is_declared(root):
                 if not declared & {normal(n) for n in owners.get(top, [top])}:
                     undeclared.add(f"{path.relative_to(root)}: {top}")
     assert sorted(undeclared) == []
+
+
+def test_no_two_modules_share_a_name(root):
+    """A name in a traceback, or in an editor's tab, says which file is meant."""
+    by_name = {}
+    for path in (root / "asl_bids_app").rglob("*.py"):
+        by_name.setdefault(path.name, []).append(path.relative_to(root).as_posix())
+    shared = {n: p for n, p in by_name.items() if len(p) > 1 and n not in SEVERAL}
+    assert not shared
+
+
+SEVERAL = {"__init__.py", "__main__.py"}
+"""Files that Python itself looks for in a package."""

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from asl_bids_app.anatomy.partial_volume import TISSUES, TissueFlows
+from asl_bids_app.anatomy.tissue_flows import TISSUES, TissueFlows
 
 LEAST_PART: Final = 0.1
 """Fraction of a region from which a tissue gets a flow in it, and `LEAST_VOXELS` of it."""

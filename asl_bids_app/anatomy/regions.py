@@ -8,10 +8,10 @@ from typing import Final
 
 import numpy as np
 
-from asl_bids_app.anatomy.partial_volume import TissueFlows
 from asl_bids_app.anatomy.partial_volume_regions import TISSUE_COLUMNS, tissue_values
 from asl_bids_app.anatomy.region_fit import Fit, fit_region
 from asl_bids_app.anatomy.signals import Signals
+from asl_bids_app.anatomy.tissue_flows import TissueFlows
 
 LEAST_COVERAGE: Final = 0.5
 """Part of a region that must lie in the brain mask; below, its values are n/a."""

@@ -15,9 +15,9 @@ from asl_bids_app.errors import AslAppError
 from asl_bids_app.notices import Notice
 
 if TYPE_CHECKING:
-    from asl_bids_app.anatomy.partial_volume import Data, TissueFlows
     from asl_bids_app.anatomy.records import Registration
     from asl_bids_app.anatomy.signals import Signals
+    from asl_bids_app.anatomy.tissue_flows import Data, TissueFlows
 
 
 @dataclass(frozen=True)

@@ -313,7 +313,7 @@ class _Work:
 
     def _correct_flows(self) -> None:
         """Estimate the flows of grey and white matter, where that is asked for."""
-        from asl_bids_app.anatomy.partial_volume import correct, write_flows
+        from asl_bids_app.anatomy.tissue_flows import correct, write_flows
         from asl_bids_app.estimators.partial_volume import PartialVolumeError
 
         if not self.request.pvc:
@@ -353,7 +353,7 @@ class _Work:
 
     def _write_regions(self, routes: Routes, anatomy: Anatomy | None) -> None:
         """Write the tables of the tissues, and of each atlas that was asked for."""
-        from asl_bids_app.anatomy.layout import Layout
+        from asl_bids_app.anatomy.region_layout import Layout
         from asl_bids_app.anatomy.tables import write_tables
 
         self.tell("regions")

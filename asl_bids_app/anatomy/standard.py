@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from asl_bids_app.anatomy.partial_volume import NEIGHBOURS, about
 from asl_bids_app.anatomy.records import Head
 from asl_bids_app.anatomy.request import UnitMaps
 from asl_bids_app.anatomy.resampling import resample_maps
 from asl_bids_app.anatomy.routes import Routes
 from asl_bids_app.anatomy.spaces import T1W, Grid, Space, grid_of
+from asl_bids_app.anatomy.tissue_flows import NEIGHBOURS, about
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.geometry import voxel_sizes
 

@@ -101,9 +101,8 @@ def find_runs(
     description, warnings = _description(root)
 
     # The index can't hold a name that is no text; what has one is found and reported here.
-    files = Index(
-        root, *([k for k in each if is_text(k)] for each in (known, asked)), database_dir
-    )
+    readable, wanted = ([k for k in each if is_text(k)] for each in (known, asked))
+    files = Index(root, readable, wanted, database_dir)
     root = files.root
     unnamed = [path for label in asked for path in unnamed_images(root, label)]
     queries, unused = build_queries(filters)

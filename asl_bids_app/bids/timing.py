@@ -80,10 +80,8 @@ def durations(
         The run.
     delay : array, shape (n_volumes,)
         Seconds, from `delays`; all NaN if that failed.
-    bolus
-        The bolus of PASL that was given as an option, seconds.
-    given_by
-        What messages call that option.
+    bolus, given_by
+        The bolus of PASL that an option gave, seconds, and what messages call the option.
 
     Returns
     -------
@@ -133,7 +131,6 @@ def durations(
 def _pasl_bolus(
     fields: Fields, kinds: Sequence[str], delay: np.ndarray, bolus: float | None, given_by: str
 ) -> np.ndarray | None:
-    n = len(kinds)
     flag = "BolusCutOffFlag"
     if bolus is not None:
         if fields.file.metadata.get(flag) is True:
@@ -141,7 +138,7 @@ def _pasl_bolus(
             outcome = f"the bolus duration of {given_by} is used: {bolus:g} s"
             fields.warn("BolusCutOffDelayTime", said, f"no {given_by} beside it", outcome)
         fields.notes.inferred["label_duration"] = f"{bolus:g} s by {given_by}"
-        return np.full(n, bolus)
+        return np.full(len(kinds), bolus)
     if flag not in fields:
         with fields.collect():
             if "BolusCutOffTechnique" in fields:

@@ -44,7 +44,7 @@ def _start_log(options: AppOptions) -> logging.Handler:
 
 def _run(options: AppOptions, command: list[str]) -> int:
     if options.level == "group":
-        from asl_bids_app.workflows.group import run_group
+        from asl_bids_app.workflows.group_level import run_group
 
         return run_group(options)
     if options.reports_only or options.boilerplate_only:
@@ -52,7 +52,7 @@ def _run(options: AppOptions, command: list[str]) -> int:
 
         redo = reporting.rebuild_reports if options.reports_only else reporting.write_boilerplate
         return redo(options)
-    from asl_bids_app.workflows.run import run_participants
+    from asl_bids_app.workflows.participant_level import run_participants
 
     return run_participants(options, command)
 

@@ -8,7 +8,7 @@ from dataclasses import Field
 from typing import Any
 
 from asl_bids_app import __version__
-from asl_bids_app.cli.checks import check_places, read_config
+from asl_bids_app.cli.command_checks import check_places, read_config
 from asl_bids_app.cli.elsewhere import ELSEWHERE
 from asl_bids_app.constants import Origin, Source
 from asl_bids_app.options.declare import Option, has_default, option_of, options_of

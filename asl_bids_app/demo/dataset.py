@@ -11,7 +11,6 @@ import numpy as np
 
 from asl_bids_app.demo.cases import CASES, DEFAULT_CASES, Case, Run
 from asl_bids_app.demo.gkm import Physics
-from asl_bids_app.demo.head import Head, make_head
 from asl_bids_app.demo.scanner import (
     Grid,
     View,
@@ -25,6 +24,7 @@ from asl_bids_app.demo.scanner import (
     view,
     volume_order,
 )
+from asl_bids_app.demo.simulated_head import Head, make_head
 from asl_bids_app.demo.truth import (
     save_image,
     save_json,

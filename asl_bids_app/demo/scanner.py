@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from asl_bids_app.demo.cases import Run
 from asl_bids_app.demo.gkm import Physics, delta_m
-from asl_bids_app.demo.head import TISSUES, Head, rotation
+from asl_bids_app.demo.simulated_head import TISSUES, Head, rotation
 
 SLICE_SECONDS: Final = 0.045
 """Time that a 2D readout takes for a slice."""

@@ -22,8 +22,8 @@ from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.networks.voxel import VoxelPosterior
 from asl_bids_app.observation import Observation, observe
 from asl_bids_app.options import defaults
+from asl_bids_app.progress_callback import OnProgress, no_progress
 from asl_bids_app.series import Series
-from asl_bids_app.tell import Tell, nobody
 
 _OPEN = 0.75
 """Part of the prior's sd that is left of ATT's from which the data don't determine it.
@@ -94,7 +94,7 @@ class Bayes:
     def __init__(
         self,
         grid: PosteriorGrid | None = None,
-        tell: Tell = nobody,
+        tell: OnProgress = no_progress,
         arterial: bool = defaults.ARTERIAL,
     ) -> None:
         self.grid = grid

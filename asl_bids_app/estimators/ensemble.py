@@ -33,8 +33,8 @@ from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
 from asl_bids_app.observation import Observation
 from asl_bids_app.options import defaults
+from asl_bids_app.progress_callback import OnProgress, no_progress
 from asl_bids_app.series import Series
-from asl_bids_app.tell import Tell, nobody
 
 if TYPE_CHECKING:
     from asl_bids_app.models.store import Model
@@ -85,7 +85,7 @@ class Ensemble:
         device: str = defaults.DEVICE,
         batch_size: int = defaults.BATCH_SIZE,
         error_bars: str = defaults.ERROR_BARS,
-        tell: Tell = nobody,
+        tell: OnProgress = no_progress,
         arterial: bool = defaults.ARTERIAL,
     ) -> None:
         if batch_size < 1:
@@ -108,8 +108,8 @@ class Ensemble:
     ) -> ParameterMaps:
         """Estimate CBF and ATT inside the mask of a series.
 
-        Arteries are told from tissue first, by a quick look of one network at the tissue around
-        (`asl_bids_app.estimators.separation`), unless the networks were trained to see to
+        Arteries are separated from tissue first, by a quick look of one network at the tissue
+        around (`asl_bids_app.estimators.separation`), unless the networks were trained to see to
         them. That needs the series' affine.
 
         Parameters
@@ -120,7 +120,7 @@ class Ensemble:
             Changes maps, by the series they were made from, before their error bars are judged;
             None for nothing.
         fractions : Tensor, shape (2, n_slices, H, W), optional
-            Of grey and white matter, by which arteries are told from tissue.
+            Of grey and white matter, by which arteries are separated from tissue.
 
         Raises
         ------
@@ -153,16 +153,17 @@ class Ensemble:
         return without_nonsense(answer, look.observation.mask)
 
     def separates(self, series: Series) -> bool:
-        """Tell whether arteries are told from tissue before the networks look."""
+        """Tell whether arteries are separated from tissue before the networks look."""
         member = self.model.members[0]
         own = self.arterial and arteries_for(member, series) is not None
-        return own and member.arterial is None and series.affine is not None
+        untrained = getattr(member, "arterial", None) is None
+        return own and untrained and series.affine is not None
 
     def _separate(self, series: Series, fractions: Tensor | None) -> Separated:
-        """Tell arteries from tissue, after a quick look with the first network."""
+        """Separate arteries from tissue, after a quick look with the first network."""
         quick = copy.copy(self)
         quick.model, quick.tta = replace(self.model, members=self.model.members[:1]), False
-        quick.tell = nobody
+        quick.tell = no_progress
         maps = quick._look(series, None).maps
         observation, _ = observe_usable(series, 0.0)
         evidence = arterial_evidence(observation, maps.cbf)

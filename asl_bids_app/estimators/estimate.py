@@ -12,7 +12,7 @@ import torch
 
 from asl_bids_app.estimators.base import Estimator, Flag, ParameterMaps
 from asl_bids_app.options import defaults
-from asl_bids_app.tell import Tell, nobody
+from asl_bids_app.progress_callback import OnProgress, no_progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ def estimate(
     tissue: Mapping[str, np.ndarray] | None = None,
     consistent: bool = defaults.TISSUE_CONSISTENCY,
     arterial: bool = defaults.ARTERIAL,
-    tell: Tell = nobody,
+    tell: OnProgress = no_progress,
 ) -> ParameterMaps[Tensor]:
     """Run an estimator on a series.
 
@@ -120,8 +120,8 @@ def _add_flags_and_warnings(
 ) -> ParameterMaps[Tensor]:
     """Flag arteries, and add what a reader must know about the maps."""
     from asl_bids_app.estimators.arteries import find_arteries, find_early_delay
+    from asl_bids_app.estimators.map_warnings import warn_of_maps
     from asl_bids_app.estimators.noise import noise_level
-    from asl_bids_app.estimators.remarks import remarks
     from asl_bids_app.observation import observe
 
     maps = maps.to("cpu")
@@ -129,10 +129,10 @@ def _add_flags_and_warnings(
     if maps.vessels is None and find_early_delay(series.protocol) is not None:
         artery = find_arteries(tissue_signal)
         maps = replace(maps, flags=maps.flags | artery.to(torch.uint8) * int(Flag.ARTERY))
-    return replace(maps, seconds=seconds, warnings=remarks(series, tissue_signal, maps))
+    return replace(maps, seconds=seconds, warnings=warn_of_maps(series, tissue_signal, maps))
 
 
-def _make_simple(name: str, tell: Tell, arterial: bool) -> Estimator:
+def _make_simple(name: str, tell: OnProgress, arterial: bool) -> Estimator:
     """Return an estimator that needs no model."""
     if name == "least-squares":
         from asl_bids_app.estimators.least_squares import LeastSquares

@@ -16,10 +16,10 @@ from asl_bids_app.estimators.voxel_fit import least_squares, residual
 from asl_bids_app.networks.analytic import precision_of
 from asl_bids_app.observation import Observation, observe
 from asl_bids_app.options import defaults
+from asl_bids_app.progress_callback import OnProgress, no_progress
 from asl_bids_app.scheme_fields import TransitPrior
 from asl_bids_app.schemes import transit_prior
 from asl_bids_app.series import Series
-from asl_bids_app.tell import Tell, nobody
 
 __all__ = ["LeastSquares", "LeastSquaresOptions", "least_squares", "residual"]
 
@@ -42,7 +42,7 @@ class LeastSquares:
     def __init__(
         self,
         options: LeastSquaresOptions | None = None,
-        tell: Tell = nobody,
+        tell: OnProgress = no_progress,
         arterial: bool = defaults.ARTERIAL,
     ) -> None:
         self.options = options or LeastSquaresOptions()

@@ -176,4 +176,4 @@ def two_flows(
     count = int((mixture.precision > 0).sum())
     misfit = float(((y - fitted).square() * mixture.precision).sum()) / max(count, 1)
     times = float(att[a]), float(att[b])
-    return TwoFlows(*likeliest.tolist(), *sd, *times, misfit)
+    return TwoFlows(*(*likeliest.tolist(), *sd, *times, misfit))

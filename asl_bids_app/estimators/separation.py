@@ -1,4 +1,4 @@
-r"""Arteries told from tissue by what the tissue around them does.
+r"""Arteries separated from tissue by what the tissue around them does.
 
 A voxel by itself can hardly tell an artery beside late tissue from tissue that blood reaches
 early. The tissue around can: its ATT changes little from voxel to voxel. So each voxel has a
@@ -152,11 +152,8 @@ def arterial_evidence(observation: Observation, cbf: Tensor) -> ArterialEvidence
         first = cbf[index][inside].to(like)[:, None] * CBF_SD**-2
         mean = (weighted @ tissue + first) / curvature
         without = grid.spacing(att).log() - 0.5 * curvature.log() + 0.5 * curvature * mean.square()
-        branch = arterial_branch(
-            prior,
-            *(x[None] for x in (weighted, weight, tissue, artery, mean, curvature)),
-            att,
-        )
+        values = (weighted, weight, tissue, artery, mean, curvature)
+        branch = arterial_branch(prior, *(*(x[None] for x in values), att))
         gain = branch.log_gain[:, 0]
         best = gain.logsumexp(0)
         # No arrival comes before the earliest ATT: there is no artery there.

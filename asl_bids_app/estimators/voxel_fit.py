@@ -16,8 +16,8 @@ from asl_bids_app.estimators.grid_search import (
     search_grid,
 )
 from asl_bids_app.observation import Observation
+from asl_bids_app.progress_callback import OnProgress, no_progress
 from asl_bids_app.schemes import PRIOR_BY_ARRIVAL
-from asl_bids_app.tell import Tell, nobody
 
 _WIDE = 6
 """Grid points in the 95 % interval from which its width is taken from the grid."""
@@ -171,7 +171,9 @@ def _priors(observation: Observation, options: LeastSquaresOptions) -> tuple[Ten
 
 
 def least_squares(
-    observation: Observation, options: LeastSquaresOptions | None = None, tell: Tell = nobody
+    observation: Observation,
+    options: LeastSquaresOptions | None = None,
+    tell: OnProgress = no_progress,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Fit CBF and ATT in the mask of a batch of slices.
 

@@ -18,14 +18,14 @@ from asl_bids_app.bids.derivatives import perf_folder
 from asl_bids_app.bids.sessions import PlannedRun, Unit
 from asl_bids_app.estimators.base import ParameterMaps
 from asl_bids_app.estimators.consensus import consensus
-from asl_bids_app.finish.anatomy import run_anatomy
-from asl_bids_app.finish.images import unit_images
+from asl_bids_app.finish.make_images import unit_images
 from asl_bids_app.finish.sidecars import differences, noise_method, shared_sidecar
+from asl_bids_app.finish.unit_anatomy import run_anatomy
 from asl_bids_app.finish.write import write_tables, write_unit
 from asl_bids_app.preprocess.tissue_maps import TissueMaps
 from asl_bids_app.quality.definitions import dictionary
 from asl_bids_app.quality.metrics import compute, plausibility
-from asl_bids_app.quality.registration import partial_volume_metrics, registration_metrics
+from asl_bids_app.quality.registration_metrics import partial_volume_metrics, registration_metrics
 from asl_bids_app.run_records import RunFacts, UnitRecord
 from asl_bids_app.series import Series
 from asl_bids_app.settings import runs_baseline

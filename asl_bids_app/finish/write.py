@@ -17,8 +17,8 @@ from asl_bids_app.bids.derivatives import (
 )
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.bids.sessions import Unit
-from asl_bids_app.preprocess.carpet import describe_carpet
-from asl_bids_app.quality.images import UnitImages
+from asl_bids_app.preprocess.carpet_table import describe_carpet
+from asl_bids_app.quality.image_set import UnitImages
 
 MAIN: Final = ("att", "cbf")
 """Written last, and taken away first: where they stand, everything stands."""

@@ -27,8 +27,8 @@ from asl_bids_app.networks.grid import PosteriorGrid, too_narrow, zoom
 from asl_bids_app.networks.sums import Tables, sums_without, with_artery
 from asl_bids_app.networks.voxel import VoxelPosterior
 from asl_bids_app.observation import Observation
+from asl_bids_app.progress_callback import OnProgress, no_progress
 from asl_bids_app.scheme_fields import Arrival
-from asl_bids_app.tell import Tell, nobody
 
 _DOUBLE_FROM = 2e4
 """Sum of squared signal-to-noise ratios from which the exponent needs double precision."""
@@ -48,7 +48,7 @@ def precision_of(noise_sd: Tensor) -> Tensor:
 def voxel_posterior(
     observation: Observation,
     grid: PosteriorGrid | None = None,
-    tell: Tell = nobody,
+    tell: OnProgress = no_progress,
     arterial: ArterialPrior | None = None,
 ) -> VoxelPosterior:
     """Compute the voxelwise posterior in the mask of a batch of slices.

@@ -21,7 +21,7 @@ from asl_bids_app.preprocess.registration import MIDDLE as CLOSE
 from asl_bids_app.preprocess.registration import RegistrationError, normalise, register
 from asl_bids_app.preprocess.target import COARSE, FAR, FINE, MIDDLE, Level, Target, make_target
 from asl_bids_app.preprocess.trust import likeness_found, why_not_trusted, why_too_far
-from asl_bids_app.tell import Tell, nobody
+from asl_bids_app.progress_callback import OnProgress, no_progress
 
 FIRST: Final = (FAR, COARSE, MIDDLE)
 SECOND: Final = (FINE,)
@@ -57,7 +57,7 @@ class Aligner:
         mask: np.ndarray,
         centre: np.ndarray,
         run: Callable[..., Iterable[Any]],
-        tell: Tell = nobody,
+        tell: OnProgress = no_progress,
     ) -> None:
         self.data, self.affine, self.mask, self.centre, self.run = data, affine, mask, centre, run
         self.tell = tell

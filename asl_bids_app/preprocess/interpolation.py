@@ -63,7 +63,8 @@ class Spline:
         values = np.empty(place.shape[1], np.float32)
         for start in range(0, len(values), _CHUNK):
             part = slice(start, start + _CHUNK)
-            first, weights = 0, []
+            weights: list[list[np.ndarray]] = []
+            first = np.zeros(len(values[part]), np.intp)
             for axis in range(3):
                 last = shape[axis] - 1 - 2 * margin
                 x = np.clip(place[axis, part], -room, last + room - 1e-4) + margin

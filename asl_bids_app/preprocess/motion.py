@@ -30,7 +30,7 @@ from asl_bids_app.preprocess.geometry import (
     to_matrix,
     to_parameters,
 )
-from asl_bids_app.tell import Tell, nobody
+from asl_bids_app.progress_callback import OnProgress, no_progress
 
 FD_RADIUS_MM: Final = 50.0
 """A rotation counts as the arc it makes on this sphere (Power 2012)."""
@@ -81,7 +81,7 @@ def estimate_motion(
     *,
     mask: np.ndarray | None = None,
     n_procs: int = 1,
-    tell: Tell = nobody,
+    tell: OnProgress = no_progress,
 ) -> Motion:
     """Estimate the head's motion through a run.
 
@@ -166,7 +166,7 @@ def apply_motion(
     motion: Motion,
     *,
     n_procs: int = 1,
-    tell: Tell = nobody,
+    tell: OnProgress = no_progress,
 ) -> np.ndarray:
     """Move every volume to the reference, interpolating once (cubic B-spline).
 

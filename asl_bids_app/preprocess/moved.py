@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from asl_bids_app.bids.acquisition import Acquisition
-from asl_bids_app.tell import Tell, nobody
+from asl_bids_app.notices import Notice
+from asl_bids_app.progress_callback import OnProgress, no_progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class MovedRun:
         Columns of the confounds table.
     motion : str
         How motion was corrected.
-    warnings : tuple of str
+    warnings : tuple of Notice
     oriented : bool
         Whether the file tells `affine`; else it is a guess.
     measured : array of bool, shape (X, Y, Z), or None
@@ -41,13 +42,13 @@ class MovedRun:
     affine: np.ndarray
     confounds: Mapping[str, np.ndarray] | None
     motion: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     oriented: bool = True
     measured: np.ndarray | None = None
 
 
 def correct_motion(
-    acquisition: Acquisition, *, hmc: bool, threads: int, tell: Tell = nobody
+    acquisition: Acquisition, *, hmc: bool, threads: int, tell: OnProgress = no_progress
 ) -> MovedRun:
     """Load a run and correct its head motion.
 

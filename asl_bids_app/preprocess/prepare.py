@@ -39,7 +39,7 @@ class PreparedRun:
         Temporal signal-to-noise ratio of the control (or ΔM) volumes.
     facts : mapping
         What was done, for records and sidecars.
-    warnings : tuple of str
+    warnings : tuple of Notice
     head : array, shape (X, Y, Z) or None
         The M0 with what lies around the brain as it was measured, to judge the mask by.
     carpet : mapping of str to array, or None
@@ -60,7 +60,7 @@ class PreparedRun:
     affine: np.ndarray
     tsnr: np.ndarray | None
     facts: Mapping[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     head: np.ndarray | None = None
     oriented: bool = True
     brain: np.ndarray | None = None
@@ -98,7 +98,7 @@ def prepare_run(
     InputError
         If M0 or volumes can't be used.
     """
-    from asl_bids_app.preprocess.carpet import carpet_table
+    from asl_bids_app.preprocess.carpet_table import carpet_table
     from asl_bids_app.preprocess.measurements import find_measurements
     from asl_bids_app.preprocess.volumes import average_measurements
 

@@ -16,8 +16,8 @@ from asl_bids_app.quality.definitions import (
     columns,
     dictionary,
 )
-from asl_bids_app.quality.images import UnitImages
-from asl_bids_app.quality.index import quality_evaluation_index
+from asl_bids_app.quality.evaluation_index import quality_evaluation_index
+from asl_bids_app.quality.image_set import UnitImages
 from asl_bids_app.quality.plausibility import plausibility
 from asl_bids_app.quality.statistics import (
     FEWEST,
@@ -182,7 +182,7 @@ def compute(data: UnitImages) -> dict[str, float]:
         Every column of the table in its order; NaN for what can't be computed, such as
         tissue means without tissue probabilities. Least-squares columns stand only where
         least-squares maps are given; those of the registration come later, from
-        `asl_bids_app.quality.registration`.
+        `asl_bids_app.quality.registration_metrics`.
     """
     found = _of_maps(data, data.cbf, data.att, data.cbf_sd, data.att_sd, data.flags)
     found |= _of_means(data) | _of_fit(data) | _of_data(data)

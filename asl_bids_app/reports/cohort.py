@@ -18,14 +18,14 @@ from asl_bids_app.notices import Notice
 from asl_bids_app.quality.plausibility import plausibility
 from asl_bids_app.reports.damage import SIDECAR, read_metric_row, read_object
 from asl_bids_app.reports.explain import Explained, explain
-from asl_bids_app.reports.load import parse_entities
-from asl_bids_app.reports.records import (
+from asl_bids_app.reports.find_records import (
     asked_participants,
     find_unit,
     outdated,
     read_records,
     standing,
 )
+from asl_bids_app.reports.load import parse_entities
 from asl_bids_app.reports.region_tables import (
     RegionTable,
     find_region_tables,

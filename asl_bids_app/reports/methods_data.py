@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from asl_bids_app.anatomy.layout import NAME as TISSUE_ATLAS
+from asl_bids_app.anatomy.region_layout import NAME as TISSUE_ATLAS
 from asl_bids_app.constants import ConstantKey, read_constants
 from asl_bids_app.quality.definitions import METRICS
 from asl_bids_app.reports.old_records import mask_kind, output_keys, tissue_kind
@@ -69,7 +69,7 @@ class Model(NamedTuple):
     network: str
     bars: str
     separated: bool = False
-    """Whether arteries were told from tissue before the networks looked."""
+    """Whether arteries were separated from tissue before the networks looked."""
 
 
 def join_words(parts: Sequence[str]) -> str:
@@ -149,9 +149,9 @@ def find_model(unit: UnitRecord) -> Model:
     """Return what a unit says of the ensemble's model."""
     reported = {key.lower(): str(value or "") for key, value in (unit.model or {}).items()}
     label = " ".join(filter(None, (reported.get("name"), reported.get("version"))))
-    texts = (reported.get(key, "") for key in ("network", "errorbars"))
+    network, bars = (reported.get(key, "") for key in ("network", "errorbars"))
     separated = (unit.model or {}).get("ArteriesSeparated") is True
-    return Model(reported.get("members", ""), label, *texts, separated)
+    return Model(reported.get("members", ""), label, network, bars, separated)
 
 
 def part_of(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:

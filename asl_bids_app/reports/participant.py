@@ -12,10 +12,10 @@ from asl_bids_app.bids.derivatives import write_text
 from asl_bids_app.errors import InputError
 from asl_bids_app.failures import Status
 from asl_bids_app.reports.explain import explain
+from asl_bids_app.reports.find_records import outdated, records_of, unit_of
 from asl_bids_app.reports.load import find_series, load_series
 from asl_bids_app.reports.methods import methods
 from asl_bids_app.reports.page import render
-from asl_bids_app.reports.records import outdated, records_of, unit_of
 from asl_bids_app.reports.section import section
 from asl_bids_app.run_records import ParticipantRecord
 

@@ -11,7 +11,6 @@ from asl_bids_app.bids.derivatives import unwritable
 from asl_bids_app.errors import COMMAND_LINE, InputError
 from asl_bids_app.options.groups import ESTIMATORS
 from asl_bids_app.options.places import advised_output, in_raw_data
-from asl_bids_app.options.table import AppOptions
 
 LOG = logging.getLogger("asl-app")
 
@@ -50,26 +49,31 @@ def check_output_place(bids_dir: Path, output_dir: Path, call: str) -> None:
         )
 
 
-def choose_estimator(options: AppOptions) -> tuple[str, tuple[str, str]]:
+def choose_estimator(estimator: str | None, model: str | None) -> tuple[str, tuple[str, str]]:
     """Return the name of the main estimator, and the model with its hash.
+
+    Parameters
+    ----------
+    estimator, model
+        As they were asked for; None by default.
 
     Raises
     ------
     AslAppError
         If the model can't be used.
     """
-    if options.estimator is not None and options.estimator not in ESTIMATORS:
+    if estimator is not None and estimator not in ESTIMATORS:
         raise InputError(
-            COMMAND_LINE, "--estimator", repr(options.estimator), f"one of {', '.join(ESTIMATORS)}"
+            COMMAND_LINE, "--estimator", repr(estimator), f"one of {', '.join(ESTIMATORS)}"
         )
-    if options.estimator not in (None, "ensemble"):
-        if options.model:
-            raise InputError("command line", "--model", options.model, "--estimator ensemble")
-        return options.estimator, ("", "")
+    if estimator not in (None, "ensemble"):
+        if model:
+            raise InputError("command line", "--model", model, "--estimator ensemble")
+        return estimator, ("", "")
     from asl_bids_app.models.store import DEFAULT_MODEL, find_model
 
-    name = options.model or DEFAULT_MODEL
-    if options.estimator is None and not options.model and find_model(name) is None:
+    name = model or DEFAULT_MODEL
+    if estimator is None and not model and find_model(name) is None:
         LOG.info("no trained model is installed: the main maps are by least squares")
         return "least-squares", ("", "")
     from asl_bids_app.models.store import model_hash
@@ -77,33 +81,33 @@ def choose_estimator(options: AppOptions) -> tuple[str, tuple[str, str]]:
     return "ensemble", (name, model_hash(name))
 
 
-def check_machine(options: AppOptions, model: str) -> None:
+def check_machine(device: str, model: str | None) -> None:
     """Check that device and model can be used, before hours are spent on what comes before them.
 
     Parameters
     ----------
-    options
-        Of the run.
+    device
+        Name of a device, or ``auto``.
     model
-        Name or folder of the ensemble's model; empty for none.
+        Name or folder of the model that was asked for; None for the bundled one.
 
     Raises
     ------
     InputError
         If this machine has no such device, or the model is damaged or of another network.
     """
-    if options.device != "auto":  # which there always is
+    if device != "auto":  # which there always is
         from asl_bids_app.estimators.devices import find_device
 
-        find_device(options.device)
+        find_device(device)
     # The bundled one came with the program, and is looked at where it is used.
-    if model and options.model:
+    if model:
         from asl_bids_app.models.store import load_model
 
         load_model(model)
 
 
-def check_calibration(options: AppOptions) -> None:
+def check_calibration(calibration: str, tissue: bool, m0_smooth_fwhm: float) -> None:
     """Check that what a calibration by fluid needs is not switched off.
 
     Raises
@@ -111,19 +115,19 @@ def check_calibration(options: AppOptions) -> None:
     InputError
         If there is no tissue to find fluid by, or the M0 is to be smoothed.
     """
-    if options.calibration == "voxelwise":
+    if calibration == "voxelwise":
         return
-    option, found = f"--calibration {options.calibration}", ""
-    if not options.tissue:
+    option, found = f"--calibration {calibration}", ""
+    if not tissue:
         found, expected = "--no-tissue", "tissue maps, by which fluid is found"
-    elif options.m0_smooth_fwhm > 0:
-        found = f"--m0-smooth-fwhm {options.m0_smooth_fwhm:g}"
+    elif m0_smooth_fwhm > 0:
+        found = f"--m0-smooth-fwhm {m0_smooth_fwhm:g}"
         expected = "an M0 that is not smoothed, for fluid would be mixed with tissue"
     if found:
         raise InputError(COMMAND_LINE, option, f"it with {found}", expected)
 
 
-def check_pvc(options: AppOptions) -> None:
+def check_pvc(pvc: str | None, anatomy: bool) -> None:
     """Check that the T1w that a partial volume correction needs is not switched off.
 
     Raises
@@ -131,12 +135,12 @@ def check_pvc(options: AppOptions) -> None:
     InputError
         With ``--no-anatomy``.
     """
-    if options.pvc and not options.anatomy:
+    if pvc and not anatomy:
         found, expected = "it with --no-anatomy", "use of the T1w, by which tissue is known"
         raise InputError(COMMAND_LINE, "--pvc", found, expected)
 
 
-def check_mask(options: AppOptions) -> None:
+def check_mask(path: Path | None) -> None:
     """Check that the mask of the command line is an image: it serves every run.
 
     Raises
@@ -144,11 +148,11 @@ def check_mask(options: AppOptions) -> None:
     InputError
         If it is none, or holds several volumes.
     """
-    if options.brain_mask is None:
+    if path is None:
         return
     from asl_bids_app.bids.images import read_header
 
-    path, option, expected = options.brain_mask, "--brain-mask", "a 3D image, 1 inside the brain"
+    option, expected = "--brain-mask", "a 3D image, 1 inside the brain"
     try:
         header = read_header(path)
     except InputError as error:

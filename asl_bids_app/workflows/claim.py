@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
-from asl_bids_app.options.table import AppOptions
 from asl_bids_app.workflows.lock import LockedError, hold
 from asl_bids_app.workflows.plan import Plan
 
 
 @contextmanager
-def claimed(plan: Plan, options: AppOptions) -> Iterator[tuple[Plan, tuple[LockedError, ...]]]:
+def claimed(plan: Plan, work_dir: Path) -> Iterator[tuple[Plan, tuple[LockedError, ...]]]:
     """Hold the participants of a plan that no other run in the work folder is at.
 
     Yields
@@ -33,7 +33,7 @@ def claimed(plan: Plan, options: AppOptions) -> Iterator[tuple[Plan, tuple[Locke
     with ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(hold(options.work_dir, sorted(busy - set(others))))
+                stack.enter_context(hold(work_dir, sorted(busy - set(others))))
                 break
             except LockedError as error:
                 others[error.participant] = error

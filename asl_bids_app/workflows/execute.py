@@ -71,7 +71,7 @@ def read_plugin(
     return "MultiProc", arguments
 
 
-def configure(options: AppOptions, crash_folder: Path) -> None:
+def configure(crash_folder: Path, *, stop_on_first_crash: bool, verbose: bool) -> None:
     """Set nipype up: where crash files go, what is kept, and that it is quiet."""
     from nipype import config
     from nipype import logging as nipype_logging
@@ -81,7 +81,7 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
             "execution": {
                 "crashdump_dir": str(crash_folder),
                 "crashfile_format": "txt",
-                "stop_on_first_crash": str(options.stop_on_first_crash).lower(),
+                "stop_on_first_crash": str(stop_on_first_crash).lower(),
                 "remove_unnecessary_outputs": "false",
                 "hash_method": "timestamp",
                 "check_version": "false",
@@ -93,7 +93,7 @@ def configure(options: AppOptions, crash_folder: Path) -> None:
     )
     nipype_logging.update_logging(config)
     # This program reports a failure in one line; its traceback is in the crash file.
-    level = logging.INFO if options.debug or options.verbose > 1 else logging.CRITICAL
+    level = logging.INFO if verbose else logging.CRITICAL
     for name in ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils"):
         logging.getLogger(name).setLevel(level)
 
@@ -150,7 +150,7 @@ def run_workflow(flow: Workflow, options: AppOptions, shown: Progress | None = N
 
 @contextmanager
 def _few_objects() -> Iterator[None]:
-    """Let the garbage collector pass over what is there: nipype calls it at every look at the steps."""
+    """Let the garbage collector pass over what is there: nipype calls it over and over."""
     gc.freeze()
     try:
         yield

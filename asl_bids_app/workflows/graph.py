@@ -13,12 +13,12 @@ import numpy as np
 
 from asl_bids_app import __version__
 from asl_bids_app.bids.sessions import Unit
-from asl_bids_app.finish.anatomy import find_sources, make_request, memory_gb
+from asl_bids_app.finish.unit_anatomy import find_sources, make_request, memory_gb
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.settings import Settings, unit_settings
 from asl_bids_app.workflows.plan import ParticipantPlan
 from asl_bids_app.workflows.progress import wanted
-from asl_bids_app.workflows.store import readable, save
+from asl_bids_app.workflows.step_values import readable, save
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node, Workflow

@@ -73,7 +73,11 @@ def _run(
     if options.clean_workdir:
         clean(options.work_dir, [participant.participant for participant in participants])
     crash_folder = folder / "crash"
-    configure(options, crash_folder)
+    configure(
+        crash_folder,
+        stop_on_first_crash=options.stop_on_first_crash,
+        verbose=options.debug or options.verbose > 1,
+    )
     whole = Workflow(name="asl_app")
     finished: _Finished = {}
     for participant in participants:

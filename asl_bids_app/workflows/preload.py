@@ -23,7 +23,9 @@ SHARED: Final = (
 """None of these starts threads."""
 
 gc.disable()
-for _name in SHARED:
-    import_module(_name)
-gc.freeze()
-gc.enable()
+try:
+    for _name in SHARED:
+        import_module(_name)
+finally:
+    gc.freeze()
+    gc.enable()

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self, TextIO
 
+from asl_bids_app.progress_callback import read
 from asl_bids_app.reports.explain import step_words
-from asl_bids_app.tell import read
 
 LOG = logging.getLogger("asl-app")
 

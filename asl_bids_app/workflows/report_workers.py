@@ -9,39 +9,42 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Final
 
-from asl_bids_app.options.table import AppOptions
 from asl_bids_app.processes import begin_worker
 
 FEWEST: Final = 4
 """Participants from which workers are started: each has to import what draws."""
 
 
-def each_report(options: AppOptions, labels: Sequence[str]) -> Iterator[Path | Exception]:
+def each_report(
+    output_dir: Path, nprocs: int, labels: Sequence[str]
+) -> Iterator[Path | Exception]:
     """Write the report of each participant; yield its path or what went wrong, in their order.
 
     Parameters
     ----------
-    options
-        Of the run: ``nprocs`` reports are written at a time.
+    output_dir
+        Root of the derivatives.
+    nprocs
+        Reports that are written at a time.
     labels
         Participants, without ``sub-``.
     """
-    if options.nprocs == 1 or len(labels) < FEWEST:
-        yield from (_write(options.output_dir, label) for label in labels)
+    if nprocs == 1 or len(labels) < FEWEST:
+        yield from (_write(output_dir, label) for label in labels)
         return
     pool = ProcessPoolExecutor(
-        max_workers=min(options.nprocs, len(labels)),
+        max_workers=min(nprocs, len(labels)),
         initializer=begin_worker,
         mp_context=multiprocessing.get_context("forkserver"),
     )
     try:
-        waiting = [pool.submit(_write, options.output_dir, label) for label in labels]
+        waiting = [pool.submit(_write, output_dir, label) for label in labels]
         for label, future in zip(labels, waiting, strict=True):
             try:
                 yield future.result()
             except BrokenProcessPool:
                 # A worker was killed, for want of memory most often: here there is more.
-                yield _write(options.output_dir, label)
+                yield _write(output_dir, label)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -37,9 +37,7 @@ def prepare_reports() -> None:
 
 
 def write_reports(
-    options: AppOptions,
-    records: Sequence[ParticipantRecord],
-    shown: Progress | None = None,
+    output_dir: Path, records: Sequence[ParticipantRecord], nprocs: int, shown: Progress
 ) -> list[ParticipantRecord]:
     """Write reports; one that fails is logged and counts as an error.
 
@@ -51,8 +49,7 @@ def write_reports(
     from asl_bids_app.reports.explain import step_words
     from asl_bids_app.workflows.report_workers import each_report
 
-    shown = shown or Progress(quiet=True)
-    made = each_report(options, [record.participant for record in records])
+    made = each_report(output_dir, nprocs, [record.participant for record in records])
     reported = []
     for number, record in enumerate(records, 1):
         name = f"sub-{record.participant}"
@@ -138,7 +135,7 @@ def write_boilerplate(options: AppOptions) -> int:
     from asl_bids_app.workflows.checks import check_writable, choose_estimator
 
     plan = make_plan(options)
-    estimator, _ = choose_estimator(options)
+    estimator, _ = choose_estimator(options.estimator, options.model)
     check_writable(options.output_dir, "output_dir")
     for participant in plan.participants:
         if participant.units:

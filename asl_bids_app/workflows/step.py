@@ -29,13 +29,13 @@ from asl_bids_app.bids.derivatives import write_json
 from asl_bids_app.errors import AslAppError, disk_full
 from asl_bids_app.failures import facts_of
 from asl_bids_app.processes import release_memory
+from asl_bids_app.progress_callback import ProgressFile, no_progress
 from asl_bids_app.quantify import STEPS
 from asl_bids_app.remarks import collected, redirect
 from asl_bids_app.settings import Settings
-from asl_bids_app.tell import TellFile, nobody
 from asl_bids_app.workflows.full import FULL
 from asl_bids_app.workflows.progress import progress_path
-from asl_bids_app.workflows.store import load, save
+from asl_bids_app.workflows.step_values import load, save
 from asl_bids_app.workflows.workers import QUIET
 
 if os.environ.get(QUIET):
@@ -126,7 +126,7 @@ class Step(SimpleInterface):
         if "tell" in signature(function).parameters:
             path = progress_path(self.inputs.record)
             watched = self.inputs.watched
-            arguments["tell"] = stack.enter_context(TellFile(path)) if watched else nobody
+            arguments["tell"] = stack.enter_context(ProgressFile(path)) if watched else no_progress
         return function(load(self.inputs.plan), Settings(**values), **arguments)
 
     def _run_interface(self, runtime: Any) -> Any:

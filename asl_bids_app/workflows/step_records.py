@@ -20,7 +20,7 @@ from asl_bids_app.run_records import UnitRecord
 from asl_bids_app.workflows.full import SILENT, why_silent
 from asl_bids_app.workflows.graph import record_folder, safe
 from asl_bids_app.workflows.plan import ParticipantPlan
-from asl_bids_app.workflows.store import load
+from asl_bids_app.workflows.step_values import load
 
 LOG = logging.getLogger("asl-app")
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from asl_bids_app.options.table import AppOptions
     from asl_bids_app.workflows.plan import ParticipantPlan
 
 LOG = logging.getLogger("asl-app")
@@ -87,19 +86,27 @@ def free(folder: Path) -> Room:
     return Room(state.f_frsize * state.f_bavail, files)
 
 
-def decide(options: AppOptions, participants: Sequence[ParticipantPlan]) -> bool:
-    """Decide whether intermediate results of complete participants stay, and say it.
+def decide(work_dir: Path, participants: Sequence[ParticipantPlan], keep_work: str) -> bool:
+    """Decide whether intermediate results of complete participants stay, and log it.
+
+    Parameters
+    ----------
+    work_dir
+        Work folder.
+    participants
+        All of the run.
+    keep_work
+        ``all``, ``failed`` or ``auto``, which keeps them as long as there is room for all.
 
     Returns
     -------
     bool
-        By ``--keep-work``; ``auto`` keeps them as long as there is room for those of all.
     """
-    need, left = needed(participants), free(options.work_dir)
+    need, left = needed(participants), free(work_dir)
     fits = need.size <= SHARE * left.size
     if need.files is not None and left.files is not None:
         fits = fits and need.files <= SHARE * left.files
-    keep = options.debug or {"all": True, "failed": False}.get(options.keep_work, fits)
+    keep = {"all": True, "failed": False}.get(keep_work, fits)
     stays = (
         "kept, so that a second run goes on from them"
         if keep
@@ -108,12 +115,12 @@ def decide(options: AppOptions, participants: Sequence[ParticipantPlan]) -> bool
     LOG.log(
         logging.INFO if len(participants) > 1 else logging.DEBUG,
         "work folder %s: about %s for %d participants; free: %s; %s (--keep-work %s)",
-        options.work_dir,
+        work_dir,
         need,
         len(participants),
         left,
         stays,
-        options.keep_work,
+        keep_work,
     )
     return keep
 
@@ -128,14 +135,22 @@ def tidy(work_dir: Path, labels: Iterable[str]) -> None:
 
 
 def blocks(
-    participants: Sequence[ParticipantPlan], options: AppOptions
+    participants: Sequence[ParticipantPlan], nprocs: int, *, together: bool
 ) -> list[Sequence[ParticipantPlan]]:
     """Divide participants into those that one workflow takes at a time.
 
     Records and reports of a block are written, and its part of the work folder removed, before
     the next one begins; a run that is killed loses those of one block only.
+
+    Parameters
+    ----------
+    participants
+        All of the run.
+    nprocs
+        Its processors.
+    together
+        All participants in one workflow.
     """
-    one = options.stop_on_first_crash or options.use_plugin is not None or options.write_graph
-    size = len(participants) if one else max(BLOCK, BLOCK_PER_PROCESSOR * options.nprocs)
+    size = len(participants) if together else max(BLOCK, BLOCK_PER_PROCESSOR * nprocs)
     starts = range(0, len(participants), max(size, 1))
     return [participants[start : start + size] for start in starts] or [()]

@@ -12,13 +12,13 @@ from heads import grid, pose, scan_map
 from slices import PROTOCOLS, measured
 
 from asl_bids_app.anatomy.atlases import read_spec
-from asl_bids_app.anatomy.partial_volume import Data
 from asl_bids_app.anatomy.request import Request, UnitMaps
 from asl_bids_app.anatomy.run import run
 from asl_bids_app.anatomy.signals import signals_of
 from asl_bids_app.anatomy.spaces import read_space
+from asl_bids_app.anatomy.tissue_flows import Data
 from asl_bids_app.atlas import load_atlas
-from asl_bids_app.quality.registration import partial_volume_metrics
+from asl_bids_app.quality.registration_metrics import partial_volume_metrics
 from asl_bids_app.schemes import transit_prior
 
 MOVED = pose((6, -5, 9), (5, -4, 7))

@@ -5,7 +5,7 @@ from fake_bids import FakeDataset
 
 from asl_bids_app.cli.app import main
 from asl_bids_app.cli.parser import parse
-from asl_bids_app.docker.cli import build_parser
+from asl_bids_app.docker.wrapper import build_parser
 
 
 def places(folder):

@@ -135,7 +135,7 @@ def daemon(engine, image, tmp_path_factory):
 
 
 def asl_docker(daemon, image, *words, cwd):
-    wrapper = [sys.executable, "-m", "asl_bids_app.docker.cli", "--image", image.tag]
+    wrapper = [sys.executable, "-m", "asl_bids_app.docker.wrapper", "--image", image.tag]
     return call([*wrapper, *words], 900, cwd=cwd, DOCKER_HOST=daemon)
 
 

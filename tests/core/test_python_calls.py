@@ -5,7 +5,7 @@ import pytest
 
 from asl_bids_app import Protocol, quantify, quantify_bids
 from asl_bids_app.errors import InputError
-from asl_bids_app.options.values import read_values
+from asl_bids_app.options.from_python import read_values
 
 
 def test_milliseconds_are_refused():

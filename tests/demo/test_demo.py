@@ -18,8 +18,8 @@ from asl_bids_app.demo.compare import compare, table
 from asl_bids_app.demo.compare import main as compare_main
 from asl_bids_app.demo.dataset import simulate
 from asl_bids_app.demo.gkm import Physics, delta_m
-from asl_bids_app.demo.head import make_head
 from asl_bids_app.demo.scanner import Grid, blur, magnitude, view
+from asl_bids_app.demo.simulated_head import make_head
 from asl_bids_app.errors import InputError
 from asl_bids_app.kinetics import tissue_response
 from asl_bids_app.scheme_fields import Arrival

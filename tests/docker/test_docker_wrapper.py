@@ -15,7 +15,7 @@ import pytest
 
 from asl_bids_app import __version__
 from asl_bids_app.cli.parser import build_parser, parse
-from asl_bids_app.docker import cli
+from asl_bids_app.docker import wrapper
 from asl_bids_app.docker.arguments import links_outside, read_command
 from asl_bids_app.docker.container import ContainerRun
 from asl_bids_app.options.readers import pair, path
@@ -31,7 +31,7 @@ def place(tmp_path, monkeypatch):
 
 
 def printed(capsys, *arguments):
-    assert cli.main(["--print-command", *arguments]) == 0
+    assert wrapper.main(["--print-command", *arguments]) == 0
     return capsys.readouterr().out.strip()
 
 
@@ -117,7 +117,7 @@ def test_model_by_name_and_by_folder(place, capsys):
     assert mounts(line)[f"{place}/mine"] == "ro"
     assert line.endswith(f"--model {place}/mine")
     assert printed(capsys, "bids", "out", "participant", "--model", "v1").endswith("--model v1")
-    assert cli.main(["--print-command", "bids", "out", "participant", "--model", "./no"]) == 1
+    assert wrapper.main(["--print-command", "bids", "out", "participant", "--model", "./no"]) == 1
     assert "--model: found ./no" in capsys.readouterr().err
 
 
@@ -176,20 +176,20 @@ def test_dry_run_needs_no_output_folder(place, capsys):
 )
 def test_wrong_commands_end_before_docker(place, capsys, arguments, message):
     with pytest.raises(SystemExit) as caught:
-        cli.main(arguments)
+        wrapper.main(arguments)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("output", ["/usr/share/asl", "/etc", "/tmp", "/"])
 def test_folders_of_the_image_are_not_hidden(place, capsys, output):
-    assert cli.main(["bids", output, "participant", "-w", "w"]) == 1
+    assert wrapper.main(["bids", output, "participant", "-w", "w"]) == 1
     assert "in a folder of the system" in capsys.readouterr().err
 
 
 def test_names_that_docker_cannot_mount(place, capsys):
     (place / "a:b").mkdir()
-    assert cli.main(["a:b", "out", "participant"]) == 1
+    assert wrapper.main(["a:b", "out", "participant"]) == 1
     assert "character that Docker can't mount" in capsys.readouterr().err
 
 
@@ -223,7 +223,7 @@ def test_settings_for_the_sdk_say_the_same_as_the_command(place):
 
 def test_without_the_docker_package(place, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "docker", None)
-    assert cli.main(["bids", "out", "participant"]) == 1
+    assert wrapper.main(["bids", "out", "participant"]) == 1
     error = capsys.readouterr().err
     assert "pip install 'asl-bids-app[docker]'" in error
     assert len(error.strip().splitlines()) == 1
@@ -232,7 +232,7 @@ def test_without_the_docker_package(place, capsys, monkeypatch):
 def test_without_a_daemon(place, capsys, monkeypatch):
     pytest.importorskip("docker", reason="the docker extra is not installed")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{place}/no.sock")
-    assert cli.main(["bids", "out", "participant"]) == 1
+    assert wrapper.main(["bids", "out", "participant"]) == 1
     error = capsys.readouterr().err
     assert "found no Docker daemon that answers" in error
     assert len(error.strip().splitlines()) == 1
@@ -274,7 +274,7 @@ def empty_daemon(tmp_path_factory, monkeypatch):
 
 def test_without_the_image(place, capsys, empty_daemon):
     pytest.importorskip("docker", reason="the docker extra is not installed")
-    assert cli.main(["bids", "out", "participant"]) == 1
+    assert wrapper.main(["bids", "out", "participant"]) == 1
     error = capsys.readouterr().err
     assert f"found no image asl-app:{__version__}" in error
     assert f"docker build -t asl-app:{__version__}" in error
@@ -283,7 +283,7 @@ def test_without_the_image(place, capsys, empty_daemon):
 
 def test_help_and_version_need_nothing_heavy():
     code = (
-        "import sys; from asl_bids_app.docker.cli import main\n"
+        "import sys; from asl_bids_app.docker.wrapper import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "print([m for m in ('docker', 'torch', 'numpy', 'nibabel') if m in sys.modules])"
     )

@@ -18,8 +18,8 @@ from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.bayes import Bayes
 from asl_bids_app.estimators.ensemble import Ensemble
 from asl_bids_app.estimators.least_squares import LeastSquares
+from asl_bids_app.estimators.map_warnings import warn_of_maps
 from asl_bids_app.estimators.noise import noise_level
-from asl_bids_app.estimators.remarks import remarks
 from asl_bids_app.models.store import load_model
 from asl_bids_app.observation import observe
 from asl_bids_app.scheme_fields import TransitPrior
@@ -39,7 +39,7 @@ def observed(series):
 
 
 def told(series, found):
-    warnings = remarks(series, observed(series), found)
+    warnings = warn_of_maps(series, observed(series), found)
     assert all(warning.field and warning.found for warning in warnings)
     return " | ".join(warnings)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from asl_bids_app.quality.definitions import METRICS, columns, dictionary, lookup
-from asl_bids_app.quality.images import UnitImages
-from asl_bids_app.quality.index import combine, quality_evaluation_index
+from asl_bids_app.quality.evaluation_index import combine, quality_evaluation_index
+from asl_bids_app.quality.image_set import UnitImages
 from asl_bids_app.quality.metric import Light
 from asl_bids_app.quality.metrics import compute, plausibility
 from asl_bids_app.quality.statistics import residual_to_noise, right_half

@@ -59,7 +59,7 @@ def test_columns_of_the_registration_stand_where_it_ran(facts, tmp_path, monkeyp
     assert set(row) == set(found["metrics"])
     if not facts:
         assert set(row) == seen[0]
-        assert "anatomy" not in found
+        assert not found.anatomy
         return
     assert float(row["registration_dice"]) == 0.95
     assert float(row["registration_error"]) == 0.2
@@ -69,7 +69,7 @@ def test_columns_of_the_registration_stand_where_it_ran(facts, tmp_path, monkeyp
         "Studholme"
         in json.loads(path.with_suffix(".json").read_text())["registration_nmi"]["Source"]
     )
-    assert found["anatomy"] == FACTS
+    assert found.anatomy == FACTS
 
 
 def test_without_anatomy_nothing_of_an_earlier_run_stays(tmp_path):

@@ -10,7 +10,7 @@ import reports_example as example
 
 from asl_bids_app.quality.definitions import METRICS
 from asl_bids_app.quality.metric import Light
-from asl_bids_app.quality.registration import registration_metrics
+from asl_bids_app.quality.registration_metrics import registration_metrics
 from asl_bids_app.reports import slices
 from asl_bids_app.reports.methods import methods_text
 from asl_bids_app.reports.participant import write_participant_report

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import reports_example as example
 
+from asl_bids_app.reports.find_records import asked_participants, records_of, unit_of
 from asl_bids_app.reports.load import find_series, load_series, parse_entities, read_metrics
-from asl_bids_app.reports.records import asked_participants, records_of, unit_of
 
 
 @pytest.fixture(scope="module")

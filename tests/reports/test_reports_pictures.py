@@ -13,7 +13,7 @@ from PIL import Image
 from asl_bids_app.bids.flags import FLAGS
 from asl_bids_app.bids.outputs import OUTPUTS, Output, estimates
 from asl_bids_app.estimators.base import Flag
-from asl_bids_app.preprocess.carpet import BANDS, carpet_table, describe_carpet
+from asl_bids_app.preprocess.carpet_table import BANDS, carpet_table, describe_carpet
 from asl_bids_app.preprocess.measurements import find_measurements
 from asl_bids_app.preprocess.volumes import average_measurements
 from asl_bids_app.reports import scales

@@ -19,7 +19,7 @@ from asl_bids_app.bids.derivatives import (
 )
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.quality.definitions import dictionary
-from asl_bids_app.quality.images import UnitImages
+from asl_bids_app.quality.image_set import UnitImages
 from asl_bids_app.quality.metrics import compute, plausibility
 
 DELAYS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)

@@ -11,7 +11,7 @@ from asl_bids_app.training.config.declaration import get_declared, walk_settings
 from asl_bids_app.training.config.reading import build, plain
 from asl_bids_app.training.config.run_config import CRITICAL, RunConfig, load, presets
 from asl_bids_app.training.config.sections import TrainingConfig
-from asl_bids_app.training.fit.members import build_member
+from asl_bids_app.training.fit.run_members import build_member
 from asl_bids_app.training.fit.training_run import NormStats
 
 PRESETS = {

@@ -29,7 +29,7 @@ from asl_bids_app.training.fit.fit_member import fit_member
 from asl_bids_app.training.fit.learning_rate import in_cycle, rate
 from asl_bids_app.training.fit.lightning_module import MemberModule
 from asl_bids_app.training.fit.losses import losses, quantile_loss
-from asl_bids_app.training.fit.members import build_member, inner_network, start_from
+from asl_bids_app.training.fit.run_members import build_member, inner_network, start_from
 from asl_bids_app.training.fit.trainer import FitOptions
 from asl_bids_app.training.fit.training_run import NormStats, RunFolder, load_member, save_member
 from asl_bids_app.training.phantoms.tissue_codes import CORE

@@ -20,7 +20,7 @@ from asl_bids_app.training.fit.callbacks import average_module
 from asl_bids_app.training.fit.curves import read_curves
 from asl_bids_app.training.fit.fit_member import fit_member
 from asl_bids_app.training.fit.lightning_module import MemberModule
-from asl_bids_app.training.fit.members import build_member
+from asl_bids_app.training.fit.run_members import build_member
 from asl_bids_app.training.fit.training_run import NormStats, RunFolder
 from asl_bids_app.training.simulate import disturbances, rician
 from asl_bids_app.training.simulate.rician import rician_excess, rician_mean

@@ -2,12 +2,10 @@
 
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 
 import pytest
 import reports_example as example
 
-from asl_bids_app.cli.parser import parse
 from asl_bids_app.errors import InputError
 from asl_bids_app.workflows import report_workers
 from asl_bids_app.workflows.report_workers import FEWEST, each_report
@@ -16,29 +14,25 @@ LABELS = [f"{number:02d}" for number in range(1, FEWEST + 1)]
 
 
 @pytest.fixture
-def options(tmp_path):
+def out(tmp_path):
     """Derivatives of the first and the last participant."""
-    (tmp_path / "bids").mkdir()
     out = tmp_path / "out"
     for label in (LABELS[0], LABELS[-1]):
         example.write_participant(out, label, brain=example.Brain(step=8))
-    return replace(parse([str(tmp_path / "bids"), str(out), "participant"]), nprocs=2)
+    return out
 
 
-def test_as_one_after_the_other(options):
-    beside = list(each_report(options, LABELS))
-    pages = {path.name: path.read_text() for path in options.output_dir.glob("sub-*.html")}
-    alone = list(each_report(replace(options, nprocs=1), LABELS))
+def test_as_one_after_the_other(out):
+    beside = list(each_report(out, 2, LABELS))
+    pages = {path.name: path.read_text() for path in out.glob("sub-*.html")}
+    alone = list(each_report(out, 1, LABELS))
     assert [str(outcome) for outcome in beside] == [str(outcome) for outcome in alone]
     assert all(isinstance(outcome, InputError) for outcome in beside[1:-1])
     assert sorted(pages) == [f"sub-{label}.html" for label in (LABELS[0], LABELS[-1])]
-    assert {n: (options.output_dir / n).read_text() for n in pages} == pages
+    assert {n: (out / n).read_text() for n in pages} == pages
 
 
 def test_a_killed_worker_costs_no_report(tmp_path, monkeypatch):
-    (tmp_path / "bids").mkdir()
-    folders = [str(tmp_path / "bids"), str(tmp_path / "out")]
-    options = replace(parse([*folders, "participant"]), nprocs=2)
     monkeypatch.setattr(report_workers, "_write", lambda folder, label: folder / label)
 
     class Killed:
@@ -54,4 +48,4 @@ def test_a_killed_worker_costs_no_report(tmp_path, monkeypatch):
             pass
 
     monkeypatch.setattr(report_workers, "ProcessPoolExecutor", Killed)
-    assert [path.name for path in each_report(options, LABELS)] == LABELS
+    assert [path.name for path in each_report(tmp_path, 2, LABELS)] == LABELS

@@ -2,7 +2,6 @@
 
 import logging
 import re
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -66,7 +65,9 @@ def test_decision_is_by_room_and_said(tmp_path, monkeypatch, caplog, left, words
     people = planned(5_000_000, 5_000_000, folder=tmp_path)
     with caplog.at_level(logging.INFO, "asl-app"):
         logging.getLogger("asl-app").propagate = True
-        assert decide(options_of(tmp_path, *words), people) is kept
+        asked = options_of(tmp_path, *words)
+        keep_work = "all" if asked.debug else asked.keep_work
+        assert decide(asked.work_dir, people, keep_work) is kept
     assert ("kept, so that" if kept else "removed of each participant") in caplog.text
     assert "for 2 participants" in caplog.text
 
@@ -79,16 +80,14 @@ def test_sizes_in_words(size, words):
     assert size_in_words(size) == words
 
 
-def test_blocks_hold_everybody_once_and_in_order(tmp_path):
-    (tmp_path / "bids").mkdir()
-    options = replace(options_of(tmp_path), nprocs=2)
+def test_blocks_hold_everybody_once_and_in_order():
     people = [SimpleNamespace(participant=str(number)) for number in range(101)]
-    found = blocks(people, options)
+    found = blocks(people, 2, together=False)
     assert [p for block in found for p in block] == people
     assert len(found) > 1
-    assert max(map(len, blocks(people, replace(options, nprocs=64)))) == 101
-    assert len(blocks(people, replace(options, stop_on_first_crash=True))) == 1
-    assert blocks([], options) == [()]
+    assert max(map(len, blocks(people, 64, together=False))) == 101
+    assert len(blocks(people, 2, together=True)) == 1
+    assert blocks([], 2, together=False) == [()]
 
 
 @pytest.fixture(scope="module")
@@ -138,16 +137,16 @@ def test_a_cohort_in_blocks(cohort, tmp_path):
 @pytest.mark.usefixtures("small_blocks")
 def test_a_stop_loses_one_block_only(cohort, tmp_path, monkeypatch):
     """Records and reports of the blocks before it are there."""
-    from asl_bids_app.workflows import run
+    from asl_bids_app.workflows import participant_level
 
-    work_on = run.process_participants
+    work_on = participant_level.process_participants
 
     def stop_at_fifth(plan, *rest):
         if plan.participants[0].participant == "05":
             raise KeyboardInterrupt
         return work_on(plan, *rest)
 
-    monkeypatch.setattr(run, "process_participants", stop_at_fifth)
+    monkeypatch.setattr(participant_level, "process_participants", stop_at_fifth)
     out = tmp_path / "out"
     work = tmp_path / "w"
     words = [str(cohort), str(out), "participant", "-w", str(work), *FAST]

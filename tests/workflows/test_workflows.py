@@ -17,7 +17,7 @@ from nipype.pipeline.engine import Node, Workflow
 from asl_bids_app.cli.app import main
 from asl_bids_app.errors import InputError
 from asl_bids_app.options.table import AppOptions
-from asl_bids_app.preprocess.carpet import join_tables
+from asl_bids_app.preprocess.carpet_table import join_tables
 from asl_bids_app.preprocess.tissue_maps import given_mask, given_tissue
 from asl_bids_app.workflows.execute import run_workflow
 

@@ -20,8 +20,8 @@ from asl_bids_app.cli.app import main
 from asl_bids_app.estimators.bayes import Bayes
 from asl_bids_app.estimators.least_squares import LeastSquares
 from asl_bids_app.preprocess.motion import estimate_motion
+from asl_bids_app.progress_callback import EVERY_S, ProgressFile, read
 from asl_bids_app.reports.explain import step_words
-from asl_bids_app.tell import EVERY_S, TellFile, read
 from asl_bids_app.workflows.progress import Progress, progress_path
 
 
@@ -63,7 +63,7 @@ def test_a_step_tells_how_far_it_is_in_words(tmp_path, monkeypatch):
     shown.note(step, "start")
     words = f"sub-01_acq-a+b: {step_words('motion')}"
     assert re.fullmatch(rf"\[0 of 2 steps done, 0:\d\d\] {re.escape(words)}", shown.line())
-    with TellFile(progress_path(record)) as tell:
+    with ProgressFile(progress_path(record)) as tell:
         tell("volume", 34, 97)
         assert shown.line().endswith(f"{words}, volume 34 of 97")
         # What comes too soon after is left out, what comes later isn't.

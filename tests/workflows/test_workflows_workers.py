@@ -6,10 +6,11 @@ import sys
 
 PARENT = """
 import sys
-from asl_bids_app.workflows import execute, graph, plan, plugin, run
+from asl_bids_app.workflows import execute, graph, plan, plugin, participant_level
 from asl_bids_app.cli.parser import parse
 from asl_bids_app.workflows.checks import choose_estimator
-print(choose_estimator(parse([*sys.argv[1:], "participant"]))[0])
+options = parse([*sys.argv[1:], "participant"])
+print(choose_estimator(options.estimator, options.model)[0])
 print(sorted({"torch", "scipy.ndimage", "SimpleITK"} & set(sys.modules)))
 """
 

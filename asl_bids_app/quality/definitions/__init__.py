@@ -11,8 +11,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from asl_bids_app.quality.definitions import data, fit, flow, registration
-from asl_bids_app.quality.definitions.words import GROUPS, PLAUSIBLE_GM_CBF, TISSUE_THRESHOLD
+from asl_bids_app.quality.definitions import alignment, data, fit, flow
+from asl_bids_app.quality.definitions.shared_words import (
+    GROUPS,
+    PLAUSIBLE_GM_CBF,
+    TISSUE_THRESHOLD,
+)
 from asl_bids_app.quality.metric import Metric
 
 __all__ = [
@@ -30,7 +34,7 @@ BASELINE_PREFIX: Final = "lsq_"
 """Put before the key of a metric that is computed for least squares too."""
 
 METRICS: Final[Mapping[str, Metric]] = {
-    row.key: row for row in (*flow.ROWS, *fit.ROWS, *data.ROWS, *registration.ROWS)
+    row.key: row for row in (*flow.ROWS, *fit.ROWS, *data.ROWS, *alignment.ROWS)
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from asl_bids_app.quality.definitions.words import DATA, INF, OURS
+from asl_bids_app.quality.definitions.shared_words import DATA, INF, OURS
 from asl_bids_app.quality.metric import Metric
 
 ROWS: Final = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from asl_bids_app.bids.outputs import UNITS_ATT, UNITS_CBF
-from asl_bids_app.quality.definitions.words import FIT, OURS
+from asl_bids_app.quality.definitions.shared_words import FIT, OURS
 from asl_bids_app.quality.metric import Metric
 
 ROWS: Final = (

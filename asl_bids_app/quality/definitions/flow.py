@@ -6,7 +6,14 @@ from typing import Final
 
 from asl_bids_app.bids.outputs import UNITS_ABV, UNITS_ATT, UNITS_CBF
 from asl_bids_app.limits import CBF_LIMIT
-from asl_bids_app.quality.definitions.words import DOLUI, FLOW, INDEX, OURS, PLAUSIBLE_GM_CBF, TIME
+from asl_bids_app.quality.definitions.shared_words import (
+    DOLUI,
+    FLOW,
+    INDEX,
+    OURS,
+    PLAUSIBLE_GM_CBF,
+    TIME,
+)
 from asl_bids_app.quality.metric import Metric
 
 ROWS: Final = (

@@ -80,7 +80,7 @@ def export_run(
 
 def core_arguments(member: nn.Module) -> dict[str, Any]:
     """Return all arguments of a network, defaults included."""
-    from asl_bids_app.training.fit.members import inner_network
+    from asl_bids_app.training.fit.run_members import inner_network
 
     core: Any = inner_network(member)
     return dict(core.arguments)

@@ -70,7 +70,7 @@ def export_onnx(spec: ModelSpec, members: tuple[nn.Module, ...], folder: Path) -
 
 def count_channels(member: nn.Module) -> int:
     """Return the number of input maps of a member's learned part."""
-    from asl_bids_app.training.fit.members import inner_network
+    from asl_bids_app.training.fit.run_members import inner_network
 
     core: Any = inner_network(member)
     return int(core.in_channels if hasattr(core, "in_channels") else 2 * core.n_plds)

@@ -25,7 +25,7 @@ from asl_bids_app.training.fit.accelerator import describe_device, find_device, 
 from asl_bids_app.training.fit.callbacks import Checkpoints
 from asl_bids_app.training.fit.curves import CurveLogger
 from asl_bids_app.training.fit.lightning_module import MemberModule
-from asl_bids_app.training.fit.members import build_member, start_from
+from asl_bids_app.training.fit.run_members import build_member, start_from
 from asl_bids_app.training.fit.run_start import prepare_run, validation_batches
 from asl_bids_app.training.fit.trainer import FitOptions, build_trainer
 from asl_bids_app.training.fit.training_run import (

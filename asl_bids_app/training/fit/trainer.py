@@ -21,7 +21,7 @@ from asl_bids_app.training.config.reading import plain
 from asl_bids_app.training.config.run_config import RunConfig
 from asl_bids_app.training.fit.callbacks import Averaging, Checkpoints, Curves, WholeCheckpointIO
 from asl_bids_app.training.fit.curves import CurveLogger
-from asl_bids_app.training.fit.members import inner_network
+from asl_bids_app.training.fit.run_members import inner_network
 from asl_bids_app.training.fit.training_run import RunFolder, load_member, note, now, save_member
 from asl_bids_app.training.stop_signals import StopSignals
 

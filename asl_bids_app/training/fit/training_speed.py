@@ -23,7 +23,7 @@ from asl_bids_app.training.data.batches import StepBatch
 from asl_bids_app.training.data.pool import prepared
 from asl_bids_app.training.fit.lightning_module import MemberModule
 from asl_bids_app.training.fit.losses import losses
-from asl_bids_app.training.fit.members import build_member
+from asl_bids_app.training.fit.run_members import build_member
 from asl_bids_app.training.fit.training_run import NormStats, environment
 from asl_bids_app.training.fit.trunk_speed import speed_up
 from asl_bids_app.training.phantoms.drawing import Phantoms, draw

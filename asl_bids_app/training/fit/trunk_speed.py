@@ -43,7 +43,7 @@ def speed_up(network: Any, device: str, precision: str, compiled: str) -> None:
     Parameters
     ----------
     network
-        Of `asl_bids_app.training.fit.members.build_member`.
+        Of `asl_bids_app.training.fit.run_members.build_member`.
     device
         ``cpu``, ``cuda`` or ``mps``.
     precision

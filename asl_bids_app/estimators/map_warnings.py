@@ -38,7 +38,9 @@ _LEANING: Final = {
 """Why the mean of a map isn't that of the data, by estimator."""
 
 
-def remarks(series: Series, observation: Observation, maps: ParameterMaps) -> tuple[Notice, ...]:
+def warn_of_maps(
+    series: Series, observation: Observation, maps: ParameterMaps
+) -> tuple[Notice, ...]:
     """Return the warnings about a series and its maps.
 
     Parameters

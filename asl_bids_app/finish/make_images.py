@@ -11,7 +11,7 @@ from torch import Tensor
 from asl_bids_app.estimators.base import ParameterMaps
 from asl_bids_app.estimators.consensus import Consensus
 from asl_bids_app.estimators.noise import noise_level
-from asl_bids_app.quality.images import UnitImages
+from asl_bids_app.quality.image_set import UnitImages
 from asl_bids_app.series import Series
 
 BASELINE: Final = ("cbf", "att", "cbf_sd", "att_sd", "flags")

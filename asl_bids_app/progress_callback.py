@@ -1,6 +1,6 @@
-"""How far a step has come: told by the code that works, read by whoever shows it.
+"""How far a step has come: the step reports it by a callback, and a line on the screen shows it.
 
-The two may be different processes, so the word goes through a small file. Only the standard
+The two may be in different processes, so reports go through a small file. Only the standard
 library is imported here.
 """
 
@@ -12,18 +12,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-Tell = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """Takes what is counted (``volume``), how many are done, and how many there are."""
 
 EVERY_S: Final = 0.2
-"""Seconds between two words at least."""
+"""Least seconds between two reports."""
 
 
-def nobody(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
+def no_progress(what: str, done: int, total: int) -> None:
+    """Report to nobody."""
 
 
-class TellFile:
+class ProgressFile:
     """Writes how far a step has come into a file, and removes it at the end.
 
     Progress is a courtesy: a file that can't be written is no failure.
@@ -40,16 +40,16 @@ class TellFile:
         self._last = float("-inf")
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Leave a word, unless the last one is young."""
+        """Write a report, unless the last one is young."""
         now = time.monotonic()
         if now - self._last >= EVERY_S:
             self._last = now
-            # Whole or not at all: whoever reads meanwhile would find an empty file.
+            # Whole or not at all: a reader would find an empty file meanwhile.
             with suppress(OSError):
                 self._new.write_text(f"{what} {done} of {total}", encoding="utf-8")
                 self._new.replace(self.path)
 
-    def __enter__(self) -> TellFile:
+    def __enter__(self) -> ProgressFile:
         return self
 
     def __exit__(self, *_: object) -> None:

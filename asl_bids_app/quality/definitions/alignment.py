@@ -6,7 +6,7 @@ from typing import Final
 
 from asl_bids_app.anatomy.register import DOUBTFUL_SCORE, LEAST_DICE, LEAST_SCORE, MOST_ERROR_MM
 from asl_bids_app.preprocess.tissue import LEAST_LIKENESS
-from asl_bids_app.quality.definitions.words import INF, OURS, REGISTRATION
+from asl_bids_app.quality.definitions.shared_words import INF, OURS, REGISTRATION
 from asl_bids_app.quality.metric import Metric
 
 _REFUSED: Final = "below the fair range the run is not registered"

@@ -28,13 +28,13 @@ from asl_bids_app.workflows.checks import (
     choose_estimator,
 )
 from asl_bids_app.workflows.claim import claimed
+from asl_bids_app.workflows.dry_run import describe_settings
 from asl_bids_app.workflows.lock import LockedError
 from asl_bids_app.workflows.log_file import LogFile
 from asl_bids_app.workflows.participants_run import process_participants
 from asl_bids_app.workflows.plan import Plan, describe, make_plan
 from asl_bids_app.workflows.progress import Progress
 from asl_bids_app.workflows.proposals import write_proposals
-from asl_bids_app.workflows.settings import describe_settings
 from asl_bids_app.workflows.work_folder import blocks, decide, tidy
 from asl_bids_app.workflows.workers import prepare_workers
 
@@ -66,50 +66,46 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
     AslAppError
         If nothing can be done at all.
     """
-    with Progress(options.quiet) as shown:
-        return _run_participants(options, command, shown)
-
-
-def _run_participants(options: AppOptions, command: list[str], shown: Progress) -> int:
     began = time.perf_counter()
     started = datetime.now().astimezone().isoformat(timespec="seconds")
-    check_mask(options)
-    check_calibration(options)
-    check_pvc(options)
-    if not options.dry_run:
-        prepare_workers(options)
-    with shown.stage("reading the dataset"):
-        plan = make_plan(options)
-    if options.dry_run:
-        settings, could_start = describe_settings(plan, options)
-        print("\n".join([describe(plan), *settings]))  # noqa: T201 - what was asked for
-    if options.propose_sidecars:
-        for line in write_proposals(plan, options.propose_sidecars):
-            LOG.warning("%s", line)
-    elif any(p.not_understood for p in plan.participants):
-        LOG.info("--propose-sidecars DIR writes completed sidecars for review")
-    if options.dry_run:
-        return int(not could_start or any(p.failures for p in plan.participants))
-    for warning in plan.dataset.warnings:
-        LOG.warning("%s", warning)
-    estimator, model = choose_estimator(options)
-    check_machine(options, model[0])
-    check_writable(options.output_dir, "output_dir")
-    check_writable(options.work_dir, "--work-dir")
-    if options.run_report:
-        check_writable(options.run_report.parent, "--run-report")
-    with claimed(plan, options) as (ours, others):
-        status = _run_claimed(
-            ours,
-            options,
-            (estimator, model),
-            shown,
-            others,
-            command=command,
-            began=began,
-            started=started,
-        )
-    return int(bool(others)) or status
+    with Progress(options.quiet) as shown:
+        check_mask(options.brain_mask)
+        check_calibration(options.calibration, options.tissue, options.m0_smooth_fwhm)
+        check_pvc(options.pvc, options.anatomy)
+        if not options.dry_run:
+            prepare_workers(options)
+        with shown.stage("reading the dataset"):
+            plan = make_plan(options)
+        if options.dry_run:
+            settings, could_start = describe_settings(plan, options)
+            print("\n".join([describe(plan), *settings]))  # noqa: T201 - what was asked for
+        if options.propose_sidecars:
+            for line in write_proposals(plan, options.propose_sidecars):
+                LOG.warning("%s", line)
+        elif any(p.not_understood for p in plan.participants):
+            LOG.info("--propose-sidecars DIR writes completed sidecars for review")
+        if options.dry_run:
+            return int(not could_start or any(p.failures for p in plan.participants))
+        for warning in plan.dataset.warnings:
+            LOG.warning("%s", warning)
+        estimator, model = choose_estimator(options.estimator, options.model)
+        check_machine(options.device, options.model)
+        check_writable(options.output_dir, "output_dir")
+        check_writable(options.work_dir, "--work-dir")
+        if options.run_report:
+            check_writable(options.run_report.parent, "--run-report")
+        with claimed(plan, options.work_dir) as (ours, others):
+            status = _run_claimed(
+                ours,
+                options,
+                (estimator, model),
+                shown,
+                others,
+                command=command,
+                began=began,
+                started=started,
+            )
+        return int(bool(others)) or status
 
 
 def _run_claimed(
@@ -140,7 +136,8 @@ def _run_claimed(
             folder / "config.json",
             {"command": command, "options": options.to_json(), "participants": labels},
         )
-        keep = decide(options, [p for p in plan.participants if p.units])
+        with_data = [p for p in plan.participants if p.units]
+        keep = decide(options.work_dir, with_data, "all" if options.debug else options.keep_work)
         planned = time.perf_counter()
         if options.nprocs > 1 and len(labels) < FEWEST:
             prepare_reports()
@@ -155,7 +152,8 @@ def _run_claimed(
         }
         records: list[ParticipantRecord] = []
         reporting = 0.0
-        parts = blocks(plan.participants, options)
+        single = options.stop_on_first_crash or options.write_graph or bool(options.use_plugin)
+        parts = blocks(plan.participants, options.nprocs, together=single)
         for part in parts:
             if len(parts) > 1:
                 first, number = len(records) + 1, len(plan.participants)
@@ -168,7 +166,7 @@ def _run_claimed(
             for record in made:
                 write_json(folder / f"sub-{record.participant}.json", record.to_json())
             computed = time.perf_counter()
-            made = write_reports(options, made, shown)
+            made = write_reports(options.output_dir, made, options.nprocs, shown)
             reporting += time.perf_counter() - computed
             records += made
             if not keep:
@@ -193,10 +191,14 @@ def _run_claimed(
             write_json(options.run_report, report)
         for error in others:
             LOG.error("%s", error)
-        return _conclude(options, records, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        return _conclude(options.output_dir, records, seconds, options.fail_on_implausible)
 
 
-def _conclude(options: AppOptions, records: list[ParticipantRecord], seconds: float) -> int:
+def _conclude(
+    output_dir: Path, records: list[ParticipantRecord], seconds: float, fail_on_implausible: bool
+) -> int:
+    """Log what became of all, and return the exit code."""
     bad = [record for record in records if record.errors]
     implausible = [record for record in records if record.plausibility]
     for record in implausible:
@@ -205,12 +207,12 @@ def _conclude(options: AppOptions, records: list[ParticipantRecord], seconds: fl
     for record in records:
         for unit in record.units:
             main = Path(unit.folder) / OUTPUTS["cbf"].name(unit.entities)
-            LOG.info("maps: %s", options.output_dir / main)
+            LOG.info("maps: %s", output_dir / main)
     LOG.info(
         "%d of %d participants complete in %.1f s; output in %s",
         len(records) - len(bad),
         len(records),
         seconds,
-        options.output_dir,
+        output_dir,
     )
-    return int(bool(bad) or (options.fail_on_implausible and bool(implausible)))
+    return int(bool(bad) or (fail_on_implausible and bool(implausible)))

@@ -79,7 +79,7 @@ def _labels(plan: Plan) -> list[str]:
 def _estimator(options: AppOptions) -> tuple[str, str]:
     from asl_bids_app.workflows.checks import choose_estimator
 
-    name, (model, digest) = choose_estimator(options)
+    name, (model, digest) = choose_estimator(options.estimator, options.model)
     why = "--estimator" if options.estimator else "default"
     if name == "ensemble":
         flips = "averaged over flips" if options.tta else "without flips (--no-tta)"

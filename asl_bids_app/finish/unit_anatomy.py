@@ -17,8 +17,8 @@ from asl_bids_app.anatomy.spaces import read_space
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from asl_bids_app.anatomy.partial_volume import Data
     from asl_bids_app.anatomy.place import Placed
+    from asl_bids_app.anatomy.tissue_flows import Data
     from asl_bids_app.bids.sessions import Unit
     from asl_bids_app.estimators.base import ParameterMaps
     from asl_bids_app.preprocess.prepare import PreparedRun
@@ -179,7 +179,7 @@ def _for_partial_volume(series: Series, maps: ParameterMaps[Tensor]) -> Data | N
     """Return what flows of tissues are estimated from: the signal of tissue, without arteries."""
     from dataclasses import replace
 
-    from asl_bids_app.anatomy.partial_volume import Data
+    from asl_bids_app.anatomy.tissue_flows import Data
     from asl_bids_app.estimators.base import Flag
     from asl_bids_app.estimators.noise import noise_level
     from asl_bids_app.observation import observe
