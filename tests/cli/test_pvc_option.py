@@ -1,15 +1,12 @@
 """``--pvc``: with a value, without one, in a configuration file, and from Python."""
 
-from pathlib import Path
-
 import pytest
 
 from asl_bids_app.cli.parser import parse
 from asl_bids_app.errors import InputError
 from asl_bids_app.estimators.partial_volume import METHODS
+from asl_bids_app.options.from_python import read_values
 from asl_bids_app.options.groups import PVC_METHODS
-from asl_bids_app.options.table import AppOptions
-from asl_bids_app.options.values import read_values
 from asl_bids_app.workflows.checks import check_pvc
 
 
@@ -58,10 +55,10 @@ def test_python_may_give_it_as_a_switch(value, expected):
 
 
 def test_it_needs_the_anatomy():
-    place = Path()
     with pytest.raises(InputError, match="--pvc: found it with --no-anatomy, expected use of the"):
-        check_pvc(AppOptions(place, place, place, pvc="linear", anatomy=False))
-    check_pvc(AppOptions(place, place, place, pvc="linear"))
+        check_pvc("linear", anatomy=False)
+    check_pvc("linear", anatomy=True)
+    check_pvc(None, anatomy=False)
 
 
 def test_the_methods_are_those_of_the_estimator():
