@@ -77,7 +77,8 @@ def test_a_mixture_without_noise_gives_both_flows(method, protocol, times):
         np.testing.assert_array_equal(there, mask & (share >= 0.1))
         # A kernel in which both tissues have one proportion can't tell them.
         off = np.abs(found.flows[key].numpy()[there & (share > 0.3)] / flow - 1)
-        assert np.quantile(off, 0.99) < 0.02, (key, off.max())
+        part, most = {"linear": (0.99, 0.01), "bayesian": (0.95, 0.02)}[method]
+        assert np.quantile(off, part) < most, (key, off.max())
         assert not found.flows[key].numpy()[~there].any()
 
 
