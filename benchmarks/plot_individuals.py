@@ -71,7 +71,8 @@ def draw(image: Path) -> None:
 
     rows = read_rows()
     figure, panels = plt.subplots(1, 2, sharey=True, figsize=(9.2, 5.6), layout="constrained")
-    for panel, (region, words) in zip(panels, REGIONS.items(), strict=True):
+    for panel, region in zip(panels, ("GM", "WM"), strict=True):
+        words = REGIONS[region]
         panel.axvspan(-5, 5, color="#dfeadf", zorder=0)
         panel.axvline(0, color="0.35", linewidth=0.8)
         for method, label in METHODS.items():
