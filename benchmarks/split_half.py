@@ -69,6 +69,7 @@ def run(data, folder, arguments):
         "lsq_att": read("desc-lsq_att"),
         "gm": read("label-GM_probseg"),
         "wm": read("label-WM_probseg"),
+        "abv": [nib.load(p).get_fdata() for p in main if p.name.endswith("_abv.nii.gz")],
         "method": sidecar["EstimationMethod"],
     }
 
@@ -84,6 +85,9 @@ def compare(first, second):
         for key in ("cbf", "att"):
             a, b = first[prefix + key], second[prefix + key]
             entry[f"{key} correlation"] = round(float(np.corrcoef(a[tissue], b[tissue])[0, 1]), 3)
+        if not prefix and first["abv"] and second["abv"]:
+            a, b = first["abv"][0][tissue], second["abv"][0][tissue]
+            entry["abv correlation"] = round(float(np.corrcoef(a, b)[0, 1]), 3)
         both = [maps[prefix + "cbf"] for maps in (first, second)]
         entry["grey/white ratio of CBF"] = [
             round(float(cbf[grey > 0.7].mean() / cbf[white > 0.7].mean()), 3) for cbf in both
