@@ -80,7 +80,7 @@ def quantify_bids(
     >>> result.units[0].metrics["cbf_mean_gm"]  # doctest: +SKIP
     52.3
     """
-    from asl_bids_app.bids.derivatives import describe_dataset
+    from asl_bids_app.bids.dataset_description import describe_dataset
     from asl_bids_app.constants import Origin, Source
     from asl_bids_app.options.from_python import read_labels, read_values
     from asl_bids_app.options.table import AppOptions

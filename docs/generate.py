@@ -46,7 +46,7 @@ def flags() -> str:
 
 def bidsignore() -> str:
     """Lines of the `.bidsignore` that is written."""
-    from asl_bids_app.bids.outputs import BIDSIGNORE
+    from asl_bids_app.bids.dataset_description import BIDSIGNORE
 
     return "```\n" + "\n".join(BIDSIGNORE) + "\n```\n"
 

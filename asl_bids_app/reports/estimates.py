@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from asl_bids_app.bids.estimate_keys import estimates
 from asl_bids_app.bids.flags import FLAGS
-from asl_bids_app.bids.outputs import estimates
 from asl_bids_app.reports.understood import estimator_name
 
 BARS: Final = MappingProxyType({"total": "noise and calibration", "noise": "noise only"})

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from asl_bids_app.bids.derivatives import sidecar_path
-from asl_bids_app.bids.outputs import OUTPUTS, estimates
+from asl_bids_app.bids.estimate_keys import estimates
+from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.reports.damage import SIDECAR, read_object
 from asl_bids_app.reports.estimates import find_estimates
 from asl_bids_app.reports.series_data import Measurement, SeriesData

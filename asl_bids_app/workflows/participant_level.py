@@ -11,10 +11,8 @@ from datetime import datetime
 from pathlib import Path
 
 from asl_bids_app import __version__
-from asl_bids_app.bids.derivatives import (
-    describe_dataset,
-    write_json,
-)
+from asl_bids_app.bids.dataset_description import describe_dataset
+from asl_bids_app.bids.derivatives import write_json
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.failures import Status
 from asl_bids_app.options.table import AppOptions

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from asl_bids_app.bids import derivatives as d
+from asl_bids_app.bids.dataset_description import describe_dataset
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.errors import InputError
 
@@ -35,7 +36,7 @@ def test_the_official_validator_reports_no_error(tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
     out = tmp_path / "out"
-    d.describe_dataset(out, raw, {"Name": "x", "Authors": ["A", "B"], "DatasetDOI": "doi:10.1/x"})
+    describe_dataset(out, raw, {"Name": "x", "Authors": ["A", "B"], "DatasetDOI": "doi:10.1/x"})
     for entities in ({"sub": "01", "acq": "pcasl"}, {"sub": "02", "ses": "1"}):
         write_all(out, entities)
         (out / f"sub-{entities['sub']}.html").write_text("x")
@@ -115,7 +116,7 @@ def test_the_link_to_the_raw_data_leads_there(tmp_path, inside):
     out = raw / "derivatives" / "asl" if inside else tmp_path / "out"
     out.mkdir(parents=True)
     raw.mkdir(exist_ok=True)
-    d.describe_dataset(out, raw, {})
+    describe_dataset(out, raw, {})
     link = json.loads((out / "dataset_description.json").read_text())["DatasetLinks"]["raw"]
     found = (out / link).resolve() if inside else Path(link.removeprefix("file://"))
     assert found == raw.resolve()

@@ -10,8 +10,9 @@ import pytest
 import reports_example as example
 from PIL import Image
 
+from asl_bids_app.bids.estimate_keys import estimates
 from asl_bids_app.bids.flags import FLAGS
-from asl_bids_app.bids.outputs import OUTPUTS, Output, estimates
+from asl_bids_app.bids.outputs import OUTPUTS, Output
 from asl_bids_app.estimators.base import Flag
 from asl_bids_app.preprocess.carpet_table import BANDS, carpet_table, describe_carpet
 from asl_bids_app.preprocess.measurements import find_measurements

@@ -10,13 +10,8 @@ import fake_bids
 import numpy as np
 
 from asl_bids_app.atlas import load_atlas
-from asl_bids_app.bids.derivatives import (
-    describe_dataset,
-    perf_folder,
-    write_image,
-    write_json,
-    write_table,
-)
+from asl_bids_app.bids.dataset_description import describe_dataset
+from asl_bids_app.bids.derivatives import perf_folder, write_image, write_json, write_table
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.quality.definitions import dictionary
 from asl_bids_app.quality.image_set import UnitImages
