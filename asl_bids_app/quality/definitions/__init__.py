@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from asl_bids_app.quality.definitions import alignment, data, fit, flow
+from asl_bids_app.quality.definitions import alignment, data, fit, flow, transit_times
 from asl_bids_app.quality.definitions.shared_words import (
     GROUPS,
     PLAUSIBLE_GM_CBF,
@@ -34,7 +34,8 @@ BASELINE_PREFIX: Final = "lsq_"
 """Put before the key of a metric that is computed for least squares too."""
 
 METRICS: Final[Mapping[str, Metric]] = {
-    row.key: row for row in (*flow.ROWS, *fit.ROWS, *data.ROWS, *alignment.ROWS)
+    row.key: row
+    for row in (*flow.ROWS, *transit_times.ROWS, *fit.ROWS, *data.ROWS, *alignment.ROWS)
 }
 
 
