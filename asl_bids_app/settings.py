@@ -30,7 +30,7 @@ class Settings:
     m0_smooth_fwhm : float
         mm.
     calibration : str
-        One of `asl_bids_app.options.groups.CALIBRATIONS`.
+        One of `asl_bids_app.options.constant_options.CALIBRATIONS`.
     brain_mask : Path or None
         Mask to use instead of one made from the M0.
     found_mask : Path or None

@@ -15,10 +15,10 @@ from asl_bids_app.allocation import processors
 from asl_bids_app.constants import Origin
 from asl_bids_app.errors import COMMAND_LINE, InputError
 from asl_bids_app.options import defaults, readers
+from asl_bids_app.options.constant_options import CALIBRATION, ConstantOptions
 from asl_bids_app.options.declare import Access, Option, option, required
 from asl_bids_app.options.groups import (
     ANATOMY,
-    CALIBRATION,
     DATA,
     ESTIMATION,
     GENERAL,
@@ -26,7 +26,6 @@ from asl_bids_app.options.groups import (
     RESOURCES,
     RUNNING,
     AnatomyOptions,
-    ConstantOptions,
     DataOptions,
     EstimationOptions,
 )
