@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from asl_bids_app import __version__
 from asl_bids_app.bids.sessions import Unit
 from asl_bids_app.finish.unit_anatomy import find_sources, make_request, memory_gb
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.settings import Settings, unit_settings
 from asl_bids_app.workflows.plan import ParticipantPlan
 from asl_bids_app.workflows.progress import wanted
-from asl_bids_app.workflows.step_values import readable, save
+from asl_bids_app.workflows.stored_plan import store_plan
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node, Workflow
@@ -35,36 +30,6 @@ def participant_folders(work_dir: Path, participant: str) -> tuple[Path, Path]:
         record_folder(work_dir, participant),
         work_dir / "asl_app" / f"sub_{safe(participant)}",
     )
-
-
-def _fingerprint(unit: Unit) -> str:
-    """Digest of all that a unit was understood to be; equal input resumes, another doesn't."""
-
-    def plain(value: Any) -> Any:
-        return value.tolist() if isinstance(value, np.ndarray) else str(value)
-
-    content = [
-        [
-            str(run.acquisition.path),
-            dict(run.acquisition.metadata),
-            run.acquisition.volume_types,
-            run.acquisition.post_labeling_delay,
-            run.acquisition.label_duration,
-            run.acquisition.slice_time,
-            str(run.acquisition.m0),
-            run.calibration.to_json(),
-            run.warnings,
-        ]
-        for run in unit.runs
-    ]
-    text = json.dumps([__version__, unit.name, content], default=plain, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _store_plan(unit: Unit, folder: Path) -> Path:
-    path = folder / f"plan-{unit.name}-{_fingerprint(unit)}.pkl"
-    # A plan that is already there keeps its time stamp, by which nipype knows it.
-    return path if readable(path) else save(unit, path)
 
 
 def safe(name: str) -> str:
@@ -103,7 +68,7 @@ class _UnitGraph:
         self.flow, self.unit, self.settings = flow, unit, settings
         self.output_dir, self.watched = output_dir, watched
         self.records = record_folder(work_dir, unit.entities["sub"])
-        self.plan = str(_store_plan(unit, self.records))
+        self.plan = str(store_plan(unit, self.records))
 
     def build(self) -> None:
         """Add and connect all steps."""
