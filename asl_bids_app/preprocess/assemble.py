@@ -12,9 +12,10 @@ from asl_bids_app.bids.sessions import PlannedRun, Unit
 from asl_bids_app.calibration import join as join_calibrations
 from asl_bids_app.estimators.noise import with_noise
 from asl_bids_app.preprocess.carpet_table import join_tables
+from asl_bids_app.preprocess.fluid_m0 import calibrate_by_fluid
 from asl_bids_app.preprocess.joint_space import into_space
 from asl_bids_app.preprocess.prepare import PreparedRun
-from asl_bids_app.preprocess.reference import Reference, calibrate_by_fluid
+from asl_bids_app.preprocess.reference import Reference
 from asl_bids_app.protocol import Protocol
 from asl_bids_app.series import Series, to_slices
 

@@ -10,12 +10,9 @@ from asl_bids_app.atlas import load_atlas
 from asl_bids_app.bids.acquisition import M0Kind
 from asl_bids_app.calibration.fluid import fluid_constants, mean_recovered
 from asl_bids_app.errors import InputError
+from asl_bids_app.preprocess.fluid_m0 import calibrate_by_fluid
 from asl_bids_app.preprocess.prepare import PreparedRun
-from asl_bids_app.preprocess.reference import (
-    calibrate_by_fluid,
-    choose_reference,
-    find_reference,
-)
+from asl_bids_app.preprocess.reference import choose_reference, find_reference
 from asl_bids_app.preprocess.sensitivity import find_sensitivity
 from asl_bids_app.preprocess.tissue_maps import TissueMaps
 from asl_bids_app.preprocess.ventricles import ventricles
