@@ -26,7 +26,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from asl_bids_app.anatomy import t1w
+from asl_bids_app.anatomy import t1w, tissue_laying
 from asl_bids_app.anatomy.poses import distance
 from asl_bids_app.anatomy.records import TISSUES, Head
 from asl_bids_app.anatomy.register import register_asl
@@ -78,11 +78,11 @@ def own_path(tissue: np.ndarray, affine: np.ndarray) -> Head:
     print(f"tissue against the truth: {tissue_dice(head.tissue(), tissue)}")
     atlas = load_atlas()
     true = Head(image, affine, head.brain, *tissue)
-    moved = t1w._to_template(true, affine, found.matrix, atlas)
+    moved = tissue_laying.to_template(true, affine, found.matrix, atlas)
     fixed = np.stack([atlas.gm, atlas.wm, atlas.csf]) * atlas.brain
     print(f"  true tissue in MNI152, affine: {tissue_dice(moved, fixed)}")
     if found.displacement is not None:
-        warped = t1w._warped(moved, found.displacement, atlas.affine)
+        warped = tissue_laying.warped(moved, found.displacement, atlas.affine)
         print(f"  diffeomorphic: {tissue_dice(warped, fixed)}, {found.facts['jacobian']}")
     return head
 

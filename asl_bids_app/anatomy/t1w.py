@@ -16,10 +16,17 @@ from scipy import ndimage
 from asl_bids_app.anatomy.records import AnatomyError, Head, Normalisation
 from asl_bids_app.anatomy.segment import segment, tissue_dice
 from asl_bids_app.anatomy.skull import LEAST_LIKENESS, find_brain, register_atlas, thinned, unbias
+from asl_bids_app.anatomy.tissue_laying import (
+    blurred,
+    prior_by_field,
+    resample_atlas,
+    to_template,
+    warped,
+)
 from asl_bids_app.anatomy.warp import find_field, invert_field
 from asl_bids_app.atlas import Atlas, load_atlas
 from asl_bids_app.notices import Notice
-from asl_bids_app.preprocess.geometry import resample, voxel_sizes
+from asl_bids_app.preprocess.geometry import voxel_sizes
 from asl_bids_app.preprocess.registration import RegistrationError
 
 COARSE_MM: Final = 3.0
@@ -73,25 +80,25 @@ def understand(
     tell("T1w: bias field, brain, tissues")
     box = _find_box(matrix, affine, image.shape, atlas)
     cut, grid = image[box], _cut_affine(affine, box)
-    prior, guide = _resample_atlas(atlas, matrix, cut.shape, grid)
+    prior, guide = resample_atlas(atlas, matrix, cut.shape, grid)
     near = ndimage.binary_dilation(guide > 0.5, iterations=2)
     even = unbias(cut, grid, near & (cut > 0))
     brain = _brain(even, grid, prior, guide)
     volume = float(brain.sum() * abs(np.linalg.det(grid[:3, :3])) / 1000)
-    first = segment(even, brain, _blurred(prior, grid, 4.0))
+    first = segment(even, brain, blurred(prior, grid, 4.0))
     tell("T1w to MNI152, diffeomorphic")
     fixed = np.stack([atlas.gm, atlas.wm, atlas.csf]) * atlas.brain
     rough = find_field(
-        fixed, _to_template(first, grid, matrix, atlas), atlas.affine, rounds=((4, 60), (2, 30))
+        fixed, to_template(first, grid, matrix, atlas), atlas.affine, rounds=((4, 60), (2, 30))
     )
     there = invert_field(rough.displacement, atlas.affine)
-    closer = _prior_by_field(atlas, there, matrix, cut.shape, grid)
+    closer = prior_by_field(atlas, there, matrix, cut.shape, grid)
     brain = _brain(even, grid, closer, closer.sum(axis=0))
-    second = segment(even, brain, _blurred(closer, grid, 2.0))
-    moving = _to_template(second, grid, matrix, atlas)
+    second = segment(even, brain, blurred(closer, grid, 2.0))
+    moving = to_template(second, grid, matrix, atlas)
     found = find_field(fixed, moving, atlas.affine, rough.displacement, rounds=((2, 40), (1, 40)))
     by_affine = tissue_dice(moving, fixed)
-    by_field = tissue_dice(_warped(moving, found.displacement, atlas.affine), fixed)
+    by_field = tissue_dice(warped(moving, found.displacement, atlas.affine), fixed)
     facts = {
         "affine_likeness": round(likeness, 3),
         "dice_affine": by_affine,
@@ -197,58 +204,3 @@ def _uncrop(values: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) 
     whole = np.zeros(shape, values.dtype)
     whole[box] = values
     return whole
-
-
-def _resample_atlas(
-    atlas: Atlas, matrix: np.ndarray, shape: tuple[int, ...], grid: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lay the atlas's tissues (3, X, Y, Z) and brain on a grid of the T1w."""
-    to_atlas = np.linalg.inv(matrix)
-
-    def resample_image(image: np.ndarray) -> np.ndarray:
-        return np.nan_to_num(
-            resample(image.astype(np.float32), atlas.affine, to_atlas, shape, grid, order=1)
-        )
-
-    return np.stack([resample_image(m) for m in (atlas.gm, atlas.wm, atlas.csf)]), resample_image(
-        atlas.brain
-    )
-
-
-def _prior_by_field(
-    atlas: Atlas, back: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], grid: np.ndarray
-) -> np.ndarray:
-    """Lay the atlas's tissues on a grid of the T1w by affine and field: first on its own grid."""
-    own = np.stack(
-        [_warped(m[None], back, atlas.affine)[0] for m in (atlas.gm, atlas.wm, atlas.csf)]
-    )
-    to_atlas = np.linalg.inv(matrix)
-    return np.stack(
-        [np.nan_to_num(resample(m, atlas.affine, to_atlas, shape, grid, order=1)) for m in own]
-    )
-
-
-def _warped(maps: np.ndarray, displacement: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Read maps (C, X, Y, Z) at the voxels of their grid moved by a field in mm."""
-    inverse = np.linalg.inv(affine[:3, :3])
-    index = np.stack(np.meshgrid(*map(np.arange, maps.shape[1:]), indexing="ij"))
-    place = index + np.einsum("ij,xyzj->ixyz", inverse, displacement)
-    return np.stack(
-        [ndimage.map_coordinates(m, place, order=1, mode="nearest") for m in maps]
-    ).astype(np.float32)
-
-
-def _blurred(prior: np.ndarray, grid: np.ndarray, sigma_mm: float) -> np.ndarray:
-    sigma = sigma_mm / voxel_sizes(grid)
-    return np.stack([ndimage.gaussian_filter(p, sigma, truncate=2.5) for p in prior])
-
-
-def _to_template(found: Any, grid: np.ndarray, matrix: np.ndarray, atlas: Atlas) -> np.ndarray:
-    """Lay a head's tissues on the template's grid by the affine, averaged over its voxels."""
-    sigma = 0.4 * np.maximum(voxel_sizes(atlas.affine) - 0.8 * voxel_sizes(grid), 0)
-    maps = []
-    for m in (found.gm, found.wm, found.csf):
-        smooth = ndimage.gaussian_filter(m, sigma / voxel_sizes(grid), truncate=2.5)
-        laid = resample(smooth, grid, matrix, atlas.gm.shape, atlas.affine, order=1)
-        maps.append(np.nan_to_num(laid))
-    return np.stack(maps)
