@@ -13,15 +13,13 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
 from asl_bids_app.quality.definitions import BASELINE_PREFIX, GROUPS, METRICS, dictionary, lookup
 from asl_bids_app.quality.metric import Metric
-from asl_bids_app.reports.cohort import OUTLIER_Z, Cohort, Row, add_damage, read_cohort
+from asl_bids_app.reports.cohort import Cohort, Row, add_damage, read_cohort
 from asl_bids_app.reports.group_maps import FEWEST as FEWEST_IN_MAPS
 from asl_bids_app.reports.group_maps import make_group_maps, write_group_map
 from asl_bids_app.reports.group_pictures import draw_group_map
-from asl_bids_app.reports.group_regions import (
-    page_regions,
-    plain_regions,
-    write_region_tables,
-)
+from asl_bids_app.reports.group_region_tables import write_region_tables
+from asl_bids_app.reports.group_regions import page_regions, plain_regions
+from asl_bids_app.reports.outliers import OUTLIER_Z
 from asl_bids_app.reports.page import render
 
 LOG = logging.getLogger("asl-app")

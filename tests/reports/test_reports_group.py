@@ -12,9 +12,10 @@ from group_example import add, rows_of
 from asl_bids_app.bids.derivatives import write_json
 from asl_bids_app.errors import InputError
 from asl_bids_app.quality.definitions import columns
-from asl_bids_app.reports.cohort import modified_z, read_cohort
+from asl_bids_app.reports.cohort import read_cohort
 from asl_bids_app.reports.find_records import records_of
 from asl_bids_app.reports.group import write_group
+from asl_bids_app.reports.outliers import modified_z
 
 
 def test_the_table_has_every_series_and_everyone_who_is_missing(tmp_path):
