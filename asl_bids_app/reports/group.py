@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from asl_bids_app.bids.derivatives import sidecar_path, write_json, write_table, write_text
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
-from asl_bids_app.quality.definitions import BASELINE_PREFIX, GROUPS, METRICS, dictionary, lookup
+from asl_bids_app.quality.definitions import BASELINE_PREFIX, GROUPS, METRICS, lookup
 from asl_bids_app.quality.metric import Metric
-from asl_bids_app.reports.cohort import Cohort, Row, add_damage, read_cohort
+from asl_bids_app.reports.cohort import Cohort, add_damage, read_cohort
+from asl_bids_app.reports.group_map_files import write_group_map
 from asl_bids_app.reports.group_maps import FEWEST as FEWEST_IN_MAPS
-from asl_bids_app.reports.group_maps import make_group_maps, write_group_map
+from asl_bids_app.reports.group_maps import make_group_maps
 from asl_bids_app.reports.group_pictures import draw_group_map
 from asl_bids_app.reports.group_region_tables import write_region_tables
 from asl_bids_app.reports.group_regions import page_regions, plain_regions
+from asl_bids_app.reports.group_table import (
+    describe_columns,
+    entities_of,
+    entity_columns,
+    metric_columns,
+    table_columns,
+)
 from asl_bids_app.reports.outliers import OUTLIER_Z
 from asl_bids_app.reports.page import render
 
@@ -68,7 +76,7 @@ def write_group(output_dir: Path) -> tuple[Path, ...]:
             "run the participant level first",
         )
     earlier = {path for kind in _STALE for path in output_dir.glob(kind)}
-    regions = write_region_tables(output_dir, cohort, _entity_columns(cohort))
+    regions = write_region_tables(output_dir, cohort, entity_columns(cohort))
     maps, pictures, damage = _write_maps(output_dir, cohort)
     kept = {*regions, *maps}
     for path in earlier - kept - {sidecar_path(path) for path in kept}:
@@ -78,8 +86,8 @@ def write_group(output_dir: Path) -> tuple[Path, ...]:
         for fault in faults:
             LOG.warning("sub-%s: damaged: %s", label, fault)
     table = output_dir / "group_cbf.tsv"
-    columns = _columns(cohort)
-    write_json(table.with_suffix(".json"), _dictionary(columns))
+    columns = table_columns(cohort)
+    write_json(table.with_suffix(".json"), describe_columns(columns))
     write_table(table, columns)
     page = output_dir / "group.html"
     write_text(page, _page(cohort, pictures))
@@ -112,74 +120,8 @@ def _write_maps(
     return written, pictures, damage
 
 
-def _entity_columns(cohort: Cohort) -> dict[str, Callable[[Row], str | None]]:
-    """Return the columns of the entities, and what a series has in them."""
-
-    def of(key: str) -> Callable[[Row], str | None]:
-        label = "ses-" if key == "ses" else ""
-        return lambda row: label + row.entities[key] if key in row.entities else None
-
-    return {_NAMES.get(key, key): of(key) for key in _entities(cohort)}
-
-
-def _entities(cohort: Cohort) -> list[str]:
-    return [k for k in dict.fromkeys(k for row in cohort.rows for k in row.entities) if k != "sub"]
-
-
-def _metric_columns(cohort: Cohort) -> list[str]:
-    present = {key for row in cohort.rows for key in row.metrics}
-    known = [key for key in dictionary() if key in present]
-    return known + sorted(present - set(known))
-
-
-_NAMES: Final = {"ses": "session_id"}
-
-
-def _columns(cohort: Cohort) -> dict[str, list[Any]]:
-    """Return the columns of the table; who has no series has a row without numbers."""
-    status = {item.participant: item.status for item in cohort.absent}
-    without = sorted(set(cohort.participants) - {row.participant for row in cohort.rows})
-    entries = [(row.participant, row) for row in cohort.rows] + [
-        (label, None) for label in without
-    ]
-    columns: dict[str, list[Any]] = {"participant_id": [f"sub-{label}" for label, _ in entries]}
-    for name, of in _entity_columns(cohort).items():
-        columns[name] = [of(row) if row else None for _, row in entries]
-    columns["status"] = [status.get(label, "complete") for label, _ in entries]
-    columns["estimator"] = [row.estimator or None if row else None for _, row in entries]
-    columns["schemes"] = [row.schemes or None if row else None for _, row in entries]
-    columns["implausible"] = [len(row.plausibility) if row else None for _, row in entries]
-    columns["outlier_in"] = [
-        ",".join(cohort.outliers.get(row.title, ())) or None if row else None for _, row in entries
-    ]
-    for key in _metric_columns(cohort):
-        columns[key] = [row.metrics.get(key, math.nan) if row else None for _, row in entries]
-    return columns
-
-
-def _dictionary(columns: Mapping[str, Any]) -> dict[str, Any]:
-    fixed = {
-        "participant_id": "Participant.",
-        "session_id": "Session.",
-        "status": "What became of the participant in the newest run, of sessions that were run "
-        "apart in the newest of each: complete, partial (some "
-        "series failed), failed, no ASL, missing (neither record nor maps), or damaged (a "
-        "table, sidecar or record can't be used).",
-        "estimator": "What made the main maps.",
-        "schemes": "Labelling schemes of the series.",
-        "implausible": "Number of reasons not to believe the maps; 0 for believable ones.",
-        "outlier_in": "Metrics, separated by commas, whose modified z score over all series "
-        f"exceeds {OUTLIER_Z:g} (Iglewicz and Hoaglin 1993).",
-    }
-    known = dictionary()
-    return {
-        name: known.get(name) or {"Description": fixed.get(name, f"The BIDS entity {name}.")}
-        for name in columns
-    }
-
-
 def _page(cohort: Cohort, pictures: Sequence[Mapping[str, Any]]) -> str:
-    metrics = [_metric(key) for key in _metric_columns(cohort) if lookup(key)]
+    metrics = [_metric(key) for key in metric_columns(cohort) if lookup(key)]
     data = {
         "metrics": metrics,
         "rows": [
@@ -197,7 +139,7 @@ def _page(cohort: Cohort, pictures: Sequence[Mapping[str, Any]]) -> str:
             for row in cohort.rows
         ],
         "shown": [key for key in SHOWN if any(item["key"] == key for item in metrics)],
-        "entities": _entities(cohort),
+        "entities": entities_of(cohort),
         "prefix": BASELINE_PREFIX,
         "groups": list(GROUPS),
     }

@@ -2,111 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from asl_bids_app import __version__
-from asl_bids_app.bids.derivatives import save_image
 from asl_bids_app.bids.files import shown
-from asl_bids_app.bids.outputs import UNITS_ABV, UNITS_ATT, UNITS_CBF
 from asl_bids_app.errors import one_line
 from asl_bids_app.notices import Notice
-from asl_bids_app.reports.cohort import Cohort, Row
+from asl_bids_app.reports.cohort import Cohort
+from asl_bids_app.reports.group_map_files import GroupMap, Kind, Source, find_maps
 
-UNITS: Final = MappingProxyType({"cbf": UNITS_CBF, "att": UNITS_ATT, "abv": UNITS_ABV})
 FEWEST: Final = 2
 """Participants from which there are maps of a cohort."""
-APART: Final = frozenset({"sub", "run"})
-"""Entities in which series of one map may differ; of other sessions or acquisitions there are
-other maps."""
-_NAME: Final = re.compile(
-    r"space-(?P<space>[A-Za-z0-9]+)(?:_res-(?P<res>[A-Za-z0-9]+))?(?:_desc-(?P<desc>gm|wm))?_"
-    r"(?P<suffix>cbf|att|abv)\.nii\.gz"
-)
-_MASK: Final = "desc-brain_mask.nii.gz"
 _CURE: Final = "process the participant again"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What maps of a cohort are of: equal ones are averaged.
-
-    Attributes
-    ----------
-    entities : tuple of (str, str)
-        Of the series, participant and run left out.
-    space, res, desc, suffix : str
-    """
-
-    entities: tuple[tuple[str, str], ...]
-    space: str
-    res: str
-    desc: str
-    suffix: str
-
-    def name(self, stat: str) -> str:
-        """Return the file's name for a statistic."""
-        parts = [f"{key}-{value}" for key, value in self.entities]
-        parts += [f"space-{self.space}", *([f"res-{self.res}"] if self.res else [])]
-        parts += [f"stat-{stat}", *([f"desc-{self.desc}"] if self.desc else [])]
-        return "_".join(["group", *parts, self.suffix]) + ".nii.gz"
-
-    @property
-    def order(self) -> tuple[Any, ...]:
-        """Where it stands among others: CBF first, then ATT."""
-        return self.entities, self.space, self.res, [*UNITS].index(self.suffix), self.desc
-
-    @property
-    def title(self) -> str:
-        """In words, for a page."""
-        where = f" in {self.space}" + (f" (res-{self.res})" if self.res else "")
-        what = f"{self.desc.upper()} " if self.desc else ""
-        of = ", ".join(f"{key}-{value}" for key, value in self.entities)
-        return f"{what}{self.suffix.upper()}{where}" + (f", {of}" if of else "")
-
-
-@dataclass(frozen=True, eq=False)
-class GroupMap:
-    """The maps of one kind over a cohort.
-
-    Attributes
-    ----------
-    kind : Kind
-    mean, sd : array, shape (X, Y, Z)
-        0 where there are too few participants.
-    count : array of int, shape (X, Y, Z)
-        Participants with a value.
-    affine : array, shape (4, 4)
-    participants : int
-    sources : tuple of str
-        The maps that were averaged, from the root of the derivatives.
-    left_out : mapping of str to str
-        Series that are not in it, and why.
-    """
-
-    kind: Kind
-    mean: np.ndarray
-    sd: np.ndarray
-    count: np.ndarray
-    affine: np.ndarray
-    participants: int
-    sources: tuple[str, ...] = ()
-    left_out: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Source:
-    row: Row
-    path: Path
-    mask: Path
 
 
 class Moments:
@@ -158,29 +70,10 @@ def make_group_maps(
     GroupMap or None, dict of str to list of Notice
         None of fewer participants than `FEWEST`; and what is wrong with files, by participant.
     """
-    found = _find(cohort)
+    found = find_maps(cohort)
     for kind in sorted(found, key=lambda kind: kind.order):
         averaging = _Averaging(kind, output_dir)
         yield averaging.run(found[kind]), averaging.damage
-
-
-def _find(cohort: Cohort) -> dict[Kind, list[_Source]]:
-    """Return the maps in standard spaces by their kind."""
-    found: dict[Kind, list[_Source]] = {}
-    for row in cohort.rows:
-        begin = f"{row.title}_"
-        entities = tuple((k, v) for k, v in row.entities.items() if k not in APART)
-        for path in sorted(row.folder.glob("*_space-*.nii.gz")):
-            match = _NAME.fullmatch(path.name.removeprefix(begin))
-            if not path.name.startswith(begin) or match is None or match["space"] == "T1w":
-                continue
-            kind = Kind(
-                entities, match["space"], match["res"] or "", match["desc"] or "", match["suffix"]
-            )
-            where = f"space-{kind.space}" + (f"_res-{kind.res}" if kind.res else "")
-            mask = path.with_name(f"{begin}{where}_{_MASK}")
-            found.setdefault(kind, []).append(_Source(row, path, mask))
-    return found
 
 
 class _Averaging:
@@ -192,7 +85,7 @@ class _Averaging:
         self.damage: dict[str, list[Notice]] = {}
         self.grids: dict[Path, tuple[tuple[int, ...], bytes]] = {}
 
-    def run(self, sources: Sequence[_Source]) -> GroupMap | None:
+    def run(self, sources: Sequence[Source]) -> GroupMap | None:
         """Average the maps; None of fewer participants than `FEWEST`."""
         usable = [source for source in sources if self._usable(source)]
         if not usable:
@@ -228,7 +121,7 @@ class _Averaging:
             self.left_out,
         )
 
-    def _usable(self, source: _Source) -> bool:
+    def _usable(self, source: Source) -> bool:
         """Tell whether a map can be averaged, by the metrics of its series and its header."""
         import nibabel as nib
 
@@ -244,7 +137,7 @@ class _Averaging:
         self.grids[source.path] = (image.shape, place.tobytes())
         return True
 
-    def _read(self, source: _Source) -> tuple[np.ndarray, np.ndarray] | None:
+    def _read(self, source: Source) -> tuple[np.ndarray, np.ndarray] | None:
         """Read a map, and where it has values; None of one that is damaged."""
         import nibabel as nib
 
@@ -263,7 +156,7 @@ class _Averaging:
             self._lose(source, path, error)
             return None
 
-    def _lose(self, source: _Source, path: Path, error: Exception) -> None:
+    def _lose(self, source: Source, path: Path, error: Exception) -> None:
         found = one_line(str(error)) or type(error).__name__
         notice = Notice(shown(path, self.root), "", found, "an image that can be read", _CURE)
         self.damage.setdefault(source.row.participant, []).append(notice)
@@ -286,40 +179,3 @@ def broken_image() -> tuple[type[Exception], ...]:
     from nibabel.filebasedimages import ImageFileError
 
     return OSError, EOFError, ValueError, zlib.error, ImageFileError
-
-
-def write_group_map(output_dir: Path, found: GroupMap) -> list[Path]:
-    """Write mean, standard deviation and count of a kind of maps.
-
-    Returns
-    -------
-    list of Path
-        ``group_..._stat-mean_...``, ``_stat-std_...`` and ``_stat-count_...``.
-    """
-    kind, units = found.kind, UNITS[found.kind.suffix]
-    about: dict[str, Any] = {
-        "SpatialReference": kind.space,
-        "Participants": found.participants,
-        "Sources": [f"bids::{path}" for path in found.sources],
-        "LeftOut": dict(found.left_out),
-        "Runs": "the runs of a participant are averaged first",
-        "SoftwareVersion": f"asl-bids-app {__version__}",
-    }
-    what = kind.suffix.upper()
-    images = {
-        "mean": (found.mean, units, f"Mean {what} over participants."),
-        "std": (
-            found.sd,
-            units,
-            f"Standard deviation of {what} between participants (n - 1); 0 where fewer than two "
-            "have a value. Not the standard deviation by noise, which is desc-std.",
-        ),
-        "count": (found.count, "participants", f"Participants with a value of {what}."),
-    }
-    written = []
-    for stat, (data, unit, description) in images.items():
-        path = output_dir / kind.name(stat)
-        sidecar = {"Units": unit, "Description": description, **about}
-        save_image(path, data, found.affine, kind.space, sidecar)
-        written.append(path)
-    return written

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from asl_bids_app.reports import mosaics, scales
-from asl_bids_app.reports.group_maps import UNITS, GroupMap
+from asl_bids_app.reports.group_map_files import UNITS, GroupMap
 from asl_bids_app.reports.mosaics import Frame
 from asl_bids_app.reports.scales import Scale
 
