@@ -11,13 +11,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from asl_bids_app.arrays import quantify
+from asl_bids_app.callable_module import CallableModule
 from asl_bids_app.progress_callback import OnProgress, no_progress
 from asl_bids_app.settings import Settings
 
@@ -125,17 +125,10 @@ def find_tissue(
     placed: Placed | None = None,
 ) -> TissueMaps:
     """Find how much grey and white matter each voxel holds: by the T1w, else without it."""
-    from asl_bids_app.preprocess.tissue_maps import find_tissue as lay_priors
-    from asl_bids_app.preprocess.tissue_maps import of_t1w, sharpen
+    from asl_bids_app.anatomy.tissue_source import choose_tissue
 
-    if placed is not None and placed.tissue:
-        return of_t1w(placed.tissue, placed.facts)
     given = {key: Path(path) for key, path in settings.tissue_maps.items()}
-    if placed is not None and placed.found.prepared:
-        # Their T1w doesn't lie where the scanner's coordinates have it, or is another head's.
-        given = {}
-    found = sharpen(prepared, lay_priors(prepared, given), given=bool(given))
-    return found if placed is None else replace(found, facts={**found.facts, **placed.facts})
+    return choose_tissue(prepared, given, placed)
 
 
 def assemble(
@@ -253,15 +246,4 @@ STEPS: Final[Mapping[str, Any]] = MappingProxyType(
 __signature__ = signature(quantify)
 """What `inspect` and editors show of the module when it is called."""
 
-
-class _Callable(ModuleType):
-    """A module that quantifies arrays when it is called, for `import` binds its name."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return import_module, (self.__name__,)
-
-    def __call__(self, *arrays: Any, **options: Any) -> Any:
-        return quantify(*arrays, **options)
-
-
-sys.modules[__name__].__class__ = _Callable
+sys.modules[__name__].__class__ = CallableModule
