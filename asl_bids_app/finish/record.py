@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asl_bids_app.anatomy.place import Placed
 from asl_bids_app.anatomy.request import Outcome, Request
-from asl_bids_app.anatomy.run import remove_stale
+from asl_bids_app.anatomy.series_files import remove_stale
 from asl_bids_app.bids.acquisition import distinct_measurements
 from asl_bids_app.bids.derivatives import perf_folder
 from asl_bids_app.bids.sessions import PlannedRun, Unit
