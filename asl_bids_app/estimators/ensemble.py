@@ -56,8 +56,7 @@ class Ensemble:
         Slices at a time. Memory that runs out halves it; on a GPU, if one slice is too much,
         the CPU takes over.
     error_bars
-        What the standard deviations hold: a word of
-        `asl_bids_app.models.uncertainty.ERROR_BARS`.
+        A word of `asl_bids_app.models.uncertainty.ERROR_BARS`.
     tell
         Takes how many slices are done.
     arterial
