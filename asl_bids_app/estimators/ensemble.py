@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -13,21 +12,17 @@ from torch import Tensor
 
 from asl_bids_app.errors import InputError
 from asl_bids_app.estimators.answers import Look, read_answers
-from asl_bids_app.estimators.arteries import LIKELY
+from asl_bids_app.estimators.arterial_evidence import arterial_evidence
 from asl_bids_app.estimators.assumed import with_assumed_constants
 from asl_bids_app.estimators.bars import with_late_arrival, with_offset, without_nonsense
-from asl_bids_app.estimators.base import Flag, ParameterMaps
+from asl_bids_app.estimators.base import ParameterMaps
 from asl_bids_app.estimators.bayes import observe_usable
 from asl_bids_app.estimators.boxes import brain_box, crop, select
-from asl_bids_app.estimators.devices import (
-    find_device,
-    full_precision,
-    is_out_of_memory,
-    side_by_side,
-)
+from asl_bids_app.estimators.devices import find_device, full_precision, side_by_side
 from asl_bids_app.estimators.members import ANSWERS, arteries_for, estimate_slices, grid_for
+from asl_bids_app.estimators.memory_batches import run_in_batches
 from asl_bids_app.estimators.noise import with_noise
-from asl_bids_app.estimators.separation import Separated, arterial_evidence, separate_arteries
+from asl_bids_app.estimators.separation import Separated, separate_arteries
 from asl_bids_app.models.uncertainty import ERROR_BARS
 from asl_bids_app.networks.arterial import ArterialPrior
 from asl_bids_app.networks.grid import PosteriorGrid
@@ -40,7 +35,6 @@ if TYPE_CHECKING:
     from asl_bids_app.models.store import Model
     from asl_bids_app.networks.network import Network
 
-LOG = logging.getLogger(__name__)
 _FEWEST: Final = 4
 """Slices that a thread takes at least: each looks at its slices' neighbours too."""
 
@@ -48,8 +42,7 @@ _FEWEST: Final = 4
 class Ensemble:
     """The mean of the members of a model.
 
-    Total variance is the mean of the members' variances plus the variance between members,
-    calibrated by the model's table.
+    Total variance is that within members plus that between them, calibrated by the model's table.
 
     Parameters
     ----------
@@ -63,8 +56,7 @@ class Ensemble:
         Slices at a time. Memory that runs out halves it; on a GPU, if one slice is too much,
         the CPU takes over.
     error_bars
-        What the standard deviations hold: a word of
-        `asl_bids_app.models.uncertainty.ERROR_BARS`.
+        A word of `asl_bids_app.models.uncertainty.ERROR_BARS`.
     tell
         Takes how many slices are done.
     arterial
@@ -138,14 +130,7 @@ class Ensemble:
         if correct is not None:
             answer = correct(answer, series)
         if separated is not None:
-            artery = (separated.artery > LIKELY).to(answer.flags) * int(Flag.ARTERY)
-            answer = replace(
-                answer,
-                flags=answer.flags | artery,
-                abv=100 * separated.volume,
-                abv_sd=100 * separated.volume_sd,
-                vessels=separated.vessels,
-            )
+            answer = separated.added_to(answer)
         if self.error_bars == "total":
             answer = with_assumed_constants(look.observation, answer, series.calibration)
         answer = with_late_arrival(look.observation, answer, look.posterior_cbf_sd)
@@ -183,9 +168,8 @@ class Ensemble:
             rows, columns = brain_box(observation.mask)
             inner = crop(observation[filled], rows, columns)
             inner = inner if order is None else select(inner, order)
-            maps[:, filled, rows, columns] = self.estimate(inner, grid=grid, arterial=arterial).to(
-                maps
-            )
+            found = self.estimate(inner, grid=grid, arterial=arterial)
+            maps[:, filled, rows, columns] = found.to(maps)
         return read_answers(
             maps,
             series,
@@ -232,34 +216,14 @@ class Ensemble:
         other: dict[str, Any] = {} if grid in (None, self.grid) else {"grid": grid}
         if arterial is not None:
             other["arterial"] = arterial
-        device, size = self.device, min(self.batch_size, len(places))
-        done: list[Tensor] = []
-        start = 0
-        members = self._members(device)
-        while start < len(places):
-            self.tell("slice", start, len(places))
-            try:
-                chosen = places[start : start + size]
-                with full_precision():
-                    part = self._estimate(observation, chosen, members, device, other)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if device.type == "cuda":
-                    torch.cuda.empty_cache()
-                if size > 1:
-                    size = -(-size // 2)
-                    LOG.warning("%s ran out of memory: %d slices at a time", device, size)
-                elif device.type != "cpu":
-                    LOG.warning("%s hasn't enough memory for one slice: going on by CPU", device)
-                    device, size = torch.device("cpu"), min(self.batch_size, len(places))
-                    members = self._members(device)
-                else:
-                    raise
-                continue
-            done.append(part.to(observation.delta_m))
-            start += size
-        return torch.cat(done, 1)
+
+        def run(chosen: Tensor, members: Sequence[Network], device: torch.device) -> Tensor:
+            with full_precision():
+                part = self._estimate(observation, chosen, members, device, other)
+            return part.to(observation.delta_m)
+
+        parts = run_in_batches(places, self.batch_size, self.device, self._members, run, self.tell)
+        return torch.cat(parts, 1)
 
     def _members(self, device: torch.device) -> list[Network]:
         # The store keeps the members for the whole process: theirs stay where they are.

@@ -31,23 +31,19 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from asl_bids_app.estimators.arterial_evidence import ArterialEvidence
+from asl_bids_app.estimators.arteries import LIKELY
+from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.estimators.tissue_scores import around, window
-from asl_bids_app.networks.analytic import precision_of
-from asl_bids_app.networks.arterial import ArterialPrior, arterial_branch
 from asl_bids_app.networks.grid import PosteriorGrid
-from asl_bids_app.observation import Observation
 from asl_bids_app.series import Series
 
 WINDOW_MM: Final = 12.0
 """Full width at half maximum of the window around a voxel."""
-CBF_SD: Final = 12.0
-"""mL/100 g/min: how far the first map of CBF may be off."""
 ATT_SD: Final = 0.1
 """s: how far a voxel's ATT usually is from the mean of its tissue around."""
 ATT_TAIL: Final = (0.03, 0.5)
 """Share of voxels, as at the rim of a lesion, that are further off, and how far (s)."""
-VOLUME_SD: Final = 0.01
-"""mL/mL, of the half-normal prior of the volume: most vessels fill a small part of a voxel."""
 CHANCE: Final = (0.1, 0.02, 0.3)
 """Of an artery: before the data, and the least and the most that a window may say. With no limit a
 model that fits a real scan badly finds arteries everywhere."""
@@ -57,38 +53,8 @@ LEAST_MOVE: Final = 0.0005
 """s: smaller moves of the mean ATT around end them."""
 _TABLE_STEP: Final = 0.005
 """s, of the means of ATT that priors are tabled for."""
-_STRIDE: Final = 2
-"""Points of the posterior's grid that are taken together."""
 _EVERYONE: Final = 0.3
 """Voxels' worth of all tissue around that counts beside a tissue's own."""
-
-
-@dataclass(frozen=True)
-class ArterialEvidence:
-    """What the data of each voxel say, whatever its prior of ATT; V voxels, G points of ATT.
-
-    Attributes
-    ----------
-    mask : Tensor of bool, shape (S, H, W)
-        The V voxels.
-    att : Tensor, shape (G,)
-        Seconds.
-    without, within : Tensor, shape (V, G)
-        Logarithm of the evidence without and with an artery.
-    volume, volume_square : Tensor, shape (V, G)
-        Mean of the volume and of its square if there is an artery, mL/mL.
-    shown, shown_square : Tensor, shape (V, G, n)
-        The same of its part of each measurement, ΔM/M0.
-    """
-
-    mask: Tensor
-    att: Tensor
-    without: Tensor
-    within: Tensor
-    volume: Tensor
-    volume_square: Tensor
-    shown: Tensor
-    shown_square: Tensor
 
 
 @dataclass(frozen=True)
@@ -111,6 +77,17 @@ class Separated:
     vessels: Tensor
     vessels_sd: Tensor
 
+    def added_to(self, maps: ParameterMaps[Tensor]) -> ParameterMaps[Tensor]:
+        """Return the maps of the tissue with those of the arteries, and their flag."""
+        artery = (self.artery > LIKELY).to(maps.flags) * int(Flag.ARTERY)
+        return replace(
+            maps,
+            flags=maps.flags | artery,
+            abv=100 * self.volume,
+            abv_sd=100 * self.volume_sd,
+            vessels=self.vessels,
+        )
+
     def tissue_of(self, series: Series) -> Series:
         """Return the series without the arteries, and with what is not known of them as noise.
 
@@ -123,46 +100,6 @@ class Separated:
         noise = torch.hypot(series.noise.noise_sd, self.vessels_sd.to(series.noise.noise_sd))
         left = series.without_arteries(self.vessels)
         return replace(left, noise=replace(series.noise, noise_sd=noise))
-
-
-@torch.no_grad()
-def arterial_evidence(observation: Observation, cbf: Tensor) -> ArterialEvidence:
-    """Compute what speaks for an artery in each voxel, for every ATT of the tissue.
-
-    Parameters
-    ----------
-    observation
-        The slices of a series, with their noise.
-    cbf : Tensor, shape (S, H, W)
-        A first map, mL/100 g/min.
-    """
-    like = observation.delta_m
-    grid = PosteriorGrid()
-    att = grid.att.to(like).unflatten(0, (-1, _STRIDE)).mean(1)
-    prior = ArterialPrior(chance=0.5, volume_sd=VOLUME_SD)
-    curves = observation.response(att[None])
-    vessels = observation.arterial_response(like.new_tensor(prior.arrivals))
-    precision = precision_of(observation.noise_sd).expand_as(like)
-    parts = []
-    for index, inside in enumerate(observation.mask):
-        weight = precision[index][:, inside].T
-        weighted = like[index][:, inside].T * weight
-        tissue, artery = curves[index], vessels[index]
-        curvature = weight @ tissue.square() + CBF_SD**-2
-        first = cbf[index][inside].to(like)[:, None] * CBF_SD**-2
-        mean = (weighted @ tissue + first) / curvature
-        without = grid.spacing(att).log() - 0.5 * curvature.log() + 0.5 * curvature * mean.square()
-        values = (weighted, weight, tissue, artery, mean, curvature)
-        branch = arterial_branch(prior, *(*(x[None] for x in values), att))
-        gain = branch.log_gain[:, 0]
-        best = gain.logsumexp(0)
-        # No arrival comes before the earliest ATT: there is no artery there.
-        share = (gain - best.clamp(min=-1e4)).exp()
-        volume, square = share * branch.volume[:, 0], share * branch.volume_square[:, 0]
-        shown = torch.einsum("kvg,nk->vgn", volume, artery)
-        shown_square = torch.einsum("kvg,nk->vgn", square, artery.square())
-        parts.append((without, without + best, volume.sum(0), square.sum(0), shown, shown_square))
-    return ArterialEvidence(observation.mask, att, *map(torch.cat, zip(*parts, strict=True)))
 
 
 @torch.no_grad()

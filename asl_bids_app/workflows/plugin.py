@@ -44,7 +44,7 @@ class WorkersPlugin(MultiProcPlugin):
 
     def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
         """Run the steps of a graph, those of the first series first."""
-        import networkx as nx
+        import networkx as nx  # type: ignore[import-untyped]
 
         series = enumerate(nx.weakly_connected_components(graph))
         self._turn = {node: number for number, nodes in series for node in nodes}

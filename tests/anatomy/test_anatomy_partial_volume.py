@@ -11,6 +11,7 @@ import torch
 from heads import grid, pose, scan_map
 from slices import PROTOCOLS, measured
 
+from asl_bids_app.anatomy import register
 from asl_bids_app.anatomy.atlases import read_spec
 from asl_bids_app.anatomy.request import Request, UnitMaps
 from asl_bids_app.anatomy.run import run
@@ -164,6 +165,13 @@ def test_the_record_holds_the_means_for_the_metrics(done):
     assert partial_volume_metrics({}) == {}
 
 
+@pytest.fixture
+def registered(done, monkeypatch):
+    """The pose is found once for all, which takes many seconds."""
+    monkeypatch.setattr(register, "register_asl", lambda *_: done[1].registration)
+
+
+@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("fault", ["no T1w", "other tissue"])
 def test_without_tissue_there_is_one_line_and_no_map(fault, fmriprep, unit, tmp_path):
     given, derivatives = unit[0], {"fmriprep": fmriprep}
@@ -184,6 +192,7 @@ def test_without_tissue_there_is_one_line_and_no_map(fault, fmriprep, unit, tmp_
     assert "partial_volume" not in outcome.facts
 
 
+@pytest.mark.usefixtures("registered")
 def test_what_an_earlier_run_left_is_not_kept(fmriprep, unit, tmp_path):
     request = Request(tmp_path / "none", tmp_path, {"fmriprep": fmriprep}, pvc="linear")
     run(request, unit[0])

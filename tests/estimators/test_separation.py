@@ -12,13 +12,9 @@ import torch
 from physics import simulate
 from scipy.special import logsumexp
 
+from asl_bids_app.estimators.arterial_evidence import CBF_SD, VOLUME_SD, arterial_evidence
 from asl_bids_app.estimators.base import Flag
-from asl_bids_app.estimators.separation import (
-    CBF_SD,
-    VOLUME_SD,
-    arterial_evidence,
-    separate_arteries,
-)
+from asl_bids_app.estimators.separation import separate_arteries
 from asl_bids_app.observation import observe
 from asl_bids_app.series import NoiseEstimate
 
