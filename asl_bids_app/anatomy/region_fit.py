@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from asl_bids_app.anatomy.signals import ATT_GRID, Signals, att_grid
+from asl_bids_app.scheme_fields import TransitPrior
 
 CALIBRATION_SD: Final = 0.08
 """Relative standard deviation of CBF by efficiency, M0 and T1 of blood together, as
@@ -104,7 +105,7 @@ def fit_region(signals: Signals, where: np.ndarray) -> Fit:
     noise, model, misfit = by_noise + by_att, 0.0, np.nan
     if n == 1:
         # One delay: what ATT adds is the prior's doubt, and no more data would take it away.
-        noise, model = by_noise, by_att
+        noise, model = by_noise, min(by_att, _by_late_arrival(signals.prior, att, cbf, seen, mean))
     elif n > 2:
         best = int(np.argmax(np.where(seen, gain, -np.inf)))
         left = ((y - cbf[best] * curve[:, best]) ** 2 / variance).sum()
@@ -112,6 +113,17 @@ def fit_region(signals: Signals, where: np.ndarray) -> Fit:
         model = max(misfit - 1, 0.0) * noise
     calibration = CALIBRATION_SD * abs(mean)
     return Fit(mean, middle, np.sqrt(noise), np.sqrt(model), calibration, att_se, misfit)
+
+
+def _by_late_arrival(
+    prior: TransitPrior, att: np.ndarray, cbf: np.ndarray, seen: np.ndarray, mean: float
+) -> float:
+    """Return the variance of CBF if blood came one standard deviation of the prior later.
+
+    As the bars of voxels have it: where hardly any label arrives CBF would have no bound.
+    """
+    late = int(np.abs(att - (prior.mean + prior.sd)).argmin())
+    return float((cbf[late] - mean) ** 2) if seen[late] else np.inf
 
 
 def _spread(signals: Signals, where: np.ndarray) -> float:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from asl_bids_app.preprocess.moved import MovedRun
     from asl_bids_app.preprocess.prepare import PreparedRun
 
-LEAST_ALIKE: Final = 0.75
-"""Overlap (Dice) with the mask of the image below which one of derivatives is of another place."""
+LEAST_ALIKE: Final = 0.88
+"""Overlap (Dice) with the mask of the image below which one of derivatives is of another place.
+On a simulated head 10 mm off have 0.89, 15 mm 0.84 to 0.86."""
 
 
 def find_mask(

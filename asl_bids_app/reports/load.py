@@ -31,7 +31,8 @@ def find_series(output_dir: Path, participant: str) -> list[tuple[Path, dict[str
     found = []
     for path in sorted((output_dir / f"sub-{participant}").rglob(f"perf/sub-*{suffix}")):
         entities = parse_entities(path.name.removesuffix(suffix))
-        if entities and "desc" not in entities:
+        # Maps in other spaces are of a series that has its native ones.
+        if entities and not {"desc", "space"} & entities.keys():
             found.append((path.parent, entities))
     return found
 

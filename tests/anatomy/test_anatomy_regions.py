@@ -155,6 +155,11 @@ def test_one_delay_leaves_the_doubt_about_arrival_to_the_model():
     found = fit_region(signals, np.ones((900, 1, 1), bool))
     assert found.se_model > 10 * found.se_noise
     assert abs(found.cbf - 50) < 2 * found.se_model
+    # Blood later than the prior by its standard deviation has the same signal with a third more
+    # CBF. Without a bound, transit times at which hardly any label arrives made it hundreds.
+    last = np.exp(-3.6 / 1.65)
+    gain = (np.exp(-1.8 / 1.65) - last) / (np.exp(-2.1 / 1.65) - last)
+    assert found.se_model == pytest.approx((gain - 1) * found.cbf, rel=0.15)
     assert np.isnan(found.misfit)
 
 

@@ -93,6 +93,8 @@ def test_labelling_efficiency_for_all_or_by_scheme(dataset):
         (["--derivatives", "x=/none"], "/none"),
         (["--atlas", "Tian=/none"], "--atlas Tian: found no file or folder /none"),
         (["--atlas", "A", "B:MNI152NLin6Asym=/none.nii"], "--atlas B: found no file or folder"),
+        (["--atlas", "tissue:MNI152NLin6Asym"], "--atlas tissue: found a name that of the app's"),
+        (["--atlas", "A", "A:MNI152NLin6Asym"], "--atlas A: found a name given twice"),
     ],
 )
 def test_wrong_values_are_told_in_one_line(capsys, dataset, arguments, told):

@@ -79,9 +79,10 @@ def test_names_that_are_no_entities():
     assert parse_entities("") == {}
 
 
-def test_least_squares_maps_are_no_series_of_their_own(tmp_path, brain):
+def test_least_squares_and_maps_in_other_spaces_are_no_series_of_their_own(tmp_path, brain):
     example.write_series(tmp_path, {"sub": "01"}, brain=brain)
     example.write_series(tmp_path, {"sub": "010"}, brain=brain)
+    example.write_series(tmp_path, {"sub": "01", "space": "T1w"}, brain=brain)
     assert [e for _, e in find_series(tmp_path, "01")] == [{"sub": "01"}]
 
 
