@@ -184,7 +184,9 @@ def end_now(code: int) -> NoReturn:
     """End the process without the seconds that Python takes to take its modules apart.
 
     What was registered for the end is done, so that no temporary file or semaphore is left.
+    Workers end first: Python would wait for those of a pool that nobody has closed.
     """
+    end_children()
     atexit._run_exitfuncs()
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):

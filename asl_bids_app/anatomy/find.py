@@ -94,7 +94,7 @@ def program_of(t1w: Path) -> str:
     return " ".join(str(word) for word in words if word)
 
 
-def _has_content(path: Path, warnings: list[Notice]) -> bool:
+def _has_content(path: Path, warnings: list[Notice], expected: str = "a T1w") -> bool:
     """Tell whether there is anything in a file; warn of one that is empty or not fetched."""
     if placeholder := unfetched(path):
         reason, cure = placeholder.found, f". Cure: {placeholder.cure}"
@@ -102,7 +102,7 @@ def _has_content(path: Path, warnings: list[Notice]) -> bool:
         reason, cure = "an empty file (0 bytes)", ""
     else:
         return True
-    warnings.append(Notice(path.name, "", reason, "a T1w", f"not used{cure}"))
+    warnings.append(Notice(path.name, "", reason, expected, f"not used{cure}"))
     return False
 
 
@@ -112,6 +112,7 @@ def _find_prepared(
     """Return what one folder of derivatives holds of a participant's T1w, or None."""
     own_warnings: list[Notice] = []
     images = _find_images(folder, entities, "T1w", own_warnings, native=True)
+    images = [path for path in images if _has_content(path, own_warnings)]
     if not images:
         warnings += own_warnings
         return None
@@ -130,6 +131,7 @@ def _find_prepared(
             and e.get("space") in NO_SPACE
             and e.get("run") in {None, own.get("run")}
             and all(e.get(key) == value for key, value in wanted.items())
+            and _has_content(path, own_warnings, "an image")
         ]
 
     tissue = {
@@ -157,6 +159,8 @@ def _find_prepared(
         if parts.entities.get("ses") != own.get("ses") or path.suffix not in {".h5", ".txt"}:
             continue
         start, end = parts.entities.get("from"), parts.entities.get("to")
+        if not _has_content(path, own_warnings, "a transform"):
+            continue
         if start == "T1w" and end and end not in {"fsnative", "T1w"}:
             to_space[end] = path
         elif end == "T1w" and start and start != "fsnative":

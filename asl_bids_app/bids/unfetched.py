@@ -46,7 +46,8 @@ def unfetched(path: Path, name: str = "") -> Unfetched | None:
         None for a file with content, and for one that isn't there at all.
     """
     place = shlex.quote(name if name and str(path).endswith(name) and "/" in name else str(path))
-    get = f"datalad get {place}"
+    # In quotes: pages write a sentence of it, and a command must stay as it is.
+    get = f'run "datalad get {place}"'
     if path.is_symlink() and not path.exists():
         target = path.readlink()
         annexed = _ANNEX.search(target.as_posix())
@@ -65,5 +66,5 @@ def unfetched(path: Path, name: str = "") -> Unfetched | None:
     if _ANNEX_TEXT.fullmatch(start):
         return Unfetched("a git-annex pointer", get)
     if start.startswith(_LFS_TEXT):
-        return Unfetched("a Git LFS pointer", f"git lfs pull --include {place}")
+        return Unfetched("a Git LFS pointer", f'run "git lfs pull --include {place}"')
     return None

@@ -86,8 +86,10 @@ def _read_value(
     if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
         if not isinstance(value, bool):
             parser.error(f"{path}: {name}: found {_shown(value)}, expected true or false")
-        # A switch such as no-hmc stores false when it is true.
-        return value != (isinstance(action, argparse._StoreFalseAction))
+        # A switch such as no-hmc, or no-tta of --tta, stores false when it is true.
+        both = isinstance(action, argparse.BooleanOptionalAction)
+        negative = both and name.replace("_", "-").startswith("no-")
+        return value != (negative or isinstance(action, argparse._StoreFalseAction))
     if action.nargs == "?" and isinstance(value, bool):
         return action.const if value else action.default
     many = action.nargs == "+"
@@ -95,6 +97,9 @@ def _read_value(
         items = [f"{key}={item}" for key, item in value.items()]
     else:
         items = value if isinstance(value, list) and many else [value]
+    if action.dest.endswith("_label") and any(isinstance(i, int | float | date) for i in items):
+        # YAML reads 010 as 8 and 01 as 1: another participant.
+        parser.error(f"{path}: {name}: found {_shown(value)}, expected labels in quotes ('01')")
     plain = (str, int, float, date)
     odd = next((i for i in items if isinstance(i, bool) or not isinstance(i, plain)), None)
     if odd is not None or not items or None in items:

@@ -164,11 +164,12 @@ def _implausible(series: Series, maps: ParameterMaps) -> list[Notice]:
     least, most = float(cbf.min()), float(cbf.max())
     share = count / len(flagged)
     span = f" to {most:.0f}" if count > 1 else ""
+    digits = ".2g" if share < 0.99 else ".3g"
     if share < _MANY and least >= CBF_MEANINGLESS and most <= high:
         return []
     found = (
-        f"{count} voxel{'s' if count > 1 else ''} ({100 * share:.2g} % of the brain) with a CBF "
-        f"that flow can't have, {least:.0f}{span} mL/100 g/min (outside {low:g}-"
+        f"{count} voxel{'s' if count > 1 else ''} ({100 * share:{digits}} % of the brain) with a "
+        f"CBF that flow can't have, {least:.0f}{span} mL/100 g/min (outside {low:g}-"
         f"{high:g} by more than their noise; flag {int(Flag.CBF_IMPLAUSIBLE)}): don't read them"
     )
     return [Notice((), "CBF", found)]

@@ -54,10 +54,12 @@ def page_regions(cohort: Cohort) -> list[dict[str, Any]]:
         entry["large"] = count > budget
         if not entry["large"]:
             budget -= count
-            for quantity in shown:
+            for place, quantity in enumerate(shown):
                 title, unit = QUANTITIES[quantity]
                 values = _matrix(cohort, atlas, names, quantity)
                 entry["quantities"][quantity] = {
+                    # JSON of a template has its keys in the order of the alphabet.
+                    "place": place,
                     "title": title,
                     "unit": unit,
                     "values": [[_rounded(v) for v in line] for line in values],

@@ -36,10 +36,10 @@ def lfs(path):
 
 
 CURES = {
-    link: "datalad get {}",
-    pointer: "datalad get {}",
-    link_as_text: "datalad get {}",
-    lfs: "git lfs pull --include {}",
+    link: 'run "datalad get {}"',
+    pointer: 'run "datalad get {}"',
+    link_as_text: 'run "datalad get {}"',
+    lfs: 'run "git lfs pull --include {}"',
 }
 
 
@@ -93,7 +93,7 @@ def test_names_with_blanks_can_be_pasted(tmp_path):
     path.parent.mkdir()
     pointer_text = f"/annex/objects/{KEY}\n"
     path.write_text(pointer_text)
-    assert unfetched(path).cure == f"datalad get '{path}'"
+    assert unfetched(path).cure == f"run \"datalad get '{path}'\""
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x1f\x8b/annex/objects/x", b"{}\n"])
@@ -105,3 +105,23 @@ def test_content_is_no_placeholder(tmp_path, content):
     other = tmp_path / "link"
     other.symlink_to(path)
     assert unfetched(other) is None
+
+
+def test_derivatives_that_were_not_fetched_are_left_for_what_is_there(tmp_path):
+    raw = tmp_path / "bids" / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    raw.parent.mkdir(parents=True)
+    raw.write_bytes(b"x" * 5000)
+    anat = tmp_path / "fp" / "sub-01" / "anat"
+    anat.mkdir(parents=True)
+    (anat / "sub-01_desc-preproc_T1w.nii.gz").symlink_to("../../.git/annex/objects/x")
+    found = find_anatomy(tmp_path / "bids", {"fp": tmp_path / "fp"}, {"sub": "01"})
+    assert found.t1w == raw
+    assert "datalad get" in str(found.warnings[0])
+    # Of a fetched T1w a mask that was not fetched is left out.
+    (anat / "sub-01_desc-preproc_T1w.nii.gz").unlink()
+    (anat / "sub-01_desc-preproc_T1w.nii.gz").write_bytes(b"x" * 5000)
+    (anat / "sub-01_desc-brain_mask.nii.gz").symlink_to("../../.git/annex/objects/y")
+    found = find_anatomy(tmp_path / "bids", {"fp": tmp_path / "fp"}, {"sub": "01"})
+    assert found.prepared
+    assert found.mask is None
+    assert "datalad get" in str(found.warnings[0])

@@ -218,6 +218,21 @@ def test_how_much_is_said_can_stand_in_a_config_file(dataset, tmp_path, text, ar
 
 
 @pytest.mark.parametrize(
+    ("text", "flips"),
+    [
+        ("no-tta: true", False),
+        ("no-tta: false", True),
+        ("no_tta: true", False),
+        ("tta: true", True),
+    ],
+)
+def test_a_switch_of_a_config_file_means_what_its_name_says(dataset, tmp_path, text, flips):
+    config = tmp_path / "options.yaml"
+    config.write_text(text)
+    assert read(dataset, "--config-file", str(config)).tta is flips
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("t1-blod: 1.6", "did you mean t1-blood"),
@@ -230,6 +245,8 @@ def test_how_much_is_said_can_stand_in_a_config_file(dataset, tmp_path, text, ar
         ("verbose: 1.5", "expected true, false, or how often"),
         ("debug: null", "debug: found null, expected true or false"),
         ("atlas: A=/none", "--atlas A: found no file or folder /none"),
+        ("participant-label: [010, 011]", "expected labels in quotes"),
+        ("session-label: 1", "expected labels in quotes"),
         ("- a\n- b", "list"),
         ("a: [", "YAML"),
     ],

@@ -12,7 +12,7 @@
   function addQuantities() {
     const select = controls.querySelector("[name=quantity]");
     const before = select.value;
-    const known = Object.entries(atlases[Number(choice("atlas"))].quantities);
+    const known = Object.entries(atlases[Number(choice("atlas"))].quantities).sort(([, a], [, b]) => a.place - b.place);
     select.replaceChildren(...known.map(([key, { title }]) => new Option(title, key, false, key === before)));
   }
   let shown = series.map((_, i) => i);
