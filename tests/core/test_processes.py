@@ -286,3 +286,22 @@ def test_the_codes_and_words_are_those_of_the_signal():
     assert exit_code(Stopped(signal.SIGTERM)) == 143
     assert "SIGTERM" in str(Stopped(signal.SIGTERM))
     assert str(Stopped(signal.SIGINT)).startswith("interrupted")
+
+
+def test_the_end_does_not_wait_for_a_pool_that_nobody_has_closed(tmp_path):
+    """As while reports are written side by side: Python would join the pool's workers."""
+    script = tmp_path / "stopped.py"
+    script.write_text(
+        "import multiprocessing, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from asl_bids_app.processes import begin_worker, end_now\n"
+        "if __name__ == '__main__':\n"
+        "    context = multiprocessing.get_context('forkserver')\n"
+        "    pool = ProcessPoolExecutor(2, initializer=begin_worker, mp_context=context)\n"
+        "    waiting = [pool.submit(time.sleep, 1000) for _ in range(2)]\n"
+        "    while not any(future.running() for future in waiting):\n"
+        "        time.sleep(0.01)\n"
+        "    end_now(143)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], timeout=300, check=False)
+    assert done.returncode == 143
