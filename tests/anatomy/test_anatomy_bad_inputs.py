@@ -23,6 +23,9 @@ from asl_bids_app.anatomy.spaces import read_space
 from asl_bids_app.anatomy.transforms import affine_transform, write_transform
 from asl_bids_app.atlas import load_atlas
 
+pytestmark = pytest.mark.slow
+"""Each registers heads: seconds of CPU a test."""
+
 ASL = grid(voxel=(5.0, 5.0, 7.0), shape=(40, 46, 24))
 MOVED = pose((6, -5, 9), (5, -4, 7))
 KEYS = ("gm", "wm", "csf")
@@ -304,7 +307,6 @@ def test_tissue_of_a_doubtful_t1w_is_not_that_of_the_fit():
     assert maps.alike["gm"] is part
 
 
-@pytest.mark.slow
 def test_another_persons_t1w_does_no_harm(series, tmp_path):
     derive(tmp_path / "f", bent(2), MOVED @ load_atlas().affine)
     request = Request(tmp_path, tmp_path / "out", {"f": tmp_path / "f"})
@@ -314,7 +316,6 @@ def test_another_persons_t1w_does_no_harm(series, tmp_path):
     assert said.endswith("the tissue of the T1w is not used by the fit")
 
 
-@pytest.mark.slow
 def test_a_mirrored_t1w_is_told(man, series, tmp_path):
     mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
     derive(tmp_path / "f", man, MOVED @ mirror @ load_atlas().affine)
@@ -325,7 +326,6 @@ def test_a_mirrored_t1w_is_told(man, series, tmp_path):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["oblique", "thick"])
 def test_an_oblique_t1w_and_one_of_thick_slices_are_registered(man, series, tmp_path, name):
     """Within a millimetre, or two of slices of 5 mm."""

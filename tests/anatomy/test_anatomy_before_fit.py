@@ -11,6 +11,9 @@ from scipy import ndimage
 from asl_bids_app import quantify_bids
 from asl_bids_app.atlas import load_atlas
 
+pytestmark = pytest.mark.slow
+"""Each registers heads: seconds of CPU a test."""
+
 KEYS = ("gm", "wm", "csf")
 
 
@@ -68,7 +71,6 @@ def test_registered_tissue_is_that_of_the_run(small_demo, tmp_path):
     assert "sub-02_atlas-tissue_desc-fit_cbf.tsv" in " ".join(unit["outputs"])
 
 
-@pytest.mark.slow
 def test_without_a_t1w_nothing_is_another(small_demo, tmp_path):
     for name, anatomy in (("with", True), ("without", False)):
         run(small_demo, tmp_path / name, anatomy=anatomy)
@@ -79,7 +81,6 @@ def test_without_a_t1w_nothing_is_another(small_demo, tmp_path):
         np.testing.assert_array_equal(np.asarray(a.dataobj), np.asarray(b.dataobj))
 
 
-@pytest.mark.slow
 def test_both_runs_of_a_joint_series_are_calibrated_by_one_region(
     small_demo, tmp_path, monkeypatch
 ):

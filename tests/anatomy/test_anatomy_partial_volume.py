@@ -22,6 +22,9 @@ from asl_bids_app.atlas import load_atlas
 from asl_bids_app.quality.registration_metrics import partial_volume_metrics
 from asl_bids_app.schemes import transit_prior
 
+pytestmark = pytest.mark.slow
+"""Each registers heads: seconds of CPU a test."""
+
 MOVED = pose((6, -5, 9), (5, -4, 7))
 SHAPE, AFFINE = grid(voxel=(5.0, 5.0, 7.0), shape=(40, 46, 24))
 TITLE = "sub-01"
