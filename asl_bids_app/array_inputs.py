@@ -29,6 +29,9 @@ def check_arguments(
     batch_size: Any,
     seed: Any,
     field_strength: Any,
+    tta: Any,
+    arterial: Any,
+    device: Any,
 ) -> None:
     """Refuse arguments that aren't arrays and can't be."""
     from asl_bids_app.options.groups import ERROR_BARS, ESTIMATORS
@@ -53,6 +56,11 @@ def check_arguments(
             raise InputError(CALL, name, repr(value), f"a whole number of {least} or more")
     if isinstance(field_strength, bool) or not isinstance(field_strength, (int, float, np.number)):
         raise InputError(CALL, "field_strength", repr(field_strength), "a number, tesla")
+    for name, value in (("tta", tta), ("arterial", arterial)):
+        if not isinstance(value, (bool, np.bool_)):
+            raise InputError(CALL, name, repr(value), "True or False")
+    if not isinstance(device, str):
+        raise InputError(CALL, "device", repr(device), "auto, cpu, cuda, cuda:N or mps")
 
 
 def check_affine(matrix: np.ndarray) -> None:

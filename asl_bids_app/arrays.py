@@ -149,6 +149,9 @@ def quantify(
         batch_size=batch_size,
         seed=seed,
         field_strength=field_strength,
+        tta=tta,
+        arterial=arterial,
+        device=device,
     )
     delta_m, space = with_measurements(delta_m, protocol, m0)
     scale = m0_image(m0, space)
