@@ -95,7 +95,7 @@ def steps(run, member):
 
 
 @pytest.mark.slurm
-@pytest.mark.timeout(1150)
+@pytest.mark.timeout(1450)
 def test_pipeline_goes_on_after_a_time_limit_and_after_a_cancelled_job(cluster, tmp_path):
     run = tmp_path / "run"
     first = cluster.pipeline(run)
@@ -127,7 +127,7 @@ def test_pipeline_goes_on_after_a_time_limit_and_after_a_cancelled_job(cluster, 
     done_at = (run / "trained_models/ensemble_model_0.pt").stat().st_mtime_ns
     second = numbers(cluster.pipeline(run, "--train-only"))
     assert "phantoms: array" not in second
-    cluster.wait(cluster.idle, 1000, "the end of the second jobs")
+    cluster.wait(cluster.idle, 1300, "the end of the second jobs")
     print(out.read_text(), (run / "slurm.err").read_text())
     states = cluster.states()
     assert states[f"{second['training: array']}_1"] == "COMPLETED"
