@@ -12,16 +12,17 @@ import json
 import math
 import re
 from collections import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType, UnionType
-from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.errors import InputError, one_line
 from asl_bids_app.notices import Notice
 from asl_bids_app.run_records import ParticipantRecord, RunRecord
 
+Parsed = TypeVar("Parsed")
 Shape = Any
 """A type or several, ``[shape]`` for a list, or a mapping of keys to shapes; null fits all but
 the items of a list, unless it is one of several types."""
@@ -157,18 +158,38 @@ def read_metric_row(path: Path, root: Path) -> tuple[dict[str, float], Notice | 
         The numbers by column, NaN for ``n/a``; and a notice of what is wrong with the table, of
         which no number is used then.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = [row for row in csv.reader(text.splitlines(), delimiter="\t") if row]
-        return _numbers(rows), ""
-    except UnicodeDecodeError as error:
-        found = f"bytes that are no UTF-8 text at position {error.start}"
-    except OSError as error:
-        found = error.strerror or str(error)
-    except (csv.Error, ValueError) as error:
-        found = str(error)
+    numbers, found = parse_table(path, _numbers)
+    if numbers is not None:
+        return numbers, ""
     expected = "a header and one row of numbers or n/a"
     return {}, Notice(_name(path, root), "", found, expected, _CURE)
+
+
+def parse_table(
+    path: Path, parse: Callable[[list[list[str]]], Parsed]
+) -> tuple[Parsed | None, str]:
+    """Read a table with tabs, and take it apart.
+
+    Parameters
+    ----------
+    path
+    parse
+        Takes the rows that aren't empty; a ValueError says what was found.
+
+    Returns
+    -------
+    object or None, str
+        What `parse` gave; or None and what was found instead.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        return parse([row for row in csv.reader(text.splitlines(), delimiter="\t") if row]), ""
+    except UnicodeDecodeError as error:
+        return None, f"bytes that are no UTF-8 text at position {error.start}"
+    except OSError as error:
+        return None, error.strerror or str(error)
+    except (csv.Error, ValueError) as error:
+        return None, str(error)
 
 
 def _numbers(rows: list[list[str]]) -> dict[str, float]:

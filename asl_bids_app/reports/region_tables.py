@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from asl_bids_app.anatomy.regions import COLUMNS
 from asl_bids_app.anatomy.tables import FIT_ENDING
 from asl_bids_app.bids.files import shown
 from asl_bids_app.notices import Notice
-from asl_bids_app.reports.damage import read_object
+from asl_bids_app.reports.damage import parse_table, read_object
 
 NEEDED: Final = ("name", "coverage", "cbf_mean")
 _CURE: Final = "process the participant again"
@@ -100,23 +99,20 @@ def read_region_table(path: Path, atlas: str, root: Path) -> RegionTable | Notic
     RegionTable or Notice
         A notice of what is wrong with the table, of which nothing is used then.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        table = _parse(list(csv.reader(text.splitlines(), delimiter="\t")), atlas)
+
+    def parse(rows: list[list[str]]) -> RegionTable:
+        table = _parse(rows, atlas)
         return replace(table, about=_about(table, path, root))
-    except UnicodeDecodeError as error:
-        found = f"bytes that are no UTF-8 text at position {error.start}"
-    except OSError as error:
-        found = error.strerror or str(error)
-    except (csv.Error, ValueError) as error:
-        found = str(error)
+
+    table, found = parse_table(path, parse)
+    if table is not None:
+        return table
     expected = f"columns {', '.join(NEEDED)} and a row of numbers or n/a for each region"
     return Notice(shown(path, root), "", found, expected, _CURE)
 
 
 def _parse(rows: list[list[str]], atlas: str) -> RegionTable:
     """Take a table apart; a ValueError says what was found."""
-    rows = [row for row in rows if row]
     header = rows[0] if rows else []
     missing = [name for name in NEEDED if name not in header]
     if missing or len(set(header)) < len(header):

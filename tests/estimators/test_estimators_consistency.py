@@ -8,7 +8,7 @@ import pytest
 import torch
 from physics import integrated, simulate
 from scipy import ndimage
-from slices import PROTOCOLS, measured
+from slices import PROTOCOLS, measured, ribbons
 
 from asl_bids_app.estimators import consistency, tissue_scores
 from asl_bids_app.estimators.consistency import be_consistent, explained
@@ -18,19 +18,6 @@ from asl_bids_app.series import NoiseEstimate
 
 VOXEL = (5.0, 3.5, 3.5)
 GREY, WHITE, TRANSIT = 60.0, 20.0, 1.1
-
-
-def ribbons(shape=(8, 36, 36), seed=3):
-    """Fractions of grey and white matter in folds, and a round brain."""
-    rng = np.random.default_rng(seed)
-    field = ndimage.gaussian_filter(rng.standard_normal([2 * n for n in shape]), 3)
-    field /= field.std()
-    white, grey = field > 0.35, (field <= 0.35) & (field > -0.7)
-    pool = [n for size in shape for n in (size, 2)]
-    fractions = np.stack([part.reshape(pool).mean((1, 3, 5)) for part in (grey, white)])
-    y, x = (np.linspace(-1, 1, n) for n in shape[1:])
-    mask = np.broadcast_to((y[:, None] ** 2 + x[None] ** 2) < 0.95, shape).copy()
-    return fractions, mask
 
 
 def blurred(image, mask, fwhm=9.0):
@@ -44,7 +31,7 @@ class World:
     """A brain of two flows, measured with noise and estimated too smoothly."""
 
     def __init__(self, protocol="pcasl", snr=5, flows=(GREY, WHITE), lesion=None, seed=0):
-        self.fractions, self.mask = ribbons()
+        self.fractions, self.mask = ribbons((8, 36, 36))
         grey, white = self.fractions
         self.cbf = (flows[0] * grey + flows[1] * white) * self.mask
         if lesion is not None:
@@ -107,7 +94,7 @@ def test_what_is_right_already_is_left_alone():
 @pytest.mark.parametrize("kind", ["mirrored", "shifted", "of another head", "without numbers"])
 def test_wrong_tissue_maps_do_no_harm(kind):
     world = World(snr=5)
-    other, _ = ribbons(seed=77)
+    other, _ = ribbons((8, 36, 36), seed=77)
     wrong = {
         "mirrored": world.fractions[..., ::-1, :].copy(),
         "shifted": np.roll(world.fractions, 3, axis=-1),
@@ -302,7 +289,7 @@ def test_sizes_and_fractions_have_slices_first():
 def test_failed_voxels_stay_and_the_residual_is_of_the_new_maps():
     from asl_bids_app.estimators.base import Flag, ParameterMaps
 
-    fractions, mask = ribbons()
+    fractions, mask = ribbons((8, 36, 36))
     cbf = (GREY * fractions[0] + WHITE * fractions[1]) * mask
     series = simulate(PROTOCOLS["pcasl"], cbf, np.full(mask.shape, TRANSIT), noise_sd=0.001)
     series = replace(

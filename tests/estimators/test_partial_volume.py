@@ -7,7 +7,7 @@ import pytest
 import torch
 from physics import ALPHA, integrated
 from scipy import ndimage
-from slices import PROTOCOLS, measured
+from slices import PROTOCOLS, measured, ribbons
 
 from asl_bids_app.estimators.partial_volume import (
     METHODS,
@@ -23,19 +23,6 @@ from asl_bids_app.schemes import transit_prior
 VOXEL = (5.0, 3.5, 3.5)
 GREY, WHITE = 60.0, 20.0
 PRIOR = transit_prior(("PCASL",))
-
-
-def ribbons(shape=(8, 32, 32), seed=3):
-    """Fractions of grey and white matter in folds, and a round brain."""
-    rng = np.random.default_rng(seed)
-    field = ndimage.gaussian_filter(rng.standard_normal([2 * n for n in shape]), 3)
-    field /= field.std()
-    white, grey = field > 0.35, (field <= 0.35) & (field > -0.7)
-    pool = [n for size in shape for n in (size, 2)]
-    fractions = np.stack([part.reshape(pool).mean((1, 3, 5)) for part in (grey, white)])
-    y, x = (np.linspace(-1, 1, n) for n in shape[1:])
-    mask = np.broadcast_to((y[:, None] ** 2 + x[None] ** 2) < 0.95, shape).copy()
-    return fractions, mask
 
 
 def mixed(protocol, fractions, mask, snr, flows=(GREY, WHITE), times=(1.1, 1.3), seed=0):

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from physics import ALPHA, integrated, simulate
+from scipy import ndimage
 
 from asl_bids_app.observation import Observation
 from asl_bids_app.schemes import SCHEMES, Scheme
@@ -28,6 +29,19 @@ def maps(shape, seed=0):
     y, x = (np.linspace(-1, 1, n) for n in shape[1:])
     mask = np.broadcast_to((y[:, None] ** 2 + x[None] ** 2) < 0.9, shape)
     return blocks(15, 90), blocks(0.5, 2.2), mask.copy()
+
+
+def ribbons(shape=(8, 32, 32), seed=3):
+    """Fractions of grey and white matter in folds, and a round brain."""
+    rng = np.random.default_rng(seed)
+    field = ndimage.gaussian_filter(rng.standard_normal([2 * n for n in shape]), 3)
+    field /= field.std()
+    white, grey = field > 0.35, (field <= 0.35) & (field > -0.7)
+    pool = [n for size in shape for n in (size, 2)]
+    fractions = np.stack([part.reshape(pool).mean((1, 3, 5)) for part in (grey, white)])
+    y, x = (np.linspace(-1, 1, n) for n in shape[1:])
+    mask = np.broadcast_to((y[:, None] ** 2 + x[None] ** 2) < 0.95, shape).copy()
+    return fractions, mask
 
 
 def measured(protocol, cbf, att, mask, snr, seed=0):
