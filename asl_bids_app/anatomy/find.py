@@ -44,6 +44,11 @@ class Found:
     source: str = "none"
     warnings: tuple[Notice, ...] = ()
 
+    @property
+    def has_tissue(self) -> bool:
+        """Whether derivatives have the tissue of the T1w, without which nothing is laid on it."""
+        return bool(self.tissue or self.dseg)
+
 
 NO_SPACE: frozenset[str | None] = frozenset({None, "T1w", "orig"})
 

@@ -99,8 +99,7 @@ def place(
         registration = register_asl(images, mask, affine, head)
         tissue = {}
         if registration.sure:
-            laid = fractions(head, registration.matrix, mask.shape, affine)
-            tissue = {key: (part * mask).astype(np.float32) for key, part in laid.items()}
+            tissue = fractions(head, registration.matrix, mask.shape, affine)
     except AslAppError as error:
         return Placed(found, reason=str(error))
     except Exception as error:

@@ -75,7 +75,9 @@ def place_run(request: Request, unit: Unit, prepared: PreparedRun) -> Placed | N
         "M0": prepared.m0 if prepared.head is None else prepared.head,
         "ΔM": prepared.delta_m.mean(axis=-1),
     }
-    return place(request, unit.entities, images, prepared.mask, prepared.affine)
+    # A mask of derivatives may lie where the head was at another time: the image's own counts.
+    own = prepared.mask if prepared.own_mask is None else prepared.own_mask
+    return place(request, unit.entities, images, own, prepared.affine)
 
 
 def _common(coherence: Mapping[str, Any], total: bool) -> dict[str, float]:

@@ -99,15 +99,18 @@ def _device(options: AppOptions) -> str:
 
 
 def _mask(options: AppOptions, units: list[Unit]) -> str:
-    from asl_bids_app.preprocess.tissue_maps import given_mask
+    from asl_bids_app.settings import offered_mask
 
     if options.brain_mask:
         return f"{options.brain_mask} (--brain-mask)"
-    given = [str(path) for u in units if (path := given_mask(options.derivatives, u.entities))]
+    offered = [offered_mask(options, unit) for unit in units]
+    given = list(dict.fromkeys(str(path) for path, _ in offered if path))
     if not given:
         return "made from the M0"
-    rest = "" if len(given) == len(units) else f"; {len(units) - len(given)} made from the M0"
-    return f"{', '.join(given[:3])}{', ...' * (len(given) > 3)} (--derivatives){rest}"
+    without = sum(path is None for path, _ in offered)
+    rest = f"; {without} made from the M0" if without else ""
+    laid = ", laid by the registration to its T1w" if any(of_t1w for _, of_t1w in offered) else ""
+    return f"{', '.join(given[:3])}{', ...' * (len(given) > 3)} (--derivatives){laid}{rest}"
 
 
 def _tissue(options: AppOptions, units: list[Unit]) -> str:
