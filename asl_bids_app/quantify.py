@@ -149,7 +149,8 @@ def lay_mask(
     """
     if placed is None or placed.registration is None or not placed.registration.sure:
         return prepared
-    return _prepare(unit, settings, index, moved, placed.registration.matrix)
+    laid = _prepare(unit, settings, index, moved, placed.registration.matrix)
+    return replace(laid, sources=placed.sources) if laid.sources else laid
 
 
 def find_tissue(
@@ -235,7 +236,7 @@ def finish(
     Where there is a T1w, the maps are laid on it too, and regions get their tables.
     """
     from asl_bids_app.finish.record import finish_unit
-    from asl_bids_app.finish.unit_anatomy import make_request
+    from asl_bids_app.finish.unit_anatomy import make_request, other_datasets
     from asl_bids_app.preprocess.carpet_table import join_tables
 
     return finish_unit(
@@ -248,6 +249,7 @@ def finish(
         confounds=join_tables([run.confounds for run in moved]),
         anatomy=make_request(settings, output_dir),
         placed=placed,
+        others=other_datasets(settings),
     )
 
 

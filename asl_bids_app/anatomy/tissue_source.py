@@ -37,8 +37,10 @@ def choose_tissue(
     from asl_bids_app.preprocess.tissue_maps import find_tissue, of_t1w, sharpen
 
     if placed is not None and placed.tissue:
-        inside = {k: (part * prepared.mask).astype(np.float32) for k, part in placed.tissue.items()}
-        return of_t1w(inside, placed.facts)
+        inside = {
+            k: (part * prepared.mask).astype(np.float32) for k, part in placed.tissue.items()
+        }
+        return of_t1w(inside, placed.facts, placed.sources)
     if placed is not None and placed.found.prepared:
         # Their T1w doesn't lie where the scanner's coordinates have it, or is another head's.
         given = {}

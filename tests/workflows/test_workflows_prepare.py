@@ -9,8 +9,8 @@ from asl_bids_app.bids.acquisition import M0Input, M0Kind
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess import tissue
 from asl_bids_app.preprocess.find_m0 import brain_covered, displacement, find_m0
-from asl_bids_app.preprocess.moved import correct_motion
 from asl_bids_app.preprocess.find_mask import OfferedMask
+from asl_bids_app.preprocess.moved import correct_motion
 from asl_bids_app.preprocess.prepare import prepare_run
 from asl_bids_app.preprocess.signal import has_signal
 from asl_bids_app.preprocess.tissue import Tissue
