@@ -128,8 +128,8 @@ def _run_claimed(
     with LogFile(folder / "asl-app.log"):
         LOG.info("asl-app %s, run %s", __version__, run_id)
         LOG.info("%s", describe(plan))
-        others = other_datasets(options)
-        describe_dataset(options.output_dir, options.bids_dir, plan.dataset.description, others)
+        linked = other_datasets(options)
+        describe_dataset(options.output_dir, options.bids_dir, plan.dataset.description, linked)
         labels = [participant.participant for participant in plan.participants]
         # At the start, so that the group level knows whom a killed run never came to.
         write_json(
