@@ -122,9 +122,11 @@ def fit_region(signals: Signals, where: np.ndarray) -> Fit:
         late_model = max(misfit - 1, 0.0) * late_noise
     others = [_explain(read(curves), y, variance, signals.prior) for curves in signals.others]
     off = [float((other[-1] - weight) @ att) for other in others if other is not None]
-    parts = np.sqrt([noise, model, late_noise, late_model, sum(step**2 for step in off)]).tolist()
+    variances = [noise, model, late_noise, late_model, sum(step**2 for step in off)]
+    se_noise, se_model, *late_parts = (float(np.sqrt(part)) for part in variances)
     calibration = CALIBRATION_SD * abs(mean)
-    return Fit(mean, middle, parts[0], parts[1], calibration, *parts[2:], misfit)
+    by_source = (late_parts[0], late_parts[1], late_parts[2])
+    return Fit(mean, middle, se_noise, se_model, calibration, *by_source, misfit)
 
 
 def _explain(

@@ -66,8 +66,8 @@ def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]
         + f"; about {needed(plan.participants)}, {free(options.work_dir)} free",
         f"  output folder: {options.output_dir}",
     ]
-    for unit, outlook in zip(units, outlooks or [None] * len(units), strict=True):
-        lines += list_outputs(unit, options, estimator, outlook)
+    for index, unit in enumerate(units):
+        lines += list_outputs(unit, options, estimator, outlooks[index] if outlooks else None)
     if units:
         lines.append("  reports: " + ", ".join(f"sub-{p}.html" for p in _labels(plan)))
     return lines, could_start
