@@ -39,8 +39,10 @@ from asl_bids_app.observation import Observation
 
 WINDOW_MM: Final = 25.0
 """Full width at half maximum of the window in which a tissue's correction is one number."""
-PASSES: Final = 2
-"""The ridge holds a pass back where a window knows little of a tissue; the second makes up."""
+PASSES: Final = 4
+"""At most. The ridge holds a pass back where a window knows little of a tissue; others make up."""
+LEAST_CHANGE: Final = 0.004
+"""Mean change of CBF by a pass after which none follows, as a part of the mean CBF."""
 DETAIL_MM: Final = 8.0
 """The same of the average from which a voxel's fractions stand out."""
 ATT_RIDGE: Final = 0.05
@@ -155,6 +157,8 @@ def be_consistent(
         added, later = added + found[0], later + found[2]
         if number == 0:
             variance, att_variance = found[1], found[3]
+        if float(found[0].abs().sum()) < LEAST_CHANGE * float((cbf * inside).abs().sum()):
+            break
     facts: dict[str, Any] = {
         "WindowFWHM": WINDOW_MM,
         "TissueWeight": round(tissue_weight, 3),

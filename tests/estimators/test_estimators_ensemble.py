@@ -124,6 +124,9 @@ def test_neighbouring_members_see_other_flips():
     assert set(first + second) == {(), (-1,), (-2,), (-2, -1)}
     assert first == third
     assert orientations(2, False) == [((),), ((),)]
+    every = orientations(5, True)
+    assert {len(seen) for seen in every} == {1}
+    assert set(sum(every, ())) == {(), (-1,), (-2,), (-2, -1)}
 
 
 def test_batches_do_not_matter():
