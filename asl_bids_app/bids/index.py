@@ -43,6 +43,9 @@ class Index:
         Participants that are asked for.
     database
         Folder of the index on disk; None keeps it in memory.
+    every_entity
+        Enter every entity of pybids, as a filter may name any. Without them an index in memory is
+        made in a fifth of the time.
 
     Attributes
     ----------
@@ -61,6 +64,8 @@ class Index:
         known: Sequence[str],
         labels: Sequence[str],
         database: Path | str | None,
+        *,
+        every_entity: bool = True,
     ) -> None:
         from bids import BIDSLayout, BIDSLayoutIndexer
 
@@ -77,7 +82,7 @@ class Index:
             return BIDSLayout(
                 root,
                 validate=False,
-                config=[_config()],
+                config=[_config(every_entity or kept is not None)],
                 database_path=kept,
                 indexer=BIDSLayoutIndexer(validate=False, ignore=[keep], index_metadata=False),
             )
@@ -198,8 +203,8 @@ def check_fresh(
         )
 
 
-def _config() -> dict[str, Any]:
-    """Return the entities of pybids, sought in a file's own name and folder alone.
+def _config(every_entity: bool) -> dict[str, Any]:
+    """Return the entities of pybids (or `NEEDED`), sought in a file's own name and folder alone.
 
     pybids searches the whole path, so that a dataset under ``/jobs/sub-07/`` would be that
     of one participant.
@@ -208,6 +213,8 @@ def _config() -> dict[str, Any]:
 
     path = Path(bids.layout.__file__).with_name("config") / "bids.json"
     config = json.loads(path.read_text(encoding="utf-8"))
+    if not every_entity:
+        config["entities"] = [each for each in config["entities"] if each["name"] in NEEDED]
     for entity in config["entities"]:
         if entity["name"] == "datatype":
             entity["pattern"] += r"[^/\\]+$"

@@ -103,7 +103,7 @@ def find_runs(
 
     # The index can't hold a name that is no text; what has one is found and reported here.
     readable, wanted = ([k for k in each if is_text(k)] for each in (known, asked))
-    files = Index(root, readable, wanted, database_dir)
+    files = Index(root, readable, wanted, database_dir, every_entity=filters is not None)
     root = files.root
     unnamed = [path for label in asked for path in unnamed_images(root, label)]
     queries, unused = build_queries(filters)

@@ -208,6 +208,7 @@ def test_slices_and_facts_are_kept_for_the_report(done):
         assert np.corrcoef(t1w.ravel(), np.kron(model, np.ones((2, 2))).ravel())[0, 1] > 0.97
 
 
+@pytest.mark.usefixtures("laid_on_m0")
 def test_the_template_on_the_m0_is_kept_too_and_old_slices_go(tmp_path):
     """Without a T1w: the lines are those of the packaged template."""
     request = Request(tmp_path, tmp_path / "out", spaces=(read_space("MNI152NLin2009aSym"),))
@@ -239,17 +240,18 @@ def test_without_a_t1w_nothing_is_written_and_nothing_said(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture(scope="module")
-def laid():
-    """The template laid on the M0 of a unit, which takes seconds."""
-    series = unit()
-    return tissue.tissue_priors(series.images["M0"], series.affine, series.mask)
-
-
 @pytest.fixture
-def laid_on_m0(laid, monkeypatch):
-    """Let a run find what was found once for all of these tests."""
-    monkeypatch.setattr(tissue, "tissue_priors", lambda *_: laid)
+def laid_on_m0(monkeypatch):
+    """Let a run find the template on the M0 where it is: looking for it takes seconds."""
+
+    def laid(_, affine, mask):
+        found = {
+            key: mask * scan_map(getattr(load_atlas(), key), mask.shape, affine)
+            for key in ("gm", "wm", "csf")
+        }
+        return tissue.Tissue(**found, matrix=np.eye(4), likeness=0.9)
+
+    monkeypatch.setattr(tissue, "tissue_priors", laid)
 
 
 @pytest.mark.usefixtures("laid_on_m0")

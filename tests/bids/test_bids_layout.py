@@ -452,8 +452,9 @@ def test_a_damaged_database_is_one_line_and_no_sql(tmp_path, index_of_one, damag
     assert found in caught.value.found
     assert "SELECT" not in str(caught.value)
     assert "remove the file" in caught.value.cure
-    (where / "layout_index.sqlite").unlink()
-    assert find_runs(root, database_dir=where).participants["01"]
+    if damage is cut_off:
+        (where / "layout_index.sqlite").unlink()
+        assert find_runs(root, database_dir=where).participants["01"]
 
 
 @pytest.fixture(scope="module")
