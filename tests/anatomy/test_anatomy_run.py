@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from heads import grid, pose, scan_map
+from t1w_derivatives import derive_template, save
 
 from asl_bids_app.anatomy.atlases import read_spec
 from asl_bids_app.anatomy.find import program_of
@@ -27,22 +28,11 @@ TITLE = "sub-01_acq-x"
 NINE = "MNI152NLin2009cAsym"
 
 
-def save(path, data, affine):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nib.Nifti1Image(np.asarray(data, np.float32), affine)
-    image.set_sform(affine, 1)
-    nib.save(image, path)
-
-
 @pytest.fixture(scope="module")
 def fmriprep(tmp_path_factory):
     """Derivatives of a head that is the template's, moved; its template is called 2009cAsym."""
     root, atlas = tmp_path_factory.mktemp("fmriprep"), load_atlas()
-    anat, affine = root / "sub-01/anat", MOVED @ atlas.affine
-    save(anat / "sub-01_desc-preproc_T1w.nii.gz", 100 * atlas.t1w, affine)
-    save(anat / "sub-01_desc-brain_mask.nii.gz", atlas.brain, affine)
-    for key in ("gm", "wm", "csf"):
-        save(anat / f"sub-01_label-{key.upper()}_probseg.nii.gz", getattr(atlas, key), affine)
+    anat = derive_template(root, MOVED @ atlas.affine)
     name = "sub-01_from-{}_to-{}_mode-image_xfm.h5"
     write_transform(anat / name.format("T1w", NINE), affine_transform(MOVED))
     write_transform(anat / name.format(NINE, "T1w"), affine_transform(np.linalg.inv(MOVED)))
