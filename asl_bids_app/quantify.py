@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from asl_bids_app.series import Series
 
 __all__ = ["STEPS", "quantify", "quantify_unit"]
+__doc__ = f"{quantify.__doc__}\n\n{__doc__}"  # of what is called by the module's name
 
 
 def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> UnitRecord:

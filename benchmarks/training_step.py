@@ -20,7 +20,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from asl_bids_app.networks import analytic
+from asl_bids_app.networks import analytic, grid
 from asl_bids_app.training import random_fields
 from asl_bids_app.training.config.run_config import RunConfig, load
 from asl_bids_app.training.data.augmentation import cropped
@@ -82,6 +82,8 @@ def as_on_a_gpu() -> ExitStack:
     for module in (random_fields, disturbances, rician):
         stack.enter_context(patch.object(module, "search_pays", lambda _device: False))
     stack.enter_context(patch.object(analytic, "_slice_by_slice", lambda _device: False))
+    large = grid._ZOOM_CHUNKS["cuda"]
+    stack.enter_context(patch.object(grid, "_zoom_chunk", lambda _device: large))
     return stack
 
 

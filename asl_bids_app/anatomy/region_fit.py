@@ -18,7 +18,7 @@ from asl_bids_app.scheme_fields import TransitPrior
 
 CALIBRATION_SD: Final = 0.08
 """Relative standard deviation of CBF by efficiency, M0 and T1 of blood together, as
-`asl_bids_app.networks.posterior.PosteriorASLNet` takes it (``cbf_doubt``)."""
+`asl_bids_app.networks.posterior.PosteriorASLNet` takes it (``cbf_uncertainty``)."""
 MOST_SPREAD: Final = 0.5
 """Largest standard deviation of transit times inside a region that is believed, seconds."""
 PRECISE_ATT: Final = 0.3

@@ -100,10 +100,9 @@ class Aligner:
         either is at home in it. But no volume that shows no head.
         """
         chosen: list[int] = []
+        compared = self.data[self.mask]
         for group in groups:
-            inside = np.nan_to_num(
-                self.data[self.mask][:, list(group.volumes)], posinf=0, neginf=0
-            )
+            inside = np.nan_to_num(compared[:, list(group.volumes)], posinf=0, neginf=0)
             typical = np.median(inside, axis=1)
             inside = inside - inside.mean(axis=0)
             size = np.linalg.norm(inside, axis=0)
@@ -207,6 +206,7 @@ class Aligner:
                     self.affine,
                     mask=self.mask,
                     levels=ACROSS,
+                    smooth_slopes=False,
                 )
             except RegistrationError:
                 return np.eye(4)

@@ -184,8 +184,8 @@ def describe_atlases(facts: Mapping[str, Any]) -> str:
     """Write the atlases of the regions; the tissues, which need none, last."""
     names = _names(facts, "atlases", "atlas")
     own = TISSUE_ATLAS in names
-    told = [f"the atlas {name}" for name in names if name != TISSUE_ATLAS]
-    return join_words([*told, *(["grey, white and deep grey matter and the hemispheres"] * own)])
+    named = [f"the atlas {name}" for name in names if name != TISSUE_ATLAS]
+    return join_words([*named, *(["grey, white and deep grey matter and the hemispheres"] * own)])
 
 
 def has_output(unit: UnitRecord, key: str) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from asl_bids_app.bids.sessions import Unit
-from asl_bids_app.errors import AslAppError
+from asl_bids_app.errors import AslAppError, InputError
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.workflows.plan import Plan
 from asl_bids_app.workflows.planned_outputs import list_outputs
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from asl_bids_app.anatomy.outlook import Outlook
 
 
-def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]:
+def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], list[AslAppError]]:
     """Tell estimator, error bars, motion, tissue, device, work folder and outputs.
 
     What would end the run before it starts (a model or device that isn't there) is shown as an
@@ -25,20 +25,26 @@ def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]
 
     Returns
     -------
-    list of str, bool
-        Lines, and whether a run could start.
+    list of str, list of AslAppError
+        Lines, and what would end the run before it starts.
     """
     units = [unit for participant in plan.participants for unit in participant.units]
     outlooks = _foresee(options, units)
-    estimator, could_start = "", True
-    try:
-        estimator, reported = _estimator(options)
-    except AslAppError as error:
-        reported, could_start = f"error: {error}", False
-    try:
-        device = _device(options)
-    except AslAppError as error:
-        device, could_start = f"error: {error}", False
+    faults: list[AslAppError] = []
+
+    def attempt(describe: Callable[[AppOptions], tuple[str, str]]) -> tuple[str, str]:
+        try:
+            return describe(options)
+        except AslAppError as error:
+            faults.append(error)
+            return (
+                "",
+                f"error: {options.locate(error) if isinstance(error, InputError) else error}",
+            )
+
+    estimator, reported = attempt(_estimator)
+    _, device = attempt(_device)
+    _, processors = attempt(_processors)
     lines = ["what the run would do", f"  estimator: {reported}"]
     if estimator == "ensemble":
         bars = {
@@ -59,8 +65,7 @@ def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]
         *_calibration(options),
         *_anatomy(options, outlooks),
         f"  device: {device}",
-        f"  processors: {options.nprocs}; memory: "
-        + (f"{options.mem_gb:g} GB" if options.mem_gb else "what the machine has"),
+        f"  processors: {processors}",
         f"  work folder: {options.work_dir}"
         + (" (emptied first, --clean-workdir)" if options.clean_workdir else "")
         + f"; about {needed(plan.participants)}, {free(options.work_dir)} free",
@@ -70,7 +75,7 @@ def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]
         lines += list_outputs(unit, options, estimator, outlooks[index] if outlooks else None)
     if units:
         lines.append("  reports: " + ", ".join(f"sub-{p}.html" for p in _labels(plan)))
-    return lines, could_start
+    return lines, faults
 
 
 def _labels(plan: Plan) -> list[str]:
@@ -79,9 +84,10 @@ def _labels(plan: Plan) -> list[str]:
 
 
 def _estimator(options: AppOptions) -> tuple[str, str]:
-    from asl_bids_app.workflows.checks import choose_estimator
+    from asl_bids_app.workflows.checks import check_model, choose_estimator
 
     name, (model, digest) = choose_estimator(options.estimator, options.model)
+    check_model(options.model)
     why = "--estimator" if options.estimator else "default"
     if name == "ensemble":
         flips = "averaged over flips" if options.tta else "without flips (--no-tta)"
@@ -94,10 +100,20 @@ def _estimator(options: AppOptions) -> tuple[str, str]:
     return name, reported
 
 
-def _device(options: AppOptions) -> str:
+def _device(options: AppOptions) -> tuple[str, str]:
     from asl_bids_app.estimators.devices import find_device
 
-    return f"{find_device(options.device)} (--device {options.device})"
+    found = str(find_device(options.device))
+    return found, f"{found} (--device {options.device})"
+
+
+def _processors(options: AppOptions) -> tuple[str, str]:
+    from asl_bids_app.workflows.execute import read_plugin
+
+    plugin, _ = read_plugin(options.use_plugin, options.nprocs, options.mem_gb)
+    memory = f"{options.mem_gb:g} GB" if options.mem_gb else "what the machine has"
+    by = f"; by nipype's {plugin} (--use-plugin)" if options.use_plugin else ""
+    return plugin, f"{options.nprocs}; memory: {memory}{by}"
 
 
 def _mask(options: AppOptions, units: list[Unit]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from heads import scan_map
 from scipy import ndimage
+from t1w_derivatives import derive_template
 
 from asl_bids_app import quantify_bids
 from asl_bids_app.atlas import load_atlas
@@ -19,25 +20,13 @@ pytestmark = pytest.mark.slow
 """Each registers heads: seconds of CPU a test."""
 
 POSE = "from-T1w_to-aslref_mode-image_xfm.txt"
-KEYS = ("gm", "wm", "csf")
 
 
 def derive(root, shift=0.0):
     """Write derivatives of the head that the simulation draws its anatomy from."""
-    atlas, anat = load_atlas(), root / "sub-02/anat"
-    anat.mkdir(parents=True)
-    affine = np.array(atlas.affine)
+    affine = np.array(load_atlas().affine)
     affine[:3, 3] += (shift, -shift, 0)
-
-    def save(name, data):
-        image = nib.Nifti1Image(np.asarray(data, np.float32), affine)
-        image.set_sform(affine, 1)
-        nib.save(image, anat / f"sub-02_{name}.nii.gz")
-
-    save("desc-preproc_T1w", 100 * atlas.t1w)
-    save("desc-brain_mask", atlas.brain)
-    for key in KEYS:
-        save(f"label-{key.upper()}_probseg", getattr(atlas, key))
+    derive_template(root, affine, "02")
     return root
 
 

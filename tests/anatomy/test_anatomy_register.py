@@ -115,6 +115,7 @@ def test_noise_is_not_registered(head):
     assert found.reason
 
 
+@pytest.mark.slow
 def test_images_that_contradict_each_other_are_not_registered(head):
     first, mask, affine = scan(M0)
     # The same head, but shifted inside its field of view: one of the two is not of this scan.

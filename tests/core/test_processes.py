@@ -121,7 +121,7 @@ def slow(*values):
     ("moment", "nprocs", "number"),
     [
         ("planning", 1, signal.SIGTERM),
-        ("motion", 2, signal.SIGTERM),
+        slow("motion", 2, signal.SIGTERM),
         slow("motion", 1, signal.SIGTERM),
         slow("fit", 1, signal.SIGTERM),
         slow("fit", 2, signal.SIGTERM),

@@ -48,7 +48,7 @@ def corrected(observation, fractions, method, prior=PRIOR):
     ("protocol", "times"),
     [
         ("pcasl", (1.1, 1.3)),
-        ("pasl", (0.7, 0.9)),
+        pytest.param("pasl", (0.7, 0.9), marks=pytest.mark.slow),
         ("joint", (1.1, 1.3)),
         ("single", (PRIOR.mean, PRIOR.mean)),
         ("vsasl", (1.3, 1.3)),

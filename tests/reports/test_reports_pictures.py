@@ -208,6 +208,7 @@ def test_flags_are_shown_with_their_share(brain, tmp_path):
     assert float(told.split()[-2]) == pytest.approx(share, rel=0.06)
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_a_map_without_flags_is_said_to_have_none(brain, tmp_path):
     from asl_bids_app.bids.derivatives import write_image
     from asl_bids_app.reports.participant import write_participant_report
@@ -261,6 +262,7 @@ def test_another_estimate_of_cbf_stands_beside_the_main_one(brain, tmp_path, mon
     assert keys[1] == {"cbf": "consensus_cbf", "cbf_sd": "consensus_cbf_sd"}
 
 
+@pytest.mark.usefixtures("without_charts")
 @pytest.mark.parametrize(
     ("kind", "told"),
     [

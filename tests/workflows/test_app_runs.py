@@ -266,6 +266,7 @@ def test_implausible_maps_are_loud_and_can_fail_the_run(tmp_path, capsys):
     assert warnings
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not VALIDATOR.exists(), reason="bids-validator-deno is not installed")
 def test_the_official_validator_passes_the_output_with_sessions(tmp_path):
     dataset = FakeDataset(tmp_path / "bids")
