@@ -31,7 +31,7 @@ ACROSS: Final = (ROUGH, CLOSE)
 HEAD: Final = 0.25
 """A volume less like its group's median than this share of the likeliest one shows no head."""
 NEAR: Final = 0.9
-"""Correlation from which what the last level finds by itself is not looked for from further off."""
+"""Correlation from which what the last level finds by itself is not looked for further off."""
 LESS_ALIKE: Final = 0.8
 """A volume whose correlation is less than this share of its group's median is tried again ..."""
 NEIGHBOURS: Final = 2
