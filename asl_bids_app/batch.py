@@ -97,6 +97,7 @@ def _quantify(
     from asl_bids_app.bids.dataset_description import describe_dataset
     from asl_bids_app.constants import Origin, Source
     from asl_bids_app.errors import InputError
+    from asl_bids_app.finish.unit_anatomy import other_datasets
     from asl_bids_app.options.from_python import read_labels, read_values
     from asl_bids_app.options.table import AppOptions
     from asl_bids_app.quantify import quantify_unit
@@ -138,7 +139,7 @@ def _quantify(
     plan = make_plan(asked)
     name, model = choose_estimator(asked.estimator, asked.model)
     check_machine(asked.device, asked.model)
-    describe_dataset(target, source, plan.dataset.description)
+    describe_dataset(target, source, plan.dataset.description, other_datasets(asked))
     units: list[UnitRecord] = []
     failures: list[Failure] = []
     for participant in plan.participants:

@@ -203,15 +203,16 @@ def _without_spikes(
     array (X, Y, Z, n), array of bool (X, Y, Z) or None
         The volumes, and where some volume that is used held such a value.
     """
-    flat = volumes.reshape(-1)
-    sample = np.abs(flat[:: max(flat.size // _SAMPLES, 1)])
+    # Picked by place, not from a flat copy: files have their first axis fastest.
+    places = np.arange(0, volumes.size, max(volumes.size // _SAMPLES, 1))
+    sample = np.abs(volumes[np.unravel_index(places, volumes.shape)])
     sample = sample[sample > 0]
     if not sample.size:
         return volumes, None
     limit = SPIKE * np.float64(np.percentile(sample, 99, method="lower"))
-    bad = np.abs(volumes) > limit
-    if not bad.any():
+    if max(volumes.max(), -volumes.min()) <= limit:
         return volumes, None
+    bad = np.abs(volumes) > limit
     volumes, valid = volumes.copy(), valid & ~bad
     for x, y, z, n in np.argwhere(bad):
         box = tuple(slice(max(i - 1, 0), i + 2) for i in (x, y, z))

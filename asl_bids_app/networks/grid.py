@@ -20,7 +20,9 @@ _ZOOM: Final = (8, 64)
 """Into how many parts the grid's steps are divided where it is too coarse."""
 _ZOOM_REACH: Final = 24
 """Points on either side of the best one: three steps of the next coarser grid."""
-_ZOOM_CHUNK: Final = 1024
+_ZOOM_CHUNKS: Final = {"cpu": 1024, "mps": 1024, "cuda": 16384}
+"""Voxels at a time: as many as the processor's cache holds; a GPU wants few large operators (a
+thousand voxels of twelve measurements take some 20 MB)."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,10 @@ def zoom(
         att = grid.finer(divisions).to(data)
         # One row a grid point, so that looking up a point reads neighbours in memory.
         table = physics.response(att[None].to(signal)).double().mT.flatten(0, 1)
+        prior = grid.log_prior(att) + grid.spacing(att).log()
         place_in_grid = place_in_grid * (divisions // _ZOOM[level - 1] if level else divisions)
         narrow = []
-        for part in torch.arange(len(todo), device=todo.device).split(_ZOOM_CHUNK):
+        for part in torch.arange(len(todo), device=todo.device).split(_zoom_chunk(todo.device)):
             where = todo[part]
             peak, coarse, *found = _integrate_around(
                 place_in_grid[part],
@@ -143,6 +146,7 @@ def zoom(
                 trust[where],
                 table,
                 att,
+                prior,
                 grid,
             )
             moments[where], predicted[where] = found
@@ -155,6 +159,10 @@ def zoom(
     return moments, predicted
 
 
+def _zoom_chunk(device: torch.device) -> int:
+    return _ZOOM_CHUNKS.get(device.type, _ZOOM_CHUNKS["cpu"])
+
+
 def _integrate_around(
     centre: Tensor,
     offset: Tensor,
@@ -162,6 +170,7 @@ def _integrate_around(
     trust: Tensor,
     table: Tensor,
     att: Tensor,
+    prior: Tensor,
     grid: PosteriorGrid,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Integrate over grid points around a centre: peak, whether too narrow, moments, signal."""
@@ -174,7 +183,6 @@ def _integrate_around(
     curvature = (curves.square() @ trust.unsqueeze(2)).squeeze(2) + grid.cbf_sd**-2
     mean = (curves @ (data * trust).unsqueeze(2)).squeeze(2) + grid.cbf_mean / grid.cbf_sd**2
     mean = mean / curvature
-    prior = grid.log_prior(att) + grid.spacing(att).log()
     log_weight = prior[index] - 0.5 * curvature.log() + 0.5 * curvature * mean.square()
     weight = log_weight.masked_fill(outside, -torch.inf).softmax(1)
     cbf, att_mean = (weight * mean).sum(1), (weight * points).sum(1)

@@ -14,7 +14,7 @@ from asl_bids_app.preprocess.interpolation import Spline
 
 OUTSIDE = 0.5
 """Voxels beyond the centre of the outermost voxel that still lie in the field of view."""
-_POINTS = 32768
+_POINTS = 12288
 """At which a volume is read at a time."""
 
 

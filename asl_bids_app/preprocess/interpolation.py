@@ -15,7 +15,7 @@ _MARGIN: Final = {1: 1, 3: 6}
 """Voxels by which the border is continued, by the order of the spline."""
 _ROOM: Final = {1: 1, 3: 4}
 """Of these, how far out a point is read; a cubic spline's border has faded to 0.268^4 there."""
-_CHUNK: Final = 32768
+_CHUNK: Final = 12288
 """Points at a time: what is held for them stays in the processor's cache."""
 _POLE: Final = np.float32(np.sqrt(3) - 2)
 """Of the recursive filter that gives the coefficients of a cubic B-spline (Unser 1999,

@@ -121,6 +121,7 @@ def register(
     levels: tuple[Level, ...] = (COARSE, MIDDLE, FINE),
     kind: str = "rigid",
     metric: str = "information",
+    smooth_slopes: bool = True,
 ) -> np.ndarray:
     """Find the transform that lays one volume on another.
 
@@ -140,6 +141,10 @@ def register(
         ``rigid``, ``similarity`` (rigid, and one scale) or ``affine``.
     metric
         ``information`` (Mattes), ``squares`` (mean square) or ``correlation``.
+    smooth_slopes
+        Take the slopes of the moving volume from an image of them, smoothed once more, which is
+        made for all of its voxels; else between neighbours, at the samples only. Levels that
+        smooth the volumes anyhow need no more of it.
 
     Returns
     -------
@@ -173,6 +178,7 @@ def register(
             method.SetMetricSamplingStrategy(method.RANDOM)
             method.SetMetricSamplingPercentage(share, seed=1)
         method.SetMetricFixedMask(mask_image)
+        method.SetMetricUseMovingImageGradientFilter(smooth_slopes)
         method.SetInterpolator(sitk.sitkLinear)
         method.SetOptimizerAsRegularStepGradientDescent(
             learningRate=level.step_mm,

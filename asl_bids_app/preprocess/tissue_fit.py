@@ -59,6 +59,7 @@ def fit_outline(mask: np.ndarray, affine: np.ndarray, atlas: Atlas) -> np.ndarra
                 levels=OUTLINE,
                 kind=kind,
                 metric="squares",
+                smooth_slopes=False,
             )
     except RegistrationError:
         return start
@@ -98,6 +99,7 @@ def refine_fit(
                 levels=levels,
                 kind=kind,
                 metric="correlation",
+                smooth_slopes=False,
             )
         except RegistrationError:
             return begin

@@ -122,6 +122,7 @@ _STEPS: Final = {
     "prepare": "M0, mask, subtraction and averaging",
     "assemble": "putting the series together",
     "register": "registration to the T1w",
+    "mask": "the brain of the T1w on the run",
     "tissue": "tissue maps",
     "fit": "estimation",
     "baseline": "least squares",

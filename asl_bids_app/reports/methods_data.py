@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from asl_bids_app.anatomy.region_layout import NAME as TISSUE_ATLAS
+from asl_bids_app.anatomy.regions import TISSUE_ATLAS
 from asl_bids_app.constants import ConstantKey, read_constants
 from asl_bids_app.quality.definitions import METRICS
 from asl_bids_app.reports.old_records import mask_kind, output_keys, tissue_kind

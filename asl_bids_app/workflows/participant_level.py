@@ -17,6 +17,7 @@ from asl_bids_app.bids.derivatives import write_json
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.errors import code_of
 from asl_bids_app.failures import Status
+from asl_bids_app.finish.unit_anatomy import other_datasets
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.run_records import ParticipantRecord
 from asl_bids_app.workflows.checks import (
@@ -132,7 +133,8 @@ def _run_claimed(
     with LogFile(folder / "asl-app.log"):
         LOG.info("asl-app %s, run %s", __version__, run_id)
         LOG.info("%s", describe(plan))
-        describe_dataset(options.output_dir, options.bids_dir, plan.dataset.description)
+        linked = other_datasets(options)
+        describe_dataset(options.output_dir, options.bids_dir, plan.dataset.description, linked)
         labels = [participant.participant for participant in plan.participants]
         # At the start, so that the group level knows whom a killed run never came to.
         write_json(

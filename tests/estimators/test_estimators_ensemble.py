@@ -124,6 +124,9 @@ def test_neighbouring_members_see_other_flips():
     assert set(first + second) == {(), (-1,), (-2,), (-2, -1)}
     assert first == third
     assert orientations(2, False) == [((),), ((),)]
+    every = orientations(5, True)
+    assert {len(seen) for seen in every} == {1}
+    assert set(sum(every, ())) == {(), (-1,), (-2,), (-2, -1)}
 
 
 def test_batches_do_not_matter():
@@ -186,8 +189,11 @@ def test_places_of_slices_and_those_beside():
     assert rows.tolist() == [0, 1, 2, 3]
 
 
-def test_air_and_empty_slices_do_not_matter():
-    series, networks = a_series((2, 16, 16)), members(2)
+@pytest.mark.parametrize("anatomy", [False, True])
+def test_air_and_empty_slices_do_not_matter(anatomy):
+    series, networks = a_series((2, 16, 16)), members(2, anatomy=anatomy)
+    shown = torch.rand((2, 3, 16, 16), generator=torch.Generator().manual_seed(4))
+    series = replace(series, anatomy=(0.2 + shown) * series.mask[:, None])
 
     def grown(values):
         wider = torch.nn.functional.pad(values.float(), (11, 13, 5, 16)).to(values.dtype)
@@ -200,7 +206,12 @@ def test_air_and_empty_slices_do_not_matter():
         series.protocol.slice_time[:1],
     )
     series = replace(series, protocol=flat)
-    wide = replace(series, delta_m=grown(series.delta_m), mask=grown(series.mask))
+    wide = replace(
+        series,
+        delta_m=grown(series.delta_m),
+        mask=grown(series.mask),
+        anatomy=grown(series.anatomy),
+    )
     small, large = (Ensemble(model(networks)).fit(each) for each in (series, wide))
     inner = large.cbf[1:, 5:21, 11:27]
     # The noise is pooled over the brain only, so that the two see the same.
