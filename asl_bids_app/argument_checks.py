@@ -40,7 +40,8 @@ def naming_arguments(call: str) -> Iterator[None]:
         if error.file != COMMAND_LINE:
             raise
         words = (error.field, error.found, error.expected, error.cure)
-        raise InputError(call, *map(spell, words), error.cause) from error
+        field, found, expected, cure = map(spell, words)
+        raise InputError(call, field, found, expected, cure, error.cause) from error
 
 
 def _is_whole(value: Any) -> bool:

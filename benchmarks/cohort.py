@@ -298,7 +298,8 @@ def main() -> None:
     simulate(place / "bids", labels)
     print(f"simulated {len(labels)} participants in {time.perf_counter() - start:.0f} s")
     index(place / "bids", place)
-    out = one_process(place / "bids", place / "one", labels[FIRST:][: options.processed], words)
+    first = min(FIRST, max(0, len(labels) - options.processed))
+    out = one_process(place / "bids", place / "one", labels[first:][: options.processed], words)
     group(out, place, labels)
     if options.array:
         array(place / "bids", place, labels[FIRST:][: options.array], words, options.image)

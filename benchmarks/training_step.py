@@ -36,6 +36,14 @@ from asl_bids_app.training.simulate import disturbances, rician
 
 WAITS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select")
 """Operators whose result the processor has to know before it can go on."""
+_NO_WORK = frozenset(
+    {
+        *("aten::as_strided", "aten::as_strided_", "aten::view", "aten::_reshape_alias"),
+        *("aten::_unsafe_view", "aten::empty", "aten::empty_strided", "aten::resize_"),
+        *("aten::to", "aten::result_type", "aten::resolve_conj", "aten::detach"),
+    }
+)
+"""Operators that name or reserve memory: a GPU is given nothing to do."""
 _STATS = NormStats(34.0, 21.0, 1550.0, 560.0)
 
 
@@ -95,8 +103,10 @@ def count(stepper: Stepper) -> dict[str, int]:
         stepper.step(batch)
     events = [event for event in profile.events() if _counts(event)]
     names = Counter(event.name for event in events)
+    leaves = [event.name for event in events if not event.cpu_children]
     return {
-        "operators": sum(not event.cpu_children for event in events),
+        "operators": len(leaves),
+        "launches": sum(name not in _NO_WORK for name in leaves),
         "waits": sum(names[name] for name in WAITS),
         "constants": names["aten::lift_fresh"],
     }

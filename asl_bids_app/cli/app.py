@@ -12,7 +12,7 @@ from asl_bids_app.cli.parser import parse
 from asl_bids_app.errors import AslAppError, InputError, code_of, disk_full, one_line
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.processes import STOPPED, end_now, exit_code, stoppable
-from asl_bids_app.remarks import quiet
+from asl_bids_app.remarks import quiet, silence_tracker
 
 LOG = logging.getLogger("asl-app")
 
@@ -102,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command() -> None:
     """Run `asl-app` as a process of its own, and end it."""
+    silence_tracker()
     code = main()
     if code > STOPPED:
         end_now(code)

@@ -67,14 +67,18 @@ def arterial_evidence(observation: Observation, cbf: Tensor) -> ArterialEvidence
     curves = observation.response(att[None])
     vessels = observation.arterial_response(like.new_tensor(prior.arrivals))
     precision = precision_of(observation.noise_sd).expand_as(like)
-    parts = []
+    # Filled slice by slice: parts that are joined at the end would be there twice.
+    voxels, measured = int(observation.mask.sum()), like.shape[1]
+    per_att = [like.new_empty(voxels, len(att)) for _ in range(4)]
+    per_measurement = [like.new_empty(voxels, len(att), measured) for _ in range(2)]
+    first_row = 0
     for index, inside in enumerate(observation.mask):
         weight = precision[index][:, inside].T
         weighted = like[index][:, inside].T * weight
         tissue, artery = curves[index], vessels[index]
         curvature = weight @ tissue.square() + CBF_SD**-2
-        first = cbf[index][inside].to(like)[:, None] * CBF_SD**-2
-        mean = (weighted @ tissue + first) / curvature
+        start = cbf[index][inside].to(like)[:, None] * CBF_SD**-2
+        mean = (weighted @ tissue + start) / curvature
         without = grid.spacing(att).log() - 0.5 * curvature.log() + 0.5 * curvature * mean.square()
         values = (weighted, weight, tissue, artery, mean, curvature)
         branch = arterial_branch(prior, *(*(x[None] for x in values), att))
@@ -83,7 +87,11 @@ def arterial_evidence(observation: Observation, cbf: Tensor) -> ArterialEvidence
         # No arrival comes before the earliest ATT: there is no artery there.
         share = (gain - best.clamp(min=-1e4)).exp()
         volume, square = share * branch.volume[:, 0], share * branch.volume_square[:, 0]
-        shown = torch.einsum("kvg,nk->vgn", volume, artery)
-        shown_square = torch.einsum("kvg,nk->vgn", square, artery.square())
-        parts.append((without, without + best, volume.sum(0), square.sum(0), shown, shown_square))
-    return ArterialEvidence(observation.mask, att, *map(torch.cat, zip(*parts, strict=True)))
+        rows = slice(first_row, first_row + len(weight))
+        first_row += len(weight)
+        found = (without, without + best, volume.sum(0), square.sum(0))
+        for target, part in zip(per_att, found, strict=True):
+            target[rows] = part
+        per_measurement[0][rows] = torch.einsum("kvg,nk->vgn", volume, artery)
+        per_measurement[1][rows] = torch.einsum("kvg,nk->vgn", square, artery.square())
+    return ArterialEvidence(observation.mask, att, *per_att, *per_measurement)

@@ -51,9 +51,9 @@ STEPS: Final = 40
 """Most turns of the two."""
 LEAST_MOVE: Final = 0.0005
 """s: smaller moves of the mean ATT around end them."""
-ATT_DISTRUST: Final = 12
-"""Power of the probability of no artery by which a voxel counts when means of ATT are corrected.
-What is left of an artery makes tissue look early; half a chance of one is enough for that."""
+DISTRUST: Final = 0.1
+"""Probability of an artery at which a voxel counts half when means of ATT are corrected: what is
+left of an artery makes tissue look early. Less would count mostly voxels that noise makes late."""
 _TABLE_STEP: Final = 0.005
 """s, of the means of ATT that priors are tabled for."""
 _EVERYONE: Final = 0.3
@@ -83,7 +83,7 @@ class Separated:
     @property
     def att_trust(self) -> Tensor:
         """How far residuals of a voxel tell of the tissue's ATT, 0 to 1, (S, H, W)."""
-        return (1 - self.artery).clamp(0, 1) ** ATT_DISTRUST
+        return 1 / (1 + (self.artery / DISTRUST).square())
 
     def added_to(self, maps: ParameterMaps[Tensor]) -> ParameterMaps[Tensor]:
         """Return the maps of the tissue with those of the arteries, and their flag."""
@@ -186,7 +186,7 @@ def _priors(points: Tensor) -> tuple[Tensor, float]:
     """Return the prior of ATT at points (G,) for every mean in steps, and the first mean, s."""
     grid = PosteriorGrid()
     steps = round((grid.att_max - grid.att_min) / _TABLE_STEP) + 1
-    means = grid.att_min + _TABLE_STEP * torch.arange(steps).to(points)
+    means = grid.att_min + _TABLE_STEP * torch.arange(steps, device=points.device).to(points)
     off = points - means[:, None]
     share, wide = ATT_TAIL
     near = (1 - share) / ATT_SD * torch.exp(-0.5 * (off / ATT_SD).square())

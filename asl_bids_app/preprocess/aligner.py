@@ -30,6 +30,8 @@ ACROSS: Final = (ROUGH, CLOSE)
 """Levels across contrasts: a contrast's own pull is larger than what a finer one would add."""
 HEAD: Final = 0.25
 """A volume less like its group's median than this share of the likeliest one shows no head."""
+NEAR: Final = 0.9
+"""Correlation from which what the last level finds by itself is not looked for further off."""
 LESS_ALIKE: Final = 0.8
 """A volume whose correlation is less than this share of its group's median is tried again ..."""
 NEIGHBOURS: Final = 2
@@ -72,7 +74,7 @@ class Aligner:
         for word, levels in (("volume", FIRST), ("second pass, volume", SECOND)):
             if levels is SECOND:
                 images = self.averages(several, found)
-            targets = [self._targets(image, levels) for image in images]
+            targets = list(self.run(self._targets, images, [levels] * len(images)))
             jobs = [
                 _Job(index, (found[index],), group, targets[number], images[number])
                 for number, group in enumerate(several)
@@ -122,8 +124,14 @@ class Aligner:
             return ()
 
     def _locate_volume(self, job: _Job) -> Found | str:
+        views, fine = self.views[job.index], job.targets[-1]
         try:
-            return locate(self.views[job.index], job.targets, job.starts)
+            if len(job.targets) > 1 and len(job.starts) == 1:
+                # Most volumes lie close by, where the last level alone finds them.
+                near = follow(views.of(fine.level), fine, job.starts)
+                if near.settled and near.likeness >= NEAR:
+                    return near
+            return locate(views, job.targets, job.starts)
         except RegistrationError as error:
             return str(error)
         finally:

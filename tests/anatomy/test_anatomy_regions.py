@@ -57,6 +57,7 @@ def labelled():
     return labels, mask, cbf, att, regions
 
 
+@pytest.mark.slow
 def test_the_plain_mean_is_nilearns(labelled):
     maskers = pytest.importorskip("nilearn.maskers")
     labels, mask, cbf, att, regions = labelled

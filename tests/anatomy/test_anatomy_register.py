@@ -43,9 +43,7 @@ def error(found, motion):
     return distance(found.matrix, np.linalg.inv(motion), CENTRE)
 
 
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in range(1, 4))]
-)
+@pytest.mark.parametrize("seed", [pytest.param(k, marks=pytest.mark.slow) for k in range(4)])
 def test_known_poses_are_found_to_half_a_millimetre(head, seed):
     rng = np.random.default_rng(seed)
     shift, turn = rng.standard_normal(3), rng.standard_normal(3)

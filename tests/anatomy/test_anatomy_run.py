@@ -198,6 +198,7 @@ def test_slices_and_facts_are_kept_for_the_report(done):
         assert np.corrcoef(t1w.ravel(), np.kron(model, np.ones((2, 2))).ravel())[0, 1] > 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("laid_on_m0")
 def test_the_template_on_the_m0_is_kept_too_and_old_slices_go(tmp_path):
     """Without a T1w: the lines are those of the packaged template."""

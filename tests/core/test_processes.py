@@ -154,8 +154,9 @@ def test_killing_the_run_ends_its_workers(tmp_path, moment, nprocs):
     process, at_work = start(tmp_path, moment, nprocs)
     assert at_work in session(process.pid)
     process.kill()
-    process.communicate(timeout=FOREVER)
+    _, told = process.communicate(timeout=FOREVER)
     wait_for(lambda: not session(process.pid))
+    assert "resource_tracker" not in told
 
 
 @pytest.mark.slow

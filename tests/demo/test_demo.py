@@ -238,6 +238,7 @@ def test_motion_is_simulated_and_told(small_demo):
     assert 0.2 < np.abs(poses).max() < 2
 
 
+@pytest.mark.slow
 def test_lesions_are_where_the_truth_says(tmp_path):
     out = simulate(tmp_path / "d", ["stroke", "tumour"], voxel_scale=2)
     truth = out / "derivatives" / "truth"

@@ -341,6 +341,7 @@ def test_failed_voxels_stay_and_the_residual_is_of_the_new_maps():
     np.testing.assert_allclose(found.residual[4, :, 17, 17], expected, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_usual_volume_takes_little_memory():
     shape = (24, 64, 64)
     rng = np.random.default_rng(0)

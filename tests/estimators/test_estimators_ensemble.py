@@ -439,6 +439,7 @@ def two_threads():
     torch.set_num_threads(usual)
 
 
+@pytest.mark.slow
 def test_slices_side_by_side_give_the_same_maps(two_threads, monkeypatch):
     estimator, series = Ensemble(model(members(2)), batch_size=8), a_series((11, 16, 16))
     calls = []

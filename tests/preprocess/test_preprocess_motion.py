@@ -151,6 +151,7 @@ def test_a_volume_may_be_brighter_than_its_target(scale):
     assert apart < 0.2
 
 
+@pytest.mark.slow
 def test_least_squares_that_finds_nothing_hands_over(monkeypatch):
     # A Gauss-Newton that stays where it starts: mutual information must find the jump.
     kinds, delays = ["control"] * 3, np.full(3, 0.5)
@@ -240,6 +241,7 @@ def test_contrast_bias_is_told_from_a_jerk(blocked, jerk):
     assert abs(offsets[1, 2] - real[1, 2]) < limit
 
 
+@pytest.mark.slow
 def test_volumes_that_show_no_head_are_left_and_told():
     kinds, delays = protocol(repeats=2, m0=False)
     shape, affine = COARSE

@@ -66,6 +66,7 @@ def test_without_contrast_outlines_must_do():
     assert distances(tissue.matrix, np.linalg.inv(motion), mask, affine) < 6.0
 
 
+@pytest.mark.slow
 def test_what_is_no_brain_is_announced():
     shape, affine = COARSE
     rng = np.random.default_rng(0)

@@ -92,6 +92,7 @@ def test_texts_of_the_data_are_escaped(joint):
     assert "&lt;default&gt; assumed" in page
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_pairs_share_their_colour_scale(brain, tmp_path):
     """Least squares ten times the main estimate doesn't get a scale of its own."""
     from asl_bids_app.reports.load import load_series
@@ -186,6 +187,7 @@ def test_damaged_and_missing_files_leave_gaps_that_are_told(brain, tmp_path):
     assert "ATT – ensemble" in text
 
 
+@pytest.mark.slow
 def test_maps_without_a_finite_number_don_t_stop_the_report(brain, tmp_path):
     example.write_series(tmp_path, {"sub": "01"}, brain=brain)
     path = tmp_path / "sub-01" / "perf" / "sub-01_cbf.nii.gz"

@@ -193,6 +193,7 @@ def test_the_table_of_flags_is_that_of_the_estimators():
         assert f"{row.value} ({row.name})" in OUTPUTS["flags"].units
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_flags_are_shown_with_their_share(brain, tmp_path):
     example.write_series(tmp_path, {"sub": "01"}, brain=brain)
     data = load_series(tmp_path / "sub-01" / "perf", {"sub": "01"})
@@ -234,6 +235,7 @@ def test_estimates_follow_from_the_labels_of_files():
     assert estimates()["lsq"]["att_sd"] == "lsq_att_sd"
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_another_estimate_of_cbf_stands_beside_the_main_one(brain, tmp_path, monkeypatch):
     """A row of the table of outputs is all that it takes."""
     from asl_bids_app.bids.derivatives import write_image

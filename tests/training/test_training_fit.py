@@ -137,6 +137,7 @@ def test_resumed_training_fills_its_pool_again(dataset, tmp_path, monkeypatch, s
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_every_simulated_slice_serves_as_often_as_is_asked(config, dataset):
     training = replace(config.training, reuse=3, reuse_batches=5)
     batches = Batches(PhantomStore(dataset / "train"), training, 1, 0)
