@@ -19,6 +19,13 @@ CALL: Final = "quantify"
 """What an error calls the function, which has no file."""
 
 
+def is_number(value: Any) -> bool:
+    """Tell whether a single value of an argument is a real number."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(
+        value, bool
+    )
+
+
 def calibration_of(
     protocol: Protocol,
     *,
@@ -42,8 +49,7 @@ def calibration_of(
     from asl_bids_app.constants import Quantity, Source
 
     def given(value: Any, unit: str, name: str) -> Quantity:
-        scalar = np.isscalar(value) and not isinstance(value, bool | str | bytes)
-        number = float(value) if scalar else math.nan
+        number = float(value) if is_number(value) else math.nan
         if not math.isfinite(number):
             raise InputError(CALL, name, repr(value), "a number")
         return Quantity(number, unit, Source.ARGUMENT, name)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from asl_bids_app.argument_checks import as_array
 from asl_bids_app.argument_constants import CALL
 from asl_bids_app.errors import InputError
+from asl_bids_app.protocol_checks import LONGEST
 
 if TYPE_CHECKING:
     from asl_bids_app.calibration import Calibration
@@ -16,66 +18,28 @@ if TYPE_CHECKING:
     from asl_bids_app.series import Series
 
 
+WHOLE: Final = "whole numbers of 1 or more"
 MOST_FRACTION: Final = 1.0
 """A ΔM/M0 above this in most of a brain is none: an M0 that is missing, or of another scale."""
 
 
-def check_arguments(
-    *,
-    estimator: Any,
-    error_bars: Any,
-    protocol: Any,
-    threads: Any,
-    batch_size: Any,
-    seed: Any,
-    field_strength: Any,
-    tta: Any,
-    arterial: Any,
-    device: Any,
-) -> None:
-    """Refuse arguments that aren't arrays and can't be."""
-    from asl_bids_app.options.groups import ERROR_BARS, ESTIMATORS
-    from asl_bids_app.protocol import Protocol
-
-    for name, value, words in (
-        ("estimator", estimator, ESTIMATORS),
-        ("error_bars", error_bars, ERROR_BARS),
-    ):
-        if value not in words:
-            raise InputError(CALL, name, repr(value), f"one of {', '.join(words)}")
-    if not isinstance(protocol, Protocol):
-        raise InputError(
-            CALL, "protocol", type(protocol).__name__, "a Protocol, such as Protocol.pcasl(...)"
-        )
-    for name, value, least in (
-        ("threads", threads, 1),
-        ("batch_size", batch_size, 1),
-        ("seed", seed, 0),
-    ):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise InputError(CALL, name, repr(value), f"a whole number of {least} or more")
-    if isinstance(field_strength, bool) or not isinstance(field_strength, (int, float, np.number)):
-        raise InputError(CALL, "field_strength", repr(field_strength), "a number, tesla")
-    for name, value in (("tta", tta), ("arterial", arterial)):
-        if not isinstance(value, (bool, np.bool_)):
-            raise InputError(CALL, name, repr(value), "True or False")
-    if not isinstance(device, str):
-        raise InputError(CALL, "device", repr(device), "auto, cpu, cuda, cuda:N or mps")
-
-
-def check_affine(matrix: np.ndarray) -> None:
-    """Refuse an affine that no grid can have."""
+def affine_matrix(affine: Any) -> np.ndarray:
+    """Return an affine, and refuse one that no grid can have."""
+    expected = "a matrix of 4 x 4 numbers, voxel to world, mm"
+    matrix = as_array("affine", affine, expected).astype(float)
+    check_shape("affine", matrix.shape, (4, 4))
     if not np.isfinite(matrix).all() or not abs(np.linalg.det(matrix[:3, :3])) > 0:
-        raise InputError(CALL, "affine", "no invertible matrix of numbers", "voxel to world, mm")
+        raise InputError(CALL, "affine", "no invertible matrix of numbers", expected)
+    return matrix
 
 
 def check_errors(error: np.ndarray, mask: np.ndarray, repeats: int | Sequence[int]) -> None:
     """Refuse standard errors that can't be, or that no repeats stand behind."""
-    if np.max(np.asarray(repeats)) < 2:
+    if as_array("repeats", repeats, WHOLE).max(initial=0) < 2:
         raise InputError(
             CALL, "repeats", repr(repeats), "the pairs that standard_error is of, 2 or more"
         )
-    inside = np.asarray(error, float).reshape(*mask.shape, -1)[mask]
+    inside = error.astype(float).reshape(*mask.shape, -1)[mask]
     wrong = int((~np.isnan(inside) & ~((inside > 0) & np.isfinite(inside))).sum())
     if wrong:
         raise InputError(
@@ -94,12 +58,13 @@ def fractions_of_arrays(tissue: Any, space: tuple[int, ...]) -> dict[str, np.nda
     if not isinstance(tissue, Mapping) or not set(tissue) <= set(known):
         found = sorted(map(str, tissue)) if isinstance(tissue, Mapping) else type(tissue).__name__
         raise InputError(CALL, "tissue", str(found), f"a mapping with keys of {', '.join(known)}")
-    images = {key: on_grid(key, image, space) for key, image in tissue.items()}
+    images = {key: on_grid(f"tissue: {key}", each, space) for key, each in tissue.items()}
     for key, image in images.items():
-        if image.dtype.kind not in "iufb" or not np.isfinite(image).all():
-            raise InputError(CALL, key, "values that are no numbers", "0 to 1")
+        field = f"tissue: {key}"
+        if not np.isfinite(image).all():
+            raise InputError(CALL, field, "values that are no numbers", "0 to 1")
         if float(image.min()) < -0.01 or float(image.max()) > 1.01:
-            raise InputError(CALL, key, f"{image.min():g} to {image.max():g}", "0 to 1")
+            raise InputError(CALL, field, f"{image.min():g} to {image.max():g}", "0 to 1")
     return images
 
 
@@ -113,9 +78,7 @@ def with_measurements(
     values: np.ndarray, protocol: Protocol, m0: np.ndarray | float, name: str = "delta_m"
 ) -> tuple[np.ndarray, tuple[int, ...]]:
     """Return an array with measurements last, and its shape in space."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "iuf":
-        raise InputError(CALL, name, f"an array of {array.dtype}", "real numbers")
+    array = as_array(name, values)
     n = protocol.n_measurements
     # Of a single measurement its axis may be missing; M0 tells, where it is an image.
     missing = array.shape == np.shape(m0) if np.ndim(m0) else array.shape[-1:] != (1,)
@@ -131,27 +94,24 @@ def with_measurements(
     return array, array.shape[:-1]
 
 
-def on_grid(name: str, values: Any, space: tuple[int, ...]) -> np.ndarray:
+def on_grid(
+    name: str, values: Any, space: tuple[int, ...], expected: str = "real numbers"
+) -> np.ndarray:
     """Return an image of the grid with three axes of space."""
-    array = np.asarray(values)
+    array = as_array(name, values, expected, "biuf")
     check_shape(name, array.shape, space)
     return array.reshape((*space, *(1,) * (3 - len(space))))
 
 
 def m0_image(m0: np.ndarray | float, space: tuple[int, ...]) -> np.ndarray:
     """Return M0 as an image of the grid with three axes of space."""
-    array = np.asarray(m0)
-    if array.dtype.kind not in "iuf":
-        raise InputError(CALL, "m0", _kind(m0), "real numbers")
-    array = array.astype(float)
+    array = as_array("m0", m0).astype(float)
+    if not (np.isfinite(array) & (array > 0)).any():
+        found = f"{array:g}" if array.ndim == 0 else "no positive number"
+        raise InputError(CALL, "m0", found, "positive numbers")
     if array.ndim == 0:
         array = np.full(space, float(array))
     return on_grid("m0", array, space)
-
-
-def _kind(value: Any) -> str:
-    kind = np.asarray(value).dtype
-    return type(value).__name__ if kind.kind in "OUS" else f"values of {kind}"
 
 
 def mask_of_arrays(
@@ -161,9 +121,10 @@ def mask_of_arrays(
     usable = np.isfinite(delta_m).all(axis=-1).reshape(m0.shape) & np.isfinite(m0) & (m0 > 0)
     inside: np.ndarray = usable
     if mask is not None:
-        image = on_grid("mask", mask, space)
-        if image.dtype.kind not in "biuf" or not np.isfinite(image).all():
-            raise InputError(CALL, "mask", _kind(mask), "True or False, or numbers")
+        words = "True or False, or numbers"
+        image = on_grid("mask", mask, space, words)
+        if not np.isfinite(image).all():
+            raise InputError(CALL, "mask", "values that are no numbers", words)
         inside = image.astype(bool)
         if lost := int((inside & ~usable).sum()):
             raise InputError(
@@ -204,17 +165,17 @@ def series_of_arrays(
     from asl_bids_app.preprocess.m0 import calibrate
     from asl_bids_app.series import Series, to_slices
 
-    if slice_axis not in (0, 1, 2):
-        raise InputError(CALL, "slice_axis", repr(slice_axis), "0, 1 or 2")
     n, n_slices = protocol.n_measurements, m0.shape[slice_axis]
     if slice_time is not None:
-        times = np.asarray(slice_time)
-        if times.dtype.kind not in "iuf" or times.ndim > 1:
-            raise InputError(CALL, "slice_time", repr(slice_time), "one number a slice, seconds")
-        try:
-            protocol = protocol.with_slice_time(slice_time)
-        except ValueError as error:
-            raise InputError(CALL, "slice_time", str(error), "seconds") from error
+        words = "one number a slice, seconds"
+        times = as_array("slice_time", slice_time, words)
+        if times.ndim > 1 or not times.size:
+            raise InputError(CALL, "slice_time", f"shape {times.shape}", words)
+        if not (np.isfinite(times).all() and times.min() >= 0 and times.max() <= LONGEST):
+            low, high = times.min(), times.max()
+            limits = f"0 to {LONGEST:g} s (milliseconds are more)"
+            raise InputError(CALL, "slice_time", f"{low:g} to {high:g}", limits)
+        protocol = protocol.with_slice_time(times)
     if protocol.slice_time.shape[0] not in (1, n_slices):
         raise InputError(
             CALL,
@@ -222,18 +183,15 @@ def series_of_arrays(
             f"{protocol.slice_time.shape[0]} times",
             f"{n_slices}, one for each slice along axis {slice_axis}",
         )
-    if np.asarray(repeats).dtype.kind not in "iuf":
-        raise InputError(CALL, "repeats", repr(repeats), "whole numbers of 1 or more")
-    counts = np.broadcast_to(np.asarray(repeats), (n,)) if np.ndim(repeats) == 0 else repeats
-    counts = np.asarray(counts)
+    counts = as_array("repeats", repeats, WHOLE)
+    counts = np.broadcast_to(counts, (n,)) if counts.ndim == 0 else counts
     check_shape("repeats", counts.shape, (n,))
-    if not (counts >= 1).all() or (counts % 1 != 0).any():
-        raise InputError(CALL, "repeats", str(repeats), "whole numbers of 1 or more")
+    if not np.isfinite(counts).all() or (counts < 1).any() or (counts % 1 != 0).any():
+        raise InputError(CALL, "repeats", str(repeats), WHOLE)
 
     def slices(volumes: np.ndarray) -> torch.Tensor:
         shaped = np.asarray(volumes, float).reshape(*m0.shape, n)
-        calibrated = calibrate(shaped, m0, mask)
-        calibrated = np.where(mask[..., None], calibrated, 0).astype(np.float32)
+        calibrated = calibrate(np.where(mask[..., None], shaped, 0), m0, mask)
         return torch.from_numpy(np.ascontiguousarray(to_slices(calibrated, slice_axis)))
 
     return Series(

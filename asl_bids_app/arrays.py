@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asl_bids_app.argument_constants import calibration_of
+from asl_bids_app.argument_checks import as_array, check_arguments, naming_arguments
+from asl_bids_app.argument_constants import CALL, calibration_of
 from asl_bids_app.array_inputs import (
-    check_affine,
-    check_arguments,
+    affine_matrix,
     check_errors,
     check_shape,
     fractions_of_arrays,
@@ -106,12 +106,14 @@ def quantify(
     ParameterMaps
         Numpy arrays of the shape of `m0` (or of `delta_m` without its last axis): ``cbf``,
         ``cbf_sd`` (mL/100 g/min), ``att``, ``att_sd`` (s), ``flags``, ``residual`` and more,
-        zero outside the mask; and ``warnings``, sentences to be read.
+        zero outside the mask; and ``warnings``, sentences to be read. They also say so if CBF
+        can't be believed, as where `delta_m` is in per cent of M0 and `m0` is 1.
 
     Raises
     ------
     InputError
-        If shapes disagree or a value can't be; it is a `ValueError`.
+        If shapes disagree, or an argument is of a wrong kind or can't be: one line that names
+        it. It is a `ValueError`.
 
     Examples
     --------
@@ -144,6 +146,7 @@ def quantify(
     check_arguments(
         estimator=estimator,
         error_bars=error_bars,
+        model=model,
         protocol=protocol,
         threads=threads,
         batch_size=batch_size,
@@ -152,7 +155,9 @@ def quantify(
         tta=tta,
         arterial=arterial,
         device=device,
+        slice_axis=slice_axis,
     )
+    m0 = as_array("m0", m0)
     delta_m, space = with_measurements(delta_m, protocol, m0)
     scale = m0_image(m0, space)
     inside = mask_of_arrays(mask, delta_m, scale, space)
@@ -174,14 +179,11 @@ def quantify(
         protocol, calibration, delta_m, scale, inside, repeats, error, slice_axis, slice_time
     )
     if affine is not None:
-        matrix = np.asarray(affine, float)
-        check_shape("affine", matrix.shape, (4, 4))
-        check_affine(matrix)
-        series = replace(series, affine=matrix)
+        series = replace(series, affine=affine_matrix(affine))
     fractions = fractions_of_arrays(tissue, space)
     # What is drawn, and how many threads there are, is the caller's in this process.
     usual = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), naming_arguments(CALL):
         try:
             maps = estimate(
                 series,
@@ -207,7 +209,21 @@ def quantify(
             outcome="the means of regions are not brought back to what the data say",
         )
         maps = replace(maps, warnings=(*maps.warnings, note))
-    return _of_shape(maps.volumes(slice_axis), space)
+    found = maps.volumes(slice_axis)
+    found = replace(found, warnings=(*found.warnings, *_unlikely_flow(found.cbf[inside])))
+    return _of_shape(found, space)
+
+
+def _unlikely_flow(cbf: np.ndarray) -> list[Notice]:
+    """Return the warnings that a dataset with such a flow would have; (voxels,)."""
+    from asl_bids_app.quality.plausibility import plausibility
+
+    causes = (
+        "an M0 of another scale (delta_m is in the unit of m0; of a delta_m in per cent m0 is "
+        "100), times that are not in seconds, or control and label swapped"
+    )
+    zero = float((cbf == 0).mean())
+    return plausibility({"cbf_mean_brain": cbf.mean(), "cbf_zero_fraction": zero}, causes)
 
 
 def _of_shape(

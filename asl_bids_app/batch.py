@@ -80,8 +80,24 @@ def quantify_bids(
     >>> result.units[0].metrics["cbf_mean_gm"]  # doctest: +SKIP
     52.3
     """
+    from asl_bids_app.argument_checks import naming_arguments
+
+    chosen = {} if estimator is None else {"estimator": estimator}
+    with naming_arguments(CALL):
+        return _quantify(bids_dir, output_dir, participants, sessions, options | chosen)
+
+
+def _quantify(
+    bids_dir: str | Path,
+    output_dir: str | Path,
+    participants: Sequence[str],
+    sessions: Sequence[str],
+    options: dict[str, Any],
+) -> BidsResult:
     from asl_bids_app.bids.dataset_description import describe_dataset
     from asl_bids_app.constants import Origin, Source
+    from asl_bids_app.errors import InputError
+    from asl_bids_app.finish.unit_anatomy import other_datasets
     from asl_bids_app.options.from_python import read_labels, read_values
     from asl_bids_app.options.table import AppOptions
     from asl_bids_app.quantify import quantify_unit
@@ -97,12 +113,14 @@ def quantify_bids(
     from asl_bids_app.workflows.crash import failure_of
     from asl_bids_app.workflows.plan import make_plan
 
-    chosen = {} if estimator is None else {"estimator": estimator}
-    read = read_values(options | chosen, CALL)
+    read = read_values(options, CALL)
     labels = (
         read_labels(participants, "sub-", "participants", CALL),
         read_labels(sessions, "ses-", "sessions", CALL),
     )
+    for name, place in (("bids_dir", bids_dir), ("output_dir", output_dir)):
+        if not isinstance(place, str | Path):
+            raise InputError(CALL, name, repr(place), "a folder")
     source, target = Path(bids_dir).expanduser().absolute(), Path(output_dir).expanduser()
     target = target.absolute()
     check_output_place(source, target, CALL)
@@ -121,7 +139,7 @@ def quantify_bids(
     plan = make_plan(asked)
     name, model = choose_estimator(asked.estimator, asked.model)
     check_machine(asked.device, asked.model)
-    describe_dataset(target, source, plan.dataset.description)
+    describe_dataset(target, source, plan.dataset.description, other_datasets(asked))
     units: list[UnitRecord] = []
     failures: list[Failure] = []
     for participant in plan.participants:

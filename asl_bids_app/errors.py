@@ -16,6 +16,8 @@ class Cause(StrEnum):
 
     INPUT = "input"
     """The data, a sidecar or an option."""
+    NOT_MODELLED = "not modelled"
+    """Data as they were acquired: no sidecar puts that right."""
     NO_ASL = "no ASL"
     MEMORY = "memory"
     DISK_FULL = "disk full"
@@ -124,6 +126,11 @@ class InputError(AslAppError, ValueError):
     def is_usage(self) -> bool:
         """Whether the command was wrong, not the data."""
         return self.file == COMMAND_LINE
+
+
+def code_of(error: AslAppError) -> int:
+    """Return the exit code of a command that an error ends: 2 if it was wrong itself, else 1."""
+    return 2 if isinstance(error, InputError) and error.is_usage else 1
 
 
 class SeveralInputsError(InputError):

@@ -143,9 +143,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 class Status(StrEnum):
-    """What became of a participant in a run."""
+    """What became of a participant; the last two are of derivatives, not of a run."""
 
     COMPLETE = "complete"
     PARTIAL = "partial"
     FAILED = "failed"
     NO_ASL = "no ASL"
+    MISSING = "missing"
+    DAMAGED = "damaged"

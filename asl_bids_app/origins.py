@@ -12,6 +12,8 @@ class MaskKind(StrEnum):
     ASL = "ASL"
     """The perfusion volumes, where the M0 is a number."""
     GIVEN = "given"
+    T1W = "T1w"
+    """The brain of derivatives' T1w, to which the run is registered."""
 
 
 class TissueKind(StrEnum):

@@ -22,6 +22,7 @@ from asl_bids_app.progress_callback import OnProgress, no_progress
 from asl_bids_app.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from asl_bids_app.anatomy.place import Placed
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from asl_bids_app.series import Series
 
 __all__ = ["STEPS", "quantify", "quantify_unit"]
+__doc__ = f"{quantify.__doc__}\n\n{__doc__}"  # of what is called by the module's name
 
 
 def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> UnitRecord:
@@ -62,6 +64,11 @@ def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> UnitRecor
     moved = [move(unit, settings, index=i) for i in indices]
     prepared = [prepare(unit, settings, index=i, moved=moved[i]) for i in indices]
     placed = register(unit, settings, output_dir=output_dir, prepared=prepared[0])
+    if settings.mask_of_t1w:
+        prepared = [
+            lay_mask(unit, settings, index=i, moved=moved[i], prepared=prepared[i], placed=placed)
+            for i in indices
+        ]
     tissue = None
     if settings.tissue:
         tissue = find_tissue(unit, settings, prepared=prepared[0], placed=placed)
@@ -95,15 +102,23 @@ def move(
 
 def prepare(unit: Unit, settings: Settings, *, index: int, moved: MovedRun) -> PreparedRun:
     """Find M0 and brain of a run, average its pairs, and divide by M0."""
+    return _prepare(unit, settings, index, moved)
+
+
+def _prepare(
+    unit: Unit, settings: Settings, index: int, moved: MovedRun, pose: np.ndarray | None = None
+) -> PreparedRun:
+    from asl_bids_app.preprocess.find_mask import OfferedMask
     from asl_bids_app.preprocess.prepare import prepare_run
 
+    path = settings.found_mask
     return prepare_run(
         unit.runs[index],
         moved,
         align_m0=settings.hmc,
         m0_smooth_fwhm=settings.m0_smooth_fwhm,
         brain_mask=settings.brain_mask,
-        found_mask=settings.found_mask,
+        offered=OfferedMask(path, settings.mask_of_t1w, pose) if path is not None else None,
     )
 
 
@@ -115,6 +130,28 @@ def register(
 
     request = make_request(settings, output_dir)
     return place_run(request, unit, prepared) if request is not None else None
+
+
+def lay_mask(
+    unit: Unit,
+    settings: Settings,
+    *,
+    index: int,
+    moved: MovedRun,
+    prepared: PreparedRun,
+    placed: Placed | None = None,
+) -> PreparedRun:
+    """Prepare a run again in the brain of its T1w, laid by the registration.
+
+    Returns
+    -------
+    PreparedRun
+        `prepared` itself where the registration isn't sure.
+    """
+    if placed is None or placed.registration is None or not placed.registration.sure:
+        return prepared
+    laid = _prepare(unit, settings, index, moved, placed.registration.matrix)
+    return replace(laid, sources=placed.sources) if laid.sources else laid
 
 
 def find_tissue(
@@ -200,7 +237,7 @@ def finish(
     Where there is a T1w, the maps are laid on it too, and regions get their tables.
     """
     from asl_bids_app.finish.record import finish_unit
-    from asl_bids_app.finish.unit_anatomy import make_request
+    from asl_bids_app.finish.unit_anatomy import make_request, other_datasets
     from asl_bids_app.preprocess.carpet_table import join_tables
 
     return finish_unit(
@@ -213,14 +250,18 @@ def finish(
         confounds=join_tables([run.confounds for run in moved]),
         anatomy=make_request(settings, output_dir),
         placed=placed,
+        others=other_datasets(settings),
     )
 
+
+_PREPARES: Final = ("hmc", "m0_smooth_fwhm", "brain_mask", "found_mask", "mask_of_t1w")
 
 STEPS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "motion": (move, ("hmc",)),
-        "prepare": (prepare, ("hmc", "m0_smooth_fwhm", "brain_mask", "found_mask")),
+        "prepare": (prepare, _PREPARES),
         "register": (register, ("anatomy", "bids_dir", "derivatives")),
+        "mask": (lay_mask, _PREPARES),
         "tissue": (find_tissue, ("tissue_maps",)),
         "assemble": (assemble, ("hmc", "calibration")),
         "fit": (

@@ -7,6 +7,7 @@ at work collects it; the rest goes to the debug log.
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,3 +86,15 @@ def quiet() -> Iterator[None]:
     finally:
         logging.captureWarnings(False)
         warnings.showwarning = before
+
+
+_TRACKER: Final = "ignore:resource_tracker:UserWarning"
+
+
+def silence_tracker() -> None:
+    """Let Python's tracker of semaphores clean up without a word after a run that was killed.
+
+    It is a process of its own that gets the warning options of this one when it starts.
+    """
+    if _TRACKER not in sys.warnoptions:
+        sys.warnoptions.append(_TRACKER)

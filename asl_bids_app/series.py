@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,8 @@ class Series:
         What was done to each run, by file name, for sidecars and records.
     warnings : tuple of Notice
         Of its runs and of their joining.
+    sources : tuple of Path
+        Files that were used beside the runs and their M0.
 
     Raises
     ------
@@ -93,6 +96,7 @@ class Series:
     carpet: Mapping[str, np.ndarray] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[Notice, ...] = ()
+    sources: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         n = self.protocol.n_measurements

@@ -35,6 +35,8 @@ class Settings:
         Mask to use instead of one made from the M0.
     found_mask : Path or None
         The same of derivatives, which is used if it fits.
+    mask_of_t1w : bool
+        `found_mask` is the brain of a T1w: it is laid by the registration to that.
     tissue : bool
         Look for grey and white matter.
     tissue_maps : mapping of str to str
@@ -65,6 +67,7 @@ class Settings:
     calibration: str = defaults.CALIBRATION
     brain_mask: Path | None = None
     found_mask: Path | None = None
+    mask_of_t1w: bool = False
     tissue: bool = defaults.TISSUE
     tissue_maps: Mapping[str, str] = field(default_factory=dict)
     estimator: str = defaults.ESTIMATOR
@@ -116,14 +119,16 @@ def unit_settings(
     estimator, model
         Of `asl_bids_app.workflows.checks.choose_estimator`.
     """
-    from asl_bids_app.preprocess.tissue_maps import given_mask, given_tissue
+    from asl_bids_app.preprocess.tissue_maps import given_tissue
 
+    found_mask, mask_of_t1w = offered_mask(options, unit)
     return Settings(
         hmc=options.hmc,
         m0_smooth_fwhm=options.m0_smooth_fwhm,
         calibration=options.calibration,
         brain_mask=options.brain_mask,
-        found_mask=given_mask(options.derivatives, unit.entities),
+        found_mask=found_mask,
+        mask_of_t1w=mask_of_t1w,
         tissue=options.tissue,
         tissue_maps=given_tissue(options.derivatives, unit.entities) if options.tissue else {},
         estimator=estimator,
@@ -145,3 +150,21 @@ def unit_settings(
         batch_size=options.batch_size,
         threads=min(options.omp_nthreads or options.nprocs, options.nprocs),
     )
+
+
+def offered_mask(options: AppOptions, unit: Unit) -> tuple[Path | None, bool]:
+    """Return the brain mask that derivatives offer for a unit, and whether it is a T1w's.
+
+    That of a T1w to which the unit can be registered is laid by the registration. Any other lies
+    where the scanner's coordinates have it.
+    """
+    from asl_bids_app.anatomy.find import find_anatomy
+    from asl_bids_app.preprocess.tissue_maps import given_mask
+
+    if options.brain_mask is not None:
+        return None, False
+    if options.anatomy:
+        found = find_anatomy(options.bids_dir, options.derivatives, unit.entities)
+        if found.mask is not None and found.has_tissue:
+            return found.mask, True
+    return given_mask(options.derivatives, unit.entities), False

@@ -5,7 +5,10 @@ INDIVIDUALS holds ``anat/colin_{gm,wm,csf}.nii.gz`` and DATA is what its ``sim.p
 prints
 
 - the own path from a raw T1w: seconds, memory, overlap with the known tissues, and overlap of
-  the known tissues, warped to MNI152, with the template's;
+  the known tissues, warped to MNI152, with the template's: averaged over its voxels, as its own
+  tissues are, and read at their middles by the transform as it is written;
+- with ``--only warp`` the own path from a T1w of the template deformed in a known way: error of
+  the transform, and overlap of tissues and deep grey matter by the known and the found one;
 - ASL to T1w over random starts of up to 30 mm and 20 degrees: median and 95th percentile of the
   error, and how many runs of more than 3 mm were not flagged;
 - means of grey and white matter by the ensemble, corrected by the tissue of the M0 and by that of
@@ -29,8 +32,10 @@ from scipy.spatial import cKDTree
 from asl_bids_app.anatomy import t1w, tissue_laying
 from asl_bids_app.anatomy.poses import distance
 from asl_bids_app.anatomy.records import TISSUES, Head
+from asl_bids_app.anatomy.region_layout import DEEP, DEEP_GREY
 from asl_bids_app.anatomy.register import register_asl
 from asl_bids_app.anatomy.segment import dice, tissue_dice
+from asl_bids_app.anatomy.transforms import move_points, to_and_from_template
 from asl_bids_app.atlas import load_atlas
 from asl_bids_app.preprocess.geometry import to_matrix
 
@@ -49,13 +54,13 @@ def colin(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return tissue, affine
 
 
-def make_t1w(tissue: np.ndarray, seed: int = 0) -> np.ndarray:
+def make_t1w(tissue: np.ndarray, seed: int = 0, voxel_mm: float = 1.0) -> np.ndarray:
     """Make a T1w with skull, scalp, bias field and noise."""
     rng = np.random.default_rng(seed)
     gm, wm, csf = tissue
     image = 0.6 * gm + 0.9 * wm + 0.25 * csf
     brain = tissue.sum(axis=0) > 0.5
-    away = ndimage.distance_transform_edt(~brain)
+    away = ndimage.distance_transform_edt(~brain) * voxel_mm
     image += ((away > 5) & (away < 11)) * 0.85 + ((away >= 2) & (away <= 5)) * 0.08
     x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in brain.shape], indexing="ij")
     bias = np.exp(0.25 * (0.6 * x * rng.standard_normal() + 0.6 * y + 0.5 * z**2 - 0.4 * x * y))
@@ -84,7 +89,71 @@ def own_path(tissue: np.ndarray, affine: np.ndarray) -> Head:
     if found.displacement is not None:
         warped = tissue_laying.warped(moved, found.displacement, atlas.affine)
         print(f"  diffeomorphic: {tissue_dice(warped, fixed)}, {found.facts['jacobian']}")
+    to_template, _ = to_and_from_template(found, atlas.affine)
+    place = index_of(move_points(to_template, fixed.shape[1:], atlas.affine), affine)
+    print(f"  at the middles of voxels: {tissue_dice(read_at(tissue, place), fixed)}", flush=True)
     return head
+
+
+def index_of(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Return world points (X, Y, Z, 3) as voxels of a grid, (3, X, Y, Z)."""
+    inverse = np.linalg.inv(affine)
+    return np.moveaxis(points @ inverse[:3, :3].T + inverse[:3, 3], -1, 0)
+
+
+def read_at(maps: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Read maps (C, X, Y, Z) at voxels (3, ...), linearly."""
+    return np.stack([ndimage.map_coordinates(np.asarray(m, float), place, order=1) for m in maps])
+
+
+def known_warp(seed: int = 1, mm: float = 5.0) -> None:
+    """Deform the template, make a T1w of it, and print how well the own path undoes that.
+
+    Parameters
+    ----------
+    seed
+    mm
+        Root mean square of the smooth part; there are 5 % of stretching beside it.
+    """
+    atlas, rng = load_atlas(), np.random.default_rng(seed)
+    maps = np.stack([atlas.gm, atlas.wm, atlas.csf])
+    shape, affine = maps.shape[1:], np.asarray(atlas.affine)
+    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")).astype(float)
+    world = np.moveaxis(index, 0, -1) @ affine[:3, :3].T + affine[:3, 3]
+    size = float(np.abs(affine[0, 0]))
+    field = np.stack([ndimage.gaussian_filter(rng.standard_normal(shape), 7) for _ in range(3)])
+    field *= mm / size / np.sqrt(3) / field.std()
+    middle = np.array(shape)[:, None, None, None] / 2
+    place = (index - middle) * (1 + 0.05 * rng.standard_normal(3)[:, None, None, None]) + middle
+    place += field
+    tissue = read_at(maps, place)
+    used = time.process_time()
+    head, found = t1w.understand(make_t1w(tissue, voxel_mm=size), affine)
+    print(f"known warp: {time.process_time() - used:.0f} s of processor; {found.facts}")
+    _, back = to_and_from_template(found, affine)
+    mine = index_of(move_points(back, shape, affine), affine)
+    off = size * np.linalg.norm(place - mine, axis=0)[head.brain]
+    moved = size * np.linalg.norm(field, axis=0)[head.brain]
+    print(
+        f"  error: median {np.median(off):.2f} mm, 95 % below {np.percentile(off, 95):.2f} mm, of "
+        f"{np.median(moved):.1f} mm; tissue {tissue_dice(read_at(maps, mine), tissue)}"
+    )
+    deep = [in_ellipsoid(world, *part) & (maps[0] > DEEP_GREY) for part in DEEP]
+    for name, where in zip(
+        ("thalamus", "caudate", "putamen, pallidum", "deep grey"),
+        (*deep, np.any(deep, axis=0)),
+        strict=True,
+    ):
+        a, b = (read_at(where[None], p)[0] > 0.5 for p in (place, mine))
+        print(f"  {name}: {dice(a, b):.3f}", flush=True)
+
+
+def in_ellipsoid(
+    points: np.ndarray, middle: tuple[float, ...], axes: tuple[float, ...]
+) -> np.ndarray:
+    """Say which points lie in an ellipsoid or its mirror image."""
+    offset = np.concatenate([np.abs(points[..., :1]), points[..., 1:]], -1) - middle
+    return ((offset / axes) ** 2).sum(axis=-1) <= 1
 
 
 def registration(data: Path, cases: list[str], head: Head, starts: int) -> None:
@@ -276,9 +345,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--case", nargs="+", default=["L05", "S03", "LES05"])
     parser.add_argument("--starts", type=int, default=30)
-    parser.add_argument("--only", choices=("registration", "means", "regions"))
+    parser.add_argument("--only", choices=("warp", "registration", "means", "regions"))
     options = parser.parse_args()
-    if options.only != "regions":
+    if options.only == "warp":
+        known_warp()
+    if options.only not in ("regions", "warp"):
         tissue, affine = colin(options.individuals)
         head = own_path(tissue, affine)
         if options.only != "means":

@@ -165,8 +165,8 @@ def default(model: Any, series: Any, error_bars: str, shares: Any) -> Any:
     from asl_bids_app.estimators.ensemble import Ensemble
     from asl_bids_app.estimators.regional import correct_means
 
-    def correct(maps: Any, seen: Any) -> Any:
-        return correct_means(maps, seen, seen.voxel_mm, shares)
+    def correct(maps: Any, seen: Any, att_trust: Any) -> Any:
+        return correct_means(maps, seen, seen.voxel_mm, shares, att_trust)
 
     return Ensemble(model, error_bars=error_bars).fit(series, correct, shares)
 

@@ -28,6 +28,14 @@ def one_thread():
         torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def quick_disk():
+    """Don't wait for the disk after each file; `test_atomic` looks at the order of calls."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def root():
     """The checkout."""
@@ -65,6 +73,12 @@ def without_pictures(monkeypatch):
     leave_pictures_out(monkeypatch)
 
 
+@pytest.fixture
+def without_charts(monkeypatch):
+    """Leave the figures by matplotlib out of a report, nearly all of its time; maps are there."""
+    leave_charts_out(monkeypatch)
+
+
 @pytest.fixture(scope="module")
 def module_without_pictures():
     """Leave the figures out of the reports of a module's shared runs."""
@@ -73,11 +87,21 @@ def module_without_pictures():
         yield
 
 
-def leave_pictures_out(patch):
+def nothing(*_, **__):
+    return None
+
+
+def leave_charts_out(patch):
     from asl_bids_app.reports import charts, pictures, section
 
-    nothing = lambda *_, **__: None  # noqa: E731
     patch.setattr(charts, "timing", nothing)
     patch.setattr(section, "draw_time_course", nothing)
-    for name in ("m0", "delta_m", "maps", "flags", "distributions"):
+    patch.setattr(pictures, "draw_distributions", nothing)
+
+
+def leave_pictures_out(patch):
+    from asl_bids_app.reports import pictures
+
+    leave_charts_out(patch)
+    for name in ("m0", "delta_m", "maps", "flags"):
         patch.setattr(pictures, f"draw_{name}", nothing)

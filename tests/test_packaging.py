@@ -1,6 +1,5 @@
 """What surrounds the code: commands, documents, the wheel, who may import whom."""
 
-import ast
 import configparser
 import importlib.util
 import re
@@ -9,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 import yaml
@@ -127,6 +127,29 @@ def test_ci_run_knows_no_tests_from_failed_ones(root, tmp_path, code, said):
     assert run.returncode == (0 if code == 5 else 1)
 
 
+def files_of_the_package(root):
+    return {
+        path.relative_to(root).as_posix()
+        for path in (root / "asl_bids_app").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_what_is_installed_is_the_whole_package(root, monkeypatch):
+    """By setuptools' own lists, which a wheel is made from."""
+    setuptools = pytest.importorskip("setuptools")
+    monkeypatch.chdir(root)
+    distribution = setuptools.Distribution({"script_name": "setup.py"})
+    distribution.parse_config_files()
+    build = distribution.get_command_obj("build_py")
+    build.ensure_finalized()
+    outputs = build.get_outputs(include_bytecode=False)
+    assert {Path(name).relative_to(build.build_lib).as_posix() for name in outputs} == (
+        files_of_the_package(root)
+    )
+
+
+@pytest.mark.slow
 def test_wheel_holds_what_the_app_needs(root, tmp_path):
     source = tmp_path / "source"
     skip = shutil.ignore_patterns("__pycache__")
@@ -139,12 +162,8 @@ def test_wheel_holds_what_the_app_needs(root, tmp_path):
     subprocess.run([sys.executable, "-m", "pip", "wheel", *arguments], check=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    data = {
-        path.relative_to(root).as_posix()
-        for path in (root / "asl_bids_app").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    assert {n for n in names if n.startswith("asl_bids_app/")} == data
+    found = {name for name in names if name.startswith("asl_bids_app/")}
+    assert found == files_of_the_package(root)
     assert "asl_bids_app/py.typed" in names
     assert any(n.endswith(".nii.gz") for n in names)
 
@@ -179,6 +198,9 @@ EXTRA_OF = {"training": "train", "docker": "docker", "atlas": "test"}
 COMES_WITH = {"sqlalchemy": "pybids", "markupsafe": "jinja2", "typing-extensions": "torch"}
 
 
+IMPORT = re.compile(r"^ *(?:from (\w+)[\w.]* import|import (\w+))\b", re.MULTILINE)
+
+
 def test_every_import_is_declared(root):
     """What a room imports stands in setup.cfg, always or in the extra of that room."""
     setup = configparser.ConfigParser()
@@ -194,15 +216,12 @@ def test_every_import_is_declared(root):
     for path in (root / "asl_bids_app").rglob("*.py"):
         room = path.relative_to(root).parts[1]
         declared = needed | extras.get(EXTRA_OF.get(room), set())
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and not node.level:
-                names = [node.module]
-            for top in {name.split(".")[0] for name in names}:
-                if top in sys.stdlib_module_names or top == "asl_bids_app":
-                    continue
-                if not declared & {normal(n) for n in owners.get(top, [top])}:
-                    undeclared.add(f"{path.relative_to(root)}: {top}")
+        # Examples in docstrings begin by >>>, and relative imports by a dot.
+        for top in {found[1] or found[2] for found in IMPORT.finditer(path.read_text())}:
+            if top in sys.stdlib_module_names or top == "asl_bids_app":
+                continue
+            if not declared & {normal(n) for n in owners.get(top, [top])}:
+                undeclared.add(f"{path.relative_to(root)}: {top}")
     assert sorted(undeclared) == []
 
 

@@ -51,6 +51,8 @@ class UserAtlas:
     source : str
         The file.
     warnings : tuple of Notice
+    files : tuple of Path
+        Image and table.
     """
 
     name: str
@@ -60,6 +62,7 @@ class UserAtlas:
     names: Mapping[int, str]
     source: str
     warnings: tuple[Notice, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 def read_spec(text: str) -> AtlasSpec:
@@ -190,7 +193,14 @@ def read_atlas(spec: AtlasSpec, folders: Iterable[Path] = ()) -> UserAtlas:
             )
         )
     return UserAtlas(
-        spec.name, space, labels, image.affine, names, str(path), (*image.warnings, *warnings)
+        spec.name,
+        space,
+        labels,
+        image.affine,
+        names,
+        str(path),
+        (*image.warnings, *warnings),
+        (path, table),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asl_bids_app.bids.files import Name, parse_name
-from asl_bids_app.bids.unfetched import unfetched
+from asl_bids_app.anatomy.find_images import NO_SPACE, choose_image, find_images, has_content
+from asl_bids_app.bids.files import parse_name
+from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
 
 
@@ -44,8 +45,16 @@ class Found:
     source: str = "none"
     warnings: tuple[Notice, ...] = ()
 
+    @property
+    def has_tissue(self) -> bool:
+        """Whether derivatives have the tissue of the T1w, without which nothing is laid on it."""
+        return bool(self.tissue or self.dseg)
 
-NO_SPACE: frozenset[str | None] = frozenset({None, "T1w", "orig"})
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The T1w and what belongs to it, transforms left out."""
+        tissue = self.tissue.values() or (self.dseg,)
+        return tuple(path for path in (self.t1w, self.mask, *tissue) if path is not None)
 
 
 def find_anatomy(
@@ -72,12 +81,29 @@ def find_anatomy(
         found = _find_prepared(name, folder, entities, warnings)
         if found is not None:
             return found
-    images = _find_images(bids_dir, entities, "T1w", warnings)
-    images = [path for path in images if _has_content(path, warnings)]
+    images = find_images(bids_dir, entities, "T1w", warnings)
+    images = [path for path in images if has_content(path, warnings)]
     if not images:
         return Found(warnings=tuple(warnings))
-    chosen = _choose_image(images, "T1w", warnings)
+    chosen = choose_image(images, "T1w", warnings)
     return Found(t1w=chosen, source=f"raw T1w {chosen.name}", warnings=tuple(warnings))
+
+
+def check_tissue(found: Found) -> None:
+    """Check that a T1w of derivatives has its tissue maps beside it.
+
+    Raises
+    ------
+    InputError
+        If it has none.
+    """
+    if found.t1w is not None and found.prepared and not found.has_tissue:
+        raise InputError(
+            found.t1w.name,
+            "tissue",
+            "no label-GM, -WM and -CSF_probseg and no dseg beside it",
+            "tissue maps of the T1w",
+        )
 
 
 def program_of(t1w: Path) -> str:
@@ -94,30 +120,18 @@ def program_of(t1w: Path) -> str:
     return " ".join(str(word) for word in words if word)
 
 
-def _has_content(path: Path, warnings: list[Notice], expected: str = "a T1w") -> bool:
-    """Tell whether there is anything in a file; warn of one that is empty or not fetched."""
-    if placeholder := unfetched(path):
-        reason, cure = placeholder.found, f". Cure: {placeholder.cure}"
-    elif path.stat().st_size == 0:
-        reason, cure = "an empty file (0 bytes)", ""
-    else:
-        return True
-    warnings.append(Notice(path.name, "", reason, expected, f"not used{cure}"))
-    return False
-
-
 def _find_prepared(
     name: str, folder: Path, entities: Mapping[str, str], warnings: list[Notice]
 ) -> Found | None:
     """Return what one folder of derivatives holds of a participant's T1w, or None."""
     own_warnings: list[Notice] = []
-    images = _find_images(folder, entities, "T1w", own_warnings, native=True)
-    images = [path for path in images if _has_content(path, own_warnings)]
+    images = find_images(folder, entities, "T1w", own_warnings, native=True)
+    images = [path for path in images if has_content(path, own_warnings)]
     if not images:
         warnings += own_warnings
         return None
     images = [p for p in images if parse_name(p.name).entities.get("desc") == "preproc"] or images
-    t1w = _choose_image(images, "T1w", own_warnings)
+    t1w = choose_image(images, "T1w", own_warnings)
     own = parse_name(t1w.name).entities
     anat = t1w.parent
 
@@ -131,7 +145,7 @@ def _find_prepared(
             and e.get("space") in NO_SPACE
             and e.get("run") in {None, own.get("run")}
             and all(e.get(key) == value for key, value in wanted.items())
-            and _has_content(path, own_warnings, "an image")
+            and has_content(path, own_warnings, "an image")
         ]
 
     tissue = {
@@ -159,7 +173,7 @@ def _find_prepared(
         if parts.entities.get("ses") != own.get("ses") or path.suffix not in {".h5", ".txt"}:
             continue
         start, end = parts.entities.get("from"), parts.entities.get("to")
-        if not _has_content(path, own_warnings, "a transform"):
+        if not has_content(path, own_warnings, "a transform"):
             continue
         if start == "T1w" and end and end not in {"fsnative", "T1w"}:
             to_space[end] = path
@@ -176,72 +190,3 @@ def _find_prepared(
         f"{name} ({t1w.name})",
         tuple(own_warnings),
     )
-
-
-def _find_images(
-    root: Path,
-    entities: Mapping[str, str],
-    suffix: str,
-    warnings: list[Notice],
-    *,
-    native: bool = False,
-) -> list[Path]:
-    """Return images of a participant's anatomy that serve a series, of its session first.
-
-    Those of the session come before those of no session (an average over sessions). A T1w of
-    another session only is used with a warning, for a head keeps its shape.
-    """
-    subject, session = entities["sub"], entities.get("ses")
-    folder = root / f"sub-{subject}"
-    names: dict[Path, Name] = {}
-    for path in sorted([*folder.glob("anat/*"), *folder.glob("ses-*/anat/*")]):
-        name = parse_name(path.name)
-        if name.suffix != suffix or name.extension not in {".nii", ".nii.gz"}:
-            continue
-        if native and name.entities.get("space") not in NO_SPACE:
-            continue
-        if name.entities.get("sub") != subject:
-            warnings.append(
-                Notice(
-                    path,
-                    "",
-                    f"sub-{name.entities.get('sub')} in the folder of sub-{subject}",
-                    f"sub-{subject}",
-                    "not used",
-                )
-            )
-            continue
-        names[path] = name
-    if not names or session is None:
-        return list(names)
-    for wanted in (session, None):
-        chosen = [p for p, n in names.items() if n.entities.get("ses") == wanted]
-        if chosen:
-            return chosen
-    sessions = sorted({str(n.entities.get("ses")) for n in names.values()})
-    warnings.append(
-        Notice(
-            folder,
-            "",
-            f"{suffix} of ses-{', ses-'.join(sessions)} only",
-            f"one of ses-{session}",
-            f"that of ses-{sessions[0]} is used",
-        )
-    )
-    return [p for p, n in names.items() if n.entities.get("ses") == sessions[0]]
-
-
-def _choose_image(images: Iterable[Path], what: str, warnings: list[Notice]) -> Path:
-    """Return the first of several images, those with fewest entities first, and say so."""
-    order = sorted(images, key=lambda p: (len(parse_name(p.name).entities), p.name))
-    if len(order) > 1:
-        warnings.append(
-            Notice(
-                order[0].parent,
-                "",
-                f"{len(order)} {what} ({', '.join(p.name for p in order)})",
-                "one",
-                f"{order[0].name} is used",
-            )
-        )
-    return order[0]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from asl_bids_app import __version__
-from asl_bids_app.anatomy.find import Found
-from asl_bids_app.anatomy.records import TISSUES, AnatomyError, Head
-from asl_bids_app.anatomy.spaces import PACKAGED
+from asl_bids_app.anatomy.find import Found, check_tissue
+from asl_bids_app.anatomy.records import TISSUES, Head
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
 from asl_bids_app.preprocess.geometry import same_grid
@@ -36,12 +33,19 @@ class Anatomy:
         ``from-T1w_to-<space>`` and back, by space.
     outputs : tuple of Path
         Files that were written for it.
+    files : tuple of Path
+        What the head rests on: the T1w, its brain and tissues.
+    files_to, files_from : mapping of str to Path
+        The files of `to_space` and `from_space`.
     """
 
     head: Head
     to_space: Mapping[str, sitk.Transform]
     from_space: Mapping[str, sitk.Transform]
     outputs: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
+    files_to: Mapping[str, Path] = field(default_factory=dict)
+    files_from: Mapping[str, Path] = field(default_factory=dict)
 
 
 def read_given(found: Found) -> Anatomy:
@@ -59,6 +63,7 @@ def read_given(found: Found) -> Anatomy:
 
     if found.t1w is None:
         raise ValueError("no T1w to read")
+    check_tissue(found)
     name = found.t1w.name
     t1w = load(found.t1w, ndim=3, name=name)
     shape, warnings = t1w.data.shape, list(t1w.warnings)
@@ -78,18 +83,12 @@ def read_given(found: Found) -> Anatomy:
     if found.tissue:
         maps = [np.clip(load_on_grid(found.tissue[key]), 0, 1) for key in TISSUES]
         how = "probseg"
-    elif found.dseg:
+    else:
+        assert found.dseg is not None, "checked above"
         labels = np.rint(load_on_grid(found.dseg))
         # The labels of BIDS derivatives: 1 grey matter, 2 white matter, 3 CSF.
         maps = [(labels == k).astype(np.float32) for k in (1, 2, 3)]
         how = "dseg"
-    else:
-        raise InputError(
-            name,
-            "tissue",
-            "no label-GM, -WM and -CSF_probseg and no dseg beside it",
-            "tissue maps of the T1w",
-        )
     if brain is None:
         brain = sum(maps) > 0.5
     gm, wm, csf = (m * brain for m in maps)
@@ -113,137 +112,11 @@ def read_given(found: Found) -> Anatomy:
             except InputError as error:
                 unread.append(Notice.from_error(error))
     head = replace(head, warnings=(*head.warnings, *unread))
-    return Anatomy(head, there, back)
-
-
-def make_own(
-    path: Path,
-    folder: Path,
-    stem: str,
-    sidecar: Mapping[str, Any],
-    tell: Callable[[str], None] = lambda _: None,
-) -> Anatomy:
-    """Make the head of a raw T1w, or read it if it was made before from the same file.
-
-    Parameters
-    ----------
-    path
-        The T1w.
-    folder
-        The `anat` folder of the derivatives.
-    stem
-        What the files' names begin with, such as ``sub-01_ses-1``.
-    sidecar
-        What all sidecars say.
-    tell
-        Takes the name of each step as it begins.
-
-    Raises
-    ------
-    InputError
-        If the image can't be read or shows no head.
-    """
-    from asl_bids_app.anatomy.t1w import understand
-    from asl_bids_app.anatomy.transforms import to_and_from_template
-    from asl_bids_app.atlas import load_atlas
-    from asl_bids_app.bids.images import load
-
-    stat = path.stat()
-    identity = {
-        "File": path.name,
-        "Size": stat.st_size,
-        "Modified": stat.st_mtime_ns,
-        "SoftwareVersion": f"asl-bids-app {__version__}",
-    }
-    files = names(folder, stem)
-    if (kept := _read_kept(files, identity)) is not None:
-        return kept
-    image = load(path, ndim=3, name=path.name)
-    try:
-        head, found = understand(image.data, image.affine, tell=tell)
-    except AnatomyError as error:
-        raise InputError(path.name, "", error.found, error.expected) from error
-    warnings = (*image.warnings, *(w.about(path.name) for w in head.warnings))
-    facts = {**head.facts, "template": PACKAGED, "normalisation": found.facts}
-    head = replace(head, warnings=warnings, facts=facts)
-    to_space, from_space = to_and_from_template(found, load_atlas().affine)
-    content = {**sidecar, "Source": identity, "Facts": facts, "Warnings": list(warnings)}
-    _write(files, head, to_space, from_space, content)
-    return Anatomy(head, {PACKAGED: to_space}, {PACKAGED: from_space}, tuple(files.values()))
-
-
-def names(folder: Path, stem: str) -> dict[str, Path]:
-    """Return the files of the app's own path by key."""
-    return {
-        "t1w": folder / f"{stem}_desc-preproc_T1w.nii.gz",
-        "brain": folder / f"{stem}_desc-brain_mask.nii.gz",
-        **{key: folder / f"{stem}_label-{key.upper()}_probseg.nii.gz" for key in TISSUES},
-        "to": folder / f"{stem}_from-T1w_to-{PACKAGED}_mode-image_xfm.h5",
-        "from": folder / f"{stem}_from-{PACKAGED}_to-T1w_mode-image_xfm.h5",
-    }
-
-
-def _write(
-    files: Mapping[str, Path],
-    head: Head,
-    to_space: sitk.Transform,
-    from_space: sitk.Transform,
-    content: Mapping[str, Any],
-) -> None:
-    import nibabel as nib
-
-    from asl_bids_app.anatomy.transforms import write_transform
-    from asl_bids_app.bids.derivatives import sidecar_path, write_json, write_whole
-
-    write_transform(files["to"], to_space)
-    write_transform(files["from"], from_space)
-    about = {
-        "t1w": "T1w without its bias field",
-        "brain": "Brain mask of the T1w",
-        "gm": "Grey matter by T1w and atlas",
-        "wm": "White matter by T1w and atlas",
-        "csf": "Fluid by T1w and atlas",
-    }
-    # The T1w comes last: its sidecar says that all the rest is there.
-    for key in (*TISSUES, "brain", "t1w"):
-        data = getattr(head, key)
-        kind = np.uint8 if data.dtype == bool else np.float32
-        image = nib.Nifti1Image(data.astype(kind), head.affine)
-        image.set_qform(head.affine, code=1)
-        image.set_sform(head.affine, code=1)
-        with write_whole(files[key]) as beside:
-            nib.save(image, beside)
-            write_json(sidecar_path(files[key]), {"Description": about[key], **content})
-
-
-def _read_kept(files: Mapping[str, Path], identity: Mapping[str, Any]) -> Anatomy | None:
-    """Return what an earlier run made from the same file, or None."""
-    import nibabel as nib
-
-    from asl_bids_app.anatomy.transforms import read_transform
-    from asl_bids_app.bids.derivatives import sidecar_path
-
-    if not all(path.is_file() for path in files.values()):
-        return None
-    try:
-        content = json.loads(sidecar_path(files["t1w"]).read_text(encoding="utf-8"))
-        if content.get("Source") != identity:
-            return None
-        images = {key: nib.load(files[key]) for key in ("t1w", "brain", *TISSUES)}
-        maps = {key: image.get_fdata(dtype=np.float32) for key, image in images.items()}
-        transforms = [read_transform(files[key]) for key in ("to", "from")]
-    except (OSError, ValueError, EOFError):
-        return None
-    head = Head(
-        maps["t1w"],
-        images["t1w"].affine,
-        maps["brain"] > 0.5,
-        maps["gm"],
-        maps["wm"],
-        maps["csf"],
-        content["Facts"],
-        tuple(Notice((), found=str(line)) for line in content["Warnings"]),
-    )
     return Anatomy(
-        head, {PACKAGED: transforms[0]}, {PACKAGED: transforms[1]}, tuple(files.values())
+        head,
+        there,
+        back,
+        files=found.files,
+        files_to={space: found.to_space[space] for space in there},
+        files_from={space: found.from_space[space] for space in back},
     )

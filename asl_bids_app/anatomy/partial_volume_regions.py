@@ -42,11 +42,12 @@ def tissue_values(flows: TissueFlows, where: np.ndarray) -> dict[str, float]:
         weight = flows.fractions[key] * where
         inside = flows.within[f"{key}_cbf"] & where
         volume, seen = float(weight.sum()), float((weight * inside).sum())
-        told = fit is not None and seen >= max(LEAST_VOXELS, LEAST_PART * float(where.sum()))
+        enough = fit is not None and seen >= max(LEAST_VOXELS, LEAST_PART * float(where.sum()))
         row[f"{key}_voxels"] = volume
-        mean = float((flows.maps[f"{key}_cbf"] * weight * inside).sum() / seen) if told else np.nan
+        total = float((flows.maps[f"{key}_cbf"] * weight * inside).sum())
+        mean = total / seen if enough else np.nan
         row[f"{key}_cbf_mean"] = mean
-        if fit is None or not told:
+        if fit is None or not enough:
             row |= {f"{key}_cbf_fit": np.nan, f"{key}_cbf_se": np.nan}
             continue
         flow, noise = fit.flows[k], (fit.gm_sd, fit.wm_sd)[k]

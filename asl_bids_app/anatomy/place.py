@@ -39,12 +39,15 @@ class Placed:
         registration is sure.
     reason : str
         Why there is no tissue, in words; empty if there is.
+    sources : tuple of Path
+        Files of the T1w, and the pose of the series on it.
     """
 
     found: Found
     registration: Registration | None = None
     tissue: Mapping[str, np.ndarray] = field(default_factory=dict)
     reason: str = ""
+    sources: tuple[Path, ...] = ()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -87,20 +90,21 @@ def place(
     Placed or None
         None if there is no T1w. Never an error: what fails is `Placed.reason`.
     """
-    from asl_bids_app.anatomy.pose_files import fractions
+    from asl_bids_app.anatomy.pose_files import fractions, pose_file
     from asl_bids_app.anatomy.register import register_asl
+    from asl_bids_app.bids.derivatives import perf_folder
 
     found = find_anatomy(request.bids_dir, request.derivatives, entities)
     if found.t1w is None:
         return None
     try:
-        head = read_head(request, found, tell).head
+        anatomy = read_head(request, found, tell)
+        head = anatomy.head
         tell("ASL to T1w")
         registration = register_asl(images, mask, affine, head)
         tissue = {}
         if registration.sure:
-            laid = fractions(head, registration.matrix, mask.shape, affine)
-            tissue = {key: (part * mask).astype(np.float32) for key, part in laid.items()}
+            tissue = fractions(head, registration.matrix, mask.shape, affine)
     except AslAppError as error:
         return Placed(found, reason=str(error))
     except Exception as error:
@@ -111,7 +115,8 @@ def place(
             "expected none",
         )
     reason = "; ".join([registration.reason, *registration.warnings]).strip("; ")
-    return Placed(found, registration, tissue, reason)
+    pose = pose_file(perf_folder(request.output_dir, entities), entities)
+    return Placed(found, registration, tissue, reason, (*anatomy.files, pose))
 
 
 def read_head(request: Request, found: Found, tell: Callable[[str], None]) -> Anatomy:
@@ -122,8 +127,10 @@ def read_head(request: Request, found: Found, tell: Callable[[str], None]) -> An
     InputError
         If the T1w, or what belongs to it, can't be used.
     """
-    from asl_bids_app.anatomy.head import make_own, read_given
-    from asl_bids_app.bids.files import parse_name, shown
+    from asl_bids_app.anatomy.head import read_given
+    from asl_bids_app.anatomy.own_head import make_own
+    from asl_bids_app.bids.files import parse_name
+    from asl_bids_app.bids.uris import dataset_uri
 
     if found.prepared or found.t1w is None:
         return read_given(found)
@@ -132,5 +139,5 @@ def read_head(request: Request, found: Found, tell: Callable[[str], None]) -> An
     stem = "_".join(f"{k}-{v}" for k, v in keep.items())
     folder: Path = request.output_dir / f"sub-{keep['sub']}"
     folder = folder / f"ses-{keep['ses']}" if "ses" in keep else folder
-    source = {"Sources": [f"bids:raw:{shown(found.t1w, request.bids_dir)}"]}
+    source = {"Sources": [dataset_uri(found.t1w, request.datasets)]}
     return make_own(found.t1w, folder / "anat", stem, source, tell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,14 @@ from asl_bids_app.anatomy.records import TISSUES, Head
 from asl_bids_app.anatomy.request import UnitMaps
 from asl_bids_app.anatomy.spaces import T1W
 from asl_bids_app.preprocess.geometry import voxel_sizes
+
+
+def pose_file(
+    folder: Path, entities: Mapping[str, str], start: str = T1W, end: str = "aslref"
+) -> Path:
+    """Return the file of a series' pose on its T1w, as ITK has it."""
+    title = "_".join(f"{key}-{value}" for key, value in entities.items())
+    return folder / f"{title}_from-{start}_to-{end}_mode-image_xfm.txt"
 
 
 def write_pose(folder: Path, unit: UnitMaps, matrix: np.ndarray, head: Head) -> list[Path]:
@@ -36,7 +45,7 @@ def write_pose(folder: Path, unit: UnitMaps, matrix: np.ndarray, head: Head) -> 
         ("aslref", T1W): np.linalg.inv(matrix),
         (T1W, "aslref"): matrix,
     }.items():
-        path = folder / f"{unit.title}_from-{start}_to-{end}_mode-image_xfm.txt"
+        path = pose_file(folder, unit.entities, start, end)
         write_transform(path, affine_transform(way))
         written.append(path)
     asl, t1w = _fsl(unit.mask.shape, unit.affine), _fsl(head.t1w.shape, head.affine)

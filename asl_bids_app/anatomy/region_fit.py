@@ -18,7 +18,7 @@ from asl_bids_app.scheme_fields import TransitPrior
 
 CALIBRATION_SD: Final = 0.08
 """Relative standard deviation of CBF by efficiency, M0 and T1 of blood together, as
-`asl_bids_app.networks.posterior.PosteriorASLNet` takes it (``cbf_doubt``)."""
+`asl_bids_app.networks.posterior.PosteriorASLNet` takes it (``cbf_uncertainty``)."""
 MOST_SPREAD: Final = 0.5
 """Largest standard deviation of transit times inside a region that is believed, seconds."""
 PRECISE_ATT: Final = 0.3
@@ -35,8 +35,9 @@ class Fit:
     se_noise, se_model, se_calibration : float
         Standard errors of CBF: by noise; by the model (a misfit beyond noise, and a transit
         time that only the prior constrains); by efficiency, M0 and T1 of blood.
-    att_se : float
-        Standard error of ATT by noise.
+    att_se_noise, att_se_model, att_se_calibration : float
+        Standard errors of ATT: by noise; by the model (a misfit beyond noise, or a transit time
+        that only the prior tells); by T1 of blood and of tissue.
     misfit : float
         Chi square over its degrees of freedom; NaN of one or two measurements.
     """
@@ -46,13 +47,21 @@ class Fit:
     se_noise: float = np.nan
     se_model: float = np.nan
     se_calibration: float = np.nan
-    att_se: float = np.nan
+    att_se_noise: float = np.nan
+    att_se_model: float = np.nan
+    att_se_calibration: float = np.nan
     misfit: float = np.nan
 
     @property
     def se(self) -> float:
-        """All together."""
+        """Standard error of CBF, all together."""
         return float(np.sqrt(self.se_noise**2 + self.se_model**2 + self.se_calibration**2))
+
+    @property
+    def att_se(self) -> float:
+        """Standard error of ATT, all together."""
+        parts = (self.att_se_noise, self.att_se_model, self.att_se_calibration)
+        return float(np.sqrt(sum(part**2 for part in parts)))
 
 
 def fit_region(signals: Signals, where: np.ndarray) -> Fit:
@@ -77,42 +86,72 @@ def fit_region(signals: Signals, where: np.ndarray) -> Fit:
     variance = (signals.noise[where].astype(float) ** 2).mean(axis=0) / count * shared
     variance = np.maximum(variance, 1e-18)
     shares = np.bincount(signals.slice_number[where], minlength=len(signals.curves)) / count
-    curve = np.tensordot(shares, signals.curves, 1)
     n = len(y)
-    if n > 2 and (spread := _spread(signals, where)) > 0:
-        # Blood doesn't come at one time to all of a region: its curve is the mean of many.
-        sigma = spread / ATT_GRID[2]
-        curve = ndimage.gaussian_filter1d(curve, sigma, axis=1, mode="nearest", truncate=3.0)
-    power = (curve**2 / variance[:, None]).sum(axis=0)
-    if not power.max() > 0:
+    spread = _spread(signals, where) if n > 2 else 0.0
+
+    def read(curves: np.ndarray) -> np.ndarray:
+        curve = np.tensordot(shares, curves, 1)
+        if spread > 0:
+            # Blood doesn't come at one time to all of a region: its curve is the mean of many.
+            sigma = spread / ATT_GRID[2]
+            curve = ndimage.gaussian_filter1d(curve, sigma, axis=1, mode="nearest", truncate=3.0)
+        return curve
+
+    curve, att = read(signals.curves), att_grid()
+    found = _explain(curve, y, variance, signals.prior)
+    if found is None:
         return Fit()
-    projection = (curve * (y / variance)[:, None]).sum(axis=0)
-    # Where no label arrives CBF may be anything: such a transit time explains nothing.
-    seen = power > 1e-6 * power.max()
-    att = att_grid()
-    cbf = np.where(seen, projection / np.where(seen, power, 1), 0.0)
-    gain = 0.5 * cbf * projection
-    log = gain - 0.5 * ((att - signals.prior.mean) / signals.prior.sd) ** 2
-    log = np.where(seen, log, -np.inf)
-    weight = np.exp(log - log.max())
-    weight /= weight.sum()
+    cbf, power, gain, weight = found
+    seen = power > 0
     # The likeliest, not the mean: late arrival has a long tail, which pulls means of CBF up.
     likeliest = int(weight.argmax())
     mean, middle = float(cbf[likeliest]), float(att[likeliest])
     by_noise = float(weight @ np.where(seen, 1 / np.where(seen, power, 1), 0))
     by_att = float(weight @ (cbf - mean) ** 2)
-    att_se = float(np.sqrt(weight @ (att - middle) ** 2 + ATT_GRID[2] ** 2 / 12))
+    late_noise, late_model = float(weight @ (att - middle) ** 2 + ATT_GRID[2] ** 2 / 12), 0.0
     noise, model, misfit = by_noise + by_att, 0.0, np.nan
     if n == 1:
         # One delay: what ATT adds is the prior's doubt, and no more data would take it away.
         noise, model = by_noise, min(by_att, _by_late_arrival(signals.prior, att, cbf, seen, mean))
+        late_noise, late_model = 0.0, late_noise
     elif n > 2:
         best = int(np.argmax(np.where(seen, gain, -np.inf)))
         left = ((y - cbf[best] * curve[:, best]) ** 2 / variance).sum()
         misfit = float(left / (n - 2))
         model = max(misfit - 1, 0.0) * noise
+        late_model = max(misfit - 1, 0.0) * late_noise
+    others = [_explain(read(curves), y, variance, signals.prior) for curves in signals.others]
+    off = [float((other[-1] - weight) @ att) for other in others if other is not None]
+    variances = [noise, model, late_noise, late_model, sum(step**2 for step in off)]
+    se_noise, se_model, *late_parts = (float(np.sqrt(part)) for part in variances)
     calibration = CALIBRATION_SD * abs(mean)
-    return Fit(mean, middle, np.sqrt(noise), np.sqrt(model), calibration, att_se, misfit)
+    by_source = (late_parts[0], late_parts[1], late_parts[2])
+    return Fit(mean, middle, se_noise, se_model, calibration, *by_source, misfit)
+
+
+def _explain(
+    curve: np.ndarray, y: np.ndarray, variance: np.ndarray, prior: TransitPrior
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+    """Explain a mean signal (n,) at each transit time of the grid by a curve (n, A).
+
+    Returns
+    -------
+    cbf, power, gain, weight : array, shape (A,)
+        The best CBF; its precision, 0 where no label arrives; by how much it explains the data
+        (log likelihood); the posterior. None where no label arrives at all.
+    """
+    power = (curve**2 / variance[:, None]).sum(axis=0)
+    if not power.max() > 0:
+        return None
+    projection = (curve * (y / variance)[:, None]).sum(axis=0)
+    # Where no label arrives CBF may be anything: such a transit time explains nothing.
+    seen = power > 1e-6 * power.max()
+    cbf = np.where(seen, projection / np.where(seen, power, 1), 0.0)
+    gain = 0.5 * cbf * projection
+    log = gain - 0.5 * ((att_grid() - prior.mean) / prior.sd) ** 2
+    log = np.where(seen, log, -np.inf)
+    weight = np.exp(log - log.max())
+    return cbf, np.where(seen, power, 0.0), gain, weight / weight.sum()
 
 
 def _by_late_arrival(

@@ -9,7 +9,7 @@ import numpy as np
 
 from asl_bids_app.anatomy.atlases import UserAtlas
 from asl_bids_app.anatomy.records import TISSUES, Head
-from asl_bids_app.anatomy.regions import Regions
+from asl_bids_app.anatomy.regions import TISSUE_ATLAS, Regions
 from asl_bids_app.anatomy.resampling import resample_labels
 from asl_bids_app.anatomy.routes import Routes
 from asl_bids_app.anatomy.spaces import NATIVE
@@ -17,8 +17,6 @@ from asl_bids_app.atlas import load_atlas
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess.tissue import resample_to
 
-NAME: Final = "tissue"
-"""What the regions that need no atlas are called in file names."""
 PURE: Final = 0.7
 """Fraction of a voxel from which it counts as grey or white matter."""
 MOST_PAD: Final = 80
@@ -120,7 +118,10 @@ class Layout:
                 for side, half in (("Left", ~right), ("Right", right))
             }
         return self._regions(
-            NAME, tuple(where), tuple(range(1, len(where) + 1)), np.stack([*where.values()])
+            TISSUE_ATLAS,
+            tuple(where),
+            tuple(range(1, len(where) + 1)),
+            np.stack([*where.values()]),
         )
 
     def _fractions(self) -> np.ndarray:

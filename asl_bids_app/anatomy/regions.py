@@ -13,6 +13,8 @@ from asl_bids_app.anatomy.region_fit import Fit, fit_region
 from asl_bids_app.anatomy.signals import Signals
 from asl_bids_app.anatomy.tissue_flows import TissueFlows
 
+TISSUE_ATLAS: Final = "tissue"
+"""What the regions that need no atlas are called in file names."""
 LEAST_COVERAGE: Final = 0.5
 """Part of a region that must lie in the brain mask; below, its values are n/a."""
 
@@ -103,6 +105,9 @@ def region_table(
             "cbf_se_calibration": fit.se_calibration,
             "att_fit": fit.att,
             "att_se": fit.att_se,
+            "att_se_noise": fit.att_se_noise,
+            "att_se_model": fit.att_se_model,
+            "att_se_calibration": fit.att_se_calibration,
             "misfit": fit.misfit,
         }
         if flows is not None:
@@ -148,7 +153,17 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "Units": "mL/100 g/min",
     },
     "att_fit": {"Description": "ATT by the same fit", "Units": "s"},
-    "att_se": {"Description": "Standard error of att_fit by noise", "Units": "s"},
+    "att_se": {"Description": "Standard error of att_fit, all sources", "Units": "s"},
+    "att_se_noise": {"Description": "Its part by noise", "Units": "s"},
+    "att_se_model": {
+        "Description": "Its part by the model: a misfit beyond noise, or an ATT that only the "
+        "prior tells",
+        "Units": "s",
+    },
+    "att_se_calibration": {
+        "Description": "Its part by T1 of blood and of tissue, which all regions share",
+        "Units": "s",
+    },
     "misfit": {"Description": "Chi square of the fit over its degrees of freedom"},
 }
 """What the columns of a region table mean."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from asl_bids_app.anatomy.atlases import AtlasSpec
 from asl_bids_app.anatomy.spaces import Space
+from asl_bids_app.bids.uris import RAW, TEMPLATEFLOW
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.notices import Notice
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from asl_bids_app.anatomy.records import Registration
     from asl_bids_app.anatomy.signals import Signals
     from asl_bids_app.anatomy.tissue_flows import Data, TissueFlows
+
+
+LAID: Final = ("cbf", "att", "abv")
+"""Keys of the maps that are laid in other spaces, where a series has them; with their SDs."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,18 @@ class Request:
     template_dir: Path | None = None
     threads: int = 1
     pvc: str = ""
+
+    @property
+    def atlas_places(self) -> list[Path]:
+        """The folders in which an atlas without a path is searched."""
+        home = [] if self.template_dir is None else [self.template_dir]
+        return [*self.derivatives.values(), *home]
+
+    @property
+    def datasets(self) -> dict[str, Path]:
+        """The datasets that files come from, as `dataset_uri` takes them."""
+        home = {} if self.template_dir is None else {TEMPLATEFLOW: self.template_dir}
+        return {**home, **self.derivatives, RAW: self.bids_dir, "": self.output_dir}
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from asl_bids_app.anatomy.spaces import PACKAGED, T1W
+from asl_bids_app.anatomy.spaces import NATIVE, PACKAGED, T1W
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
 
@@ -38,6 +38,8 @@ class Routes:
         ``from-T1w_to-<space>`` and back, by space.
     template_dir : Path or None
         ``TEMPLATEFLOW_HOME``, whose transforms between templates serve.
+    files_to, files_from : mapping of str to Path
+        The files of `to_space` and `from_space`.
     """
 
     matrix: np.ndarray
@@ -45,6 +47,8 @@ class Routes:
     to_space: Mapping[str, sitk.Transform] = field(default_factory=dict)
     from_space: Mapping[str, sitk.Transform] = field(default_factory=dict)
     template_dir: Path | None = None
+    files_to: Mapping[str, Path] = field(default_factory=dict)
+    files_from: Mapping[str, Path] = field(default_factory=dict)
 
     def to_asl(self, space: str) -> sitk.Transform:
         """Return what takes points of a space to those of the ASL image.
@@ -65,7 +69,7 @@ class Routes:
         """Return what takes points of another space than the hub's to the hub's; as `to_asl`."""
         from asl_bids_app.anatomy.transforms import chain
 
-        return chain(self._read_legs(space, self.to_space, self._bridge_to))
+        return chain(self._read_legs(space, self.to_space))
 
     def from_asl(self, space: str) -> sitk.Transform:
         """Return what takes points of the ASL image to those of a space; as `to_asl`."""
@@ -74,54 +78,97 @@ class Routes:
         first = affine_transform(self.matrix)
         if space == self.hub:
             return first
-        return chain([first, *self._read_legs(space, self.from_space, self._bridge_from)[::-1]])
+        return chain([first, *self._read_legs(space, self.from_space, back=True)[::-1]])
 
-    def at_hand(self) -> list[str]:
-        """Return the spaces that can be had, the hub first."""
-        return [self.hub, *(s for s in self.to_space if s != self.hub)]
+    def files(self, space: str, *, back: bool = False) -> list[Path]:
+        """Return the files of the transforms between the hub and a space; as `to_asl`.
+
+        Parameters
+        ----------
+        space
+        back
+            From the series to the space, as `from_asl` takes points, not to it.
+        """
+        if space == self.hub or space in NATIVE:
+            return []
+        known = self.files_from if back else self.files_to
+        legs = find_legs(space, self.hub, known, self.template_dir, back=back)
+        return [path for path in (legs.bridge, known.get(legs.known)) if path is not None]
 
     def mni_space(self) -> str | None:
         """Return a space in MNI152 millimetres to which points of the ASL image can go."""
-        if self.hub == PACKAGED:
-            return PACKAGED
-        known = [s for s in self.from_space if s.startswith("MNI152")]
-        return min(known, key=lambda s: s != PACKAGED) if known else None
+        return mni_space_of(self.hub, self.from_space)
 
     def _read_legs(
-        self,
-        space: str,
-        known: Mapping[str, sitk.Transform],
-        bridge: Callable[[str, str], Path | None],
+        self, space: str, known: Mapping[str, sitk.Transform], *, back: bool = False
     ) -> list[sitk.Transform]:
         """Return the transforms between a space and the hub, that of the space first."""
         from asl_bids_app.anatomy.transforms import read_transform
 
-        if space in known:
-            return [known[space]]
-        for other, transform in known.items():
-            if (path := bridge(space, other)) is not None:
-                return [read_transform(path), transform]
-        raise InputError(
-            space,
-            "space",
-            "no transform to it",
-            f"one of {', '.join(self.at_hand())}",
-            f"give derivatives with from-T1w_to-{space}_mode-image_xfm.h5 and back (-d), or "
-            "TEMPLATEFLOW_HOME with the transforms between templates",
-        )
+        legs = find_legs(space, self.hub, known, self.template_dir, back=back)
+        first = [] if legs.bridge is None else [read_transform(legs.bridge)]
+        return [*first, known[legs.known]]
 
-    def _bridge_to(self, space: str, other: str) -> Path | None:
-        return self._find_bridge(space, other)
 
-    def _bridge_from(self, space: str, other: str) -> Path | None:
-        return self._find_bridge(other, space)
+def mni_space_of(hub: str, from_space: Iterable[str]) -> str | None:
+    """Return a space in MNI152 millimetres among the hub and those with a way from it."""
+    if hub == PACKAGED:
+        return PACKAGED
+    known = [space for space in from_space if space.startswith("MNI152")]
+    return min(known, key=lambda space: space != PACKAGED) if known else None
 
-    def _find_bridge(self, onto: str, start: str) -> Path | None:
-        """Return TemplateFlow's transform that takes points of one template to another's."""
-        if self.template_dir is None:
-            return None
-        path = self.template_dir / f"tpl-{onto}" / f"tpl-{onto}_from-{start}_mode-image_xfm.h5"
-        return path if path.is_file() and path.stat().st_size > 0 else None
+
+class Legs(NamedTuple):
+    """The way between a space and the hub: through a space whose transform to the hub is known."""
+
+    known: str
+    bridge: Path | None = None
+    """TemplateFlow's transform between the two; None where the space is that one itself."""
+
+
+def find_legs(
+    space: str, hub: str, known: Iterable[str], template_dir: Path | None, *, back: bool = False
+) -> Legs:
+    """Find the way between the hub and a space other than that.
+
+    Parameters
+    ----------
+    space, hub
+    known
+        Spaces that have a transform to the hub, or with `back` one from it.
+    template_dir
+        ``TEMPLATEFLOW_HOME``.
+    back
+        From the hub to the space.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    known = list(known)
+    if space in known:
+        return Legs(space)
+    for other in known:
+        onto, start = (other, space) if back else (space, other)
+        if (path := _find_bridge(template_dir, onto, start)) is not None:
+            return Legs(other, path)
+    raise InputError(
+        space,
+        "space",
+        "no transform to it",
+        f"one of {', '.join([hub, *(s for s in known if s != hub)])}",
+        f"give derivatives with from-T1w_to-{space}_mode-image_xfm.h5 and back (-d), or "
+        "TEMPLATEFLOW_HOME with the transforms between templates",
+    )
+
+
+def _find_bridge(template_dir: Path | None, onto: str, start: str) -> Path | None:
+    """Return TemplateFlow's transform that takes points of one template to another's."""
+    if template_dir is None:
+        return None
+    path = template_dir / f"tpl-{onto}" / f"tpl-{onto}_from-{start}_mode-image_xfm.h5"
+    return path if path.is_file() and path.stat().st_size > 0 else None
 
 
 def check_template(head: Head, name: str, transform: sitk.Transform) -> float:

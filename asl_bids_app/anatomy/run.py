@@ -14,7 +14,6 @@ from asl_bids_app.anatomy.request import Outcome, Request, UnitMaps
 from asl_bids_app.anatomy.series_files import remove_stale, write_maps, write_regions
 from asl_bids_app.anatomy.series_laying import keep_template_slices, lay_by_m0, lay_on_t1w
 from asl_bids_app.anatomy.series_work import Work
-from asl_bids_app.anatomy.spaces import NATIVE, T1W
 from asl_bids_app.errors import AslAppError, InputError
 from asl_bids_app.notices import Notice
 from asl_bids_app.origins import AnatomyKind
@@ -78,6 +77,7 @@ def run(
 def _run_all(work: Work) -> None:
     """Run all steps; each that fails leaves a warning."""
     from asl_bids_app.anatomy.find import find_anatomy
+    from asl_bids_app.anatomy.outlook import wanted_spaces
 
     request, placed = work.request, work.placed
     found = find_anatomy(request.bids_dir, request.derivatives, work.unit.entities)
@@ -109,10 +109,7 @@ def _run_all(work: Work) -> None:
         return
     if anatomy is not None:
         keep_template_slices(work, routes, anatomy)
-    for space in request.spaces:
-        # That there is no T1w has been said.
-        if space.name in NATIVE or (space.name == T1W and anatomy is None):
-            continue
+    for space in wanted_spaces(request, with_t1w=anatomy is not None):
         with work.collect_faults():
             write_maps(work, space, routes, anatomy)
     write_regions(work, routes, anatomy)
@@ -139,6 +136,7 @@ def _make_head(work: Work, found: Any) -> Anatomy:
 
 def _correct_flows(work: Work) -> None:
     """Estimate the flows of grey and white matter, where that is asked for."""
+    from asl_bids_app.anatomy.outlook import warn_without_flows
     from asl_bids_app.anatomy.tissue_flows import correct, write_flows
     from asl_bids_app.estimators.partial_volume import PartialVolumeError
 
@@ -151,8 +149,8 @@ def _correct_flows(work: Work) -> None:
     try:
         flows = correct(work.unit, work.tissue, work.request.pvc)
     except PartialVolumeError as error:
-        outcome = "no partial volume correction (--pvc)"
-        work.warnings.append(Notice(work.place, "--pvc", error.found, error.expected, outcome))
+        notice = warn_without_flows(error.found, work.place, error.expected)
+        work.warnings.append(notice)
         return
     work.unit = replace(work.unit, flows=flows)
     work.facts["partial_volume"] = dict(flows.facts)
@@ -161,12 +159,11 @@ def _correct_flows(work: Work) -> None:
 
 def _warn_without_flows(work: Work) -> None:
     """Say that there is no partial volume correction, and why."""
+    from asl_bids_app.anatomy.outlook import NO_T1W, warn_without_flows
+
     if not work.request.pvc:
         return
-    found = work.registration
-    reason = "no T1w that can be used"
+    found, reason = work.registration, NO_T1W
     if found is not None:
         reason = "a doubtful registration" if found.registered else "no registration"
-    expected = "a registered T1w, by which grey and white matter of a voxel are known"
-    outcome = "no partial volume correction (--pvc)"
-    work.warnings.append(Notice(work.place, "--pvc", reason, expected, outcome))
+    work.warnings.append(warn_without_flows(reason, work.place))

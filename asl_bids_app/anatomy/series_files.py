@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from asl_bids_app.anatomy.series_work import Work
 from asl_bids_app.anatomy.spaces import Space
-from asl_bids_app.notices import Notice
 
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.head import Anatomy
@@ -21,7 +20,8 @@ def write_maps(work: Work, space: Space, routes: Routes, anatomy: Anatomy | None
 
     work.tell(f"maps in {space.name}")
     head, folder = anatomy.head if anatomy else None, work.request.template_dir
-    write_space(work.folder, work.unit, space, routes, head, folder, work.facts, work.outputs)
+    unit = work.resting_on(routes.files(space.name))
+    write_space(work.folder, unit, space, routes, head, folder, work.facts, work.outputs)
 
 
 def write_regions(work: Work, routes: Routes, anatomy: Anatomy | None) -> None:
@@ -35,15 +35,18 @@ def write_regions(work: Work, routes: Routes, anatomy: Anatomy | None) -> None:
     layout = Layout(routes, unit.mask.shape, unit.affine, head)
     with work.collect_faults():
         regions = layout.tissues()
-        _write_tables(work, write_tables, regions, "the T1w" if head else "the M0", ())
-    places = [*work.request.derivatives.values()]
-    places += [work.request.template_dir] if work.request.template_dir else []
+        mni = routes.mni_space()
+        files = routes.files(mni, back=True) if mni else []
+        _write_tables(work, write_tables, regions, "the T1w" if head else "the M0", files)
     for spec in work.request.atlases:
         with work.collect_faults():
             from asl_bids_app.anatomy.atlases import read_atlas
 
-            atlas = read_atlas(spec, places)
-            _write_tables(work, write_tables, layout.of_atlas(atlas), atlas.source, atlas.warnings)
+            atlas = read_atlas(spec, work.request.atlas_places)
+            regions = layout.of_atlas(atlas)
+            work.warnings += atlas.warnings
+            files = [*atlas.files, *routes.files(atlas.space, back=True)]
+            _write_tables(work, write_tables, regions, atlas.source, files)
 
 
 def _write_tables(
@@ -51,10 +54,9 @@ def _write_tables(
     write: Callable[..., list[Path]],
     regions: Any,
     source: str,
-    warnings: tuple[Notice, ...],
+    files: Sequence[Path],
 ) -> None:
-    work.warnings += warnings
-    work.outputs += write(work.folder, work.unit, regions, source, work.facts)
+    work.outputs += write(work.folder, work.resting_on(files), regions, source, work.facts)
     work.facts.setdefault("atlases", []).append(
         {"atlas": regions.name, "regions": len(regions.names)}
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def lay_on_t1w(work: Work, anatomy: Anatomy) -> Routes | None:
     """Register the series to its T1w; None where the pose isn't believed."""
     from asl_bids_app.anatomy.agreement import agreement
-    from asl_bids_app.anatomy.pose_files import fractions, write_pose
+    from asl_bids_app.anatomy.pose_files import fractions, pose_file, write_pose
     from asl_bids_app.anatomy.register import register_asl
     from asl_bids_app.anatomy.routes import Routes
     from asl_bids_app.anatomy.views import REGISTRATION, registration_views
@@ -48,13 +48,22 @@ def lay_on_t1w(work: Work, anatomy: Anatomy) -> Routes | None:
         return None
     work.outputs += write_pose(work.folder, unit, found.matrix, head)
     work.tissue = fractions(head, found.matrix, unit.mask.shape, unit.affine)
+    # From here on all that is made rests on the T1w, too.
+    work.unit = work.resting_on([*anatomy.files, pose_file(work.folder, unit.entities)])
     return Routes(
-        found.matrix, T1W, anatomy.to_space, anatomy.from_space, work.request.template_dir
+        found.matrix,
+        T1W,
+        anatomy.to_space,
+        anatomy.from_space,
+        work.request.template_dir,
+        anatomy.files_to,
+        anatomy.files_from,
     )
 
 
 def lay_by_m0(work: Work) -> Routes | None:
     """Register the packaged template to the M0 by an affine, for want of a T1w."""
+    from asl_bids_app.anatomy.outlook import warn_by_m0
     from asl_bids_app.anatomy.routes import Routes
     from asl_bids_app.anatomy.views import (
         REGISTRATION,
@@ -90,18 +99,7 @@ def lay_by_m0(work: Work) -> Routes | None:
         )
         work.warnings.append(Notice(work.place, found=words))
         return None
-    asked = any(space.name == T1W for space in work.request.spaces)
-    none_in_t1w = "; there are no maps in the space T1w" if asked else ""
-    work.warnings.append(
-        Notice(
-            work.place,
-            "",
-            "no T1w that can be used",
-            "one for standard spaces and regions",
-            f"{PACKAGED} is registered to the M0 by an affine, right within about a "
-            f"centimetre{none_in_t1w}",
-        )
-    )
+    work.warnings.append(warn_by_m0(work.request, work.place))
     work.tissue = {key: getattr(laid, key) for key in ("gm", "wm", "csf")}
     return Routes(laid.matrix, PACKAGED, template_dir=work.request.template_dir)
 

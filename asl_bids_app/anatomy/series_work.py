@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from asl_bids_app.anatomy.request import FaultsAsWarnings, Request, UnitMaps
+from asl_bids_app.bids.uris import add_sources
 from asl_bids_app.notices import Notice
 
 if TYPE_CHECKING:
@@ -69,6 +71,12 @@ class Work:
         # Whoever shows a warning names the participant.
         several = set(unit.entities) != {"sub"}
         self.place = (unit.title,) if several else ()
+
+    def resting_on(self, paths: Iterable[Path]) -> UnitMaps:
+        """Return the series with further files among the `Sources` of its sidecars."""
+        sidecar = self.unit.sidecar
+        sources = add_sources(sidecar.get("Sources", ()), paths, self.request.datasets)
+        return replace(self.unit, sidecar={**sidecar, "Sources": sources})
 
     def collect_faults(self) -> FaultsAsWarnings:
         """Return a block in which an error of the data becomes a warning."""

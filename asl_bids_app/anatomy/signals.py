@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 ATT_GRID: Final = (0.05, 4.0, 0.01)
 """First, last and step of the transit times tried, seconds."""
+T1_SDS: Final = ((0.045, 0.045), (0.0, 0.05))
+"""Relative standard deviations of T1 of blood and T1 of tissue: of both together, for most of a
+difference between people is that of both, and of tissue alone. As the networks are trained
+(`asl_bids_app.training.config.domain_config`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,8 @@ class Signals:
     att, att_sd : array, shape (X, Y, Z), or None
         Transit times of a voxelwise fit with their standard errors, which show the spread inside
         a region; None: every region is taken to have one transit time.
+    others : tuple of array, shape (S, n, A) each
+        `curves` with each of the T1s off by `T1_SDS`; without them ATT has no such error.
     """
 
     delta_m: np.ndarray
@@ -43,6 +49,7 @@ class Signals:
     shared: float = 1.0
     att: np.ndarray | None = None
     att_sd: np.ndarray | None = None
+    others: tuple[np.ndarray, ...] = ()
 
 
 def att_grid() -> np.ndarray:
@@ -81,8 +88,21 @@ def signals_of(
     from asl_bids_app.series import to_volume
 
     grid = torch.from_numpy(att_grid()).to(observation.delta_m)
-    curves = observation.response(grid[None]).double().numpy()
-    curves = np.broadcast_to(curves, (len(observation), *curves.shape[1:]))
+
+    def curves_of(seen: Observation) -> np.ndarray:
+        found = seen.response(grid[None]).double().numpy()
+        return np.broadcast_to(found, (len(seen), *found.shape[1:]))
+
+    others = tuple(
+        curves_of(
+            replace(
+                observation,
+                t1_blood=observation.t1_blood * (1 + blood),
+                t1_tissue=observation.t1_tissue * (1 + tissue),
+            )
+        )
+        for blood, tissue in T1_SDS
+    )
     mask = to_volume(observation.mask.numpy(), slice_axis)
     noise = observation.noise_sd.expand_as(observation.delta_m).numpy()
     delta_m = to_volume(observation.delta_m.numpy(), slice_axis)
@@ -95,7 +115,9 @@ def signals_of(
         shared = shared_noise(residual / np.maximum(noise, 1e-12), mask)
     if vessels is not None:
         delta_m = delta_m - vessels
-    return Signals(delta_m, noise, numbers, curves, prior, shared, att, att_sd)
+    return Signals(
+        delta_m, noise, numbers, curves_of(observation), prior, shared, att, att_sd, others
+    )
 
 
 def shared_noise(residual: np.ndarray, mask: np.ndarray) -> float:

@@ -44,6 +44,9 @@ class Space:
     name: str
     res: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.name}:res-{self.res}" if self.res else self.name
+
     @property
     def entities(self) -> dict[str, str]:
         """The entities of file names."""

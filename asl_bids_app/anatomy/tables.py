@@ -10,10 +10,27 @@ import numpy as np
 
 FIT_ENDING: Final = "_desc-fit_cbf.tsv"
 """Of the table with a row for each region, behind ``<source>_atlas-<name>``."""
+SIDES_ENDING: Final = "_desc-asymmetry_cbf.tsv"
+"""Of the table with a row for each pair of regions."""
 
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.regions import Regions
     from asl_bids_app.anatomy.request import UnitMaps
+
+
+def endings(*, flows: bool, sides: bool) -> list[str]:
+    """Return what the names of an atlas's tables end with, behind ``<source>_atlas-<name>``.
+
+    Parameters
+    ----------
+    flows
+        Whether flows are corrected for partial volume.
+    sides
+        Whether regions of the left have fellows on the right.
+    """
+    found = ["_cbf.tsv", "_att.tsv", "_coverage.tsv"]
+    found += ["_desc-gm_cbf.tsv", "_desc-wm_cbf.tsv"] if flows else []
+    return [*found, FIT_ENDING, *([SIDES_ENDING] if sides else [])]
 
 
 def write_tables(
@@ -96,7 +113,7 @@ def write_tables(
     written.append(fit)
     sides = asymmetry(table)
     if sides["name"]:
-        path = Path(f"{stem}_desc-asymmetry_cbf.tsv")
+        path = Path(f"{stem}{SIDES_ENDING}")
         write_json(path.with_suffix(".json"), {**ASYMMETRY, **about})
         write_table(path, sides)
         written.append(path)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.place import Placed
     from asl_bids_app.preprocess.prepare import PreparedRun
@@ -35,7 +37,10 @@ def choose_tissue(
     from asl_bids_app.preprocess.tissue_maps import find_tissue, of_t1w, sharpen
 
     if placed is not None and placed.tissue:
-        return of_t1w(placed.tissue, placed.facts)
+        inside = {
+            k: (part * prepared.mask).astype(np.float32) for k, part in placed.tissue.items()
+        }
+        return of_t1w(inside, placed.facts, placed.sources)
     if placed is not None and placed.found.prepared:
         # Their T1w doesn't lie where the scanner's coordinates have it, or is another head's.
         given = {}

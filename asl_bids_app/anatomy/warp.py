@@ -7,6 +7,7 @@ doi:10.1016/j.neuroimage.2008.10.040) on tissue maps, so that contrast, bias and
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,10 @@ STEP: Final = 0.4
 FLUID: Final = 1.5
 ELASTIC: Final = 0.8
 """Standard deviations, voxels, of the smoothing of a step and of the whole field."""
+MARGIN: Final = 6
+"""Voxels around the heads in which the field may change."""
+FAINT: Final = 0.02
+"""Sum of the maps below which a voxel is empty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +70,15 @@ def find_field(
         ``fixed(x)`` is like ``moving(x + displacement(x))``.
     """
     linear = np.asarray(affine, float)[:3, :3]
-    shape = fixed.shape[1:]
-    f, m = (torch.from_numpy(np.ascontiguousarray(a, np.float32))[None] for a in (fixed, moving))
+    box = _find_box(fixed, moving)
+    f, m = (
+        torch.from_numpy(np.ascontiguousarray(a[:, *box], np.float32))[None]
+        for a in (fixed, moving)
+    )
+    shape = f.shape[2:]
     u = torch.zeros(1, 3, *shape)
     if start is not None:
-        voxels = np.einsum("ij,xyzj->ixyz", np.linalg.inv(linear), start)
+        voxels = np.einsum("ij,xyzj->ixyz", np.linalg.inv(linear), start[box])
         u = torch.from_numpy(voxels.astype(np.float32))[None]
     with torch.no_grad():
         for factor, steps in rounds:
@@ -83,7 +92,22 @@ def find_field(
             u = u / scale.reshape(1, 3, 1, 1, 1)
         ends = _jacobian(u)
     mm = np.einsum("ij,jxyz->xyzi", linear, u[0].numpy()).astype(np.float32)
-    return Field(mm, ends)
+    # Beyond the box there is nothing to lay on anything: the field goes on as at its edge.
+    around = [(b.start, n - b.stop) for b, n in zip(box, fixed.shape[1:], strict=True)]
+    return Field(np.pad(mm, [*around, (0, 0)], mode="edge"), ends)
+
+
+def _find_box(fixed: np.ndarray, moving: np.ndarray) -> tuple[slice, slice, slice]:
+    """Return the part of the grid that holds both heads, and a margin."""
+    there = (fixed.sum(axis=0) > FAINT) | (moving.sum(axis=0) > FAINT)
+    found = []
+    for axis in range(3):
+        others = tuple(k for k in range(3) if k != axis)
+        (index,) = np.nonzero(there.any(axis=others))
+        size = there.shape[axis]
+        first, last = (index[0], index[-1]) if index.size else (0, size - 1)
+        found.append(slice(max(int(first) - MARGIN, 0), min(int(last) + 1 + MARGIN, size)))
+    return found[0], found[1], found[2]
 
 
 def invert_field(displacement: np.ndarray, affine: np.ndarray, rounds: int = 30) -> np.ndarray:
@@ -149,19 +173,24 @@ def _gradient(maps: torch.Tensor) -> torch.Tensor:
 
 
 def _smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Blur maps (1, C, X, Y, Z) by a Gaussian; beyond the edge they go on as at it.
+
+    A sum of shifted copies: with few taps it takes a third of the time of a convolution.
+    """
     radius = max(1, int(2.5 * sigma + 0.5))
-    axis = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (axis / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    flat = maps.transpose(0, 1)
-    for k in range(3):
-        shape, pad = [1, 1, 1, 1, 1], [0] * 6
-        shape[2 + k] = len(kernel)
-        pad[2 * (2 - k)] = pad[2 * (2 - k) + 1] = radius
-        flat = functional.conv3d(
-            functional.pad(flat, pad, mode="replicate"), kernel.reshape(shape)
-        )
-    return flat.transpose(0, 1)
+    kernel = [math.exp(-0.5 * (step / sigma) ** 2) for step in range(radius + 1)]
+    total = kernel[0] + 2 * sum(kernel[1:])
+    for axis in (2, 3, 4):
+        count = maps.shape[axis]
+        times = [1] * maps.ndim
+        times[axis] = radius
+        ends = maps.narrow(axis, 0, 1).repeat(times), maps.narrow(axis, count - 1, 1).repeat(times)
+        padded = torch.cat([ends[0], maps, ends[1]], axis)
+        maps = padded.narrow(axis, radius, count) * (kernel[0] / total)
+        for step in range(1, radius + 1):
+            behind, ahead = (padded.narrow(axis, radius + k, count) for k in (-step, step))
+            maps.add_(behind + ahead, alpha=kernel[step] / total)
+    return maps
 
 
 def _jacobian(u: torch.Tensor) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 from asl_bids_app import __version__
 from asl_bids_app.bids.derivatives import write_json, write_text
+from asl_bids_app.bids.uris import RAW
 
 BIDS_VERSION = "1.10.0"
 BIDSIGNORE: Final = (
@@ -28,7 +30,12 @@ BIDSIGNORE: Final = (
 """Lines of `.bidsignore`: what the field writes and BIDS has no rule for."""
 
 
-def describe_dataset(output_dir: Path, bids_dir: Path, source: Mapping[str, Any]) -> None:
+def describe_dataset(
+    output_dir: Path,
+    bids_dir: Path,
+    source: Mapping[str, Any],
+    others: Mapping[str, Path] | None = None,
+) -> None:
     """Write `dataset_description.json` and `.bidsignore` of the derivatives.
 
     Parameters
@@ -37,7 +44,12 @@ def describe_dataset(output_dir: Path, bids_dir: Path, source: Mapping[str, Any]
         Roots of derivatives and source.
     source
         `dataset_description.json` of the source.
+    others
+        Further datasets that files come from, by the names in their URIs. Those that earlier
+        runs named stay, for `Sources` of their sidecars do.
     """
+    links = {name: path.resolve().as_uri() for name, path in (others or {}).items()}
+    links = {**_known_links(output_dir), **links, RAW: _link(output_dir, bids_dir)}
     generated: dict[str, Any] = {
         "Name": "asl-bids-app",
         "Version": __version__,
@@ -56,7 +68,7 @@ def describe_dataset(output_dir: Path, bids_dir: Path, source: Mapping[str, Any]
         "DatasetType": "derivative",
         "GeneratedBy": [generated],
         "SourceDatasets": [origin],
-        "DatasetLinks": {"raw": _link(output_dir, bids_dir)},
+        "DatasetLinks": links,
         "HowToAcknowledge": "See logs/*/CITATION.md for the text and references to cite.",
     }
     for field in ("License", "Authors"):
@@ -64,6 +76,16 @@ def describe_dataset(output_dir: Path, bids_dir: Path, source: Mapping[str, Any]
             description[field] = source[field]
     write_json(output_dir / "dataset_description.json", description)
     write_text(output_dir / ".bidsignore", "\n".join(BIDSIGNORE) + "\n")
+
+
+def _known_links(output_dir: Path) -> dict[str, str]:
+    """Return the datasets that an earlier run named; none where nothing can be read."""
+    try:
+        text = (output_dir / "dataset_description.json").read_text(encoding="utf-8")
+        links = json.loads(text)["DatasetLinks"]
+        return {str(name): str(link) for name, link in links.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _link(output_dir: Path, bids_dir: Path) -> str:

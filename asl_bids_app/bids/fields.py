@@ -14,7 +14,7 @@ import numpy as np
 from asl_bids_app.bids import marks
 from asl_bids_app.bids.files import DataFile
 from asl_bids_app.bids.spans import ANY, COUSINS, SPANS, did_you_mean, show, to_number
-from asl_bids_app.errors import Faults, InputError
+from asl_bids_app.errors import Cause, Faults, InputError
 from asl_bids_app.notices import Notice
 
 
@@ -61,6 +61,11 @@ class Fields:
     def fault(self, key: str, found: str, expected: str, cure: str = "") -> InputError:
         """Return an error about a key, citing the file that holds it."""
         return InputError(self.file.cite(key), key, found, expected, cure)
+
+    def not_modelled(self, key: str, found: str, expected: str) -> InputError:
+        """Return the error that the data, as a key describes them, can't be quantified."""
+        place = self.file.cite(key)
+        return InputError(place, key, found, expected, cause=Cause.NOT_MODELLED)
 
     def warn(self, key: str, found: str, expected: str, outcome: str) -> None:
         """Note a warning about a key."""

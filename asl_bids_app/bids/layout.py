@@ -18,9 +18,10 @@ from asl_bids_app.bids.file_names import (
     unnamed_images,
 )
 from asl_bids_app.bids.files import DataFile, Tree, parse_name, shown
-from asl_bids_app.bids.index import QUERIES, Index, build_queries, check_fresh
+from asl_bids_app.bids.index import Index, check_fresh
 from asl_bids_app.bids.jsonfile import read_json
 from asl_bids_app.bids.participants import choose_labels, participants_of
+from asl_bids_app.bids.queries import QUERIES, build_queries
 from asl_bids_app.bids.spans import show
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
@@ -102,7 +103,7 @@ def find_runs(
 
     # The index can't hold a name that is no text; what has one is found and reported here.
     readable, wanted = ([k for k in each if is_text(k)] for each in (known, asked))
-    files = Index(root, readable, wanted, database_dir)
+    files = Index(root, readable, wanted, database_dir, every_entity=filters is not None)
     root = files.root
     unnamed = [path for label in asked for path in unnamed_images(root, label)]
     queries, unused = build_queries(filters)

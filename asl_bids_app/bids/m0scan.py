@@ -153,7 +153,7 @@ def _separate(fields: Fields, run: RunFiles, header: Header | None) -> M0Input |
         times = repetition_times(own, ["m0scan"] * (m0_header.n_volumes if m0_header else 1))
     with own.collect():
         if own.flag_or("LookLocker", default=False):
-            raise own.fault("LookLocker", "true", "an M0 of one readout: not modelled")
+            raise own.not_modelled("LookLocker", "true", "an M0 of one readout: not modelled")
     with own.collect():
         if own.flag_or("BackgroundSuppression", default=False):
             outcome = "used all the same; CBF will be too high if it is true"

@@ -27,7 +27,7 @@ from asl_bids_app.bids.m0_match import find_m0scan
 from asl_bids_app.bids.proposal import Note, Proposal, complete
 from asl_bids_app.bids.volume_guess import UNKNOWN, guess_kinds
 from asl_bids_app.bids.words import Guess
-from asl_bids_app.errors import InputError
+from asl_bids_app.errors import Cause, InputError
 
 ROUNDS: Final = 4
 """A guess may bring up what could not be seen without it; more rounds than that don't."""
@@ -80,7 +80,7 @@ def propose(run: RunFiles, examine: Examine) -> list[Proposal]:
                 metadata=metadata,
                 aslcontext=table if known else None,
             )
-            faults = examine(trial)
+            faults = [fault for fault in examine(trial) if fault.cause is Cause.INPUT]
             of_m0 += [f for f in faults if scan and f.file in _names(scan)]
             reported = {marks.KEY, *notes}
             mine = [f for f in faults if f.file in _names(trial) and f.field not in reported]
@@ -98,6 +98,14 @@ def propose(run: RunFiles, examine: Examine) -> list[Proposal]:
     if of_m0 and scan is not None and scan.readable:
         proposals.append(_m0_sidecar(scan, run, of_m0))
     return proposals
+
+
+def may_complete(run: RunFiles, faults: Sequence[InputError]) -> bool:
+    """Tell whether any fault is of a kind that a completed sidecar or table can mend."""
+    return run.readable and any(
+        fault.cause is Cause.INPUT and fault.field and fault.file.endswith((".json", ".tsv"))
+        for fault in faults
+    )
 
 
 def _nulls(notes: Mapping[str, Note]) -> dict[str, None]:

@@ -155,7 +155,7 @@ def _check_flags(fields: Fields) -> None:
     with fields.collect():
         if fields.flag_or("LookLocker", default=False):
             expected = "one readout after each label: Look-Locker readouts are not modelled"
-            raise fields.fault("LookLocker", "true", expected)
+            raise fields.not_modelled("LookLocker", "true", expected)
     with fields.collect():
         fields.flag("BackgroundSuppression")
 

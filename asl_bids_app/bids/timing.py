@@ -169,7 +169,8 @@ def _pasl_bolus(
     # pulse and the readout. Wong 1998, doi:10.1002/mrm.1910390506.
     if fields.file.metadata.get("MRAcquisitionType") == "2D":
         found = "QUIPSS with a 2D readout"
-        raise fields.fault("BolusCutOffTechnique", found, "QUIPSSII or Q2TIPS: not modelled")
+        expected = "QUIPSSII or Q2TIPS: not modelled"
+        raise fields.not_modelled("BolusCutOffTechnique", found, expected)
     left = delay - times
     if np.fmin.reduce(left) <= 0:
         key = "BolusCutOffDelayTime"

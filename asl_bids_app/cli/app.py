@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 
 from asl_bids_app.cli.parser import parse
-from asl_bids_app.errors import AslAppError, InputError, disk_full, one_line
+from asl_bids_app.errors import AslAppError, InputError, code_of, disk_full, one_line
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.processes import STOPPED, end_now, exit_code, stoppable
-from asl_bids_app.remarks import quiet
+from asl_bids_app.remarks import quiet, silence_tracker
 
 LOG = logging.getLogger("asl-app")
 
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AslAppError as error:
         LOG.error("%s", options.locate(error) if isinstance(error, InputError) else error)
         LOG.debug("%s", shlex.join(arguments), exc_info=True)
-        return 2 if isinstance(error, InputError) and error.is_usage else 1
+        return code_of(error)
     except OSError as error:
         if not disk_full(error):
             raise
@@ -102,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command() -> None:
     """Run `asl-app` as a process of its own, and end it."""
+    silence_tracker()
     code = main()
     if code > STOPPED:
         end_now(code)

@@ -164,13 +164,15 @@ def _check_inputs(parser: argparse.ArgumentParser, values: dict[str, Any]) -> No
             parser.error(f"--derivatives {name}: found no folder {path}, expected derivatives")
     if values["atlas"]:
         from asl_bids_app.anatomy.atlases import read_spec
-        from asl_bids_app.anatomy.region_layout import NAME
+        from asl_bids_app.anatomy.regions import TISSUE_ATLAS
 
         specs = [read_spec(text) for text in values["atlas"]]
-        names = [NAME, *(spec.name for spec in specs)]
+        names = [TISSUE_ATLAS, *(spec.name for spec in specs)]
         for spec in specs:
             if names.count(spec.name) > 1:
-                whose = "that of the app's own regions" if spec.name == NAME else "given twice"
+                whose = (
+                    "that of the app's own regions" if spec.name == TISSUE_ATLAS else "given twice"
+                )
                 parser.error(
                     f"--atlas {spec.name}: found a name {whose}, expected one for each atlas: "
                     "tables are named by it"

@@ -123,3 +123,8 @@ class Estimator(Interface):
     def fit(self, series: Series) -> ParameterMaps[Tensor]:
         """Estimate CBF and ATT inside the mask of a series."""
         ...
+
+
+Correction = Callable[[ParameterMaps[Tensor], Series, Tensor | None], ParameterMaps[Tensor]]
+"""Changes maps by the series they were made from, and by how far each voxel tells of the tissue's
+ATT, (n_slices, H, W), 0 to 1 (None: all alike)."""

@@ -46,6 +46,7 @@ def crop(observation: Observation, rows: slice, columns: slice) -> Observation:
         delta_m=observation.delta_m[..., rows, columns],
         noise_sd=noise[..., rows, columns] if noise.shape[-1] > 1 else noise,
         mask=observation.mask[..., rows, columns],
+        anatomy=observation.anatomy[..., rows, columns],
     )
 
 

@@ -39,8 +39,10 @@ from asl_bids_app.observation import Observation
 
 WINDOW_MM: Final = 25.0
 """Full width at half maximum of the window in which a tissue's correction is one number."""
-PASSES: Final = 2
-"""The ridge holds a pass back where a window knows little of a tissue; the second makes up."""
+PASSES: Final = 4
+"""At most. The ridge holds a pass back where a window knows little of a tissue; others make up."""
+LEAST_CHANGE: Final = 0.004
+"""Mean change of CBF by a pass after which none follows, as a part of the mean CBF."""
 DETAIL_MM: Final = 8.0
 """The same of the average from which a voxel's fractions stand out."""
 ATT_RIDGE: Final = 0.05
@@ -106,6 +108,7 @@ def be_consistent(
     att_sd: Tensor,
     voxel_mm: Sequence[float],
     fractions: Tensor | None = None,
+    att_trust: Tensor | None = None,
 ) -> Consistent:
     """Correct maps so that each tissue's residuals around a voxel vanish in the mean.
 
@@ -120,6 +123,8 @@ def be_consistent(
     fractions : Tensor, shape (2, S, H, W), optional
         Of grey and white matter in each voxel, 0 to 1. Where they don't explain CBF, or there are
         none, all voxels around count as one tissue, and only a mean that is far off is corrected.
+    att_trust : Tensor, shape (S, H, W), optional
+        How far each voxel tells of the tissue's ATT, 0 to 1; None: all alike.
 
     Returns
     -------
@@ -142,13 +147,18 @@ def be_consistent(
         shares = torch.cat([shares, inside[None] - shares.sum(0)[None]])
         fit = explained(cbf, shares[:2], observation.mask)
         tissue_weight = min(max((fit - FIT[0]) / (FIT[1] - FIT[0]), 0.0), 1.0)
+    trust = torch.ones_like(cbf) if att_trust is None else att_trust.to(cbf)
     added, later = torch.zeros_like(cbf), torch.zeros_like(cbf)
     variance, att_variance = torch.zeros_like(cbf), torch.zeros_like(cbf)
     for number in range(PASSES):
-        found = _one_pass(observation, cbf + added, att + later, shares, tissue_weight, voxel_mm)
+        found = _one_pass(
+            observation, cbf + added, att + later, shares, tissue_weight, trust, voxel_mm
+        )
         added, later = added + found[0], later + found[2]
         if number == 0:
             variance, att_variance = found[1], found[3]
+        if float(found[0].abs().sum()) < LEAST_CHANGE * float((cbf * inside).abs().sum()):
+            break
     facts: dict[str, Any] = {
         "WindowFWHM": WINDOW_MM,
         "TissueWeight": round(tissue_weight, 3),
@@ -174,6 +184,7 @@ def _one_pass(
     att: Tensor,
     shares: Tensor | None,
     tissue_weight: float,
+    trust: Tensor,
     voxel_mm: Sequence[float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return what is added to CBF, its variance, what is added to ATT, its variance."""
@@ -195,7 +206,7 @@ def _one_pass(
         added, variance = part * moved, part.square() * spread
     if shares is not None and tissue_weight > 0:
         fine = [window(n, v, DETAIL_MM, cbf) for n, v in zip(cbf.shape, voxel_mm, strict=True)]
-        found = _by_tissue(observation, cbf, att, shares, wide, fine)
+        found = _by_tissue(observation, cbf, att, shares, trust, wide, fine)
         added = added + tissue_weight * found[0]
         variance = variance + tissue_weight**2 * found[1]
         later, att_variance = tissue_weight * found[2], tissue_weight**2 * found[3]
@@ -207,6 +218,7 @@ def _by_tissue(
     cbf: Tensor,
     att: Tensor,
     shares: Tensor,
+    trust: Tensor,
     wide: Sequence[Tensor],
     fine: Sequence[Tensor],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -220,8 +232,10 @@ def _by_tissue(
     # A single measurement says nothing of ATT.
     if observation.delta_m.shape[1] > 1:
         first, _ = solve_windows(score, weight, basis, wide, alike, most=2)
-        slopes = att_scores(observation, cbf + first, att, wide)
-        later, att_spread = solve_windows(*slopes, shares, wide, alike, ridge=ATT_RIDGE, most=1)
+        slope, information = (trust * x for x in att_scores(observation, cbf + first, att, wide))
+        later, att_spread = solve_windows(
+            slope, information, shares, wide, alike, ridge=ATT_RIDGE, most=1
+        )
         later = torch.maximum(later, LEAST_ATT - att) * inside
         score, weight = cbf_scores(observation, cbf, att + later, wide)
     # Of the whole brain first: of a poor scan a window says little.

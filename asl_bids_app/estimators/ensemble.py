@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +15,7 @@ from asl_bids_app.estimators.answers import Look, read_answers
 from asl_bids_app.estimators.arterial_evidence import arterial_evidence
 from asl_bids_app.estimators.assumed import with_assumed_constants
 from asl_bids_app.estimators.bars import with_late_arrival, with_offset, without_nonsense
-from asl_bids_app.estimators.base import ParameterMaps
+from asl_bids_app.estimators.base import Correction, ParameterMaps
 from asl_bids_app.estimators.bayes import observe_usable
 from asl_bids_app.estimators.boxes import brain_box, crop, select
 from asl_bids_app.estimators.devices import find_device, full_precision, side_by_side
@@ -95,7 +95,7 @@ class Ensemble:
     def fit(
         self,
         series: Series,
-        correct: Callable[[ParameterMaps, Series], ParameterMaps] | None = None,
+        correct: Correction | None = None,
         fractions: Tensor | None = None,
     ) -> ParameterMaps:
         """Estimate CBF and ATT inside the mask of a series.
@@ -109,8 +109,8 @@ class Ensemble:
         series
             Calibrated series.
         correct
-            Changes maps, by the series they were made from, before their error bars are judged;
-            None for nothing.
+            Changes maps before their error bars are judged, by the series they were made from and
+            by how far each voxel tells of the tissue's ATT (None: all alike); None for nothing.
         fractions : Tensor, shape (2, n_slices, H, W), optional
             Of grey and white matter, by which arteries are separated from tissue.
 
@@ -128,7 +128,7 @@ class Ensemble:
         look = self._look(series, arteries_for(self.model.members[0], series) if shown else None)
         answer = look.maps
         if correct is not None:
-            answer = correct(answer, series)
+            answer = correct(answer, series, None if separated is None else separated.att_trust)
         if separated is not None:
             answer = separated.added_to(answer)
         if self.error_bars == "total":

@@ -95,9 +95,11 @@ def estimate(
         series = show_anatomy(series, fractions)
     start = time.perf_counter()
 
-    def correct(maps: ParameterMaps[Tensor], seen: Series) -> ParameterMaps[Tensor]:
+    def correct(
+        maps: ParameterMaps[Tensor], seen: Series, att_trust: Tensor | None
+    ) -> ParameterMaps[Tensor]:
         """Bring the means of tissues back to what the data say."""
-        return correct_means(maps, seen, seen.voxel_mm, fractions)
+        return correct_means(maps, seen, seen.voxel_mm, fractions, att_trust)
 
     maps = ensemble.fit(series, correct if consistent else None, fractions)
     maps = replace(

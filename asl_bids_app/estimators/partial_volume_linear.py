@@ -42,8 +42,8 @@ def regress_in_kernel(mixture: Mixture) -> tuple[Tensor, Tensor]:
         signal, noise = (
             mixture.volume(values[..., k]).transpose(0, 1).contiguous() for values in (found, sd)
         )
-        told = mixture.volume(mixture.shares[:, k] >= LEAST_SHARE)
-        tissue = replace(observation, delta_m=signal, noise_sd=noise, mask=where & told)
+        seen = mixture.volume(mixture.shares[:, k] >= LEAST_SHARE)
+        tissue = replace(observation, delta_m=signal, noise_sd=noise, mask=where & seen)
         cbf, _, cbf_sd, *_ = least_squares(tissue)
         flows.append(cbf[where])
         errors.append(cbf_sd[where])

@@ -53,6 +53,7 @@ def correct_means(
     series: Series,
     voxel_mm: Sequence[float],
     fractions: Tensor | None = None,
+    att_trust: Tensor | None = None,
 ) -> ParameterMaps[Tensor]:
     """Bring the means of tissues back to what the data say.
 
@@ -66,6 +67,8 @@ def correct_means(
         Distances of slices, rows and columns.
     fractions : Tensor, shape (2, n_slices, H, W), optional
         Of grey and white matter.
+    att_trust : Tensor, shape (n_slices, H, W), optional
+        How far each voxel tells of the tissue's ATT, 0 to 1; None: all alike.
 
     Returns
     -------
@@ -85,6 +88,7 @@ def correct_means(
         maps.att_sd,
         voxel_mm,
         fractions,
+        att_trust,
     )
     names = ("cbf", "cbf_sd", "att", "att_sd")
     new: dict[str, Any] = {

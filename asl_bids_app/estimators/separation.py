@@ -42,7 +42,7 @@ WINDOW_MM: Final = 12.0
 """Full width at half maximum of the window around a voxel."""
 ATT_SD: Final = 0.1
 """s: how far a voxel's ATT usually is from the mean of its tissue around."""
-ATT_TAIL: Final = (0.03, 0.5)
+ATT_TAIL: Final = (0.01, 0.5)
 """Share of voxels, as at the rim of a lesion, that are further off, and how far (s)."""
 CHANCE: Final = (0.1, 0.02, 0.3)
 """Of an artery: before the data, and the least and the most that a window may say. With no limit a
@@ -51,6 +51,9 @@ STEPS: Final = 40
 """Most turns of the two."""
 LEAST_MOVE: Final = 0.0005
 """s: smaller moves of the mean ATT around end them."""
+DISTRUST: Final = 0.1
+"""Probability of an artery at which a voxel counts half when means of ATT are corrected: what is
+left of an artery makes tissue look early. Less would count mostly voxels that noise makes late."""
 _TABLE_STEP: Final = 0.005
 """s, of the means of ATT that priors are tabled for."""
 _EVERYONE: Final = 0.3
@@ -76,6 +79,11 @@ class Separated:
     volume_sd: Tensor
     vessels: Tensor
     vessels_sd: Tensor
+
+    @property
+    def att_trust(self) -> Tensor:
+        """How far residuals of a voxel tell of the tissue's ATT, 0 to 1, (S, H, W)."""
+        return 1 / (1 + (self.artery / DISTRUST).square())
 
     def added_to(self, maps: ParameterMaps[Tensor]) -> ParameterMaps[Tensor]:
         """Return the maps of the tissue with those of the arteries, and their flag."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from torch import Tensor
 
 from asl_bids_app.anatomy.place import Placed
+from asl_bids_app.anatomy.records import TISSUES
 from asl_bids_app.anatomy.request import Outcome, Request
 from asl_bids_app.anatomy.series_files import remove_stale
 from asl_bids_app.bids.acquisition import distinct_measurements
 from asl_bids_app.bids.derivatives import perf_folder
 from asl_bids_app.bids.sessions import PlannedRun, Unit
+from asl_bids_app.bids.uris import add_sources
 from asl_bids_app.estimators.base import ParameterMaps
 from asl_bids_app.estimators.consensus import consensus
 from asl_bids_app.finish.make_images import unit_images
@@ -30,6 +32,9 @@ from asl_bids_app.run_records import RunFacts, UnitRecord
 from asl_bids_app.series import Series
 from asl_bids_app.settings import runs_baseline
 
+VOXELWISE: Final = ("lsq_", "consensus_", "m0", "mask", "tsnr")
+"""What begins the keys of images that know nothing of tissue."""
+
 
 def finish_unit(
     output_dir: Path,
@@ -42,6 +47,7 @@ def finish_unit(
     confounds: Mapping[str, np.ndarray] | None,
     anatomy: Request | None = None,
     placed: Placed | None = None,
+    others: Mapping[str, Path] | None = None,
 ) -> UnitRecord:
     """Compute the metrics of a series, write its derivatives, and see to its anatomy.
 
@@ -61,6 +67,8 @@ def finish_unit(
         What is asked of it; None for nothing.
     placed
         The series on its T1w; None if there is none, or to register it now.
+    others
+        Datasets beside the raw one that files come from, by name.
 
     Returns
     -------
@@ -83,19 +91,32 @@ def finish_unit(
         dict(tissue.facts) if tissue else {"source": "none (--no-tissue)", "reason": "--no-tissue"}
     )
     consistency = dict(maps.consistency or {}) or None
+    datasets = {**(others or {}), "": output_dir}
+    from_tissue = tissue.sources if tissue and tissue.maps else ()
+    by_fluid = any("reference" in run.get("m0", {}) for run in series.facts.values())
     shared = shared_sidecar(
         unit,
         series,
         maps,
         facts={"tissue": facts, "tissue_consistency": consistency},
         warnings=(*warnings, *implausible),
+        datasets=datasets,
+        sources=from_tissue if by_fluid else (),
     )
+    differing = differences(baseline, by_formula)
+    with_tissue = {"Sources": add_sources(shared["Sources"], from_tissue, datasets)}
+    keys = [*TISSUES]
+    if maps.consistency is not None:
+        # Only the main maps were corrected by tissue: those beside them rest on voxels alone.
+        keys += [key for key in images.written() if not key.startswith(VOXELWISE)]
+    for key in keys:
+        differing[key] = {**differing.get(key, {}), **with_tissue}
     paths = write_unit(
         output_dir,
         unit,
         images,
         shared,
-        differences(baseline, by_formula),
+        differing,
         confounds=confounds,
         carpet=series.carpet,
         quality=(metrics, dictionary(metrics, facts.get("reason", ""))),
@@ -104,7 +125,8 @@ def finish_unit(
     if anatomy is None:
         remove_stale(output_dir, unit.entities)
     else:
-        laid = run_anatomy(anatomy, unit, series, maps, baseline, shared, placed)
+        main = {**shared, **differing.get("cbf", {})}
+        laid = run_anatomy(anatomy, unit, series, maps, baseline, main, placed)
     of_anatomy = {**registration_metrics(laid.facts), **partial_volume_metrics(laid.facts)}
     if of_anatomy:
         metrics |= of_anatomy

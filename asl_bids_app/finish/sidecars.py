@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from asl_bids_app import __version__
 from asl_bids_app.bids.sessions import Unit
+from asl_bids_app.bids.uris import RAW, add_sources
 from asl_bids_app.estimators.base import ParameterMaps
 from asl_bids_app.estimators.consensus import Consensus
 from asl_bids_app.series import Series
@@ -42,6 +44,8 @@ def shared_sidecar(
     *,
     facts: Mapping[str, Any],
     warnings: tuple[str, ...] = (),
+    datasets: Mapping[str, Path] | None = None,
+    sources: tuple[Path, ...] = (),
 ) -> dict[str, Any]:
     """Return what the sidecars of all images of a unit share.
 
@@ -53,19 +57,21 @@ def shared_sidecar(
         What was done beyond the runs' own preprocessing.
     warnings
         Beyond those of the series.
+    datasets
+        Roots of the datasets that files come from, by name, the raw one left out.
+    sources
+        Files beyond the runs, their M0 and what the series rests on.
     """
-    sources = []
+    files: list[Path] = []
     for run in unit.runs:
         root = next(
             p for p in run.acquisition.path.parents if p.name == f"sub-{unit.entities['sub']}"
         ).parent
-        paths = [
-            run.acquisition.path,
-            *([run.acquisition.m0.path] if run.acquisition.m0.path else []),
-        ]
-        sources += [f"bids:raw:{path.relative_to(root).as_posix()}" for path in paths]
+        m0 = run.acquisition.m0.path
+        files += [run.acquisition.path, *([m0] if m0 else [])]
+    files += [*series.sources, *sources]
     return {
-        "Sources": sources,
+        "Sources": add_sources([], files, {**(datasets or {}), RAW: root}),
         "SkullStripped": True,
         "EstimationMethod": maps.estimator,
         "Model": dict(maps.model) if maps.model else None,

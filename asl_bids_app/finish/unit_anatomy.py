@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from asl_bids_app.anatomy.atlases import read_spec
 from asl_bids_app.anatomy.find import find_anatomy
-from asl_bids_app.anatomy.request import Outcome, Request, UnitMaps
+from asl_bids_app.anatomy.request import LAID, Outcome, Request, UnitMaps
 from asl_bids_app.anatomy.run import run
 from asl_bids_app.anatomy.spaces import read_space
+from asl_bids_app.bids.uris import RAW, TEMPLATEFLOW
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from asl_bids_app.anatomy.tissue_flows import Data
     from asl_bids_app.bids.sessions import Unit
     from asl_bids_app.estimators.base import ParameterMaps
+    from asl_bids_app.options.table import AppOptions
     from asl_bids_app.preprocess.prepare import PreparedRun
     from asl_bids_app.series import Series
     from asl_bids_app.settings import Settings
@@ -30,18 +32,30 @@ def make_request(settings: Settings, output_dir: Path) -> Request | None:
     """Return what a run asks of the anatomy; None with ``--no-anatomy``."""
     if not settings.anatomy or not settings.bids_dir:
         return None
-    home = os.environ.get("TEMPLATEFLOW_HOME")
-    folder = Path(home).expanduser() if home else None
     return Request(
         Path(settings.bids_dir),
         output_dir,
         {name: Path(path) for name, path in settings.derivatives.items()},
         tuple(read_space(text) for text in settings.output_spaces),
         tuple(read_spec(text) for text in settings.atlas),
-        folder if folder and folder.is_dir() else None,
+        template_folder(),
         settings.threads,
         settings.pvc,
     )
+
+
+def template_folder() -> Path | None:
+    """Return the folder of TemplateFlow, where ``TEMPLATEFLOW_HOME`` names one that is there."""
+    home = os.environ.get("TEMPLATEFLOW_HOME")
+    folder = Path(home).expanduser() if home else None
+    return folder if folder and folder.is_dir() else None
+
+
+def other_datasets(asked: AppOptions | Settings) -> dict[str, Path]:
+    """Return the datasets beside the raw one that files of a run come from, by name."""
+    found = {name: Path(path) for name, path in asked.derivatives.items() if name != RAW}
+    home = template_folder() if asked.output_spaces or asked.atlas else None
+    return found if home is None else {**found, TEMPLATEFLOW: home}
 
 
 def find_sources(request: Request | None, unit: Unit) -> list[str]:
@@ -49,10 +63,7 @@ def find_sources(request: Request | None, unit: Unit) -> list[str]:
     if request is None:
         return []
     found = find_anatomy(request.bids_dir, request.derivatives, unit.entities)
-    if found.t1w is None:
-        return []
-    files = [found.t1w, found.mask, found.dseg, *found.tissue.values()]
-    return [str(path) for path in files if path is not None]
+    return [] if found.t1w is None else [str(path) for path in found.files]
 
 
 def memory_gb(request: Request | None, unit: Unit) -> float:
@@ -75,7 +86,9 @@ def place_run(request: Request, unit: Unit, prepared: PreparedRun) -> Placed | N
         "M0": prepared.m0 if prepared.head is None else prepared.head,
         "ΔM": prepared.delta_m.mean(axis=-1),
     }
-    return place(request, unit.entities, images, prepared.mask, prepared.affine)
+    # A mask of derivatives may lie where the head was at another time: the image's own counts.
+    own = prepared.mask if prepared.own_mask is None else prepared.own_mask
+    return place(request, unit.entities, images, own, prepared.affine)
 
 
 def _common(coherence: Mapping[str, Any], total: bool) -> dict[str, float]:
@@ -146,7 +159,7 @@ def run_anatomy(
             volume(voxelwise.att) if white else None,
             volume(voxelwise.att_sd) if white else None,
         )
-    keys = [key for key in ("cbf", "att", "abv") if getattr(maps, key) is not None]
+    keys = [key for key in LAID if getattr(maps, key) is not None]
     total = maps.model is not None and maps.model.get("ErrorBars") == "total"
     given = UnitMaps(
         unit.entities,

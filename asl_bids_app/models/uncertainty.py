@@ -119,9 +119,10 @@ def calibration_factors(
     ----------
     table : mapping
         ``kinds``: a function for each of `KINDS`; of one that is missing nothing is known, and
-        its factors are 1. Or one function for all. A function has ``signs``: names of the features
-        that it looks at, all of `FEATURES` if it doesn't say; ``low`` and ``high``: their ends,
-        beyond which they count as those; ``hidden_*``, ``weight``, ``bias``: of the layers.
+        its factors are 1. Or one function for all. A function has ``features`` (``signs`` in
+        models of 0.1.0): names of those that it looks at, all of `FEATURES` if it doesn't say;
+        ``low`` and ``high``: their ends, beyond which they count as those; ``hidden_*``,
+        ``weight``, ``bias``: of the layers.
     features : mapping of str to Tensor, shape (...)
         By the names of `FEATURES`.
 
@@ -144,7 +145,7 @@ def calibration_factors(
 
 def _factors(function: Mapping[str, Any], features: Mapping[str, Tensor]) -> Tensor:
     """Evaluate a function of the features, (..., 2)."""
-    x = transformed(features, function.get("signs", FEATURES))
+    x = transformed(features, function.get("features", function.get("signs", FEATURES)))
 
     def constant(name: str) -> Tensor:
         return torch.as_tensor(function[name], dtype=x.dtype, device=x.device)

@@ -15,6 +15,9 @@ NETWORKS: Final = MappingProxyType(
 )
 """Module of each network, by the name that configs and model folders use."""
 
+OLD_ARGUMENTS: Final = MappingProxyType({"cbf_doubt": "cbf_uncertainty"})
+"""Arguments in configs and model folders of 0.1.0, and what they are called since."""
+
 
 def network_class(name: str) -> type:
     """Return a network's class by its name, importing it now.
@@ -31,4 +34,5 @@ def network_class(name: str) -> type:
 
 def build_network(name: str, arguments: dict[str, Any] | None = None) -> Any:
     """Build a network, an `nn.Module`, from its name and keyword arguments."""
-    return network_class(name)(**(arguments or {}))
+    named = {OLD_ARGUMENTS.get(key, key): value for key, value in (arguments or {}).items()}
+    return network_class(name)(**named)

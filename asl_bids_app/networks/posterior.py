@@ -57,7 +57,7 @@ class PosteriorASLNet(nn.Module):
         Side in voxels of the neighbourhood whose averaged signal gives a second posterior as
         input: pooled before the nonlinear step, noisy neighbours say more than their estimates
         do. 0: none.
-    cbf_doubt
+    cbf_uncertainty
         Relative sd of CBF by efficiency, M0 and T1 of blood where they are uncertain, by which
         `correction_scale` grows. A small one lets a network guess less at a scanner's error.
     noise_apart
@@ -75,8 +75,8 @@ class PosteriorASLNet(nn.Module):
     Raises
     ------
     ValueError
-        If the window is neither 0 nor odd, `cbf_doubt` or `beside` is negative, or a network looks
-        at the slices beside without the maps that they are to show.
+        If the window is neither 0 nor odd, `cbf_uncertainty` or `beside` is negative, or a network
+        looks at the slices beside without the maps that they are to show.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class PosteriorASLNet(nn.Module):
         features: Sequence[int] = (16, 32, 64, 128),
         grid: Mapping[str, Any] | None = None,
         window: int = 3,
-        cbf_doubt: float = 0.08,
+        cbf_uncertainty: float = 0.08,
         noise_apart: bool = False,
         beside: int = 0,
         arterial: Mapping[str, Any] | None = None,
@@ -93,8 +93,8 @@ class PosteriorASLNet(nn.Module):
         super().__init__()
         if window < 0 or (window and window % 2 == 0):
             raise ValueError(f"window: found {window}, expected 0 or an odd number")
-        if cbf_doubt < 0:
-            raise ValueError(f"cbf_doubt: found {cbf_doubt}, expected 0 or more")
+        if cbf_uncertainty < 0:
+            raise ValueError(f"cbf_uncertainty: found {cbf_uncertainty}, expected 0 or more")
         if beside < 0:
             raise ValueError(f"beside: found {beside}, expected 0 or more")
         if beside and not (noise_apart and window):
@@ -102,7 +102,7 @@ class PosteriorASLNet(nn.Module):
             raise ValueError(f"beside: found {found}, expected a window and noise_apart")
         self.window = window
         self.beside = beside
-        self.cbf_uncertainty = cbf_doubt
+        self.cbf_uncertainty = cbf_uncertainty
         self.noise_apart = noise_apart
         self.grid = PosteriorGrid(**(grid or {}))
         self.arterial = None if arterial is None else ArterialPrior(**arterial)
@@ -147,7 +147,7 @@ class PosteriorASLNet(nn.Module):
             "features": list(self.features),
             "grid": asdict(self.grid),
             "window": self.window,
-            "cbf_doubt": self.cbf_uncertainty,
+            "cbf_uncertainty": self.cbf_uncertainty,
             "noise_apart": self.noise_apart,
             "beside": self.beside,
             "arterial": None if self.arterial is None else asdict(self.arterial),

@@ -125,4 +125,5 @@ def assemble(
         carpet=join_tables([run.carpet for run in prepared]),
         facts=facts,
         warnings=tuple(dict.fromkeys(warnings)),
+        sources=tuple(dict.fromkeys(path for run in prepared for path in run.sources)),
     )

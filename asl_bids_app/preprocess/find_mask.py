@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,14 +24,56 @@ LEAST_ALIKE: Final = 0.88
 On a simulated head 10 mm off have 0.89, 15 mm 0.84 to 0.86."""
 
 
+@dataclass(frozen=True, eq=False)
+class BrainMask:
+    """The brain of a run.
+
+    Attributes
+    ----------
+    where : array of bool, shape (X, Y, Z)
+    facts : mapping
+        Where it comes from, for sidecars and records.
+    notices : tuple of Notice
+    file : Path or None
+        That it was read from.
+    own : array of bool, shape (X, Y, Z), or None
+        What the image itself shows, where `where` is of derivatives.
+    """
+
+    where: np.ndarray
+    facts: Mapping[str, Any]
+    notices: tuple[Notice, ...] = ()
+    file: Path | None = None
+    own: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class OfferedMask:
+    """A mask of derivatives: nobody named it, so one that doesn't fit is a warning.
+
+    Attributes
+    ----------
+    path : Path
+    of_t1w : bool
+        It is the brain of a T1w to which the run will be registered. Until it is, the image's
+        own mask serves, for the scanner's coordinates may be wrong.
+    pose : array, shape (4, 4), or None
+        Takes world points (mm, RAS) of the run to those of the T1w, once that is known.
+    """
+
+    path: Path
+    of_t1w: bool = False
+    pose: np.ndarray | None = None
+
+
 def find_mask(
     m0: np.ndarray,
     static: np.ndarray,
     moved: MovedRun,
     acquisition: Acquisition,
     given: Path | None,
-    of_derivatives: Path | None = None,
-) -> tuple[np.ndarray, dict[str, Any], list[Notice]]:
+    offered: OfferedMask | None = None,
+) -> BrainMask:
     """Find the brain of a run, or bring a given mask onto its grid.
 
     Parameters
@@ -42,13 +86,12 @@ def find_mask(
         What is known of it.
     given
         Mask to use.
-    of_derivatives
-        Mask to use if it fits: nobody named it, so one that doesn't is a warning.
+    offered
+        Mask of derivatives, to be used if it fits.
 
     Returns
     -------
-    array of bool (X, Y, Z), dict, list of Notice
-        The brain, where it comes from, and warnings.
+    BrainMask
 
     Raises
     ------
@@ -63,61 +106,63 @@ def find_mask(
     try:
         mask = brain_mask(source, moved.affine)
     except MaskError as error:
-        if of_derivatives is not None:
-            return _given_mask(of_derivatives, source, moved)
+        if offered is not None:
+            return _given_mask(offered.path, source, moved, offered.pose)
         raise InputError(
             acquisition.path.name, "brain mask", str(error), "a brain", "give --brain-mask"
         ) from error
-    notices = []
-    if of_derivatives is not None:
+    notices: list[Notice] = []
+    if offered is not None and (offered.pose is not None or not offered.of_t1w):
         try:
-            return _like_own(of_derivatives, mask, source, moved)
+            return _like_own(offered, mask, source, moved)
         except InputError as error:
             outcome = "a mask made from the image is used"
-            notices.append(
-                Notice(of_derivatives.name, error.field, error.found, error.expected, outcome)
-            )
-    if source is m0:
-        return mask, {"kind": MaskKind.M0.value, "source": "made from the M0"}, notices
-    return mask, {"kind": MaskKind.ASL.value, "source": "made from the ASL volumes"}, notices
+            name = offered.path.name
+            notices.append(Notice(name, error.field, error.found, error.expected, outcome))
+    kind, made = (MaskKind.M0, "M0") if source is m0 else (MaskKind.ASL, "ASL volumes")
+    facts = {"kind": kind.value, "source": f"made from the {made}"}
+    return BrainMask(mask, facts, tuple(notices))
 
 
 def _like_own(
-    path: Path, own: np.ndarray, source: np.ndarray, moved: MovedRun
-) -> tuple[np.ndarray, dict[str, Any], list[Notice]]:
+    offered: OfferedMask, own: np.ndarray, source: np.ndarray, moved: MovedRun
+) -> BrainMask:
     """Bring a mask of derivatives onto the grid of a run, and compare it with the run's own.
 
-    It is placed by the scanner's coordinates, and the head may have moved since.
+    By the scanner's coordinates it may lie elsewhere, for the head may have moved since.
 
     Raises
     ------
     InputError
         If it can't be read, or is of another place.
     """
-    found = _given_mask(path, source, moved)
-    dice = 2 * float((found[0] & own).sum()) / float(found[0].sum() + own.sum())
+    found = _given_mask(offered.path, source, moved, offered.pose)
+    dice = 2 * float((found.where & own).sum()) / float(found.where.sum() + own.sum())
     if dice < LEAST_ALIKE:
         raise InputError(
-            path,
+            offered.path,
             "",
             f"an overlap of {dice:.2f} (Dice) with the brain of the ASL image",
             f"{LEAST_ALIKE:g} or more",
         )
-    return found
+    return replace(found, own=own)
 
 
 def _given_mask(
-    path: Path, source: np.ndarray, moved: MovedRun
-) -> tuple[np.ndarray, dict[str, Any], list[Notice]]:
-    """Bring a given mask onto the grid of a run."""
+    path: Path, source: np.ndarray, moved: MovedRun, pose: np.ndarray | None = None
+) -> BrainMask:
+    """Bring a given mask onto the grid of a run: by a pose, else by the scanner's coordinates."""
     from asl_bids_app.bids.images import load
     from asl_bids_app.preprocess.align import resample
 
     image = load(path, ndim=3, name=path.name)
-    affine, reported = place(
-        image.data.shape, image.affine, image.oriented, path.name, source.shape, moved
-    )
-    mask = resample(image.data > 0, affine, source.shape, moved.affine, np.eye(4)) > 0.5
+    affine, reported = image.affine, list[Notice]()
+    if pose is None:
+        affine, reported = place(
+            image.data.shape, image.affine, image.oriented, path.name, source.shape, moved
+        )
+    to_image = np.eye(4) if pose is None else pose
+    mask = resample(image.data > 0, affine, source.shape, moved.affine, to_image) > 0.5
     if not mask.any():
         raise InputError(path, "", "no voxel inside the ASL image", "a mask of its brain")
     bright = np.abs(source) > DARK * np.percentile(np.abs(source[source != 0]), 98)
@@ -129,7 +174,11 @@ def _given_mask(
             f"a mask of the brain: {LEAST_COVERED:.0%} or more",
             "look for a wrong or missing orientation, or the mask of another session",
         )
-    return mask, {"kind": MaskKind.GIVEN.value, "source": path.name}, [*image.warnings, *reported]
+    facts = {"kind": MaskKind.GIVEN.value, "source": path.name}
+    if pose is not None:
+        source_words = f"{path.name}, laid by the registration to the T1w"
+        facts = {"kind": MaskKind.T1W.value, "source": source_words}
+    return BrainMask(mask, facts, (*image.warnings, *reported), path)
 
 
 def place(

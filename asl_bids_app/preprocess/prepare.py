@@ -16,7 +16,7 @@ from asl_bids_app.notices import Notice
 from asl_bids_app.options import defaults
 from asl_bids_app.preprocess.decode import decode_run
 from asl_bids_app.preprocess.find_m0 import find_m0
-from asl_bids_app.preprocess.find_mask import find_mask, with_data
+from asl_bids_app.preprocess.find_mask import OfferedMask, find_mask, with_data
 from asl_bids_app.preprocess.m0 import calibrate, finish_m0
 from asl_bids_app.preprocess.moved import MovedRun
 
@@ -48,6 +48,10 @@ class PreparedRun:
         Whether the file tells `affine`; else it is a guess.
     brain : array of bool, shape (X, Y, Z), or None
         The mask before voxels without data were left out.
+    own_mask : array of bool, shape (X, Y, Z), or None
+        The brain as the image shows it, where `mask` is of derivatives.
+    sources : tuple of Path
+        Files that were used beside the run and its M0.
     """
 
     delta_m: np.ndarray
@@ -65,6 +69,8 @@ class PreparedRun:
     oriented: bool = True
     brain: np.ndarray | None = None
     carpet: Mapping[str, np.ndarray] | None = None
+    own_mask: np.ndarray | None = None
+    sources: tuple[Path, ...] = ()
 
 
 def prepare_run(
@@ -74,7 +80,7 @@ def prepare_run(
     align_m0: bool,
     m0_smooth_fwhm: float = defaults.M0_SMOOTH_FWHM,
     brain_mask: Path | None = None,
-    found_mask: Path | None = None,
+    offered: OfferedMask | None = None,
 ) -> PreparedRun:
     """Average and calibrate a run.
 
@@ -90,8 +96,8 @@ def prepare_run(
         mm.
     brain_mask
         Mask to use instead of one made from the M0.
-    found_mask
-        The same of derivatives, which is used if it fits.
+    offered
+        One of derivatives, which is used if it fits.
 
     Raises
     ------
@@ -107,9 +113,9 @@ def prepare_run(
     static = moved.data[..., _static(kinds)].mean(axis=3)
     raw, facts, warnings = find_m0(run, moved, static, align=align_m0)
     usable = moved.finite & np.isfinite(raw)
-    brain, mask_facts, notes = find_mask(raw, static, moved, acquisition, brain_mask, found_mask)
-    mask, more = with_data(brain, moved, acquisition.path.name)
-    warnings += [*notes, *more]
+    brain = find_mask(raw, static, moved, acquisition, brain_mask, offered)
+    mask, more = with_data(brain.where, moved, acquisition.path.name)
+    warnings += [*brain.notices, *more]
     lost = int((mask & ~usable).sum())
     if lost:
         raise InputError(
@@ -171,7 +177,7 @@ def prepare_run(
         {
             "motion": moved.motion,
             "m0": facts,
-            "mask": mask_facts,
+            "mask": brain.facts,
             "voxel_size_mm": [round(float(zoom), 3) for zoom in zooms],
             "repeats": averaged.repeats.tolist(),
             "rejected": list(averaged.rejected),
@@ -180,8 +186,10 @@ def prepare_run(
         (*moved.warnings, *warnings),
         np.where(mask, m0, np.nan_to_num(scaled, posinf=0, neginf=0)).astype(np.float32),
         moved.oriented,
-        brain,
+        brain.where,
         carpet,
+        brain.own,
+        () if brain.file is None else (brain.file,),
     )
 
 

@@ -88,6 +88,8 @@ class TissueMaps:
         stored where the ensemble looks for grey and white matter (gm, wm).
     matrix : array, shape (4, 4), or None
         Takes world points of the run to MNI152 millimetres, where the atlas was laid on its M0.
+    sources : tuple of Path
+        Files that they come from.
     """
 
     maps: Mapping[str, np.ndarray]
@@ -95,6 +97,7 @@ class TissueMaps:
     warnings: tuple[Notice, ...] = ()
     classes: Mapping[str, np.ndarray] = field(default_factory=dict)
     matrix: np.ndarray | None = None
+    sources: tuple[Path, ...] = ()
 
     @property
     def alike(self) -> Mapping[str, np.ndarray]:
@@ -144,7 +147,9 @@ def find_tissue(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
     )
 
 
-def of_t1w(fractions: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> TissueMaps:
+def of_t1w(
+    fractions: Mapping[str, np.ndarray], facts: Mapping[str, Any], sources: tuple[Path, ...] = ()
+) -> TissueMaps:
     """Return the tissue of a T1w to which the run is registered.
 
     Parameters
@@ -153,9 +158,11 @@ def of_t1w(fractions: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Tis
         Of gm, wm and csf in the voxels of the run, zero outside its mask.
     facts
         How it was registered.
+    sources
+        Files of the T1w and of the registration.
     """
     about = {"kind": TissueKind.T1W.value, "fractions": FractionKind.T1W.value}
-    return TissueMaps(dict(fractions), {**about, **facts})
+    return TissueMaps(dict(fractions), {**about, **facts}, sources=sources)
 
 
 def _resample_given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
@@ -184,7 +191,7 @@ def _resample_given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueM
             "or more: another session, or a wrong or missing orientation"
         )
         return _without_maps(reason, facts, tuple(warnings))
-    return TissueMaps(maps, facts, tuple(warnings))
+    return TissueMaps(maps, facts, tuple(warnings), sources=tuple(given.values()))
 
 
 def _without_maps(

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Final
 
 from asl_bids_app.limits import CBF_LIMIT
 from asl_bids_app.notices import Notice
 from asl_bids_app.quality.definitions import PLAUSIBLE_GM_CBF
 from asl_bids_app.quality.statistics import FEWEST
 
+USUAL_CAUSES: Final = (
+    "an M0 of another scale (--m0-scale), delays or label durations in the wrong unit, "
+    "or control and label volumes swapped"
+)
 
-def plausibility(metrics: Mapping[str, float]) -> list[Notice]:
+
+def plausibility(metrics: Mapping[str, float], causes: str = USUAL_CAUSES) -> list[Notice]:
     """Return the warnings about a result that can't be believed; none if it can.
 
     Parameters
     ----------
     metrics
         Of `compute`; missing values say nothing.
+    causes
+        What most often makes CBF too high or too low.
     """
 
     def value(key: str) -> float:
@@ -39,10 +47,6 @@ def plausibility(metrics: Mapping[str, float]) -> list[Notice]:
     name, mean = ("grey matter", grey) if math.isfinite(grey) else ("the brain", brain)
     low, high = PLAUSIBLE_GM_CBF
     if math.isfinite(mean) and not low <= mean <= high and not found:
-        causes = (
-            "an M0 of another scale (--m0-scale), delays or label durations in the wrong unit, "
-            "or control and label volumes swapped"
-        )
         warn(
             "CBF",
             f"The mean CBF of {name} is {mean:.4g} mL/100 g/min, outside {low:g}-{high:g}. "

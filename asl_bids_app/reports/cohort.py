@@ -9,7 +9,7 @@ from pathlib import Path
 from asl_bids_app.bids.derivatives import sidecar_path
 from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.errors import Cause
-from asl_bids_app.failures import Failure
+from asl_bids_app.failures import Failure, Status
 from asl_bids_app.notices import Notice
 from asl_bids_app.quality.plausibility import plausibility
 from asl_bids_app.reports.damage import SIDECAR, read_metric_row, read_object
@@ -137,13 +137,13 @@ def read_cohort(output_dir: Path) -> Cohort:
     absent = []
     for label in known:
         status, failures = standing(records.get(label, []))
-        status = status or ("complete" if label in with_maps else "missing")
-        if status == "complete" and label not in with_maps:
-            status = "missing"
+        status = status or (Status.COMPLETE if label in with_maps else Status.MISSING)
+        if status == Status.COMPLETE and label not in with_maps:
+            status = Status.MISSING
         faults = damage.get(label, [])
         if faults:
-            status = "damaged"
-        if status != "complete":
+            status = Status.DAMAGED
+        if status != Status.COMPLETE:
             damaged = [_failure_of(f"sub-{label}", fault) for fault in faults]
             errors = tuple(explain(error, output_dir) for error in (*damaged, *failures))
             absent.append(Absent(label, status, errors, _report(output_dir, label)))

@@ -98,16 +98,19 @@ def explain(error: Failure | Mapping[str, Any], output_dir: Path) -> Explained:
     where = ", ".join(part for part in (failure.unit, step_words(failure.step)) if part)
     known = failure.cause in set(Cause)
     cause = Cause(failure.cause) if known else Cause.UNFORESEEN
-    words = _input_words(failure) if cause is Cause.INPUT else _BY_CAUSE[cause]
+    words = _BY_CAUSE.get(cause) or _input_words(failure, cause)
     crash, traceback = _crash(failure.crash_file, output_dir)
     message = failure.message or "no message"
     return Explained(where, words.meaning, words.cure, message, crash, traceback)
 
 
-def _input_words(failure: Failure) -> _Words:
+def _input_words(failure: Failure, cause: Cause) -> _Words:
     place = f"{failure.file}: {failure.field}" if failure.field else failure.file
     meaning = f"{place}: the program found {failure.found}, but needs {failure.expected}."
-    cure = failure.cure or f"Correct {failure.file}"
+    cure = f"Correct {failure.file}"
+    if cause is Cause.NOT_MODELLED:
+        cure = "Leave this run out: the program can't process data of this kind"
+    cure = failure.cure or cure
     return _Words(meaning, f"{cure[0].upper()}{cure[1:]}.")
 
 
@@ -119,6 +122,7 @@ _STEPS: Final = {
     "prepare": "M0, mask, subtraction and averaging",
     "assemble": "putting the series together",
     "register": "registration to the T1w",
+    "mask": "the brain of the T1w on the run",
     "tissue": "tissue maps",
     "fit": "estimation",
     "baseline": "least squares",

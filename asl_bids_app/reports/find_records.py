@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asl_bids_app.bids.files import parse_name
-from asl_bids_app.failures import Failure
+from asl_bids_app.failures import Failure, Status
 from asl_bids_app.notices import Notice
 from asl_bids_app.reports.damage import RECORD, RUN, read_object
 from asl_bids_app.run_records import ParticipantRecord, RunRecord, UnitRecord
@@ -118,9 +118,9 @@ def standing(records: Sequence[ParticipantRecord]) -> tuple[str, list[Failure]]:
                 return record.status, errors
             break
     if errors:
-        return "partial" if done else "failed", errors
+        return Status.PARTIAL if done else Status.FAILED, errors
     newest = records[0].status if records else ""
-    return "complete" if done else newest, errors
+    return Status.COMPLETE if done else newest, errors
 
 
 def _was_to_make(record: ParticipantRecord, session: str) -> bool:

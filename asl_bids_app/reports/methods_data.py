@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from asl_bids_app.anatomy.region_layout import NAME as TISSUE_ATLAS
+from asl_bids_app.anatomy.regions import TISSUE_ATLAS
 from asl_bids_app.constants import ConstantKey, read_constants
 from asl_bids_app.quality.definitions import METRICS
 from asl_bids_app.reports.old_records import mask_kind, output_keys, tissue_kind
@@ -184,8 +184,8 @@ def describe_atlases(facts: Mapping[str, Any]) -> str:
     """Write the atlases of the regions; the tissues, which need none, last."""
     names = _names(facts, "atlases", "atlas")
     own = TISSUE_ATLAS in names
-    told = [f"the atlas {name}" for name in names if name != TISSUE_ATLAS]
-    return join_words([*told, *(["grey, white and deep grey matter and the hemispheres"] * own)])
+    named = [f"the atlas {name}" for name in names if name != TISSUE_ATLAS]
+    return join_words([*named, *(["grey, white and deep grey matter and the hemispheres"] * own)])
 
 
 def has_output(unit: UnitRecord, key: str) -> bool:

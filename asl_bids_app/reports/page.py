@@ -10,6 +10,7 @@ results, methods, errors.
 from __future__ import annotations
 
 import math
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -123,6 +124,18 @@ def limits_text(metric: Metric) -> str:
     return f"good {ends(metric.good)}; fair {ends(metric.fair)}"
 
 
+def breakable(name: str) -> Markup:
+    """Let a long name break where its words do: after marks, and before a capital.
+
+    Examples
+    --------
+    >>> breakable("LH_DorsalAttn<1")
+    Markup('LH_<wbr>Dorsal<wbr>Attn&lt;1')
+    """
+    words = re.findall(r".*?(?:[_\-./ ]+|(?<=[a-z])(?=[A-Z])|$)", name)
+    return Markup("<wbr>").join(word for word in words if word)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -140,6 +153,7 @@ def _environment() -> jinja2.Environment:
         version=__version__,
     )
     environment.filters["figure"] = figure_text
+    environment.filters["breakable"] = breakable
     return environment
 
 

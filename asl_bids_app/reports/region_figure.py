@@ -35,6 +35,10 @@ def draw_regions(table: RegionTable) -> dict[str, Any]:
     own = np.hypot(table.column("cbf_se_noise"), table.column("cbf_se_model"))
     whole = table.column("cbf_se")
     late = table.column("att_se")
+    own_late = np.hypot(table.column("att_se_noise"), table.column("att_se_model"))
+    # Tables of earlier versions have one error of ATT, that by noise.
+    whole_late = np.where(np.isfinite(own_late), late, np.nan)
+    own_late = np.where(np.isfinite(own_late), own_late, late)
     axes = {
         "cbf": _axis(flow, np.where(np.isfinite(whole), whole, 0)),
         "att": _axis(time, np.where(np.isfinite(late), late, 0)),
@@ -67,7 +71,7 @@ def draw_regions(table: RegionTable) -> dict[str, Any]:
                 {
                     "side": side_of(table.names[member]),
                     "cbf": _mark(axes["cbf"], flow[member], own[member], whole[member]),
-                    "att": _mark(axes["att"], time[member], late[member], np.nan),
+                    "att": _mark(axes["att"], time[member], own_late[member], whole_late[member]),
                     "cbf_text": _text(flow[member], whole[member], 1),
                     "att_text": _text(time[member], late[member], 2),
                     "coverage": share_text(float(np.nan_to_num(table.column("coverage")[member]))),

@@ -10,7 +10,7 @@ from asl_bids_app.constants import read_constants
 from asl_bids_app.reports.page import figure_text
 from asl_bids_app.schemes import find_scheme
 
-_TOLD: Final = frozenset(
+_WORDED: Final = frozenset(
     {
         "path",
         "scheme",
@@ -60,7 +60,7 @@ def run_facts(run: Mapping[str, Any]) -> dict[str, Any]:
     facts += _timing(run, scheme)
     facts += [("Readout", _readout(run.get("slice_time") or [])), ("M0", _m0(run.get("m0") or {}))]
     facts += [("Pairs averaged", _pairs(run.get("repeats") or [])), ("Left out", _left_out(run))]
-    facts += [(name(key), words(value)) for key, value in run.items() if key not in _TOLD]
+    facts += [(name(key), words(value)) for key, value in run.items() if key not in _WORDED]
     facts += [
         (f"Inferred: {key.replace('_', ' ')}", str(text))
         for key, text in (run.get("inferred") or {}).items()

@@ -100,6 +100,11 @@ def check_machine(device: str, model: str | None) -> None:
         from asl_bids_app.estimators.devices import find_device
 
         find_device(device)
+    check_model(model)
+
+
+def check_model(model: str | None) -> None:
+    """Check that a model can be used; see `check_machine`."""
     # The bundled one came with the program, and is looked at where it is used.
     if model:
         from asl_bids_app.models.store import load_model

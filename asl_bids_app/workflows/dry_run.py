@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from asl_bids_app.bids.acquisition import Acquisition, distinct_measurements
-from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.bids.sessions import Unit
-from asl_bids_app.errors import AslAppError
+from asl_bids_app.errors import AslAppError, InputError
 from asl_bids_app.options.table import AppOptions
-from asl_bids_app.settings import runs_baseline
 from asl_bids_app.workflows.plan import Plan
+from asl_bids_app.workflows.planned_outputs import list_outputs
 from asl_bids_app.workflows.work_folder import free, needed
 
+if TYPE_CHECKING:
+    from asl_bids_app.anatomy.outlook import Outlook
 
-def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]:
+
+def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], list[AslAppError]]:
     """Tell estimator, error bars, motion, tissue, device, work folder and outputs.
 
     What would end the run before it starts (a model or device that isn't there) is shown as an
@@ -24,19 +25,26 @@ def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]
 
     Returns
     -------
-    list of str, bool
-        Lines, and whether a run could start.
+    list of str, list of AslAppError
+        Lines, and what would end the run before it starts.
     """
     units = [unit for participant in plan.participants for unit in participant.units]
-    estimator, could_start = "", True
-    try:
-        estimator, reported = _estimator(options)
-    except AslAppError as error:
-        reported, could_start = f"error: {error}", False
-    try:
-        device = _device(options)
-    except AslAppError as error:
-        device, could_start = f"error: {error}", False
+    outlooks = _foresee(options, units)
+    faults: list[AslAppError] = []
+
+    def attempt(describe: Callable[[AppOptions], tuple[str, str]]) -> tuple[str, str]:
+        try:
+            return describe(options)
+        except AslAppError as error:
+            faults.append(error)
+            return (
+                "",
+                f"error: {options.locate(error) if isinstance(error, InputError) else error}",
+            )
+
+    estimator, reported = attempt(_estimator)
+    _, device = attempt(_device)
+    _, processors = attempt(_processors)
     lines = ["what the run would do", f"  estimator: {reported}"]
     if estimator == "ensemble":
         bars = {
@@ -53,22 +61,21 @@ def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], bool]
     lines += [
         "  motion: " + ("rigid correction of every volume" if options.hmc else "none (--no-hmc)"),
         f"  brain mask: {_mask(options, units)}",
-        f"  tissue: {_tissue(options, units)}",
+        f"  tissue: {_tissue(options, units, outlooks)}",
         *_calibration(options),
-        *_anatomy(options, units),
+        *_anatomy(options, outlooks),
         f"  device: {device}",
-        f"  processors: {options.nprocs}; memory: "
-        + (f"{options.mem_gb:g} GB" if options.mem_gb else "what the machine has"),
+        f"  processors: {processors}",
         f"  work folder: {options.work_dir}"
         + (" (emptied first, --clean-workdir)" if options.clean_workdir else "")
         + f"; about {needed(plan.participants)}, {free(options.work_dir)} free",
         f"  output folder: {options.output_dir}",
     ]
-    for unit in units:
-        lines += _outputs(unit, options, estimator)
+    for index, unit in enumerate(units):
+        lines += list_outputs(unit, options, estimator, outlooks[index] if outlooks else None)
     if units:
         lines.append("  reports: " + ", ".join(f"sub-{p}.html" for p in _labels(plan)))
-    return lines, could_start
+    return lines, faults
 
 
 def _labels(plan: Plan) -> list[str]:
@@ -77,9 +84,10 @@ def _labels(plan: Plan) -> list[str]:
 
 
 def _estimator(options: AppOptions) -> tuple[str, str]:
-    from asl_bids_app.workflows.checks import choose_estimator
+    from asl_bids_app.workflows.checks import check_model, choose_estimator
 
     name, (model, digest) = choose_estimator(options.estimator, options.model)
+    check_model(options.model)
     why = "--estimator" if options.estimator else "default"
     if name == "ensemble":
         flips = "averaged over flips" if options.tta else "without flips (--no-tta)"
@@ -92,32 +100,47 @@ def _estimator(options: AppOptions) -> tuple[str, str]:
     return name, reported
 
 
-def _device(options: AppOptions) -> str:
+def _device(options: AppOptions) -> tuple[str, str]:
     from asl_bids_app.estimators.devices import find_device
 
-    return f"{find_device(options.device)} (--device {options.device})"
+    found = str(find_device(options.device))
+    return found, f"{found} (--device {options.device})"
+
+
+def _processors(options: AppOptions) -> tuple[str, str]:
+    from asl_bids_app.workflows.execute import read_plugin
+
+    plugin, _ = read_plugin(options.use_plugin, options.nprocs, options.mem_gb)
+    memory = f"{options.mem_gb:g} GB" if options.mem_gb else "what the machine has"
+    by = f"; by nipype's {plugin} (--use-plugin)" if options.use_plugin else ""
+    return plugin, f"{options.nprocs}; memory: {memory}{by}"
 
 
 def _mask(options: AppOptions, units: list[Unit]) -> str:
-    from asl_bids_app.preprocess.tissue_maps import given_mask
+    from asl_bids_app.settings import offered_mask
 
     if options.brain_mask:
         return f"{options.brain_mask} (--brain-mask)"
-    given = [str(path) for u in units if (path := given_mask(options.derivatives, u.entities))]
+    offered = [offered_mask(options, unit) for unit in units]
+    given = list(dict.fromkeys(str(path) for path, _ in offered if path))
     if not given:
         return "made from the M0"
-    rest = "" if len(given) == len(units) else f"; {len(units) - len(given)} made from the M0"
-    return f"{', '.join(given[:3])}{', ...' * (len(given) > 3)} (--derivatives){rest}"
+    without = sum(path is None for path, _ in offered)
+    rest = f"; {without} made from the M0" if without else ""
+    laid = ", laid by the registration to its T1w" if any(of_t1w for _, of_t1w in offered) else ""
+    return f"{', '.join(given[:3])}{', ...' * (len(given) > 3)} (--derivatives){laid}{rest}"
 
 
-def _tissue(options: AppOptions, units: list[Unit]) -> str:
+def _tissue(options: AppOptions, units: list[Unit], outlooks: list[Outlook]) -> str:
     from asl_bids_app.preprocess.tissue_maps import given_tissue
 
     if not options.tissue:
         return "none (--no-tissue): no metrics by tissue"
-    by_t1w = [unit for unit, _ in _find_t1ws(options, units)]
-    parts = [f"the T1w's, registered, for {len(by_t1w)} of {len(units)} series"] if by_t1w else []
-    rest = [unit for unit in units if unit not in by_t1w]
+    with_t1w = {unit.name for unit, o in zip(units, outlooks, strict=False) if o.usable}
+    parts = []
+    if with_t1w:
+        parts.append(f"the T1w's, registered, for {len(with_t1w)} of {len(units)} series")
+    rest = [unit for unit in units if unit.name not in with_t1w]
     given = sum(bool(given_tissue(options.derivatives, unit.entities)) for unit in rest)
     if given:
         parts.append(f"maps of --derivatives for {given} of {len(units)} series")
@@ -126,32 +149,48 @@ def _tissue(options: AppOptions, units: list[Unit]) -> str:
     return "; ".join(parts)
 
 
-def _find_t1ws(options: AppOptions, units: list[Unit]) -> list[tuple[Unit, str]]:
-    """Return the units that have a T1w, and where it is from."""
-    from asl_bids_app.anatomy.find import find_anatomy
+def _foresee(options: AppOptions, units: list[Unit]) -> list[Outlook]:
+    """Return what the anatomy of each series will come to; none with ``--no-anatomy``."""
+    from asl_bids_app.anatomy.outlook import foresee
+    from asl_bids_app.finish.unit_anatomy import make_request
+    from asl_bids_app.settings import unit_settings
 
-    if not options.anatomy:
+    if not units:
         return []
-    found = [(u, find_anatomy(options.bids_dir, options.derivatives, u.entities)) for u in units]
-    return [(unit, anatomy.source) for unit, anatomy in found if anatomy.t1w is not None]
+    request = make_request(unit_settings(options, units[0], ""), options.output_dir)
+    return foresee(request, [unit.entities for unit in units]) if request is not None else []
 
 
-def _anatomy(options: AppOptions, units: list[Unit]) -> list[str]:
-    """Tell the T1w of the series, where there is one or anything asks for it."""
+def _anatomy(options: AppOptions, outlooks: list[Outlook]) -> list[str]:
+    """Tell the T1w of the series, where there is one or anything asks for it, and what fails."""
     if not options.anatomy:
         return ["  anatomy: none (--no-anatomy)"]
-    sources = [source for _, source in _find_t1ws(options, units)]
-    if not (sources or options.output_spaces or options.atlas or options.pvc):
+    sources = [outlook.found.source for outlook in outlooks if outlook.usable]
+    said = Counter(warning for outlook in outlooks for warning in outlook.warnings)
+    asked = options.output_spaces or options.atlas or options.pvc
+    if not (sources or said or asked):
         return []
     named = ", ".join(dict.fromkeys(sources[:3])) + ", ..." * (len(sources) > 3)
-    spaces = ", ".join(options.output_spaces) or "none but that of the run"
-    atlases = ", ".join(["tissue", *options.atlas])
     return [
-        f"  anatomy: {len(sources)} of {len(units)} series with a T1w"
+        f"  anatomy: {len(sources)} of {len(outlooks)} series with a T1w"
         + (f" ({named})" if named else ""),
-        f"    spaces: {spaces}; regions: {atlases}",
+        f"    spaces: {_shared([o.spaces for o in outlooks]) or 'none but that of the run'}; "
+        f"regions: {_shared([tuple(o.atlases) for o in outlooks]) or 'none'}",
         *([f"    partial volume correction: {options.pvc}, where registered"] * bool(options.pvc)),
+        *(
+            f"    warning: {warning}" + (f" ({count} series)" if count > 1 else "")
+            for warning, count in said.items()
+        ),
     ]
+
+
+def _shared(each: Sequence[Sequence[object]]) -> str:
+    """Name what is made of the series, and of how many where not of all."""
+    counts = Counter(thing for things in each for thing in things)
+    return ", ".join(
+        f"{thing}" if count == len(each) else f"{thing} ({count} series)"
+        for thing, count in counts.items()
+    )
 
 
 def _calibration(options: AppOptions) -> list[str]:
@@ -168,53 +207,3 @@ def _means(options: AppOptions) -> str:
     if not options.tissue:
         return "none without tissue (--no-tissue): only the mean of the brain is corrected"
     return "of grey and white matter, corrected by the data"
-
-
-def _shows_arteries(runs: Sequence[Acquisition], estimator: str) -> bool:
-    """Tell whether a delay is early enough to show arteries that nothing crushes."""
-    import torch
-
-    from asl_bids_app.estimators.arteries import FEWEST, FEWEST_FOR_POSTERIOR, shows_arteries
-    from asl_bids_app.protocol import Protocol
-
-    rows = [
-        (run.scheme, *times[:2], run.metadata.get("VascularCrushing") is True)
-        for run in runs
-        for times in distinct_measurements(run)
-    ]
-    if not rows:
-        return False
-    schemes, delays, durations, crushed = zip(*rows, strict=True)
-    times = (torch.tensor(delays), torch.tensor(durations), torch.zeros(1, len(rows)))
-    fewest = FEWEST if estimator == "least-squares" else FEWEST_FOR_POSTERIOR
-    return shows_arteries(Protocol(schemes, *times, crushed), fewest)
-
-
-def _outputs(unit: Unit, options: AppOptions, estimator: str) -> list[str]:
-    without = set()
-    runs = [run.acquisition for run in unit.runs]
-    if sum(len(distinct_measurements(run)) for run in runs) > 1:
-        # The consensus formula is for a single delay.
-        without |= {"consensus_cbf", "consensus_cbf_sd"}
-    if all(run.encoding for run in runs):
-        without.add("carpet")
-    if not options.hmc:
-        without.add("confounds")
-    if not options.tissue:
-        without |= {"gm", "wm", "csf"}
-    if not options.pvc:
-        without |= {key for key, output in OUTPUTS.items() if output.asked}
-    if not options.arterial or not _shows_arteries(runs, estimator):
-        without |= {"abv", "abv_sd"}
-    baseline = runs_baseline(options.baseline, estimator)
-    names = [
-        output.name(unit.entities)
-        for key, output in OUTPUTS.items()
-        if key not in without and (baseline or not output.baseline)
-    ]
-    folder = Path(f"sub-{unit.entities['sub']}")
-    if "ses" in unit.entities:
-        folder /= f"ses-{unit.entities['ses']}"
-    listed = textwrap.wrap(", ".join(names), 100, break_long_words=False, break_on_hyphens=False)
-    head = f"  outputs of {unit.name}, in {folder / 'perf'}/:"
-    return [head, *(f"    {line}" for line in listed)]

@@ -86,9 +86,15 @@ class _UnitGraph:
             all_moved.append(moved)
             all_prepared.append(prepared)
         output_dir = str(self.output_dir)
+        request = make_request(settings, self.output_dir)
+        placed = None
+        if sources := find_sources(request, self.unit):
+            placed = self.step("register", output_dir=output_dir, sources=sources)
+            self.connect(all_prepared[0], placed, "prepared")
+            if settings.mask_of_t1w:
+                all_prepared = self.lay_masks(all_moved, all_prepared, placed)
         assemble = self.step("assemble")
         self.gather("gather", all_prepared, assemble, "all_prepared")
-        request = make_request(settings, self.output_dir)
         more = memory_gb(request, self.unit)
         write = self.step(
             "write",
@@ -101,10 +107,7 @@ class _UnitGraph:
         fit = self.step("fit")
         self.connect(assemble, fit, "series")
         self.connect(fit, write, "maps")
-        placed = None
-        if sources := find_sources(request, self.unit):
-            placed = self.step("register", output_dir=output_dir, sources=sources)
-            self.connect(all_prepared[0], placed, "prepared")
+        if placed is not None:
             self.connect(placed, write, "placed")
         if settings.tissue:
             tissue = self.step("tissue")
@@ -120,6 +123,19 @@ class _UnitGraph:
             baseline = self.step("baseline")
             self.connect(assemble, baseline, "series")
             self.connect(baseline, write, "baseline")
+
+    def lay_masks(
+        self, all_moved: list[Node], all_prepared: list[Node], placed: Node
+    ) -> list[Node]:
+        """Let each run be prepared again in the brain of the T1w, where it lies by `placed`."""
+        laid = []
+        for index, (moved, prepared) in enumerate(zip(all_moved, all_prepared, strict=True)):
+            mask = self.step("mask", index, memory_gb=prepared.mem_gb)
+            self.connect(moved, mask, "moved")
+            self.connect(prepared, mask, "prepared")
+            self.connect(placed, mask, "placed")
+            laid.append(mask)
+        return laid
 
     def step(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -14,7 +15,9 @@ from asl_bids_app import __version__
 from asl_bids_app.bids.dataset_description import describe_dataset
 from asl_bids_app.bids.derivatives import write_json
 from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.errors import code_of
 from asl_bids_app.failures import Status
+from asl_bids_app.finish.unit_anatomy import other_datasets
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.run_records import ParticipantRecord
 from asl_bids_app.workflows.checks import (
@@ -27,6 +30,7 @@ from asl_bids_app.workflows.checks import (
 )
 from asl_bids_app.workflows.claim import claimed
 from asl_bids_app.workflows.dry_run import describe_settings
+from asl_bids_app.workflows.execute import read_plugin
 from asl_bids_app.workflows.lock import LockedError
 from asl_bids_app.workflows.log_file import LogFile
 from asl_bids_app.workflows.participants_run import process_participants
@@ -75,19 +79,21 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
         with shown.stage("reading the dataset"):
             plan = make_plan(options)
         if options.dry_run:
-            settings, could_start = describe_settings(plan, options)
+            settings, faults = describe_settings(plan, options)
             print("\n".join([describe(plan), *settings]))  # noqa: T201 - what was asked for
         if options.propose_sidecars:
             for line in write_proposals(plan, options.propose_sidecars):
                 LOG.warning("%s", line)
-        elif any(p.not_understood for p in plan.participants):
+        elif any(p.may_complete for p in plan.participants):
             LOG.info("--propose-sidecars DIR writes completed sidecars for review")
         if options.dry_run:
-            return int(not could_start or any(p.failures for p in plan.participants))
+            codes = [code_of(fault) for fault in faults]
+            return max(codes, default=int(any(p.failures for p in plan.participants)))
         for warning in plan.dataset.warnings:
             LOG.warning("%s", warning)
         estimator, model = choose_estimator(options.estimator, options.model)
         check_machine(options.device, options.model)
+        read_plugin(options.use_plugin, options.nprocs, options.mem_gb)
         check_writable(options.output_dir, "output_dir")
         check_writable(options.work_dir, "--work-dir")
         if options.run_report:
@@ -127,7 +133,8 @@ def _run_claimed(
     with LogFile(folder / "asl-app.log"):
         LOG.info("asl-app %s, run %s", __version__, run_id)
         LOG.info("%s", describe(plan))
-        describe_dataset(options.output_dir, options.bids_dir, plan.dataset.description)
+        linked = other_datasets(options)
+        describe_dataset(options.output_dir, options.bids_dir, plan.dataset.description, linked)
         labels = [participant.participant for participant in plan.participants]
         # At the start, so that the group level knows whom a killed run never came to.
         write_json(
@@ -206,10 +213,14 @@ def _conclude(
         for unit in record.units:
             main = Path(unit.folder) / OUTPUTS["cbf"].name(unit.entities)
             LOG.info("maps: %s", output_dir / main)
+    counts = Counter(record.status for record in records)
+    complete = counts.pop(Status.COMPLETE, 0)
+    rest = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
     LOG.info(
-        "%d of %d participants complete in %.1f s; output in %s",
-        len(records) - len(bad),
+        "%d of %d participants complete%s in %.1f s; output in %s",
+        complete,
         len(records),
+        f" ({rest})" if rest else "",
         seconds,
         output_dir,
     )

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from asl_bids_app.bids.derivatives import perf_folder, remove_partial
-from asl_bids_app.failures import Failure
+from asl_bids_app.failures import Failure, Status
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.reports.explain import step_words
 from asl_bids_app.run_records import ParticipantRecord, UnitRecord
@@ -119,7 +119,7 @@ def _run(
     return finished
 
 
-def _status(units: list[UnitRecord], failures: list[Failure]) -> str:
+def _status(units: list[UnitRecord], failures: list[Failure]) -> Status:
     if units:
-        return "partial" if failures else "complete"
-    return "failed" if any(f.step != NO_ASL for f in failures) else "no ASL"
+        return Status.PARTIAL if failures else Status.COMPLETE
+    return Status.FAILED if any(f.step != NO_ASL for f in failures) else Status.NO_ASL

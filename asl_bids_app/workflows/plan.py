@@ -45,6 +45,8 @@ class ParticipantPlan:
     units: tuple[Unit, ...]
     failures: tuple[Failure, ...]
     not_understood: tuple[RunFiles, ...] = ()
+    may_complete: bool = False
+    """Whether `--propose-sidecars` may have something to propose."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +110,10 @@ def faults_of_run(run: RunFiles, reading: Reading) -> tuple[InputError, ...]:
 def _plan_participant(
     participant: str, runs: tuple[RunFiles, ...], reading: Reading
 ) -> ParticipantPlan:
+    from asl_bids_app.bids.propose import may_complete
     from asl_bids_app.workflows.crash import failure_of
 
-    failures, planned, faulty = [], {}, []
+    failures, planned, faulty, completable = [], {}, [], False
     if not runs and participant in reading.participants:
         where = f"sub-{participant}"
         error = InputError(
@@ -122,8 +125,11 @@ def _plan_participant(
             planned[run.path] = _plan_run(run, reading)
         except AslAppError as error:
             name = run.path.name.partition(".")[0]
-            failures += [Failure.from_error(name, "input", fault) for fault in faults_of(error)]
+            faults = faults_of(error)
+            failures += [Failure.from_error(name, "input", fault) for fault in faults]
             faulty.append(run)
+            inputs = [fault for fault in faults if isinstance(fault, InputError)]
+            completable = completable or may_complete(run, inputs)
         except Exception as error:
             # Whatever it is, it is this run's and no other's.
             failures.append(failure_of(run.path.name.partition(".")[0], "input", error))
@@ -135,7 +141,7 @@ def _plan_participant(
         )
     except Exception as error:
         failures.append(failure_of(f"sub-{participant}", "grouping", error))
-    return ParticipantPlan(participant, units, tuple(failures), tuple(faulty))
+    return ParticipantPlan(participant, units, tuple(failures), tuple(faulty), completable)
 
 
 def make_plan(options: AppOptions) -> Plan:

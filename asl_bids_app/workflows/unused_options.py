@@ -15,7 +15,7 @@ _BOLUS_SCHEMES = tuple(scheme for scheme, info in SCHEMES.items() if info.bolus_
 def unused_options(
     options: AppOptions, runs: Sequence[Acquisition], faulty: Iterable[Scheme | None]
 ) -> Iterator[Notice]:
-    """Warn of options that are for another kind of labelling than the data's.
+    """Warn of options that are for another kind of labelling than the data's, or switched off.
 
     Parameters
     ----------
@@ -31,15 +31,19 @@ def unused_options(
     Notice
         Of the option.
     """
-    schemes = {run.scheme for run in runs} | set(faulty)
-    if not schemes or None in schemes:
-        return
-    there = ", ".join(sorted(scheme.value for scheme in schemes if scheme))
 
     def warn(name: str, found: str, expected: str) -> Notice:
         origin = options.origin(name)
         return Notice(str(origin), origin.spell(name), found, expected, "no run uses it")
 
+    if not options.anatomy:
+        for name in ("output_spaces", "atlas"):
+            if given := getattr(options, name):
+                yield warn(name, f"{' '.join(given)} with --no-anatomy", "use of the T1w")
+    schemes = {run.scheme for run in runs} | set(faulty)
+    if not schemes or None in schemes:
+        return
+    there = ", ".join(sorted(scheme.value for scheme in schemes if scheme))
     for name, value in options.labeling_efficiency.items():
         if name and Scheme(name) not in schemes:
             yield warn(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from heads import grid, pose, scan_map
 from scipy import ndimage
+from t1w_derivatives import KEYS, derive, save
 
 from asl_bids_app.anatomy.atlases import read_spec
 from asl_bids_app.anatomy.find import Found
@@ -28,17 +29,7 @@ pytestmark = pytest.mark.slow
 
 ASL = grid(voxel=(5.0, 5.0, 7.0), shape=(40, 46, 24))
 MOVED = pose((6, -5, 9), (5, -4, 7))
-KEYS = ("gm", "wm", "csf")
 SPACE = "MNI152NLin2009cAsym"
-
-
-def save(path, data, affine=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    affine = np.eye(4) if affine is None else affine
-    image = nib.Nifti1Image(np.asarray(data, np.float32), affine)
-    image.set_sform(affine, 1)
-    nib.save(image, path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +71,6 @@ def series(man):
     sds = {"cbf_sd": 5.0 * mask, "att_sd": 0.1 * mask}
     nothing = np.zeros(shape, bool)
     return UnitMaps({"sub": "01"}, images, mask, nothing, affine, maps, sds)
-
-
-def derive(root, maps, affine, stem="sub-01", folder="sub-01/anat"):
-    """Write derivatives of a T1w with these tissues."""
-    anat = root / folder
-    gm, wm, csf = (maps[key] for key in KEYS)
-    save(anat / f"{stem}_desc-preproc_T1w.nii.gz", 600 * gm + 900 * wm + 250 * csf, affine)
-    save(anat / f"{stem}_desc-brain_mask.nii.gz", gm + wm + csf > 0.5, affine)
-    for key in KEYS:
-        save(anat / f"{stem}_label-{key.upper()}_probseg.nii.gz", maps[key], affine)
-    return anat
 
 
 def small(root):

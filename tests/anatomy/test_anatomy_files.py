@@ -224,21 +224,22 @@ def test_the_commonest_label_of_a_voxel_counts():
 
 
 def test_kept_anatomy_is_read_again_only_for_the_same_file(tmp_path):
-    from asl_bids_app.anatomy.head import _read_kept, _write, names
+    from asl_bids_app.anatomy.own_head import _read_kept, _write, names
     from asl_bids_app.anatomy.records import Head
     from asl_bids_app.anatomy.transforms import affine_transform
 
     maps = [np.full((10, 10, 10), v, np.float32) for v in (100, 0.2, 0.5, 0.3)]
     head = Head(maps[0], np.eye(4), np.ones((10, 10, 10), bool), *maps[1:], {"source": "x"})
     files, identity = names(tmp_path, "sub-01"), {"File": "a", "Size": 3}
+    raw = tmp_path / "sub-01_T1w.nii.gz"
     same = affine_transform(np.eye(4))
     _write(files, head, same, same, {"Source": identity, "Facts": head.facts, "Warnings": ["w"]})
-    again = _read_kept(files, identity)
+    again = _read_kept(raw, files, identity)
     np.testing.assert_allclose(again.head.wm, head.wm)
     assert again.head.warnings == ("w",)
-    assert _read_kept(files, identity | {"Size": 4}) is None
+    assert _read_kept(raw, files, identity | {"Size": 4}) is None
     assert (
         json.loads((tmp_path / "sub-01_desc-preproc_T1w.json").read_text())["Source"] == identity
     )
     files["gm"].unlink()
-    assert _read_kept(files, identity) is None
+    assert _read_kept(raw, files, identity) is None

@@ -10,6 +10,7 @@ import pytest
 import torch
 from heads import grid, pose, scan_map
 from slices import PROTOCOLS, measured
+from t1w_derivatives import derive_template, save
 
 from asl_bids_app.anatomy import register
 from asl_bids_app.anatomy.atlases import read_spec
@@ -32,19 +33,10 @@ GREY, WHITE = 60.0, 20.0
 KEYS = ("gm", "gmstd", "wm", "wmstd")
 
 
-def save(path, data, affine):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(np.asarray(data, np.float32), affine), path)
-
-
 @pytest.fixture(scope="module")
 def fmriprep(tmp_path_factory):
-    root, atlas = tmp_path_factory.mktemp("fmriprep"), load_atlas()
-    anat, affine = root / "sub-01/anat", MOVED @ atlas.affine
-    save(anat / "sub-01_desc-preproc_T1w.nii.gz", 100 * atlas.t1w, affine)
-    save(anat / "sub-01_desc-brain_mask.nii.gz", atlas.brain, affine)
-    for key in ("gm", "wm", "csf"):
-        save(anat / f"sub-01_label-{key.upper()}_probseg.nii.gz", getattr(atlas, key), affine)
+    root = tmp_path_factory.mktemp("fmriprep")
+    derive_template(root, MOVED @ load_atlas().affine)
     return root
 
 

@@ -1,5 +1,6 @@
 """Regions: nilearn's mean, signals by an independent integral, coverage, sides."""
 
+from dataclasses import replace
 from functools import cache
 
 import nibabel as nib
@@ -56,6 +57,7 @@ def labelled():
     return labels, mask, cbf, att, regions
 
 
+@pytest.mark.slow
 def test_the_plain_mean_is_nilearns(labelled):
     maskers = pytest.importorskip("nilearn.maskers")
     labels, mask, cbf, att, regions = labelled
@@ -161,6 +163,33 @@ def test_one_delay_leaves_the_doubt_about_arrival_to_the_model():
     gain = (np.exp(-1.8 / 1.65) - last) / (np.exp(-2.1 / 1.65) - last)
     assert found.se_model == pytest.approx((gain - 1) * found.cbf, rel=0.15)
     assert np.isnan(found.misfit)
+    # That of ATT is the prior's width: one measurement tells nothing of it.
+    assert found.att_se_model == pytest.approx(PRIOR.sd, rel=0.2)
+    assert found.att_se_noise == 0
+
+
+def test_a_wrong_t1_shows_in_the_error_of_the_transit_time():
+    """Blood's T1 and tissue's 9 % longer than assumed: twice their standard deviation."""
+    from asl_bids_app.observation import observe
+
+    measured = tuple(("PCASL", d, 1.8) for d in DELAYS)
+    shape = (1, 20, 20)
+    inside, off = [], []
+    for att in (0.8, 1.2, 1.6):
+        maps = np.full(shape, 50.0), np.full(shape, att)
+        longer = dict.fromkeys(("t1_blood", "t1_tissue"), 1.65 * 1.09)
+        true = simulate(measured, *maps, **longer).delta_m
+        simulated = replace(simulate(measured, *maps), delta_m=true)
+        seen = observe(simulated, torch.full_like(simulated.delta_m, 1e-4))
+        fit = fit_region(signals_of(seen, 2, PRIOR), np.ones((20, 20, 1), bool))
+        off.append(abs(fit.att - att) / fit.att_se)
+        inside.append(abs(fit.att - att) / fit.att_se_noise)
+        assert fit.att_se == pytest.approx(
+            np.sqrt(fit.att_se_noise**2 + fit.att_se_model**2 + fit.att_se_calibration**2)
+        )
+    # Two standard deviations, and noise alone is far too small for it.
+    assert max(off) < 2.5
+    assert max(inside) > 3
 
 
 def test_slices_have_their_own_times():

@@ -43,9 +43,7 @@ def error(found, motion):
     return distance(found.matrix, np.linalg.inv(motion), CENTRE)
 
 
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in range(1, 4))]
-)
+@pytest.mark.parametrize("seed", [pytest.param(k, marks=pytest.mark.slow) for k in range(4)])
 def test_known_poses_are_found_to_half_a_millimetre(head, seed):
     rng = np.random.default_rng(seed)
     shift, turn = rng.standard_normal(3), rng.standard_normal(3)
@@ -115,6 +113,7 @@ def test_noise_is_not_registered(head):
     assert found.reason
 
 
+@pytest.mark.slow
 def test_images_that_contradict_each_other_are_not_registered(head):
     first, mask, affine = scan(M0)
     # The same head, but shifted inside its field of view: one of the two is not of this scan.

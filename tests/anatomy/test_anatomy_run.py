@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from heads import grid, pose, scan_map
+from t1w_derivatives import derive_template, save
 
 from asl_bids_app.anatomy.atlases import read_spec
 from asl_bids_app.anatomy.find import program_of
@@ -27,22 +28,11 @@ TITLE = "sub-01_acq-x"
 NINE = "MNI152NLin2009cAsym"
 
 
-def save(path, data, affine):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nib.Nifti1Image(np.asarray(data, np.float32), affine)
-    image.set_sform(affine, 1)
-    nib.save(image, path)
-
-
 @pytest.fixture(scope="module")
 def fmriprep(tmp_path_factory):
     """Derivatives of a head that is the template's, moved; its template is called 2009cAsym."""
     root, atlas = tmp_path_factory.mktemp("fmriprep"), load_atlas()
-    anat, affine = root / "sub-01/anat", MOVED @ atlas.affine
-    save(anat / "sub-01_desc-preproc_T1w.nii.gz", 100 * atlas.t1w, affine)
-    save(anat / "sub-01_desc-brain_mask.nii.gz", atlas.brain, affine)
-    for key in ("gm", "wm", "csf"):
-        save(anat / f"sub-01_label-{key.upper()}_probseg.nii.gz", getattr(atlas, key), affine)
+    anat = derive_template(root, MOVED @ atlas.affine)
     name = "sub-01_from-{}_to-{}_mode-image_xfm.h5"
     write_transform(anat / name.format("T1w", NINE), affine_transform(MOVED))
     write_transform(anat / name.format(NINE, "T1w"), affine_transform(np.linalg.inv(MOVED)))
@@ -208,6 +198,8 @@ def test_slices_and_facts_are_kept_for_the_report(done):
         assert np.corrcoef(t1w.ravel(), np.kron(model, np.ones((2, 2))).ravel())[0, 1] > 0.97
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("laid_on_m0")
 def test_the_template_on_the_m0_is_kept_too_and_old_slices_go(tmp_path):
     """Without a T1w: the lines are those of the packaged template."""
     request = Request(tmp_path, tmp_path / "out", spaces=(read_space("MNI152NLin2009aSym"),))
@@ -239,17 +231,18 @@ def test_without_a_t1w_nothing_is_written_and_nothing_said(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture(scope="module")
-def laid():
-    """The template laid on the M0 of a unit, which takes seconds."""
-    series = unit()
-    return tissue.tissue_priors(series.images["M0"], series.affine, series.mask)
-
-
 @pytest.fixture
-def laid_on_m0(laid, monkeypatch):
-    """Let a run find what was found once for all of these tests."""
-    monkeypatch.setattr(tissue, "tissue_priors", lambda *_: laid)
+def laid_on_m0(monkeypatch):
+    """Let a run find the template on the M0 where it is: looking for it takes seconds."""
+
+    def laid(_, affine, mask):
+        found = {
+            key: mask * scan_map(getattr(load_atlas(), key), mask.shape, affine)
+            for key in ("gm", "wm", "csf")
+        }
+        return tissue.Tissue(**found, matrix=np.eye(4), likeness=0.9)
+
+    monkeypatch.setattr(tissue, "tissue_priors", laid)
 
 
 @pytest.mark.usefixtures("laid_on_m0")

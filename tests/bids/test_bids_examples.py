@@ -47,6 +47,7 @@ def test_fake_datasets_are_valid(tmp_path):
             assert load(got.path, ndim=4).data.shape[3] == len(got.volume_types)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("acq", [None, "velocity"])
 def test_bidsignore_line_of_the_alias_warning_works(tmp_path, acq):
     dataset = FakeDataset(tmp_path)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 
 import pytest
 from fake_bids import FakeDataset, write_json
@@ -412,6 +413,58 @@ def test_database_that_was_cut_off_is_never_used(tmp_path, monkeypatch):
             find_runs(dataset.root, database_dir=where)
     assert list(where.iterdir()) == []
     assert find_runs(dataset.root, database_dir=where).participants["01"]
+
+
+def cut_off(file):
+    file.write_bytes(file.read_bytes()[:-4096])
+
+
+def sql(command):
+    def run(file):
+        connection = sqlite3.connect(file)
+        connection.execute(command)
+        connection.commit()
+        connection.close()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (cut_off, "malformed"),
+        (lambda file: file.write_bytes(b""), "no such table"),
+        (lambda file: file.write_text("hello"), "not a database"),
+        (sql("drop table tags"), "no such table: tags"),
+        (sql("delete from layout_info"), "parts of it are missing"),
+        (sql("delete from entities"), "parts of it are missing"),
+    ],
+    ids=["cut off", "empty", "text", "a table gone", "no root", "no entities"],
+)
+def test_a_damaged_database_is_one_line_and_no_sql(tmp_path, index_of_one, damage, found):
+    root, index = index_of_one
+    where = tmp_path / "index"
+    shutil.copytree(index, where)
+    damage(where / "layout_index.sqlite")
+    with pytest.raises(InputError) as caught:
+        find_runs(root, database_dir=where)
+    assert caught.value.file == str(where / "layout_index.sqlite")
+    assert found in caught.value.found
+    assert "SELECT" not in str(caught.value)
+    assert "remove the file" in caught.value.cure
+    if damage is cut_off:
+        (where / "layout_index.sqlite").unlink()
+        assert find_runs(root, database_dir=where).participants["01"]
+
+
+@pytest.fixture(scope="module")
+def index_of_one(tmp_path_factory):
+    """A dataset of one participant, and its index on disk."""
+    place = tmp_path_factory.mktemp("indexed")
+    dataset = FakeDataset(place / "ds")
+    dataset.add("01", **SMALL)
+    find_runs(dataset.root, database_dir=place / "index")
+    return dataset.root, place / "index"
 
 
 def test_misnamed_files_are_found_through_a_database(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from asl_bids_app.bids import derivatives as d
 from asl_bids_app.bids.dataset_description import describe_dataset
 from asl_bids_app.bids.outputs import OUTPUTS
+from asl_bids_app.bids.uris import dataset_uri
 from asl_bids_app.errors import InputError
 
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
@@ -120,3 +121,27 @@ def test_the_link_to_the_raw_data_leads_there(tmp_path, inside):
     link = json.loads((out / "dataset_description.json").read_text())["DatasetLinks"]["raw"]
     found = (out / link).resolve() if inside else Path(link.removeprefix("file://"))
     assert found == raw.resolve()
+
+
+def test_datasets_that_earlier_runs_named_stay(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    describe_dataset(out, raw, {}, {"fmriprep": tmp_path / "a"})
+    describe_dataset(out, raw, {}, {"smriprep": tmp_path / "b"})
+    links = json.loads((out / "dataset_description.json").read_text())["DatasetLinks"]
+    assert links == {
+        "raw": raw.as_uri(),
+        "fmriprep": (tmp_path / "a").as_uri(),
+        "smriprep": (tmp_path / "b").as_uri(),
+    }
+
+
+def test_a_file_is_named_by_the_innermost_dataset_that_holds_it(tmp_path):
+    inner = tmp_path / "raw/derivatives/fmriprep"
+    datasets = {"raw": tmp_path / "raw", "": tmp_path / "out", "fmriprep": inner}
+    for place, uri in {
+        "raw/sub-01/x.nii": "bids:raw:sub-01/x.nii",
+        "raw/derivatives/fmriprep/sub-01/x.nii": "bids:fmriprep:sub-01/x.nii",
+        "out/x.nii": "bids::x.nii",
+        "other/x.nii": (tmp_path / "other/x.nii").as_uri(),
+    }.items():
+        assert dataset_uri(tmp_path / place, datasets) == uri

@@ -343,10 +343,26 @@ def test_an_m0_that_serves_two_runs_is_proposed_once(tmp_path, capsys):
     assert "is there already" not in capsys.readouterr().err
 
 
-def test_what_is_no_matter_of_a_sidecar_gets_no_proposal(tmp_path, capsys):
+def cut(run):
+    content = run.asl.read_bytes()
+    run.asl.write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda run: run.sidecar.write_text("{broken"),
+        cut,
+        lambda run: run.edit(LookLocker=True),
+    ],
+    ids=["broken sidecar", "cut image", "Look-Locker"],
+)
+def test_what_is_no_matter_of_a_sidecar_gets_no_proposal(spoil, tmp_path, capsys):
     dataset = FakeDataset(tmp_path / "bids")
     run = dataset.add("01", **SMALL)
-    run.sidecar.write_text("{broken")
+    spoil(run)
+    assert dry_run(dataset.root) == 1
+    assert "--propose-sidecars" not in capsys.readouterr().err
     folder = propose(dataset.root)
     assert not list(folder.rglob("*.*"))
     assert "nothing to propose for sub-01/perf/sub-01_asl.nii.gz" in capsys.readouterr().err

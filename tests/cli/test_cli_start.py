@@ -54,14 +54,24 @@ def test_ends_of_ranges_are_taken(tmp_path):
     assert (options.random_seed, options.mem_gb, options.nprocs) == (4294967295, 0.5, 4096)
 
 
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["run", "dry run"])
 @pytest.mark.parametrize("words", ["--device cuda:99", "--model nowhere", "--participant-label x"])
-def test_what_is_not_there_ends_with_2_before_any_work(words, tmp_path, capsys):
+def test_what_is_not_there_ends_with_2_before_any_work(words, dry, tmp_path, capsys):
     dataset = FakeDataset(tmp_path / "bids")
     dataset.add("01")
     out, work = tmp_path / "out", tmp_path / "work"
-    call = [str(dataset.root), str(out), "participant", "-w", str(work), "-q", *words.split()]
+    call = [
+        str(dataset.root),
+        str(out),
+        "participant",
+        "-w",
+        str(work),
+        "-q",
+        *words.split(),
+        *dry,
+    ]
     assert main(call) == 2
-    assert words.split()[1] in capsys.readouterr().err
+    assert words.split()[1] in "".join(capsys.readouterr())
     assert not out.exists()
     assert not work.exists()
 
@@ -81,6 +91,21 @@ def test_a_mask_that_is_none_ends_with_2_before_any_work(fault, dry, tmp_path, c
     assert len(told) == 1
     assert told[0].startswith(f"error: command line: --brain-mask: found {mask}: ")
     assert not out.exists()
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["run", "dry run"])
+@pytest.mark.parametrize("option", ["--model", "--use-plugin"])
+def test_a_damaged_file_of_an_option_ends_a_dry_run_as_a_run(option, dry, tmp_path, capsys):
+    dataset = FakeDataset(tmp_path / "bids")
+    dataset.add("01")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").write_text("{}")
+    (tmp_path / "plugin.yaml").write_text("plugin: Nowhere")
+    given = {"--model": "model", "--use-plugin": "plugin.yaml"}[option]
+    call = [str(dataset.root), str(tmp_path / "out"), "participant", option, str(tmp_path / given)]
+    assert main([*call, *dry]) == 1
+    assert f"error: {tmp_path / given}" in "".join(capsys.readouterr())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("image", ["--privileged", "-v", "", "a b", "$(x)", "a\nb"])

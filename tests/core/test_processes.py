@@ -121,7 +121,7 @@ def slow(*values):
     ("moment", "nprocs", "number"),
     [
         ("planning", 1, signal.SIGTERM),
-        ("motion", 2, signal.SIGTERM),
+        slow("motion", 2, signal.SIGTERM),
         slow("motion", 1, signal.SIGTERM),
         slow("fit", 1, signal.SIGTERM),
         slow("fit", 2, signal.SIGTERM),
@@ -154,8 +154,9 @@ def test_killing_the_run_ends_its_workers(tmp_path, moment, nprocs):
     process, at_work = start(tmp_path, moment, nprocs)
     assert at_work in session(process.pid)
     process.kill()
-    process.communicate(timeout=FOREVER)
+    _, told = process.communicate(timeout=FOREVER)
     wait_for(lambda: not session(process.pid))
+    assert "resource_tracker" not in told
 
 
 @pytest.mark.slow

@@ -1,7 +1,10 @@
 """What Python callers may do wrong: one line that names the argument, and nothing written."""
 
+import warnings
+
 import numpy as np
 import pytest
+from fake_bids import FakeDataset
 
 from asl_bids_app import Protocol, quantify, quantify_bids
 from asl_bids_app.errors import InputError
@@ -50,7 +53,28 @@ def test_the_caller_keeps_its_threads_and_its_random_numbers():
         ({"mask": np.full((4, 4, 2), np.nan)}, "mask"),
         ({"tissue": {"GM": np.ones((4, 4, 2))}}, "tissue"),
         ({"tissue": [np.ones((4, 4, 2))]}, "tissue"),
-        ({"tissue": {"gm": 100 * np.ones((4, 4, 2))}}, "gm"),
+        ({"tissue": {"gm": 100 * np.ones((4, 4, 2))}}, "tissue: gm"),
+        ({"tissue": {"gm": "x"}}, "tissue: gm"),
+        ({"affine": "eye"}, "affine"),
+        ({"affine": 1j * np.eye(4)}, "affine"),
+        ({"affine": {"a": 1}}, "affine"),
+        ({"m0": 0}, "m0"),
+        ({"m0": [[1, 2], [3]]}, "m0"),
+        ({"mask": [[1, 2], [3]]}, "mask"),
+        ({"estimator": np.zeros(2)}, "estimator"),
+        ({"model": 5}, "model"),
+        ({"model": ["any-protocol"]}, "model"),
+        ({"model": "nowhere", "estimator": "ensemble"}, "model"),
+        ({"device": "cuda:99", "estimator": "ensemble"}, "device"),
+        ({"device": "gpu"}, "device"),
+        ({"slice_axis": True}, "slice_axis"),
+        ({"slice_axis": np.zeros(2)}, "slice_axis"),
+        ({"slice_time": []}, "slice_time"),
+        ({"slice_time": [0, np.inf]}, "slice_time"),
+        ({"repeats": np.inf}, "repeats"),
+        ({"repeats": [[1, 2], [3]]}, "repeats"),
+        ({"batch_size": 10**30}, "batch_size"),
+        ({"t1_blood": np.datetime64("2020-01-01")}, "t1_blood"),
         ({"slice_time": "abc"}, "slice_time"),
         ({"slice_time": [0, 45]}, "slice_time"),
         ({"standard_error": np.ones((4, 4, 2, 3))}, "repeats"),
@@ -64,7 +88,50 @@ def test_what_cant_be_is_one_line_that_names_the_argument(changes, field):
     with pytest.raises(InputError) as caught:
         quantify(delta_m, given.pop("m0"), given.pop("protocol"), **given)
     assert caught.value.field == field
+    assert caught.value.file == "quantify"
     assert "\n" not in str(caught.value)
+    assert "--" not in str(caught.value)
+    assert str(caught.value).count(f"{field}:") == 1
+
+
+def test_what_is_not_finite_is_left_out_without_a_warning():
+    delta_m, m0, protocol = simple()
+    delta_m[0, 0, 0, 1], delta_m[1, 0, 0, 0], m0[2, 0, 0] = np.inf, np.nan, np.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        maps = quantify(delta_m, m0, protocol, estimator="least-squares")
+    assert not maps.cbf[:3, 0, 0].any()
+    assert np.isfinite(maps.cbf).all()
+    np.testing.assert_allclose(maps.cbf[3], 60, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("factor", "m0", "said"), [(100, 1, True), (1, 100, True), (100, 100, False)]
+)
+def test_flow_that_cant_be_is_a_warning(factor, m0, said):
+    """ΔM in per cent of M0 makes flow a hundred times too high, unless M0 is 100."""
+    delta_m, _, protocol = simple()
+    maps = quantify(factor * delta_m / 1000, m0, protocol, estimator="least-squares")
+    found = [text for text in maps.warnings if "in per cent" in text]
+    assert len(found) == said
+    assert all("The mean CBF of the brain" in text for text in found)
+
+
+def test_errors_of_a_dataset_name_arguments(tmp_path):
+    FakeDataset(tmp_path / "bids").add("01")
+    for options, field in (
+        ({"device": "cuda:99"}, "device"),
+        ({"model": "nowhere"}, "model"),
+        ({"model": "any-protocol", "estimator": "bayes"}, "model"),
+        ({"pvc": "linear", "anatomy": False}, "pvc"),
+        ({"participants": ["nobody"]}, "participant_label"),
+    ):
+        with pytest.raises(InputError) as caught:
+            quantify_bids(tmp_path / "bids", tmp_path / "out", **options)
+        assert (caught.value.file, caught.value.field) == ("quantify_bids", field)
+        assert "--" not in str(caught.value)
+    with pytest.raises(InputError, match="bids_dir: found 5"):
+        quantify_bids(5, tmp_path / "out")
 
 
 def simple():
@@ -139,5 +206,7 @@ def test_the_function_shows_its_arguments():
 
     import asl_bids_app
 
-    assert "delta_m" in inspect.signature(asl_bids_app.quantify).parameters
+    parameters = inspect.signature(asl_bids_app.quantify).parameters
+    assert "delta_m" in parameters
+    assert all(name in asl_bids_app.quantify.__doc__ for name in parameters)
     assert pickle.loads(pickle.dumps(asl_bids_app.quantify)) is asl_bids_app.quantify

@@ -147,7 +147,7 @@ def test_a_mask_and_values_that_are_no_numbers():
         ({"repeats": [1, 2]}, "repeats"),
         ({"repeats": 0}, "repeats"),
         ({"affine": np.eye(3)}, "affine"),
-        ({"tissue": {"gm": np.ones(3)}}, "gm"),
+        ({"tissue": {"gm": np.ones(3)}}, "tissue: gm"),
     ],
 )
 def test_an_argument_that_cant_be_is_named_in_one_line(changes, field):

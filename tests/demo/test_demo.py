@@ -238,6 +238,7 @@ def test_motion_is_simulated_and_told(small_demo):
     assert 0.2 < np.abs(poses).max() < 2
 
 
+@pytest.mark.slow
 def test_lesions_are_where_the_truth_says(tmp_path):
     out = simulate(tmp_path / "d", ["stroke", "tumour"], voxel_scale=2)
     truth = out / "derivatives" / "truth"
@@ -381,19 +382,24 @@ def test_table_says_not_available_for_missing_bars(small_demo, tmp_path):
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_the_app_finds_the_truth(small_demo, tmp_path):
+@pytest.mark.parametrize(
+    ("labels", "more"),
+    [(("01",), ["--no-hmc"]), pytest.param(("01", "02"), [], marks=pytest.mark.slow)],
+    ids=["a head at rest", "all"],
+)
+def test_the_app_finds_the_truth(small_demo, tmp_path, labels, more):
     """The whole app against physics that shares no code with it."""
     from asl_bids_app.cli.app import main as asl_app
 
     out = tmp_path / "out"
     arguments = [str(small_demo), str(out), "participant", "-w", str(tmp_path / "work")]
-    arguments += ["--estimator", "least-squares", "--no-tissue", "--nprocs", "1"]
-    assert asl_app(arguments) == 0
+    arguments += ["--estimator", "least-squares", "--no-tissue", "--nprocs", "1", *more]
+    assert asl_app([*arguments, "--participant-label", *labels]) == 0
     scores = compare(out, small_demo / "derivatives" / "truth")
     found = {(s.file, s.tissue): s for s in scores}
     assert set(found) == {
         (f"sub-{label}_{kind}.nii.gz", tissue)
-        for label in ("01", "02")
+        for label in labels
         for kind in ("cbf", "att")
         for tissue in ("GM", "WM")
     }

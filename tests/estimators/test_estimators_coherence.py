@@ -48,7 +48,14 @@ def test_independent_errors_average_out_and_shared_ones_do_not():
     assert np.isnan(mean_sd(sd, mask & False, Coherence(0, 0)))
 
 
-@pytest.mark.parametrize(("neighbour", "shared"), [(0.0, 0.0), (0.35, 0.06), (0.6, 0.2)])
+@pytest.mark.parametrize(
+    ("neighbour", "shared"),
+    [
+        pytest.param(0.0, 0.0, marks=pytest.mark.slow),
+        pytest.param(0.35, 0.06, marks=pytest.mark.slow),
+        (0.6, 0.2),
+    ],
+)
 def test_what_was_drawn_is_measured_and_bars_of_means_hold(neighbour, shared):
     rng = np.random.default_rng(7)
     heads = [drawn(neighbour, shared, rng) for _ in range(60)]

@@ -59,7 +59,7 @@ def a_series(shape=(3, 24, 24), protocol="joint", snr=8, seed=0):
 
 
 def table(cbf=0.0, att=0.0, **weights):
-    """Calibration: one hidden unit that sees the signs named, and the factors' logarithms."""
+    """Calibration: one hidden unit that sees the features named, and the factors' logarithms."""
     row = [weights.get(name, 0.0) for name in FEATURES]
     return {
         "low": [-1.0] * len(FEATURES),
@@ -124,6 +124,9 @@ def test_neighbouring_members_see_other_flips():
     assert set(first + second) == {(), (-1,), (-2,), (-2, -1)}
     assert first == third
     assert orientations(2, False) == [((),), ((),)]
+    every = orientations(5, True)
+    assert {len(seen) for seen in every} == {1}
+    assert set(sum(every, ())) == {(), (-1,), (-2,), (-2, -1)}
 
 
 def test_batches_do_not_matter():
@@ -186,8 +189,11 @@ def test_places_of_slices_and_those_beside():
     assert rows.tolist() == [0, 1, 2, 3]
 
 
-def test_air_and_empty_slices_do_not_matter():
-    series, networks = a_series((2, 16, 16)), members(2)
+@pytest.mark.parametrize("anatomy", [False, True])
+def test_air_and_empty_slices_do_not_matter(anatomy):
+    series, networks = a_series((2, 16, 16)), members(2, anatomy=anatomy)
+    shown = torch.rand((2, 3, 16, 16), generator=torch.Generator().manual_seed(4))
+    series = replace(series, anatomy=(0.2 + shown) * series.mask[:, None])
 
     def grown(values):
         wider = torch.nn.functional.pad(values.float(), (11, 13, 5, 16)).to(values.dtype)
@@ -200,7 +206,12 @@ def test_air_and_empty_slices_do_not_matter():
         series.protocol.slice_time[:1],
     )
     series = replace(series, protocol=flat)
-    wide = replace(series, delta_m=grown(series.delta_m), mask=grown(series.mask))
+    wide = replace(
+        series,
+        delta_m=grown(series.delta_m),
+        mask=grown(series.mask),
+        anatomy=grown(series.anatomy),
+    )
     small, large = (Ensemble(model(networks)).fit(each) for each in (series, wide))
     inner = large.cbf[1:, 5:21, 11:27]
     # The noise is pooled over the brain only, so that the two see the same.
@@ -233,14 +244,14 @@ def test_box_holds_the_brain_and_fits_the_networks(rows, columns, size):
         assert length % 8 == 0 or length == whole
 
 
-def signs(count, **values):
+def features(count, **values):
     ones = {name: torch.ones(count) for name in FEATURES}
     return {**ones, **{name: torch.tensor(value) for name, value in values.items()}}
 
 
 def test_calibration_by_hand():
     cbf_sd = [1.0, math.exp(0.5), math.exp(-0.5), math.exp(9), math.exp(-9)]
-    found = calibration_factors(table(0.2, -0.3, cbf_sd=2.0), signs(5, cbf_sd=cbf_sd))
+    found = calibration_factors(table(0.2, -0.3, cbf_sd=2.0), features(5, cbf_sd=cbf_sd))
     # Logarithms of widths, constant beyond the ends -1 and 1.
     seen = [0.0, 0.5, -0.5, 1.0, -1.0]
     expected = [math.exp(0.2 + math.tanh(2 * each)) for each in seen]
@@ -251,7 +262,7 @@ def test_calibration_by_hand():
 def test_each_kind_of_data_has_a_calibration_of_its_own():
     counts = {"continuous": [3, 0, 0, 6, 1, 6], "pulsed": [0, 4, 0, 0, 1, 0]}
     counts["velocity_selective"] = [0, 0, 5, 6, 1, 0]
-    told = signs(6, **{f"measurements_{name}": 1.0 * np.array(n) for name, n in counts.items()})
+    told = features(6, **{f"measurements_{name}": 1.0 * np.array(n) for name, n in counts.items()})
     kinds = ["continuous", "pulsed", "velocity_selective", "several", "several", "continuous"]
     assert [KINDS[number] for number in kind_of(told).tolist()] == kinds
     by_log = {"continuous": (0.1, 0.2), "pulsed": (0.3, -0.4), "several": (-0.5, 0.6)}
@@ -269,11 +280,11 @@ def test_each_kind_of_data_has_a_calibration_of_its_own():
 
 
 def test_calibration_sees_the_members_disagreement_relative_to_the_whole():
-    spread = signs(2, att_sd=[0.2, 0.4], att_spread=[0.1, 0.2])
+    spread = features(2, att_sd=[0.2, 0.4], att_spread=[0.1, 0.2])
     found = calibration_factors(table(att_spread=1.0), spread)[0]
     expected = math.exp(math.tanh(math.log(0.5)))
     assert torch.allclose(found, torch.tensor(expected).expand(2))
-    many = signs(2, measurements_continuous=[0.0, 0.5])
+    many = features(2, measurements_continuous=[0.0, 0.5])
     found = calibration_factors(table(measurements_continuous=1.0), many)[0]
     assert torch.allclose(found, torch.tensor([1.0, math.exp(math.tanh(math.log(1.5)))]))
 
@@ -331,11 +342,12 @@ def test_roughness_is_the_spread_over_the_brain_voxels_around():
     assert not bool(roughness(torch.zeros(1, 4, 4), torch.zeros(1, 4, 4, dtype=bool)).any())
 
 
-def test_a_calibration_may_look_at_some_signs_only():
+@pytest.mark.parametrize("key", ["features", "signs"], ids=["today", "of before"])
+def test_a_calibration_may_look_at_some_features_only(key):
     told = {name: torch.full((4,), 9.0) for name in uncertainty.FEATURES}
     told["cbf"] = torch.tensor([-1.0, 0, 1, 5])
     few = {
-        "signs": ["cbf"],
+        key: ["cbf"],
         "low": [-1.0],
         "high": [1.0],
         "hidden_weight": [[1.0]],
@@ -427,6 +439,7 @@ def two_threads():
     torch.set_num_threads(usual)
 
 
+@pytest.mark.slow
 def test_slices_side_by_side_give_the_same_maps(two_threads, monkeypatch):
     estimator, series = Ensemble(model(members(2)), batch_size=8), a_series((11, 16, 16))
     calls = []

@@ -48,8 +48,8 @@ def corrected(observation, fractions, method, prior=PRIOR):
     ("protocol", "times"),
     [
         ("pcasl", (1.1, 1.3)),
-        ("pasl", (0.7, 0.9)),
-        ("joint", (1.1, 1.3)),
+        pytest.param("pasl", (0.7, 0.9), marks=pytest.mark.slow),
+        pytest.param("joint", (1.1, 1.3), marks=pytest.mark.slow),
         ("single", (PRIOR.mean, PRIOR.mean)),
         ("vsasl", (1.3, 1.3)),
     ],

@@ -27,6 +27,7 @@ from asl_bids_app.models.spec import (
 )
 from asl_bids_app.models.store import find_model, load_model, model_hash
 from asl_bids_app.models.uncertainty import FEATURES
+from asl_bids_app.networks import build_network
 from asl_bids_app.networks.posterior import PosteriorASLNet
 from asl_bids_app.networks.spatial import ChannelNetwork, SpatialASLNet, Standardisation
 
@@ -480,6 +481,11 @@ def test_an_entry_of_a_wrong_type_is_named(folder, key, value, word):
     with pytest.raises(InputError, match=word) as told:
         load_model(folder)
     assert str(file) in str(told.value)
+
+
+def test_arguments_of_before_are_read_by_their_old_names():
+    old = build_network("PosteriorASLNet", {"features": [4, 4, 4, 4], "cbf_doubt": 0.03})
+    assert old.arguments["cbf_uncertainty"] == 0.03
 
 
 def test_arguments_that_build_no_network_are_told(folder):

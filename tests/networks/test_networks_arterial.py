@@ -187,6 +187,7 @@ def test_untrained_network_is_the_posterior_and_may_be_told_of_arteries(scene):
     assert (believing.volume - estimate.volume)[inside].mean().item() > 0
 
 
+@pytest.mark.slow
 def test_a_network_trained_without_arteries_finds_them_all_the_same():
     """Label in arteries no longer passes for early flow; elsewhere the maps stay as they are."""
     from physics import simulate

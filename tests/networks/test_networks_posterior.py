@@ -124,7 +124,7 @@ def test_slices_of_a_batch_do_not_see_each_other():
 def test_corrections_are_of_the_size_that_a_wise_neighbour_would_make(doubt, of_cbf):
     """The best linear correction by a neighbour 1 sd off has the size e²/√(e² + t²)."""
     observation = replace(inputs(), calibration_uncertainty=torch.full((2,), doubt))
-    network = PosteriorASLNet((8, 8, 8, 8), cbf_doubt=of_cbf)
+    network = PosteriorASLNet((8, 8, 8, 8), cbf_uncertainty=of_cbf)
     network.head.bias[:4] = torch.tensor([1.0, -2.0, 0.5, 0.0])
     posterior, estimate = voxel_posterior(observation), network(observation)
     inside = observation.mask
@@ -149,7 +149,7 @@ def test_doubt_about_att_gives_neighbours_no_room_to_move_cbf(name, times):
     observation = measured(PROTOCOLS[name], cbf, att, mask, 50)
     # Blood that arrived before the image: its signal is the same wherever it is now.
     early = observation.mask & torch.tensor(att < 1.5)
-    network = PosteriorASLNet((8, 8, 8, 8), cbf_doubt=0.0, noise_apart=True)
+    network = PosteriorASLNet((8, 8, 8, 8), cbf_uncertainty=0.0, noise_apart=True)
     network.head.bias[:1] = 1.0
     moved = (network(observation).cbf - voxel_posterior(observation).cbf)[early].numpy()
     curves = np.array([integrated(*m, att[0]) for m in PROTOCOLS[name]])
@@ -158,7 +158,7 @@ def test_doubt_about_att_gives_neighbours_no_room_to_move_cbf(name, times):
     # The posterior averages over late ATTs too, whose noise is larger.
     assert (moved > 0.9 * expected).all()
     assert np.median(moved / expected) < 2
-    whole = PosteriorASLNet((8, 8, 8, 8), cbf_doubt=0.0)
+    whole = PosteriorASLNet((8, 8, 8, 8), cbf_uncertainty=0.0)
     whole.head.bias[:1] = 1.0
     more = (whole(observation).cbf - voxel_posterior(observation).cbf)[early].numpy()
     assert times[0] < np.median(more / moved) < times[1]
@@ -373,8 +373,8 @@ def test_doubt_about_the_calibration_is_seen():
 
 
 def test_a_doubt_is_not_negative():
-    with pytest.raises(ValueError, match="cbf_doubt: found"):
-        PosteriorASLNet(cbf_doubt=-0.1)
+    with pytest.raises(ValueError, match="cbf_uncertainty: found"):
+        PosteriorASLNet(cbf_uncertainty=-0.1)
 
 
 @pytest.mark.parametrize("window", [-1, 4])

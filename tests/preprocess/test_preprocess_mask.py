@@ -9,6 +9,7 @@ from asl_bids_app.preprocess.geometry import voxel_sizes
 from asl_bids_app.preprocess.mask import MaskError, brain_mask
 
 FULL = grid()
+COARSE = grid((35, 40, 18), (6.0, 6.0, 9.0))
 
 
 def head(
@@ -35,14 +36,16 @@ def dice(found, truth):
     ("where", "how", "least"),
     [
         (FULL, {}, 0.97),
-        (FULL, {"shade": 0.8}, 0.97),
-        (FULL, {"sd": 100.0}, 0.97),
+        pytest.param(FULL, {"shade": 0.8}, 0.97, marks=pytest.mark.slow),
+        pytest.param(FULL, {"sd": 100.0}, 0.97, marks=pytest.mark.slow),
         (FULL, {"scalp": 700.0}, 0.97),
-        (FULL, {"scalp": 0.0, "eyes": 0.0}, 0.97),
+        pytest.param(FULL, {"scalp": 0.0, "eyes": 0.0}, 0.97, marks=pytest.mark.slow),
         (FULL, {"motion": pose((3, 10, -8), (20, 5, -5))}, 0.97),
         (grid((64, 64, 32), (3.5, 3.5, 5.0)), {"blur_mm": (3, 3, 5)}, 0.95),
         (grid((26, 30, 16), (8.0, 8.0, 10.0)), {}, 0.97),
-        (grid((52, 60, 5), (4.0, 4.0, 6.0), (0, -18, -10)), {}, 0.97),
+        pytest.param(
+            grid((52, 60, 5), (4.0, 4.0, 6.0), (0, -18, -10)), {}, 0.97, marks=pytest.mark.slow
+        ),
         (grid((52, 60, 8), (4.0, 4.0, 6.0), (0, -18, 45)), {}, 0.97),
         (grid((52, 60, 1), (4.0, 4.0, 6.0), (0, -18, 20)), {}, 0.97),
         (grid((6, 60, 40), (6.0, 4.0, 4.0), (20, -18, 8)), {}, 0.97),
@@ -94,7 +97,7 @@ def test_holes_in_the_data_don_t_matter():
 
 
 def ball(radius_mm):
-    shape, affine = FULL
+    shape, affine = COARSE
     index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     away = (index - np.array(shape) / 2) * voxel_sizes(affine)
     noise = np.random.default_rng(0).standard_normal(shape)
@@ -104,11 +107,11 @@ def ball(radius_mm):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.ones(FULL[0]), "without any contrast"),
-        (np.zeros(FULL[0]), "without any contrast"),
-        (np.full(FULL[0], np.nan), "without any contrast"),
-        (np.abs(np.random.default_rng(0).standard_normal(FULL[0])), "less than a brain"),
-        (np.abs(np.random.default_rng(0).standard_normal((52, 60, 4))), "less than a brain"),
+        (np.ones(COARSE[0]), "without any contrast"),
+        (np.zeros(COARSE[0]), "without any contrast"),
+        (np.full(COARSE[0], np.nan), "without any contrast"),
+        (np.abs(np.random.default_rng(0).standard_normal(COARSE[0])), "less than a brain"),
+        (np.abs(np.random.default_rng(0).standard_normal((35, 40, 3))), "less than a brain"),
         (ball(25.0), "less than a brain"),
         (ball(100.0), "more than a brain"),
     ],
@@ -116,7 +119,7 @@ def ball(radius_mm):
 )
 def test_what_is_no_brain_is_refused(image, message):
     with pytest.raises(MaskError, match=message):
-        brain_mask(image, FULL[1])
+        brain_mask(image, COARSE[1])
 
 
 @pytest.mark.real_data

@@ -115,6 +115,7 @@ def test_applying_it_brings_volumes_together(moved, found):
     assert np.isfinite(fixed).all()
 
 
+@pytest.mark.slow
 def test_head_at_rest_stays_at_rest():
     kinds, delays = protocol(repeats=4)
     poses = [np.eye(4)] * len(kinds)
@@ -136,7 +137,7 @@ def test_a_jump_of_centimetres_is_found():
     assert wrong.max() < 0.4, wrong.round(2)
 
 
-@pytest.mark.parametrize("scale", [0.5, 2.0])
+@pytest.mark.parametrize("scale", [0.5, pytest.param(2.0, marks=pytest.mark.slow)])
 def test_a_volume_may_be_brighter_than_its_target(scale):
     still, moved = np.eye(4), pose((1.5, -1.0, 2.0), (1.5, -1.0, 2.0))
     data = run_of([still, moved], [0.5, 0.5], ["control"] * 2, SHAPE, AFFINE, sd=2.0)
@@ -150,13 +151,14 @@ def test_a_volume_may_be_brighter_than_its_target(scale):
     assert apart < 0.2
 
 
+@pytest.mark.slow
 def test_least_squares_that_finds_nothing_hands_over(monkeypatch):
     # A Gauss-Newton that stays where it starts: mutual information must find the jump.
-    kinds, delays = ["control"] * 4, np.full(4, 0.5)
-    poses = [np.eye(4)] * 3 + [pose((0, 0, 5), (5, 0, 0))]
+    kinds, delays = ["control"] * 3, np.full(3, 0.5)
+    poses = [np.eye(4)] * 2 + [pose((0, 0, 5), (5, 0, 0))]
     data = run_of(poses, delays, kinds, SHAPE, AFFINE)
     monkeypatch.setattr(gauss_newton, "_step", lambda *_: None)
-    motion = estimate_motion(data, AFFINE, kinds, delays, np.full(4, 1.8), n_procs=2)
+    motion = estimate_motion(data, AFFINE, kinds, delays, np.full(3, 1.8), n_procs=2)
     assert errors(motion, poses, brain_only(SHAPE, AFFINE)).max() < 0.5
 
 
@@ -239,8 +241,9 @@ def test_contrast_bias_is_told_from_a_jerk(blocked, jerk):
     assert abs(offsets[1, 2] - real[1, 2]) < limit
 
 
+@pytest.mark.slow
 def test_volumes_that_show_no_head_are_left_and_told():
-    kinds, delays = protocol(repeats=3, m0=False)
+    kinds, delays = protocol(repeats=2, m0=False)
     shape, affine = COARSE
     data = run_of([np.eye(4)] * len(kinds), delays, kinds, shape, affine)
     data[..., 2] = 0

@@ -10,6 +10,7 @@ from asl_bids_app.preprocess.align import AlignmentError, align_to, resample
 from asl_bids_app.preprocess.tissue import tissue_priors
 
 FULL = grid()
+COARSE = grid((35, 40, 18), (6.0, 6.0, 9.0))
 SLAB = grid((52, 60, 9), (4.0, 4.0, 6.0), (0.0, -18.0, 20.0))
 
 
@@ -57,7 +58,7 @@ def test_priors_lie_on_the_anatomy(where, limit):
 
 
 def test_without_contrast_outlines_must_do():
-    shape, affine = FULL
+    shape, affine = COARSE
     motion = other_head()
     mask = brain_only(shape, affine, motion)
     tissue = tissue_priors(np.full(shape, 1000.0), affine, mask)
@@ -65,8 +66,9 @@ def test_without_contrast_outlines_must_do():
     assert distances(tissue.matrix, np.linalg.inv(motion), mask, affine) < 6.0
 
 
+@pytest.mark.slow
 def test_what_is_no_brain_is_announced():
-    shape, affine = FULL
+    shape, affine = COARSE
     rng = np.random.default_rng(0)
     mask = brain_only(shape, affine)
     texture = 1000 + 200 * ndimage.gaussian_filter(rng.standard_normal(shape), 1.5)
@@ -76,7 +78,7 @@ def test_what_is_no_brain_is_announced():
         tissue_priors(texture, affine, np.zeros(shape, bool))
 
 
-@pytest.mark.parametrize("delay", [0.5, 1.5])
+@pytest.mark.parametrize("delay", [pytest.param(0.5, marks=pytest.mark.slow), 1.5])
 def test_runs_on_different_grids_are_laid_on_each_other(delay):
     shape, affine = FULL
     other_shape, other_affine = grid((60, 64, 22), (3.5, 3.6, 7.0), (3.0, -12.0, 9.0))

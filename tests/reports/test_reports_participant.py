@@ -92,6 +92,7 @@ def test_texts_of_the_data_are_escaped(joint):
     assert "&lt;default&gt; assumed" in page
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_pairs_share_their_colour_scale(brain, tmp_path):
     """Least squares ten times the main estimate doesn't get a scale of its own."""
     from asl_bids_app.reports.load import load_series
@@ -109,6 +110,7 @@ def test_pairs_share_their_colour_scale(brain, tmp_path):
     assert [len(row) for row in content["maps"]] == [2, 2, 2, 2, 2]
 
 
+@pytest.mark.usefixtures("without_charts")
 @pytest.mark.usefixtures("without_pictures")
 def test_an_implausible_result_is_loud(brain, tmp_path):
     unit = example.write_series(tmp_path, {"sub": "01"}, brain=brain, scale=60)
@@ -130,6 +132,7 @@ def test_a_failed_run_has_a_report_that_says_why(tmp_path):
     assert len(page) < 100_000  # nothing to chart, so no library
 
 
+@pytest.mark.usefixtures("without_charts")
 @pytest.mark.usefixtures("without_pictures")
 def test_maps_of_an_earlier_run_are_told(brain, tmp_path):
     unit = example.write_series(tmp_path, {"sub": "01"}, brain=brain)
@@ -150,6 +153,7 @@ def test_maps_of_an_earlier_run_are_told(brain, tmp_path):
     assert told in read_cohort(tmp_path).rows[0].plausibility[0]
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_a_partial_run_shows_both_maps_and_errors(brain, tmp_path):
     unit = example.write_series(tmp_path, {"sub": "01", "ses": "a"}, brain=brain)
     lost = {**unit, "entities": {"sub": "01", "ses": "b"}}
@@ -161,6 +165,7 @@ def test_a_partial_run_shows_both_maps_and_errors(brain, tmp_path):
     assert "CBF – ensemble" in text
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_reports_are_made_from_maps_alone(brain, tmp_path):
     example.write_series(tmp_path, {"sub": "01"}, brain=brain)
     text = words(write_participant_report(tmp_path, "01").read_text())
@@ -182,6 +187,7 @@ def test_damaged_and_missing_files_leave_gaps_that_are_told(brain, tmp_path):
     assert "ATT – ensemble" in text
 
 
+@pytest.mark.slow
 def test_maps_without_a_finite_number_don_t_stop_the_report(brain, tmp_path):
     example.write_series(tmp_path, {"sub": "01"}, brain=brain)
     path = tmp_path / "sub-01" / "perf" / "sub-01_cbf.nii.gz"
@@ -199,6 +205,7 @@ def test_an_empty_mask_doesn_t_stop_the_report(brain, tmp_path):
     assert "Constants" in words(write_participant_report(tmp_path, "01").read_text())
 
 
+@pytest.mark.usefixtures("without_charts")
 @pytest.mark.usefixtures("without_pictures")
 def test_sessions_of_older_runs_keep_their_record(brain, tmp_path):
     first = example.write_series(tmp_path, {"sub": "01", "ses": "a"}, ("PASL",), brain=brain)

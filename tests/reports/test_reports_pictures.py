@@ -193,6 +193,7 @@ def test_the_table_of_flags_is_that_of_the_estimators():
         assert f"{row.value} ({row.name})" in OUTPUTS["flags"].units
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_flags_are_shown_with_their_share(brain, tmp_path):
     example.write_series(tmp_path, {"sub": "01"}, brain=brain)
     data = load_series(tmp_path / "sub-01" / "perf", {"sub": "01"})
@@ -208,6 +209,7 @@ def test_flags_are_shown_with_their_share(brain, tmp_path):
     assert float(told.split()[-2]) == pytest.approx(share, rel=0.06)
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_a_map_without_flags_is_said_to_have_none(brain, tmp_path):
     from asl_bids_app.bids.derivatives import write_image
     from asl_bids_app.reports.participant import write_participant_report
@@ -233,6 +235,7 @@ def test_estimates_follow_from_the_labels_of_files():
     assert estimates()["lsq"]["att_sd"] == "lsq_att_sd"
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_another_estimate_of_cbf_stands_beside_the_main_one(brain, tmp_path, monkeypatch):
     """A row of the table of outputs is all that it takes."""
     from asl_bids_app.bids.derivatives import write_image
@@ -261,6 +264,7 @@ def test_another_estimate_of_cbf_stands_beside_the_main_one(brain, tmp_path, mon
     assert keys[1] == {"cbf": "consensus_cbf", "cbf_sd": "consensus_cbf_sd"}
 
 
+@pytest.mark.usefixtures("without_charts")
 @pytest.mark.parametrize(
     ("kind", "told"),
     [

@@ -210,7 +210,16 @@ def test_a_script_without_its_folder_says_what_to_do(root, tmp_path, name):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_train_only_without_phantoms_fails_before_anything_is_submitted(root, tmp_path, capfd):
+def test_train_only_without_phantoms_fails_at_once(tmp_path, capfd):
+    words = ["pipeline", "--config", "smoke", "--train-only", "--output-dir", str(tmp_path / "r")]
+    assert main(words) == 1
+    (line,) = [text for text in capfd.readouterr().err.splitlines() if "dataset" in text]
+    assert "asl-train generate" in line
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.slow
+def test_train_only_without_phantoms_fails_before_anything_is_submitted(root, tmp_path):
     commands = tmp_path / "commands"
     commands.mkdir()
     # On the path, but of this checkout; sbatch must never be called.
@@ -239,12 +248,6 @@ def test_train_only_without_phantoms_fails_before_anything_is_submitted(root, tm
     assert "asl-train generate" in line
     assert not (tmp_path / "submitted").exists()
     assert not (tmp_path / "production_model_v1").exists()
-    # The same on one machine.
-    words = ["pipeline", "--config", "smoke", "--train-only", "--output-dir", str(tmp_path / "r")]
-    assert main(words) == 1
-    (line,) = [text for text in capfd.readouterr().err.splitlines() if "dataset" in text]
-    assert "asl-train generate" in line
-    assert not (tmp_path / "r").exists()
 
 
 def test_scripts_are_clean(root):

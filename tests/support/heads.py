@@ -3,6 +3,8 @@
 The atlas is read at moved points, analytically; nothing here uses the package's resampling.
 """
 
+from functools import cache
+
 import numpy as np
 from scipy import ndimage
 
@@ -45,7 +47,9 @@ def scan_map(volume, shape, affine, motion=None, blur=(0, 0, 0)):
         world = back[:3, :3] @ world + back[:3, 3:]
     inverse = np.linalg.inv(atlas.affine)
     points = inverse[:3, :3] @ world + inverse[:3, 3:]
-    image = ndimage.gaussian_filter(np.asarray(volume, np.float32), blur)
+    image = np.asarray(volume, np.float32)
+    if any(blur):
+        image = ndimage.gaussian_filter(image, blur)
     return ndimage.map_coordinates(image, points, order=1).reshape(shape).astype(np.float32)
 
 
@@ -58,6 +62,7 @@ def tissue_image(shares, scalp=0.0):
     return image
 
 
+@cache
 def scalp_of():
     """A shell 8 to 13 mm from the brain, all round but below."""
     atlas = load_atlas()
@@ -67,6 +72,7 @@ def scalp_of():
     return ndimage.gaussian_filter((shell & (height > -40)).astype(np.float32), 0.7)
 
 
+@cache
 def eyes_of():
     """Two bright balls of 24 mm in front of the temporal poles, on stalks."""
     atlas = load_atlas()

@@ -16,6 +16,6 @@ def thermal_only(snr: float) -> NoiseConfig:
         spike_chance=0.0,
         motion=off,
         pair_motion=off,
-        told_error=0.0,
-        told_flat=0.0,
+        reported_error=0.0,
+        reported_flat=0.0,
     )

@@ -157,10 +157,29 @@ def test_a_file_says_only_what_differs_from_its_base(tmp_path):
     assert config.data.phantoms == load("smoke").data.phantoms
 
 
+def test_files_of_before_are_read_by_their_old_keys(tmp_path):
+    old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
+    old.write_text(
+        "base: laptop\nnoise: {told_error: 0.2, told_flat: 0.4}\n"
+        "network: {arguments: {cbf_doubt: 0.03}}\n"
+    )
+    new.write_text(
+        "base: laptop\nnoise: {reported_error: 0.2, reported_flat: 0.4}\n"
+        "network: {arguments: {cbf_uncertainty: 0.03}}\n"
+    )
+    assert load(old).to_dict() == load(new).to_dict() != load("laptop").to_dict()
+    # What stands above outranks, by whichever key.
+    assert load(old, ["noise.reported_error=0.3"]).noise.reported_error == 0.3
+    assert load(new, ["noise.told_error=0.3"]).noise.reported_error == 0.3
+    old.write_text("base: laptop\nnoise: {told_error: 0.2, reported_error: 0.2}\n")
+    with pytest.raises(InputError, match=r"told_error: found noise.reported_error beside it"):
+        load(old)
+
+
 def test_arguments_of_one_network_are_not_handed_on_to_another(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("base: laptop\nnetwork: {name: SpatialASLNet, arguments: {n_plds: 4}}\n")
-    assert load("laptop").network.arguments["cbf_doubt"] == 0.015
+    assert load("laptop").network.arguments["cbf_uncertainty"] == 0.015
     assert load(path).network.arguments == {"n_plds": 4}
     path.write_text("base: laptop\nnetwork: {arguments: {window: 5}}\n")
     assert load(path).network.arguments == {**load("laptop").network.arguments, "window": 5}

@@ -137,6 +137,7 @@ def test_resumed_training_fills_its_pool_again(dataset, tmp_path, monkeypatch, s
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_every_simulated_slice_serves_as_often_as_is_asked(config, dataset):
     training = replace(config.training, reuse=3, reuse_batches=5)
     batches = Batches(PhantomStore(dataset / "train"), training, 1, 0)
@@ -147,9 +148,9 @@ def test_every_simulated_slice_serves_as_often_as_is_asked(config, dataset):
     again = batches.step(40, resumed=True)
     assert [batch.step for batch in again.fresh] == [9, 10, 11, 12, 13]
     assert again.seed == steps[40].seed
-    counts = torch.zeros(300, training.batch_size)
+    counts = torch.zeros(200, training.batch_size)
     held = 0
-    for number in range(900):
+    for number in range(600):
         held = number // 3
         first = max(0, held - 4)
         draw = draw_from(held - first + 1, training.batch_size, batches.step(number).seed)
@@ -553,6 +554,7 @@ def test_slices_may_count_by_error_first_and_relatively_at_last(config, slices_c
     assert [in_cycle(training, cycle).slices_count for cycle in range(3)] == expected
 
 
+@pytest.mark.slow
 def test_training_knows_when_its_last_cycle_begins(dataset, tmp_path, monkeypatch):
     told = {True: [], False: []}
 

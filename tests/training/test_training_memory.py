@@ -91,6 +91,7 @@ def test_memory_that_runs_out_halves_what_is_worked_on(
     assert [step for step, name, _ in rows if name == "train/loss"] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_memory_that_no_slice_fits_into_is_one_line(config, dataset, tmp_path, monkeypatch):
     def never(self, made, cycle):
         raise MemoryError

@@ -178,7 +178,7 @@ def test_told_noise_is_true_within_the_stated_error():
         pair_motion=(0.0, 0.0),
         correlation=(0.7, 0.7),
         correlation_chance=1.0,
-        told_flat=0.0,
+        reported_flat=0.0,
     )
     physics = draw_physics(
         DomainConfig("pcasl 6", spread=0.0, nominal_random=False), n, generator()
@@ -355,7 +355,7 @@ def test_pair_motion_shows_at_edges_only():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"told_error": 0.1},
+        {"reported_error": 0.1},
         {"g_factor": (0.3, 0.3)},
         {"physiological": (0.5, 0.5)},
         {"drift": (0.03, 0.03)},

@@ -14,6 +14,7 @@ from asl_bids_app.allocation import processors
 from asl_bids_app.training.worker_processes import in_processes
 
 
+@pytest.mark.slow
 def test_results_come_in_the_order_of_the_jobs(tmp_path):
     # The first job ends only when the third has begun, so that two processes are needed.
     jobs = [(1, None, tmp_path / "third"), (2,), (3, tmp_path / "third")]

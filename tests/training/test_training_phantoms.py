@@ -262,10 +262,14 @@ def test_mosaic_has_edges_without_blur():
     assert max(cells) < 30
 
 
-def test_preview_by_the_command(tmp_path):
+def test_preview_by_the_command(tmp_path, monkeypatch):
     from matplotlib.image import imread
 
     from asl_bids_app.training.cli import main
+    from asl_bids_app.training.phantoms.preview_sheet import preview_sheet
+
+    # One phantom of each condition rather than four.
+    monkeypatch.setattr(preview_sheet, "__defaults__", (1, *preview_sheet.__defaults__[1:]))
 
     path = tmp_path / "new" / "sheet.png"
     small = ["--set", "phantoms.size=32"]

@@ -96,7 +96,7 @@ def test_lesions_of_three_voxels_and_more():
 # --- calibration
 
 
-def signs(count, **values):
+def features(count, **values):
     random = np.random.default_rng(5)
     found = {name: np.exp(random.uniform(-1, 1, count)) for name in FEATURES}
     return {**found, **values}
@@ -113,7 +113,7 @@ def test_calibration_recovers_factors_that_depend_on_noise_tissue_and_disturbanc
     # Stated sds are too large by factors that change smoothly.
     true = {"cbf": 0.6 + 0.1 * np.log(noise), "att": (1.5 - 0.005 * cbf) * misfit}
     error = {name: true[name] * sd[name] * random.standard_normal(count) for name in sd}
-    told = signs(
+    told = features(
         count, cbf=cbf, misfit=misfit, posterior_cbf_sd=noise, cbf_sd=sd["cbf"], att_sd=sd["att"]
     )
     table = fit_calibration(error, told, np.ones(count), 0)
@@ -147,7 +147,7 @@ def test_calibration_weighs_voxels():
 
 def test_calibration_parts_voxels_by_the_way_of_arrival():
     count = 3000
-    told = signs(count)
+    told = features(count)
     for arrival in Arrival:
         told[f"measurements_{arrival.name.lower()}"] = np.zeros(count)
     told["measurements_continuous"][:1500] = 6
@@ -212,7 +212,7 @@ def observed(snr, seed=0, n=6, scenario="joint"):
     generator = torch.Generator().manual_seed(seed)
     situation = find(scenario)
     physics = situation.draw(DomainConfig(), n, generator)
-    noise = situation.noise(NoiseConfig(told_error=0.0), snr)
+    noise = situation.noise(NoiseConfig(reported_error=0.0), snr)
     return simulate(phantoms, physics, noise, generator), phantoms
 
 
@@ -296,7 +296,7 @@ def test_networks_of_one_protocol_meet_that_one_only():
 class Silent:
     """An ensemble that says nothing of any voxel."""
 
-    def signs(self, observation, asked):
+    def features(self, observation, asked):
         return {name: torch.zeros(observation.mask[asked].shape) for name in FEATURES}
 
 

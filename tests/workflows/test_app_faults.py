@@ -17,6 +17,7 @@ import pytest
 from fake_bids import FakeDataset
 
 from asl_bids_app.cli.app import main
+from asl_bids_app.reports.cohort import read_cohort
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 QUICK = ["--nprocs", "1", "--no-hmc", "--no-tissue", "--estimator", "least-squares", "-q"]
@@ -286,6 +287,14 @@ def test_a_participant_without_asl_fails_only_if_asked_for(healthy, tmp_path, ca
     assert record["status"] == "no ASL"
     assert go(bids, tmp_path / "all") == 0
     assert "sub-anat" in capsys.readouterr().err
+    # The log counts as the group page does.
+    log = next((tmp_path / "all").glob("logs/*/asl-app.log")).read_text()
+    assert "2 of 3 participants complete (1 no ASL)" in log
+    cohort = read_cohort(tmp_path / "all")
+    assert (len(cohort.participants), [(a.participant, a.status) for a in cohort.absent]) == (
+        3,
+        [("anat", "no ASL")],
+    )
     record = json.loads(next((tmp_path / "all").glob("logs/*/sub-anat.json")).read_text())
     assert record["status"] == "no ASL"
 

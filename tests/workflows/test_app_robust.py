@@ -238,17 +238,17 @@ def cbf(out, label):
 def test_empty_or_damaged_files_of_the_work_folder_count_as_absent(worked, capsys):
     bids, out, work = worked
     before = cbf(out, "01")
+    empty, cut = (lambda path: b""), (lambda path: path.read_bytes()[:100])
     spoilt = [
-        ("records/*/*.json", lambda path: b""),
-        ("records/*/*.pkl", lambda path: b""),
-        ("records/*/*.pkl", lambda path: path.read_bytes()[:100]),
-        ("asl_app/sub_*/*/*", lambda path: b""),
+        {"records/sub-01/*.json": empty, "records/sub-02/*.pkl": empty},
+        {"records/sub-01/*.pkl": cut, "asl_app/sub_02/*/*": empty},
     ]
-    for pattern, content in spoilt:
-        files = [path for path in work.glob(pattern) if path.is_file()]
-        assert files
-        for path in files:
-            path.write_bytes(content(path))
+    for kinds in spoilt:
+        for pattern, content in kinds.items():
+            files = [path for path in work.glob(pattern) if path.is_file()]
+            assert files
+            for path in files:
+                path.write_bytes(content(path))
         capsys.readouterr()
         assert go(bids, out) == 0, capsys.readouterr().err
         assert not errors(capsys)

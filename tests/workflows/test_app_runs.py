@@ -81,12 +81,20 @@ def test_a_joint_session_and_its_modes(tmp_path):
     assert go(dataset.root, tmp_path / "both", "--joint", "both") == 0
     for name in ("sub-01", "sub-01_acq-pcasl", "sub-01_acq-vsasl"):
         check(tmp_path / "both", name, run)
+    # What a run writes is no damage to the group level.
+    for name in ("auto", "both"):
+        assert read_cohort(tmp_path / name).damage == {}
+
+
+@pytest.mark.slow
+def test_runs_of_a_session_quantified_alone(tmp_path):
+    dataset = FakeDataset(tmp_path / "bids")
+    run = dataset.add(acq="pcasl", noise=2e-5)
+    dataset.add(acq="vsasl", scheme="VSASL", noise=2e-5, seed=3)
     assert go(dataset.root, tmp_path / "off", "--joint", "off") == 0
     assert not (tmp_path / "off/sub-01/perf/sub-01_cbf.nii.gz").exists()
     check(tmp_path / "off", "sub-01_acq-vsasl", run)
-    # What a run writes is no damage to the group level.
-    for name in ("auto", "both", "off"):
-        assert read_cohort(tmp_path / name).damage == {}
+    assert read_cohort(tmp_path / "off").damage == {}
 
 
 def test_a_bad_run_of_a_joint_session_leaves_the_other_alone(tmp_path):
@@ -266,6 +274,7 @@ def test_implausible_maps_are_loud_and_can_fail_the_run(tmp_path, capsys):
     assert warnings
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not VALIDATOR.exists(), reason="bids-validator-deno is not installed")
 def test_the_official_validator_passes_the_output_with_sessions(tmp_path):
     dataset = FakeDataset(tmp_path / "bids")
@@ -289,8 +298,12 @@ def test_the_official_validator_passes_the_output_with_sessions(tmp_path):
     }
 
 
-def test_reports_and_methods_text_alone(tmp_path, monkeypatch):
-    monkeypatch.undo()  # with the figures of the report
+@pytest.mark.parametrize(
+    "figures", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["without", "with"]
+)
+def test_reports_and_methods_text_alone(tmp_path, monkeypatch, figures):
+    if figures:
+        monkeypatch.undo()
     dataset = FakeDataset(tmp_path / "bids")
     dataset.add(noise=2e-5)
     out = tmp_path / "out"

@@ -22,6 +22,7 @@ def out(tmp_path):
     return out
 
 
+@pytest.mark.slow
 def test_as_one_after_the_other(out):
     beside = list(each_report(out, 2, LABELS))
     pages = {path.name: path.read_text() for path in out.glob("sub-*.html")}

@@ -9,6 +9,7 @@ from asl_bids_app.bids.acquisition import M0Input, M0Kind
 from asl_bids_app.errors import InputError
 from asl_bids_app.preprocess import tissue
 from asl_bids_app.preprocess.find_m0 import brain_covered, displacement, find_m0
+from asl_bids_app.preprocess.find_mask import OfferedMask
 from asl_bids_app.preprocess.moved import correct_motion
 from asl_bids_app.preprocess.prepare import prepare_run
 from asl_bids_app.preprocess.signal import has_signal
@@ -361,12 +362,32 @@ def test_a_mask_of_derivatives_is_taken_only_where_it_fits(tmp_path, shift):
     far = AFFINE.copy()
     far[0, 3] += shift
     path = write(tmp_path / "sub-01_desc-brain_mask.nii.gz", BRAIN, far)
-    got = prepare_run(run, volumes, align_m0=False, found_mask=path)
+    got = prepare_run(run, volumes, align_m0=False, offered=OfferedMask(path))
     np.testing.assert_array_equal(got.mask, BRAIN)
     assert got.facts["mask"]["kind"] == ("M0" if shift else "given")
     said = [text for text in got.warnings if "sub-01_desc-brain_mask.nii.gz" in text]
     assert len(said) == bool(shift)
     assert all(text.endswith("a mask made from the image is used") for text in said)
+
+
+def test_the_brain_of_a_t1w_waits_for_the_registration_and_is_laid_by_it(tmp_path):
+    """The T1w lies 60 mm beside the run by the scanner's coordinates."""
+    run, volumes = run_of(*pairs_of(np.full(SHAPE, 5.0)), tmp_path)
+    far, small = AFFINE.copy(), ball(SHAPE, AFFINE, 55)
+    far[0, 3] += 60
+    path = write(tmp_path / "sub-01_desc-brain_mask.nii.gz", small, far)
+    got = prepare_run(run, volumes, align_m0=False, offered=OfferedMask(path, of_t1w=True))
+    np.testing.assert_array_equal(got.mask, BRAIN)
+    assert got.warnings == ()
+    to_t1w = np.eye(4)
+    to_t1w[0, 3] = 60
+    offered = OfferedMask(path, of_t1w=True, pose=to_t1w)
+    got = prepare_run(run, volumes, align_m0=False, offered=offered)
+    np.testing.assert_array_equal(got.mask, small)
+    np.testing.assert_array_equal(got.own_mask, BRAIN)
+    assert got.facts["mask"]["kind"] == "T1w"
+    assert got.sources == (path,)
+    assert got.warnings == ()
 
 
 def test_a_given_mask_without_orientation_goes_voxel_by_voxel(tmp_path):

@@ -1,14 +1,14 @@
 """What a run shows while it works: steps in words, how far they are; lines without a terminal."""
 
+import contextlib
 import io
 import logging
 import os
 import pty
 import re
-import subprocess
 import sys
 import threading
-from pathlib import Path
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,11 +17,13 @@ from fake_bids import FakeDataset
 from slices import PROTOCOLS, maps, series_of
 
 from asl_bids_app.cli.app import main
+from asl_bids_app.estimators import estimate as estimators
 from asl_bids_app.estimators.bayes import Bayes
 from asl_bids_app.estimators.least_squares import LeastSquares
 from asl_bids_app.preprocess.motion import estimate_motion
 from asl_bids_app.progress_callback import EVERY_S, ProgressFile, read
 from asl_bids_app.reports.explain import step_words
+from asl_bids_app.workflows import plan, report_workers
 from asl_bids_app.workflows.progress import Progress, progress_path
 
 
@@ -207,41 +209,47 @@ def test_a_run_without_a_terminal_tells_each_step_once(tmp_path, nprocs, capsys)
         assert told[4].startswith("done")
 
 
-def test_a_run_in_a_terminal_shows_steps_and_report(tmp_path):
+def test_a_run_in_a_terminal_shows_steps_and_report(tmp_path, monkeypatch):
     """A real terminal: the line is there, names the steps, and is gone at the end."""
     dataset = FakeDataset(tmp_path / "bids")
     dataset.add("01", noise=1e-4)
     main_end, other_end = pty.openpty()
-    command = [sys.executable, "-m", "asl_bids_app.cli.app", dataset.root, tmp_path / "out"]
-    options = ["participant", "-w", tmp_path / "w", "--nprocs", "1", "--no-tissue", "--no-hmc"]
-    process = subprocess.Popen(
-        [*command, *options, "--estimator", "least-squares"],
-        stderr=other_end,
-        stdout=subprocess.DEVNULL,
-        env={
-            **os.environ,
-            "TERM": "xterm",
-            "COLUMNS": "200",
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-        },
-    )
-    os.close(other_end)
-    text = b""
-    while True:
-        try:
-            piece = os.read(main_end, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        text += piece
-    assert process.wait() == 0
-    shown = text.decode()
-    assert "reading the dataset" in shown
-    # Some are too quick to be seen; which, depends on the machine.
-    words = "|".join(step_words(n) for n in ("motion", "prepare", "assemble", "fit", "write"))
-    assert re.search(rf"\[\d of 5 steps done, \d+:\d\d\] sub-01: ({words})", shown)
-    assert "sub-01: writing the report (1 of 1)" in shown
-    assert shown.count("\x1b[K") > 4
+    text = bytearray()
+
+    def read_all():
+        with contextlib.suppress(OSError):
+            while piece := os.read(main_end, 65536):
+                text.extend(piece)
+
+    def shown():
+        return text.decode(errors="replace")
+
+    def wait_for(pattern, module, name):
+        """Let a function begin only when the terminal shows a text: no step is too quick."""
+        original = getattr(module, name)
+
+        def late(*arguments, **options):
+            while not re.search(pattern, shown()):
+                time.sleep(0.01)
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(module, name, late)
+
+    fit = rf"\[\d of 5 steps done, \d+:\d\d\] sub-01: {step_words('fit')}"
+    wait_for("reading the dataset", plan, "find_runs")
+    wait_for(fit, estimators, "estimate")
+    wait_for(r"sub-01: writing the report \(1 of 1\)", report_workers, "_write")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    places = [str(dataset.root), str(tmp_path / "out"), "participant", "-w", str(tmp_path / "w")]
+    options = ["--nprocs", "1", "--no-tissue", "--no-hmc", "--estimator", "least-squares"]
+    reader = threading.Thread(target=read_all)
+    reader.start()
+    with os.fdopen(other_end, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert main([*places, *options]) == 0
+    reader.join()
+    os.close(main_end)
+    assert shown().count("\x1b[K") > 4
     # The line is gone at the end; what follows is the log.
-    assert not re.search(r"\[(\d+ of \d+ steps done, )?\d+:\d\d\]", shown.split("\r\x1b[K")[-1])
+    assert not re.search(r"\[(\d+ of \d+ steps done, )?\d+:\d\d\]", shown().split("\r\x1b[K")[-1])

@@ -52,12 +52,12 @@ class NoiseConfig:
     pair_motion: tuple[float, float] = setting(
         (0.0, 0.01), "pixels", 0, 2, "sd of the displacement between label and control"
     )
-    told_error: float = setting(
-        0.1, "", 0, 0.9, "the noise that the estimator is given is wrong by up to this part"
+    reported_error: float = setting(
+        0.1, "", 0, 0.9, "the noise reported to the estimator is wrong by up to this part"
     )
     thermal_chance: float = setting(
         0.0, "", 0, 1, "chance that a slice has thermal noise only, white and even in space"
     )
-    told_flat: float = setting(
-        0.3, "", 0, 1, "chance that the estimator is given one noise for a whole measurement"
+    reported_flat: float = setting(
+        0.3, "", 0, 1, "chance that one noise is reported for a whole measurement"
     )

@@ -7,13 +7,45 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import yaml
 
 from asl_bids_app.errors import InputError
+from asl_bids_app.networks import OLD_ARGUMENTS
 from asl_bids_app.training.config.reading import merge
 from asl_bids_app.training.config.sections import NetworkConfig
+
+OLD_KEYS: Final = MappingProxyType(
+    {
+        "noise.told_error": "reported_error",
+        "noise.told_flat": "reported_flat",
+        **{f"network.arguments.{old}": new for old, new in OLD_ARGUMENTS.items()},
+    }
+)
+"""Paths of keys in files of 0.1.0, and what the keys are called since."""
+
+
+def rename_old_keys(source: str, values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Return the values of one source with the keys of today.
+
+    Raises
+    ------
+    InputError
+        If a setting stands there by its old and by its present key.
+    """
+    renamed: dict[str, Any] = {}
+    for key, value in values.items():
+        place = f"{path}{key}"
+        new = OLD_KEYS.get(place, key)
+        if new != key and new in values:
+            raise InputError(
+                source, place, f"{path}{new} beside it", "one of them", f"leave out {place}"
+            )
+        inner = isinstance(value, Mapping)
+        renamed[new] = rename_old_keys(source, value, f"{place}.") if inner else value
+    return renamed
 
 
 def presets() -> list[str]:
@@ -63,6 +95,7 @@ def read_recipe(source: str | Path, seen: tuple[str, ...] = ()) -> dict[str, Any
         values = {}
     if not isinstance(values, dict):
         raise InputError(label_source(source), "", "no mapping", "keys and values")
+    values = rename_old_keys(label_source(source), values)
     base = values.pop("base", None)
     if base is None:
         return values
@@ -113,4 +146,4 @@ def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
         for key in reversed(keys):
             value = {key: value}
         nested = merge(nested, value)
-    return nested
+    return rename_old_keys("--set", nested)

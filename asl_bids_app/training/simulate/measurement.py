@@ -117,5 +117,7 @@ def measure(
         signal = torch.where(spread(rough, 3) > 0, struck, signal)
     reported_sd = torch.hypot(thermal, spread(ratio * single, 2))
     flat = reported_sd.square().mean((2, 3), keepdim=True).sqrt()
-    reported_sd = torch.where(spread(chance(stacks, (n,), noise.told_flat), 3), flat, reported_sd)
+    reported_sd = torch.where(
+        spread(chance(stacks, (n,), noise.reported_flat), 3), flat, reported_sd
+    )
     return signal, reported_sd * averaged

@@ -139,7 +139,7 @@ def simulate(
     snr = log_uniform(stacks, (n,), noise.snr)
     sd = thermal_sd(snr, physics.repeats, valid)
     signal, reported_sd = measure(clean, sd, phantoms.tissue, physics, noise, stacks)
-    error = uniform(stacks, (n, 1, 1, 1), (-noise.told_error, noise.told_error))
+    error = uniform(stacks, (n, 1, 1, 1), (-noise.reported_error, noise.reported_error))
     reported_sd = torch.where(spread(valid, 2), reported_sd * (1 + error), torch.inf)
     # Last, so that what is shown of the anatomy doesn't change the signals.
     shown = show_anatomy(layers, mask, domain, stacks) if domain else None

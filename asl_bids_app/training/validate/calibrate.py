@@ -19,7 +19,7 @@ from asl_bids_app.training.progress_lines import ProgressLines
 from asl_bids_app.training.validate.calibration_fit import FEWEST, fit_calibration
 from asl_bids_app.training.validate.run_ensemble import RunEnsemble
 from asl_bids_app.training.validate.scenarios import Scenario, find
-from asl_bids_app.training.validate.trials import BATCH, QUANTITIES, collect_signs, simulated
+from asl_bids_app.training.validate.trials import BATCH, QUANTITIES, collect_features, simulated
 from asl_bids_app.training.validate.voxel_errors import GROUPS
 from asl_bids_app.training.whole_files import derive_seed
 from asl_bids_app.training.worker_processes import in_processes
@@ -146,7 +146,7 @@ def _sample_errors(
     turn: int,
     voxels: int,
 ) -> dict[str, np.ndarray]:
-    """Return errors and signs of about so many voxels in a scenario at one SNR."""
+    """Return errors and features of about so many voxels in a scenario at one SNR."""
     ensemble, scenario = RunEnsemble(run, device), find(name)
     store = PhantomStore(dataset / "calibration")
     phantoms = store.first(len(store))
@@ -159,7 +159,7 @@ def _sample_errors(
         # Other scanners at each level: the more there are, the better they say how they differ.
         seed = derive_seed(config.seed, f"calibrate {name} at {level:g}", begin, turn)
         batch = simulated(config, scenario, level, part, seed, device)
-        row = collect_signs(ensemble, batch)
+        row = collect_features(ensemble, batch)
         mask = batch.mask & batch.asked[:, None, None]
         row["tissue"] = batch.tissue[mask].cpu().numpy()
         row["protocols"] = np.full(len(row["tissue"]), rank_protocols(scenario))

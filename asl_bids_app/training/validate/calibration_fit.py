@@ -46,17 +46,17 @@ def pinball(log_ratio: Tensor) -> Tensor:
 
 def fit_calibration(
     error: Mapping[str, np.ndarray],
-    signs: Mapping[str, np.ndarray],
+    features: Mapping[str, np.ndarray],
     weight: np.ndarray,
     seed: int,
 ) -> dict[str, Any]:
-    """Find the function of the signs that calibrates the standard deviations.
+    """Find the function of the features that calibrates the standard deviations.
 
     Parameters
     ----------
     error
         Of ``cbf`` and ``att``, each of shape (V,), mL/100 g/min and s.
-    signs
+    features
         By the names of `FEATURES`, each of shape (V,).
     weight : array, shape (V,)
     seed
@@ -75,7 +75,7 @@ def fit_calibration(
     count = len(weight)
     if count < FEWEST:
         raise ValueError(f"calibration: {count} voxels, expected {FEWEST} or more")
-    tensors = {name: torch.from_numpy(np.asarray(signs[name])).float() for name in FEATURES}
+    tensors = {name: torch.from_numpy(np.asarray(features[name])).float() for name in FEATURES}
     x = transformed(tensors)
     # A part is enough, and `quantile` takes no more than some millions of numbers.
     some = slice(None, None, max(1, count // 100_000))
@@ -112,7 +112,7 @@ def fit_calibration(
         return np.round(values.detach().double().numpy(), _DIGITS).tolist()
 
     return {
-        "signs": list(FEATURES),
+        "features": list(FEATURES),
         "low": numbers(low),
         "high": numbers(high),
         "hidden_weight": numbers(hidden.weight),

@@ -47,7 +47,7 @@ class RunEnsemble:
         self._ensemble = Ensemble(load_model(root), device=device)
 
     @torch.no_grad()
-    def signs(self, observation: Observation, asked: Tensor | None = None) -> dict[str, Tensor]:
+    def features(self, observation: Observation, asked: Tensor | None = None) -> dict[str, Tensor]:
         """Return all that is known of every voxel, by the names of `FEATURES`, (B, H, W) each.
 
         Of the slices that are asked for, bool (B,), if not of all.
@@ -56,5 +56,5 @@ class RunEnsemble:
 
     def __call__(self, observation: Observation, asked: Tensor | None = None) -> Maps:
         """Return the mean of the members, and the sds by noise and by disagreement together."""
-        found = self.signs(observation, asked)
+        found = self.features(observation, asked)
         return Maps(*(found[name] for name in ("cbf", "att", "cbf_sd", "att_sd")))

@@ -92,13 +92,13 @@ def estimate_all(
     if not known:
         maps[baselines.ORACLE] = baselines.oracle(seen, batch.physics[batch.asked])
     flattened = {method: flat(each, mask) for method, each in maps.items()}
-    flattened[baselines.NETWORK] = collect_signs(ensemble, batch)
+    flattened[baselines.NETWORK] = collect_features(ensemble, batch)
     return {name: flattened[name] for name in baselines.METHODS if name in flattened}
 
 
-def collect_signs(ensemble: RunEnsemble, batch: Batch) -> dict[str, np.ndarray]:
+def collect_features(ensemble: RunEnsemble, batch: Batch) -> dict[str, np.ndarray]:
     """Return what the network says of the voxels of the slices asked for, by `FEATURES`' names."""
-    found = ensemble.signs(batch.observation, batch.asked)
+    found = ensemble.features(batch.observation, batch.asked)
     mask = batch.mask[batch.asked]
     return {name: found[name][mask].cpu().numpy() for name in FEATURES}
 
@@ -191,8 +191,8 @@ def run_scenario(
 def calibrated(voxels: Voxels, table: dict[str, Any]) -> Voxels:
     """Apply a calibration of the uncertainties to the network's standard deviations."""
     network = dict(voxels.maps[baselines.NETWORK])
-    signs = {name: torch.from_numpy(network[name]) for name in FEATURES}
-    for name, sd in zip(QUANTITIES, calibrated_sds(table, signs), strict=True):
+    features = {name: torch.from_numpy(network[name]) for name in FEATURES}
+    for name, sd in zip(QUANTITIES, calibrated_sds(table, features), strict=True):
         network[f"{name}_sd"] = sd.numpy()
     maps = {**voxels.maps, baselines.NETWORK: network}
     return replace(voxels, maps=maps)

@@ -1,0 +1,94 @@
+"""Images of a participant's anatomy: which of them serve a series, and which can't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from asl_bids_app.bids.files import Name, parse_name
+from asl_bids_app.bids.unfetched import unfetched
+from asl_bids_app.notices import Notice
+
+NO_SPACE: frozenset[str | None] = frozenset({None, "T1w", "orig"})
+"""Values of the ``space`` entity that mean the T1w's own."""
+
+
+def has_content(path: Path, warnings: list[Notice], expected: str = "a T1w") -> bool:
+    """Tell whether there is anything in a file; warn of one that is empty or not fetched."""
+    if placeholder := unfetched(path):
+        reason, cure = placeholder.found, f". Cure: {placeholder.cure}"
+    elif path.stat().st_size == 0:
+        reason, cure = "an empty file (0 bytes)", ""
+    else:
+        return True
+    warnings.append(Notice(path.name, "", reason, expected, f"not used{cure}"))
+    return False
+
+
+def find_images(
+    root: Path,
+    entities: Mapping[str, str],
+    suffix: str,
+    warnings: list[Notice],
+    *,
+    native: bool = False,
+) -> list[Path]:
+    """Return images of a participant's anatomy that serve a series, of its session first.
+
+    Those of the session come before those of no session (an average over sessions). A T1w of
+    another session only is used with a warning, for a head keeps its shape.
+    """
+    subject, session = entities["sub"], entities.get("ses")
+    folder = root / f"sub-{subject}"
+    names: dict[Path, Name] = {}
+    for path in sorted([*folder.glob("anat/*"), *folder.glob("ses-*/anat/*")]):
+        name = parse_name(path.name)
+        if name.suffix != suffix or name.extension not in {".nii", ".nii.gz"}:
+            continue
+        if native and name.entities.get("space") not in NO_SPACE:
+            continue
+        if name.entities.get("sub") != subject:
+            warnings.append(
+                Notice(
+                    path,
+                    "",
+                    f"sub-{name.entities.get('sub')} in the folder of sub-{subject}",
+                    f"sub-{subject}",
+                    "not used",
+                )
+            )
+            continue
+        names[path] = name
+    if not names or session is None:
+        return list(names)
+    for wanted in (session, None):
+        chosen = [p for p, n in names.items() if n.entities.get("ses") == wanted]
+        if chosen:
+            return chosen
+    sessions = sorted({str(n.entities.get("ses")) for n in names.values()})
+    warnings.append(
+        Notice(
+            folder,
+            "",
+            f"{suffix} of ses-{', ses-'.join(sessions)} only",
+            f"one of ses-{session}",
+            f"that of ses-{sessions[0]} is used",
+        )
+    )
+    return [p for p, n in names.items() if n.entities.get("ses") == sessions[0]]
+
+
+def choose_image(images: Iterable[Path], what: str, warnings: list[Notice]) -> Path:
+    """Return the first of several images, those with fewest entities first, and say so."""
+    order = sorted(images, key=lambda p: (len(parse_name(p.name).entities), p.name))
+    if len(order) > 1:
+        warnings.append(
+            Notice(
+                order[0].parent,
+                "",
+                f"{len(order)} {what} ({', '.join(p.name for p in order)})",
+                "one",
+                f"{order[0].name} is used",
+            )
+        )
+    return order[0]
