@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final, Self, get_args, get_origin, get_type_hints
 
 from asl_bids_app.failures import Failure
+from asl_bids_app.wording import title_of
 
 _IF_ANY: Final = MappingProxyType({"if any": True})
 """Of keys that are left out of the file where there is nothing to say."""
@@ -153,7 +154,7 @@ class UnitRecord(Record):
     @property
     def title(self) -> str:
         """The entities as in file names."""
-        return "_".join(f"{key}-{value}" for key, value in self.entities.items())
+        return title_of(self.entities)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,9 @@
-"""How numbers that mean something special are written for readers."""
+"""How values that stand in many places are written for readers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 
 def seconds(value: float) -> str:
@@ -14,3 +15,14 @@ def seconds(value: float) -> str:
     ('1.8 s', 'not cut')
     """
     return f"{value:g} s" if math.isfinite(value) else "not cut"
+
+
+def title_of(entities: Mapping[str, str]) -> str:
+    """Write entities as a file name has them.
+
+    Examples
+    --------
+    >>> title_of({"sub": "01", "acq": "pcasl"})
+    'sub-01_acq-pcasl'
+    """
+    return "_".join(f"{key}-{value}" for key, value in entities.items())

@@ -18,6 +18,7 @@ from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
 from asl_bids_app.scheme_fields import JointPart
 from asl_bids_app.schemes import SCHEMES
+from asl_bids_app.wording import title_of
 
 if TYPE_CHECKING:
     from asl_bids_app.calibration import Calibration
@@ -75,7 +76,7 @@ class Unit:
     @property
     def name(self) -> str:
         """The entities as a file name has them, e.g. ``sub-01_acq-pcasl``."""
-        return "_".join(f"{key}-{value}" for key, value in self.entities.items())
+        return title_of(self.entities)
 
 
 def group(acquisitions: Sequence[Acquisition], mode: str = "auto") -> tuple[Unit, ...]:

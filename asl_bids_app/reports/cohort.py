@@ -29,6 +29,7 @@ from asl_bids_app.reports.region_tables import (
     read_region_table,
 )
 from asl_bids_app.run_records import ParticipantRecord, UnitRecord
+from asl_bids_app.wording import title_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ class Row:
     @property
     def title(self) -> str:
         """The entities as in file names."""
-        return "_".join(f"{key}-{value}" for key, value in self.entities.items())
+        return title_of(self.entities)
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def _regions(
 ) -> tuple[dict[str, RegionTable], dict[str, Notice]]:
     """Read the tables of regions of a series; what is wrong with some by their atlas."""
     tables, unread = {}, {}
-    title = "_".join(f"{key}-{value}" for key, value in entities.items())
+    title = title_of(entities)
     for atlas, path in find_region_tables(folder, title).items():
         found = read_region_table(path, atlas, root)
         if isinstance(found, Notice):

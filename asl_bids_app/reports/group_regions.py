@@ -13,7 +13,7 @@ from asl_bids_app.bids.outputs import UNITS_ATT, UNITS_CBF
 from asl_bids_app.reports.cohort import Cohort
 from asl_bids_app.reports.group_region_tables import atlases_of
 from asl_bids_app.reports.outliers import FEWEST, OUTLIER_Z, modified_z
-from asl_bids_app.reports.region_figure import NORMAL_95
+from asl_bids_app.reports.region_figure import interval_text
 from asl_bids_app.reports.region_tables import RegionTable
 
 MOST_VALUES: Final = 400_000
@@ -83,19 +83,15 @@ def plain_regions(cohort: Cohort) -> list[dict[str, Any]]:
                 {
                     "title": f"{atlas}: {title} ({unit})",
                     "rows": [
-                        (name, [_text(v, e, digits) for v, e in zip(line, bars, strict=True)])
+                        (
+                            name,
+                            [interval_text(v, e, digits) for v, e in zip(line, bars, strict=True)],
+                        )
                         for name, line, bars in zip(names, values, errors, strict=True)
                     ],
                 }
             )
     return tables
-
-
-def _text(value: float, error: float, digits: int) -> str:
-    if not math.isfinite(value):
-        return "n/a"
-    half = f" ± {NORMAL_95 * error:.{digits}f}" if math.isfinite(error) else ""
-    return f"{value:.{digits}f}{half}"
 
 
 def _quantities(cohort: Cohort, atlas: str) -> list[str]:

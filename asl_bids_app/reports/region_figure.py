@@ -72,8 +72,8 @@ def draw_regions(table: RegionTable) -> dict[str, Any]:
                     "side": side_of(table.names[member]),
                     "cbf": _mark(axes["cbf"], flow[member], own[member], whole[member]),
                     "att": _mark(axes["att"], time[member], own_late[member], whole_late[member]),
-                    "cbf_text": _text(flow[member], whole[member], 1),
-                    "att_text": _text(time[member], late[member], 2),
+                    "cbf_text": interval_text(flow[member], whole[member], 1),
+                    "att_text": interval_text(time[member], late[member], 2),
                     "coverage": share_text(float(np.nan_to_num(table.column("coverage")[member]))),
                     "absent": not math.isfinite(flow[member]),
                 }
@@ -89,7 +89,7 @@ def draw_regions(table: RegionTable) -> dict[str, Any]:
             value, error = beside["asymmetry"][pair[0]], beside["asymmetry_se"][pair[0]]
             if math.isfinite(value):
                 row["asymmetry"] = float(value)
-                row["asymmetry_text"] = _text(value, error, 1)
+                row["asymmetry_text"] = interval_text(value, error, 1)
                 row["beyond"] = bool(math.isfinite(error) and abs(value) > NORMAL_95 * error)
         rows.append(row)
     return {
@@ -149,7 +149,7 @@ def _mark(
     return found
 
 
-def _text(value: float, error: float, digits: int) -> str:
+def interval_text(value: float, error: float, digits: int) -> str:
     """Write a value with half its 95 % interval."""
     if not math.isfinite(value):
         return "n/a"

@@ -12,6 +12,7 @@ import numpy as np
 
 from asl_bids_app.constants import ConstantKey, read_constants
 from asl_bids_app.reports.estimates import Estimate
+from asl_bids_app.wording import title_of
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class SeriesData:
     @property
     def title(self) -> str:
         """The entities as in file names."""
-        return "_".join(f"{key}-{value}" for key, value in self.entities.items())
+        return title_of(self.entities)
 
     @property
     def baseline(self) -> bool:
