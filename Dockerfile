@@ -6,8 +6,9 @@
 #   docker run --rm -v /my/bids:/bids_dir:ro -v /my/out:/out -v /my/work:/work \
 #       -u "$(id -u):$(id -g)" asl-app:0.1.0 /bids_dir /out participant -w /work
 
-# For a build that can be repeated to the bit, give an image with its digest (name@sha256:...)
-# and the time of the commit as SOURCE_DATE_EPOCH; docs/hpc.md has the whole command.
+# For a build that can be repeated to the bit the base image needs its digest, which
+# `sh container/pin_base.sh` looks up and writes here, or give it (name@sha256:...); the time of
+# the commit is SOURCE_DATE_EPOCH. docs/hpc.md has the whole command.
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 ARG SOURCE_DATE_EPOCH=1767225600
 

@@ -22,7 +22,6 @@ from asl_bids_app.progress_callback import OnProgress, no_progress
 from asl_bids_app.settings import Settings
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from asl_bids_app.anatomy.place import Placed
@@ -65,9 +64,9 @@ def quantify_unit(unit: Unit, output_dir: Path, settings: Settings) -> UnitRecor
     prepared = [prepare(unit, settings, index=i, moved=moved[i]) for i in indices]
     placed = register(unit, settings, output_dir=output_dir, prepared=prepared[0])
     if settings.mask_of_t1w:
+        # Again, in the brain of the T1w where that lies by the registration.
         prepared = [
-            lay_mask(unit, settings, index=i, moved=moved[i], prepared=prepared[i], placed=placed)
-            for i in indices
+            prepare(unit, settings, index=i, moved=moved[i], placed=placed) for i in indices
         ]
     tissue = None
     if settings.tissue:
@@ -100,19 +99,25 @@ def move(
     return correct_motion(run, hmc=settings.hmc, threads=settings.threads, tell=tell)
 
 
-def prepare(unit: Unit, settings: Settings, *, index: int, moved: MovedRun) -> PreparedRun:
-    """Find M0 and brain of a run, average its pairs, and divide by M0."""
-    return _prepare(unit, settings, index, moved)
-
-
-def _prepare(
-    unit: Unit, settings: Settings, index: int, moved: MovedRun, pose: np.ndarray | None = None
+def prepare(
+    unit: Unit,
+    settings: Settings,
+    *,
+    index: int,
+    moved: MovedRun,
+    placed: Placed | None = None,
 ) -> PreparedRun:
+    """Find M0 and brain of a run, average its pairs, and divide by M0.
+
+    Once the unit is registered to its T1w for sure, the brain may be that of the T1w.
+    """
     from asl_bids_app.preprocess.find_mask import OfferedMask
     from asl_bids_app.preprocess.prepare import prepare_run
 
-    path = settings.found_mask
-    return prepare_run(
+    path, pose = settings.found_mask, None
+    if placed is not None and placed.registration is not None and placed.registration.sure:
+        pose = placed.registration.matrix
+    prepared = prepare_run(
         unit.runs[index],
         moved,
         align_m0=settings.hmc,
@@ -120,6 +125,9 @@ def _prepare(
         brain_mask=settings.brain_mask,
         offered=OfferedMask(path, settings.mask_of_t1w, pose) if path is not None else None,
     )
+    if placed is not None and pose is not None and prepared.sources:
+        return replace(prepared, sources=placed.sources)
+    return prepared
 
 
 def register(
@@ -130,28 +138,6 @@ def register(
 
     request = make_request(settings, output_dir)
     return place_run(request, unit, prepared) if request is not None else None
-
-
-def lay_mask(
-    unit: Unit,
-    settings: Settings,
-    *,
-    index: int,
-    moved: MovedRun,
-    prepared: PreparedRun,
-    placed: Placed | None = None,
-) -> PreparedRun:
-    """Prepare a run again in the brain of its T1w, laid by the registration.
-
-    Returns
-    -------
-    PreparedRun
-        `prepared` itself where the registration isn't sure.
-    """
-    if placed is None or placed.registration is None or not placed.registration.sure:
-        return prepared
-    laid = _prepare(unit, settings, index, moved, placed.registration.matrix)
-    return replace(laid, sources=placed.sources) if laid.sources else laid
 
 
 def find_tissue(
@@ -261,7 +247,7 @@ STEPS: Final[Mapping[str, Any]] = MappingProxyType(
         "motion": (move, ("hmc",)),
         "prepare": (prepare, _PREPARES),
         "register": (register, ("anatomy", "bids_dir", "derivatives")),
-        "mask": (lay_mask, _PREPARES),
+        "mask": (prepare, _PREPARES),
         "tissue": (find_tissue, ("tissue_maps",)),
         "assemble": (assemble, ("hmc", "calibration")),
         "fit": (

@@ -9,7 +9,7 @@ PYTHON=${PYTHON:-python}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 folder=${1:-benchmarks/results}
 mkdir -p "$folder"
-nvidia-smi -L || { echo "error: nvidia-smi: found no GPU, expected one" >&2; exit 2; }
+nvidia-smi -L 2>/dev/null || { echo "skipped, nothing was run: nvidia-smi found no GPU" >&2; exit 2; }
 
 status=0
 timeout 130 "$PYTHON" -m pytest -m gpu -q --timeout=120 tests || status=$?

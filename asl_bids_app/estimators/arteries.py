@@ -216,33 +216,26 @@ def _fit(
     before = artery_at[None] < tissue_at[:, None]
     gain = gain.masked_fill(~before, 0).flatten(1)
     best = gain.argmax(1, keepdim=True)
-    top = gain.gather(1, best)
-    found = top - alone.amax(1, keepdim=True) > criterion
-    answers = torch.zeros(6, len(gain)).to(rest)
-    answers[2] = _at(rest, best).clamp(min=1e-4 * _at(own.expand_as(rest), best)).rsqrt()[:, 0]
-    if len(some := found[:, 0].nonzero()[:, 0]):
-        # The rest is of those voxels alone: few.
-        place, shape = best[some], rest[some].shape
-        outside = (gain[some] < top[some] - _INTERVAL).unflatten(1, pairs)
-        answers[:, some] = torch.stack(
-            [
-                torch.ones_like(place, dtype=rest.dtype)[:, 0],
-                _at(volume[some], place)[:, 0],
-                answers[2, some],
-                artery_at[place % len(artery_at)][:, 0],
-                _quarter_of_range(flow[some], outside),
-                _quarter_of_range(tissue_at[:, None].expand(shape), outside),
-            ]
-        )
-    return answers
+    found = gain.gather(1, best) - alone.amax(1, keepdim=True) > criterion
 
+    def at_best(values: Tensor) -> Tensor:
+        return values.expand_as(rest).flatten(1).gather(1, best)
 
-def _at(values: Tensor, best: Tensor) -> Tensor:
-    """Return the values (V, G, K) at one pair of arrival times for each voxel, (V, 1)."""
-    return values.flatten(1).gather(1, best)
+    inside = (gain >= gain.gather(1, best) - _INTERVAL).unflatten(1, pairs)
 
+    def quarter_of_range(values: Tensor) -> Tensor:
+        values = values.expand_as(rest)
+        top = values.masked_fill(~inside, -torch.inf).flatten(1).amax(1, keepdim=True)
+        return (top - values.masked_fill(~inside, torch.inf).flatten(1).amin(1, keepdim=True)) / 4
 
-def _quarter_of_range(values: Tensor, outside: Tensor) -> Tensor:
-    """Return a quarter of the range of values (V, G, K), but for those outside; (V,)."""
-    most = values.masked_fill(outside, -torch.inf).flatten(1).amax(1)
-    return (most - values.masked_fill(outside, torch.inf).flatten(1).amin(1)) / 4
+    return torch.cat(
+        [
+            found.to(rest),
+            at_best(volume) * found,
+            at_best(rest).clamp(min=1e-4 * at_best(own)).rsqrt(),
+            artery_at[best % len(artery_at)] * found,
+            quarter_of_range(flow) * found,
+            quarter_of_range(tissue_at[:, None]) * found,
+        ],
+        1,
+    ).T

@@ -186,7 +186,7 @@ def _priors(points: Tensor) -> tuple[Tensor, float]:
     """Return the prior of ATT at points (G,) for every mean in steps, and the first mean, s."""
     grid = PosteriorGrid()
     steps = round((grid.att_max - grid.att_min) / _TABLE_STEP) + 1
-    means = grid.att_min + _TABLE_STEP * torch.arange(steps).to(points)
+    means = grid.att_min + _TABLE_STEP * torch.arange(steps, device=points.device).to(points)
     off = points - means[:, None]
     share, wide = ATT_TAIL
     near = (1 - share) / ATT_SD * torch.exp(-0.5 * (off / ATT_SD).square())

@@ -33,7 +33,7 @@ UNLIKE_LEAST: Final = 4.0
 
 def window(size: int, voxel_mm: float, fwhm_mm: float, like: Tensor) -> Tensor:
     """Return a Gaussian window along one axis as a matrix (size, size); its peak is 1."""
-    place = torch.arange(size).to(like)
+    place = torch.arange(size, device=like.device).to(like)
     sigma = fwhm_mm / math.sqrt(8 * math.log(2)) / voxel_mm
     return torch.exp(-0.5 * ((place[:, None] - place) / sigma).square())
 

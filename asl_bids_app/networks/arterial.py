@@ -127,7 +127,7 @@ def arterial_branch(
     -------
     ArterialBranch
     """
-    arrivals = torch.tensor(prior.arrivals).to(att)
+    arrivals = torch.tensor(prior.arrivals, device=att.device).to(att)
     allowed = arrivals[:, None] < att
     count = allowed.sum(0).clamp(min=1)
     odds = math.log(prior.chance / (1 - prior.chance))

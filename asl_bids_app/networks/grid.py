@@ -78,11 +78,11 @@ class PosteriorGrid:
         """The grid points, seconds, shape (points,), float64."""
         return self.finer(1)
 
-    def finer(self, divisions: int) -> Tensor:
+    def finer(self, divisions: int, device: torch.device | str = "cpu") -> Tensor:
         """Return the grid with its steps divided, s, ((points - 1) * divisions + 1,), float64."""
         ends = self.att_min**0.5, self.att_max**0.5
         points = (self.points - 1) * divisions + 1
-        return torch.linspace(*ends, points, dtype=torch.float64) ** 2
+        return torch.linspace(*ends, points, dtype=torch.float64, device=device) ** 2
 
     def log_prior(self, att: Tensor) -> Tensor:
         """Logarithm of the prior density of ATT, up to a constant."""
@@ -131,7 +131,7 @@ def zoom(
     predicted = torch.zeros_like(data)
     todo, place_in_grid = torch.arange(len(chosen), device=chosen.device), best
     for level, divisions in enumerate(_ZOOM):
-        att = grid.finer(divisions).to(data)
+        att = grid.finer(divisions, data.device).to(data)
         # One row a grid point, so that looking up a point reads neighbours in memory.
         table = physics.response(att[None].to(signal)).double().mT.flatten(0, 1)
         prior = grid.log_prior(att) + grid.spacing(att).log()

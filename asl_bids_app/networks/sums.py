@@ -123,11 +123,17 @@ def sums_without(
     )
 
 
+def _bins_of(grid: PosteriorGrid, points: int, like: Tensor) -> Tensor:
+    """Return 1 where a point of the grid lies in a bin, (points, bins)."""
+    each = torch.eye(grid.bins, dtype=like.dtype, device=like.device)
+    return each.repeat_interleave(points // grid.bins, 0)
+
+
 def _projections(
     grid: PosteriorGrid, att: Tensor, curves: Tensor, weight: Tensor, weighted_mean: Tensor
 ) -> dict[str, Tensor]:
     """Sum weights, and CBF times weights, against ATT, bins and curves."""
-    each = torch.eye(grid.bins).repeat_interleave(len(att) // grid.bins, 0).to(weight)
+    each = _bins_of(grid, len(att), weight)
     columns = [att[:, None], att.square()[:, None], each, att[:, None] * each]
     of_weight = weight @ torch.cat(columns, 1)
     by_cbf = torch.cat([torch.ones_like(att)[None], att[None], each.T])
@@ -185,7 +191,7 @@ class WithArtery:
         own = _projections(grid, self.att, self.curves, total, (weight * cbf).sum(0))
         in_vessels = by_arrival @ self.vessels.mT
         own["predicted"] = own["predicted"] + in_vessels
-        each = torch.eye(grid.bins).repeat_interleave(len(self.att) // grid.bins, 0).to(weight)
+        each = _bins_of(grid, len(self.att), weight)
         return Sums(
             second=second + noise,
             noise=noise,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from asl_bids_app.bids.sessions import Unit
+from asl_bids_app.bids.sessions import PlannedRun, Unit
 from asl_bids_app.finish.unit_anatomy import find_sources, make_request, memory_gb
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.settings import Settings, unit_settings
@@ -80,8 +80,7 @@ class _UnitGraph:
             moved = self.step(
                 "motion", index, memory_gb=memory, sources=[str(run.acquisition.path)]
             )
-            m0 = [str(path)] if (path := run.acquisition.m0.path) else None
-            prepared = self.step("prepare", index, memory_gb=memory, sources=m0)
+            prepared = self.step("prepare", index, memory_gb=memory, sources=_m0_file(run))
             self.connect(moved, prepared, "moved")
             all_moved.append(moved)
             all_prepared.append(prepared)
@@ -92,7 +91,7 @@ class _UnitGraph:
             placed = self.step("register", output_dir=output_dir, sources=sources)
             self.connect(all_prepared[0], placed, "prepared")
             if settings.mask_of_t1w:
-                all_prepared = self.lay_masks(all_moved, all_prepared, placed)
+                all_prepared = self.lay_masks(all_moved, all_prepared[0].mem_gb, placed)
         assemble = self.step("assemble")
         self.gather("gather", all_prepared, assemble, "all_prepared")
         more = memory_gb(request, self.unit)
@@ -124,15 +123,12 @@ class _UnitGraph:
             self.connect(assemble, baseline, "series")
             self.connect(baseline, write, "baseline")
 
-    def lay_masks(
-        self, all_moved: list[Node], all_prepared: list[Node], placed: Node
-    ) -> list[Node]:
+    def lay_masks(self, all_moved: list[Node], memory_gb: float, placed: Node) -> list[Node]:
         """Let each run be prepared again in the brain of the T1w, where it lies by `placed`."""
         laid = []
-        for index, (moved, prepared) in enumerate(zip(all_moved, all_prepared, strict=True)):
-            mask = self.step("mask", index, memory_gb=prepared.mem_gb)
+        for index, (run, moved) in enumerate(zip(self.unit.runs, all_moved, strict=True)):
+            mask = self.step("mask", index, memory_gb=memory_gb, sources=_m0_file(run))
             self.connect(moved, mask, "moved")
-            self.connect(prepared, mask, "prepared")
             self.connect(placed, mask, "placed")
             laid.append(mask)
         return laid
@@ -190,6 +186,12 @@ class _UnitGraph:
         for index, source in enumerate(sources):
             self.connect(source, merge, f"in{index + 1}")
         self.flow.connect(merge, "out", target, field)
+
+
+def _m0_file(run: PlannedRun) -> list[str] | None:
+    """Return the M0 of a run where it is a file of its own, as a step's sources."""
+    path = run.acquisition.m0.path
+    return [str(path)] if path else None
 
 
 def _plain(settings: Settings, names: Iterable[str]) -> dict[str, Any]:

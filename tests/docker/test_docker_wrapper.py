@@ -4,6 +4,7 @@ import configparser
 import json
 import os
 import re
+import shutil
 import socketserver
 import subprocess
 import sys
@@ -345,6 +346,24 @@ def test_every_package_is_locked_by_hash(root):
         assert set(wanted) <= set(held)
     assert set(locks["cpu"]) == {"torch"}
     assert any(name.startswith("nvidia-") for name in locks["cuda"])
+
+
+def test_one_command_pins_the_base_image_of_all_recipes(root, tmp_path):
+    recipes = ("Dockerfile", "singularity.def", "container/neurodesk/build.yaml")
+    for name in (*recipes, "container/pin_base.sh"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / name, tmp_path / name)
+    script = ["sh", str(tmp_path / "container" / "pin_base.sh")]
+    for digit in "ab":  # the second digest takes the place of the first
+        subprocess.run([*script, f"sha256:{64 * digit}"], check=True, capture_output=True)
+    texts = [(tmp_path / name).read_text() for name in recipes]
+    assert "ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm@sha256:bbb" in texts[0]
+    assert f"    BASE=python@sha256:{64 * 'b'}\n" in texts[1]
+    assert f"  base-image: python:3.11-slim-bookworm@sha256:{64 * 'b'}\n" in texts[2]
+    assert not any("aaa" in text for text in texts)
+    wrong = subprocess.run([*script, "latest"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "found 'latest', expected sha256:" in wrong.stderr
 
 
 def test_the_recipe_for_neurodesk_is_of_this_version_and_has_its_files(root):
