@@ -168,9 +168,8 @@ def _pasl_bolus(
     # QUIPSS (unlike QUIPSS II) saturates the imaged slices: what is seen arrived between that
     # pulse and the readout. Wong 1998, doi:10.1002/mrm.1910390506.
     if fields.file.metadata.get("MRAcquisitionType") == "2D":
-        found = "QUIPSS with a 2D readout"
-        expected = "QUIPSSII or Q2TIPS: not modelled"
-        raise fields.not_modelled("BolusCutOffTechnique", found, expected)
+        words = "QUIPSS with a 2D readout", "QUIPSSII or Q2TIPS: not modelled"
+        raise fields.not_modelled("BolusCutOffTechnique", *words)
     left = delay - times
     if np.fmin.reduce(left) <= 0:
         key = "BolusCutOffDelayTime"

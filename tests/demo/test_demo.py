@@ -204,6 +204,7 @@ def test_noise_is_rician():
     assert magnitude(np.full(200_000, 100.0), 2.0, rng).std() == pytest.approx(2, rel=0.01)
 
 
+@pytest.mark.slow
 def test_pose_moves_the_head_that_way():
     grid = Grid((32, 36, 16), (6.0, 6.0, 9.0))
     head = blur(make_head(3), grid)

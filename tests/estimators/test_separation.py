@@ -148,6 +148,7 @@ def test_fractions_keep_one_tissue_from_speaking_for_the_other():
     assert float((found.artery > 0.5).float().mean()) < 0.005
 
 
+@pytest.mark.slow
 def test_the_ensemble_tells_arteries_apart_before_its_networks_look():
     """Beside arteries ATT is that of the tissue, and maps without arteries stay as they are."""
     from asl_bids_app.estimators.ensemble import Ensemble

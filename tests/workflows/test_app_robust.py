@@ -287,7 +287,7 @@ def test_cleaning_is_refused_while_another_run_works_there(worked, capsys):
     [
         ("result of a step", errno.ENOSPC),
         ("derivatives", errno.ENOSPC),
-        ("derivatives", errno.EDQUOT),
+        pytest.param("derivatives", errno.EDQUOT, marks=pytest.mark.slow),
         ("nipype", errno.EDQUOT),
     ],
 )

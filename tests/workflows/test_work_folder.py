@@ -165,6 +165,7 @@ def test_a_cohort_in_blocks(cohort, tmp_path):
     assert left == set()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_blocks")
 def test_a_stop_loses_one_block_only(cohort, tmp_path, monkeypatch):
     """Records and reports of the blocks before it are there."""
