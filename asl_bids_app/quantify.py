@@ -9,12 +9,11 @@ protocol)`` quantifies arrays, see `asl_bids_app.arrays`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from asl_bids_app.arrays import quantify
 from asl_bids_app.callable_module import CallableModule
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from asl_bids_app.run_records import UnitRecord
     from asl_bids_app.series import Series
 
-__all__ = ["STEPS", "quantify", "quantify_unit"]
+__all__ = ["quantify", "quantify_unit"]
 __doc__ = f"{quantify.__doc__}\n\n{__doc__}"  # of what is called by the module's name
 
 
@@ -100,12 +99,7 @@ def move(
 
 
 def prepare(
-    unit: Unit,
-    settings: Settings,
-    *,
-    index: int,
-    moved: MovedRun,
-    placed: Placed | None = None,
+    unit: Unit, settings: Settings, *, index: int, moved: MovedRun, placed: Placed | None = None
 ) -> PreparedRun:
     """Find M0 and brain of a run, average its pairs, and divide by M0.
 
@@ -114,9 +108,7 @@ def prepare(
     from asl_bids_app.preprocess.find_mask import OfferedMask
     from asl_bids_app.preprocess.prepare import prepare_run
 
-    path, pose = settings.found_mask, None
-    if placed is not None and placed.registration is not None and placed.registration.sure:
-        pose = placed.registration.matrix
+    path, pose = settings.found_mask, placed.sure_pose if placed is not None else None
     prepared = prepare_run(
         unit.runs[index],
         moved,
@@ -238,36 +230,6 @@ def finish(
         placed=placed,
         others=other_datasets(settings),
     )
-
-
-_PREPARES: Final = ("hmc", "m0_smooth_fwhm", "brain_mask", "found_mask", "mask_of_t1w")
-
-STEPS: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        "motion": (move, ("hmc",)),
-        "prepare": (prepare, _PREPARES),
-        "register": (register, ("anatomy", "bids_dir", "derivatives")),
-        "mask": (prepare, _PREPARES),
-        "tissue": (find_tissue, ("tissue_maps",)),
-        "assemble": (assemble, ("hmc", "calibration")),
-        "fit": (
-            fit,
-            (
-                "estimator",
-                "model",
-                "model_hash",
-                "tta",
-                "error_bars",
-                "seed",
-                "tissue_consistency",
-                "arterial",
-            ),
-        ),
-        "baseline": (fit_baseline, ("seed", "arterial")),
-        "write": (finish, ("anatomy", "bids_dir", "derivatives", "output_spaces", "atlas", "pvc")),
-    }
-)
-"""Function of each step, and the settings that its result depends on."""
 
 
 __signature__ = signature(quantify)

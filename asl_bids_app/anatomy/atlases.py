@@ -84,12 +84,10 @@ def read_spec(text: str) -> AtlasSpec:
         re.fullmatch(r"[A-Za-z0-9]+", space) if colon else True
     )
     if not fine or (equals and not place):
-        raise InputError(
-            COMMAND_LINE,
-            "--atlas",
-            repr(text),
-            "NAME, NAME=PATH or NAME:SPACE=PATH, with a name and a space of letters and digits",
+        written = (
+            "NAME, NAME=PATH or NAME:SPACE=PATH, with a name and a space of letters and digits"
         )
+        raise InputError(COMMAND_LINE, "--atlas", repr(text), written)
     return AtlasSpec(name, space, Path(place).expanduser().absolute() if place else None)
 
 
@@ -214,9 +212,8 @@ def _names(path: Path) -> tuple[dict[int, str], Path]:
     table = _table(path)
     if table is None:
         stem = path.name.split(".")[0]
-        raise InputError(
-            path, "", "no table beside it", f"{stem}.tsv with the columns index and name"
-        )
+        expected = f"{stem}.tsv with the columns index and name"
+        raise InputError(path, "", "no table beside it", expected)
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
@@ -228,14 +225,13 @@ def _names(path: Path) -> tuple[dict[int, str], Path]:
         raise InputError(table, "", f"the columns {found}", "index and name, tab-separated")
     names: dict[int, str] = {}
     for number, row in enumerate(rows, 2):
+        where = f"index, line {number}"
         try:
             index = int(float(row["index"]))
         except (TypeError, ValueError):
-            raise InputError(
-                table, f"index, line {number}", repr(row["index"]), "a whole number"
-            ) from None
+            raise InputError(table, where, repr(row["index"]), "a whole number") from None
         if index in names:
-            raise InputError(table, f"index, line {number}", f"{index} again", "each label once")
+            raise InputError(table, where, f"{index} again", "each label once")
         if index:
             names[index] = (row["name"] or "").strip() or f"label{index}"
     return names, table

@@ -50,6 +50,12 @@ class Placed:
     sources: tuple[Path, ...] = ()
 
     @property
+    def sure_pose(self) -> np.ndarray | None:
+        """Pose of the series on the T1w (4, 4), where the registration is sure."""
+        sure = self.registration is not None and self.registration.sure
+        return self.registration.matrix if self.registration is not None and sure else None
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Where the tissue comes from, for sidecars and records."""
         if self.registration is None or not self.tissue:

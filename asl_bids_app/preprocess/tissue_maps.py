@@ -13,6 +13,7 @@ import numpy as np
 from asl_bids_app.bids.files import parse_name
 from asl_bids_app.notices import Notice
 from asl_bids_app.origins import FractionKind, TissueKind
+from asl_bids_app.preprocess.geometry import voxel_sizes
 from asl_bids_app.preprocess.prepare import PreparedRun
 
 LOG = logging.getLogger("asl-app")
@@ -84,8 +85,7 @@ class TissueMaps:
         Where they come from, for sidecars and records.
     warnings : tuple of Notice
     classes : mapping of str to array, shape (X, Y, Z)
-        Without `maps`: the two largest classes of the M0's contrast, which have no names but are
-        stored where the ensemble looks for grey and white matter (gm, wm).
+        Without `maps`: the two largest classes of the M0's contrast, as if they were gm and wm.
     matrix : array, shape (4, 4), or None
         Takes world points of the run to MNI152 millimetres, where the atlas was laid on its M0.
     sources : tuple of Path
@@ -108,8 +108,7 @@ class TissueMaps:
 def find_tissue(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
     """Bring tissue priors into the space of a run.
 
-    Priors are for metrics and reports: where the atlas can't be registered they are left
-    out with a warning, and the maps are made all the same.
+    Where the atlas can't be registered they are left out with a warning.
 
     Parameters
     ----------
@@ -227,7 +226,6 @@ def sharpen(prepared: PreparedRun, tissue: TissueMaps, *, given: bool) -> Tissue
     if given:
         return replace(tissue, facts={**tissue.facts, "fractions": FractionKind.DERIVATIVES.value})
     from asl_bids_app.preprocess.fractions import tissue_fractions
-    from asl_bids_app.preprocess.geometry import voxel_sizes
 
     found = tissue_fractions(
         prepared.m0, prepared.mask, tissue.maps, np.asarray(voxel_sizes(prepared.affine))
@@ -244,10 +242,8 @@ def sharpen(prepared: PreparedRun, tissue: TissueMaps, *, given: bool) -> Tissue
 def _by_contrast(prepared: PreparedRun, tissue: TissueMaps) -> TissueMaps:
     """Return tissue maps that are missing with what the M0's contrast alone tells apart."""
     from asl_bids_app.preprocess.contrast import contrast_classes
-    from asl_bids_app.preprocess.geometry import voxel_sizes
 
-    voxel_mm = np.asarray(voxel_sizes(prepared.affine))
-    found = contrast_classes(prepared.m0, prepared.mask, voxel_mm)
+    found = contrast_classes(prepared.m0, prepared.mask, np.asarray(voxel_sizes(prepared.affine)))
     if found is None:
         return tissue
     facts = {**tissue.facts, "fractions": FractionKind.CONTRAST.value}

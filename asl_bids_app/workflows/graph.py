@@ -144,8 +144,8 @@ class _UnitGraph:
         """Add a step; several runs have one each, told apart by a number."""
         from nipype.pipeline.engine import Node
 
-        from asl_bids_app.quantify import STEPS
         from asl_bids_app.workflows.step import Step
+        from asl_bids_app.workflows.step_table import STEPS
 
         title = name if index is None else f"{name}{index}"
         many = many_threads or name in MANY_THREADS

@@ -30,11 +30,11 @@ from asl_bids_app.errors import AslAppError, disk_full
 from asl_bids_app.failures import facts_of
 from asl_bids_app.processes import release_memory
 from asl_bids_app.progress_callback import ProgressFile, no_progress
-from asl_bids_app.quantify import STEPS
 from asl_bids_app.remarks import collected, redirect
 from asl_bids_app.settings import Settings
 from asl_bids_app.workflows.full import FULL
 from asl_bids_app.workflows.progress import progress_path
+from asl_bids_app.workflows.step_table import STEPS
 from asl_bids_app.workflows.step_values import load, save
 from asl_bids_app.workflows.workers import QUIET
 
