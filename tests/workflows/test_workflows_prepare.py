@@ -373,7 +373,7 @@ def test_a_mask_of_derivatives_is_taken_only_where_it_fits(tmp_path, shift):
 def test_the_brain_of_a_t1w_waits_for_the_registration_and_is_laid_by_it(tmp_path):
     """The T1w lies 60 mm beside the run by the scanner's coordinates."""
     run, volumes = run_of(*pairs_of(np.full(SHAPE, 5.0)), tmp_path)
-    far, small = AFFINE.copy(), ball(SHAPE, AFFINE, 55)
+    far, small = AFFINE.copy(), ball(SHAPE, AFFINE, 57)
     far[0, 3] += 60
     path = write(tmp_path / "sub-01_desc-brain_mask.nii.gz", small, far)
     got = prepare_run(run, volumes, align_m0=False, offered=OfferedMask(path, of_t1w=True))
