@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-from asl_bids_app.protocol_checks import check_measurements, common_slices
+from asl_bids_app.protocol_checks import check_measurements, check_rows, common_slices
 from asl_bids_app.schemes import SCHEMES, Scheme
 
 
@@ -153,9 +153,10 @@ class Protocol:
         *,
         vascular_crushing: bool = False,
     ) -> Protocol:
-        """Return a protocol of one scheme; as `pcasl`."""
+        """Return a protocol of one scheme, or of its name; as `pcasl`."""
         import torch
 
+        check_rows(post_labeling_delay=delay, label_duration=duration)
         delays, durations = (
             torch.as_tensor(np.atleast_1d(np.asarray(values, np.float32)))
             for values in (delay, duration)
@@ -163,7 +164,7 @@ class Protocol:
         n = max(len(delays), len(durations))
         delays, durations = (v.repeat(n) if len(v) == 1 else v for v in (delays, durations))
         protocol = cls(
-            (scheme,) * n, delays, durations, torch.zeros(1, n), (vascular_crushing,) * n
+            (Scheme(scheme),) * n, delays, durations, torch.zeros(1, n), (vascular_crushing,) * n
         )
         return protocol.with_slice_time(slice_time)
 

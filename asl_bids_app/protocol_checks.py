@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from asl_bids_app.schemes import SCHEMES
 
 LONGEST: Final = 10.0
 """Seconds: no delay, label or slice of ASL is longer; in milliseconds they all are."""
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from asl_bids_app.protocol import Protocol
 
 
@@ -29,6 +33,10 @@ def check_measurements(protocol: Protocol) -> None:
     if protocol.vascular_crushing and len(protocol.vascular_crushing) != n:
         raise ValueError(
             f"vascular_crushing: {len(protocol.vascular_crushing)} values, expected {n}"
+        )
+    if any(not isinstance(each, bool) for each in protocol.vascular_crushing):
+        raise ValueError(
+            f"vascular_crushing: {protocol.vascular_crushing}, expected True or False"
         )
     for name in ("post_labeling_delay", "label_duration"):
         values = getattr(protocol, name)
@@ -58,14 +66,26 @@ def _check_seconds(name: str, longest: float) -> None:
         )
 
 
+def check_rows(**times: ArrayLike) -> None:
+    """Refuse times that are neither one nor a row of them; a `ValueError`."""
+    for name, values in times.items():
+        if np.ndim(values) > 1:
+            raise ValueError(f"{name}: {np.ndim(values)} axes, expected a time or a row of them")
+
+
 def common_slices(protocols: Iterable[Protocol]) -> int:
     """Return the number of slices of protocols of one grid, 1 where all are 3D readouts.
 
     Raises
     ------
+    TypeError
+        If one is no protocol.
     ValueError
         If the numbers of slices differ.
     """
+    protocols = list(protocols)
+    if not all(hasattr(protocol, "slice_time") for protocol in protocols):
+        raise TypeError("only protocols can be added to a protocol")
     counts = {protocol.slice_time.shape[0] for protocol in protocols} - {1}
     if len(counts) > 1:
         raise ValueError(f"protocols of {sorted(counts)} slices can't be joined")

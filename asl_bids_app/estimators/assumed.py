@@ -30,10 +30,11 @@ from asl_bids_app.estimators.base import Flag, ParameterMaps
 from asl_bids_app.networks.analytic import precision_of
 from asl_bids_app.observation import Observation
 
-T1_TISSUE: Final = (1.1, 1.65)
-"""Seconds at 3 T: T1 of perfused tissue, as likely anywhere between. White matter 0.8-1.1, grey
-matter 1.2-1.6 (Stanisz 2005, doi:10.1002/mrm.20605; Wright 2008,
-doi:10.1007/s10334-008-0104-8); exchange with blood, 1.65 s, makes the apparent T1 longer."""
+T1_TISSUE: Final = (2 / 3, 1.0)
+"""T1 of perfused tissue as a part of that of blood, as likely anywhere between: 1.1 to 1.65 s at
+3 T, where white matter has 0.8-1.1 s and grey matter 1.2-1.6 s (Stanisz 2005,
+doi:10.1002/mrm.20605; Wright 2008, doi:10.1007/s10334-008-0104-8); exchange with blood makes the
+apparent T1 longer. Both grow alike with the field."""
 T1_TISSUE_STATED: Final = 0.1
 """Seconds: standard deviation of a T1 of tissue that somebody states."""
 PARTITION: Final = 0.08
@@ -60,7 +61,7 @@ def other_t1_tissue(calibration: Calibration) -> float:
     used = calibration.t1_tissue.value
     if calibration.t1_tissue.source is not Source.DEFAULT:
         return used - T1_TISSUE_STATED
-    low, high = T1_TISSUE
+    low, high = (part * calibration.t1_blood.value for part in T1_TISSUE)
     middle = (low + high) / 2
     distance = math.hypot(used - middle, (high - low) / math.sqrt(12))
     return used - distance if used >= middle else used + distance

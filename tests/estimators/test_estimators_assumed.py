@@ -16,7 +16,6 @@ from slices import measured
 
 from asl_bids_app.constants import Source
 from asl_bids_app.estimators.assumed import (
-    T1_TISSUE,
     change_by_t1_tissue,
     other_t1_tissue,
     partition_uncertainty,
@@ -78,7 +77,7 @@ def test_the_change_is_that_of_a_fit_with_the_other_t1(measurements, t1_tissue, 
 
 def test_the_other_t1_is_one_standard_deviation_away():
     calibration = constants("PCASL")
-    draws = np.random.default_rng(1).uniform(*T1_TISSUE, 200_000)
+    draws = np.random.default_rng(1).uniform(1.1, 1.65, 200_000)
     away = calibration.t1_tissue.value - other_t1_tissue(calibration)
     spread = np.sqrt(np.mean((draws - calibration.t1_tissue.value) ** 2))
     assert away == pytest.approx(spread, rel=0.01)
@@ -89,6 +88,21 @@ def test_the_other_t1_is_one_standard_deviation_away():
     )
     assert abs(other_t1_tissue(stated) - stated.t1_tissue.value) < away / 2
     assert partition_uncertainty(stated) < partition_uncertainty(calibration)
+
+
+@pytest.mark.parametrize(("field_strength", "t1_blood"), [(1.5, 1.35), (7.0, 2.1)])
+def test_the_range_of_t1_follows_the_field(field_strength, t1_blood):
+    """Tissue has a shorter T1 than blood at any field."""
+    at_3t = constants("PCASL")
+    there = {"value": t1_blood, "source": Source.DEFAULT}
+    calibration = replace(
+        at_3t,
+        t1_blood=replace(at_3t.t1_blood, **there),
+        t1_tissue=replace(at_3t.t1_tissue, **there),
+    )
+    part = other_t1_tissue(calibration) / t1_blood
+    assert part == pytest.approx(other_t1_tissue(at_3t) / 1.65, rel=1e-6)
+    assert part < 1, field_strength
 
 
 @pytest.mark.parametrize("t1_tissue", [1.15, 1.3, 1.6])
