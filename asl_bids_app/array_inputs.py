@@ -58,9 +58,6 @@ def fractions_of_arrays(tissue: Any, space: tuple[int, ...]) -> dict[str, np.nda
     if not isinstance(tissue, Mapping) or not set(tissue) <= set(known):
         found = sorted(map(str, tissue)) if isinstance(tissue, Mapping) else type(tissue).__name__
         raise InputError(CALL, "tissue", str(found), f"a mapping with keys of {', '.join(known)}")
-    if not {"gm", "wm"} <= set(tissue):
-        found = ", ".join(sorted(tissue)) or "none"
-        raise InputError(CALL, "tissue", found, "gm and wm, and csf if you like")
     images = {key: on_grid(f"tissue: {key}", each, space) for key, each in tissue.items()}
     for key, image in images.items():
         field = f"tissue: {key}"
@@ -68,6 +65,9 @@ def fractions_of_arrays(tissue: Any, space: tuple[int, ...]) -> dict[str, np.nda
             raise InputError(CALL, field, "values that are no numbers", "0 to 1")
         if float(image.min()) < -0.01 or float(image.max()) > 1.01:
             raise InputError(CALL, field, f"{image.min():g} to {image.max():g}", "0 to 1")
+    if not {"gm", "wm"} <= set(tissue):
+        found = ", ".join(sorted(tissue)) or "none"
+        raise InputError(CALL, "tissue", found, "gm and wm, and csf if you like")
     most = float(sum(images.values()).max())
     if most > 1.05:
         raise InputError(

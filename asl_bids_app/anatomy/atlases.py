@@ -116,15 +116,15 @@ def find_atlas(spec: AtlasSpec, folders: Iterable[Path]) -> Path:
         for path in sorted(place.glob(f"**/*atlas-{spec.name}_*dseg.nii*"))
         if not spec.space or _space(path) == spec.space
     ]
-    found = [path for path in found if path.stat().st_size > 0]
+    # A broken link is a file that was not fetched: reading it says how to get it.
+    found = [path for path in found if not path.exists() or path.stat().st_size > 0]
     if not found:
         where = ", ".join(map(str, places))
+        nowhere = "no folder to search (no TEMPLATEFLOW_HOME and no derivatives)"
         raise InputError(
             COMMAND_LINE,
             f"--atlas {spec.name}",
-            f"nothing in {where}"
-            if places
-            else "no folder to search (no TEMPLATEFLOW_HOME and no derivatives)",
+            f"nothing in {where}" if places else nowhere,
             f"tpl-*_atlas-{spec.name}_*dseg.nii.gz",
             f"give its file or folder: --atlas {spec.name}=PATH",
         )

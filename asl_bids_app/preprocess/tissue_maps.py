@@ -17,8 +17,8 @@ from asl_bids_app.preprocess.geometry import voxel_sizes
 from asl_bids_app.preprocess.prepare import PreparedRun
 
 LOG = logging.getLogger("asl-app")
-LEAST_AGREEMENT = 0.5
-"""Given tissue maps that hold less of the brain mask than this are of another place."""
+LEAST_AGREEMENT = 0.85
+"""Given tissue maps that hold less of the brain lie elsewhere: a head 15 mm off has 0.85."""
 
 
 def _find_native(
@@ -26,9 +26,7 @@ def _find_native(
 ) -> list[Path]:
     """Find files of a participant's own space, not of a standard one; the best first.
 
-    They are placed by the scanner's coordinates, and the head lies elsewhere in another
-    session: so only those of the session count, or those of no session. Those of the anatomy
-    come before those of other images.
+    The head lies elsewhere in another session: only those of the session count, or of none.
     """
     session = entities.get("ses")
     found = [
@@ -44,7 +42,7 @@ def _find_native(
     usable = [path for path in found if session is None or session_of(path) in {session, None}]
     if found and not usable:
         LOG.warning(
-            "%s: found %s of sessions %s only, expected one of ses-%s or of none; not used",
+            "%s: found %s of sessions %s only, expected ses-%s or none; not placed by coordinates",
             found[0].parent,
             pattern.strip("*"),
             ", ".join(sorted({str(session_of(path)) for path in found})),
@@ -115,8 +113,7 @@ def find_tissue(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
     prepared
         The run.
     given
-        Tissue maps of derivatives by key (gm, wm, csf) in scanner space; without them a
-        packaged atlas is registered to the M0.
+        Of derivatives, by key (gm, wm, csf); without them the packaged atlas is registered.
     """
     from asl_bids_app.preprocess.registration import RegistrationError
     from asl_bids_app.preprocess.tissue import LEAST_LIKENESS, tissue_priors
@@ -160,8 +157,8 @@ def of_t1w(
     sources
         Files of the T1w and of the registration.
     """
-    about = {"kind": TissueKind.T1W.value, "fractions": FractionKind.T1W.value}
-    return TissueMaps(dict(fractions), {**about, **facts}, sources=sources)
+    about = {"kind": TissueKind.T1W.value, "fractions": FractionKind.T1W.value, **facts}
+    return TissueMaps(dict(fractions), about, sources=sources)
 
 
 def _resample_given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueMaps:
@@ -170,7 +167,7 @@ def _resample_given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueM
     from asl_bids_app.preprocess.find_mask import place
     from asl_bids_app.preprocess.tissue import resample_to
 
-    maps, warnings = {}, []
+    maps, warnings, whole = {}, [], np.zeros(prepared.mask.shape)
     for key, path in given.items():
         image = load(path, ndim=3, name=path.name)
         shape = prepared.mask.shape
@@ -178,12 +175,16 @@ def _resample_given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueM
             image.data.shape, image.affine, image.oriented, path.name, shape, prepared
         )
         data = resample_to(image.data, affine, shape, prepared.affine)
+        whole += np.clip(data, 0, 1)
         maps[key] = np.clip(data, 0, 1).astype(np.float32) * prepared.mask
         warnings += [*image.warnings, *notes]
     names = ", ".join(path.name for path in given.values())
-    kind = TissueKind.DERIVATIVES.value
-    facts = {"kind": kind, "source": f"{names}, by the scanner's coordinates"}
-    fit = float((sum(maps.values())[prepared.mask] > 0.5).mean())
+    own = prepared.mask if prepared.own_mask is None else prepared.own_mask
+    facts = {
+        "kind": TissueKind.DERIVATIVES.value,
+        "source": f"{names}, by the scanner's coordinates",
+    }
+    fit = float((whole[own] > 0.5).mean())
     if fit < LEAST_AGREEMENT:
         reason = (
             f"{names} hold tissue in {fit:.0%} of the brain mask, expected {LEAST_AGREEMENT:.0%} "
@@ -218,8 +219,7 @@ def sharpen(prepared: PreparedRun, tissue: TissueMaps, *, given: bool) -> Tissue
     Returns
     -------
     TissueMaps
-        With ``fractions`` (derivatives, M0 or atlas) among its facts; where no atlas fits, with
-        the classes of the M0's contrast.
+        With ``fractions`` among its facts; where no atlas fits, with classes of the M0's contrast.
     """
     if not tissue.maps:
         return _by_contrast(prepared, tissue)

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from fake_bids import FakeDataset
 
-from asl_bids_app.anatomy.atlases import AtlasSpec
+from asl_bids_app.anatomy.atlases import AtlasSpec, read_atlas
 from asl_bids_app.anatomy.outlook import foresee
 from asl_bids_app.anatomy.request import Request, UnitMaps
 from asl_bids_app.anatomy.run import run
 from asl_bids_app.anatomy.spaces import read_space
 from asl_bids_app.cli.app import main
+from asl_bids_app.errors import InputError
 
 ENTITIES = {"sub": "01"}
 
@@ -88,6 +89,16 @@ def test_a_t1w_that_was_not_fetched(tmp_path):
     assert first.startswith("sub-01_T1w.nii.gz: found a broken link")
     assert without_flows.endswith("no partial volume correction (--pvc)")
     assert "there are no maps in the space T1w" in by_m0
+
+
+def test_an_atlas_that_was_not_fetched(tmp_path):
+    folder = tmp_path / "atlases"
+    folder.mkdir()
+    name = "tpl-MNI152NLin2009cAsym_atlas-Link_res-2_dseg.nii.gz"
+    (folder / name).symlink_to("../.git/annex/objects/x/MD5E-s5--0.nii.gz")
+    with pytest.raises(InputError, match="a broken link") as caught:
+        read_atlas(AtlasSpec("Link", path=folder))
+    assert "datalad get" in caught.value.cure
 
 
 def test_derivatives_without_tissue_maps(tmp_path):

@@ -55,6 +55,8 @@ def test_the_caller_keeps_its_threads_and_its_random_numbers():
         ({"tissue": [np.ones((4, 4, 2))]}, "tissue"),
         ({"tissue": {"gm": 100 * np.ones((4, 4, 2))}}, "tissue: gm"),
         ({"tissue": {"gm": "x"}}, "tissue: gm"),
+        ({"tissue": {"gm": np.ones((4, 4, 2))}}, "tissue"),
+        ({"tissue": {key: np.ones((4, 4, 2)) for key in ("gm", "wm")}}, "tissue"),
         ({"affine": "eye"}, "affine"),
         ({"affine": 1j * np.eye(4)}, "affine"),
         ({"affine": {"a": 1}}, "affine"),
@@ -210,3 +212,24 @@ def test_the_function_shows_its_arguments():
     assert "delta_m" in parameters
     assert all(name in asl_bids_app.quantify.__doc__ for name in parameters)
     assert pickle.loads(pickle.dumps(asl_bids_app.quantify)) is asl_bids_app.quantify
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Protocol.pcasl([[1.8, 2.0]], 1.8), "post_labeling_delay: 2 axes"),
+        (lambda: Protocol.pcasl(1.8, [[1.8]]), "label_duration: 2 axes"),
+        (lambda: Protocol.of_scheme("FOO", [2.0], [1.8]), "'FOO' is not a valid Scheme"),
+        (lambda: Protocol.pcasl(1.8, 1.8, vascular_crushing="no"), "expected True or False"),
+    ],
+)
+def test_a_protocol_that_cant_be_is_one_line(make, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_protocol_joins_protocols_only():
+    with pytest.raises(TypeError, match="only protocols"):
+        Protocol.pcasl(1.8, 1.8) + 3
+    assert Protocol.of_scheme("PCASL", [1.8], [1.8]).schemes == Protocol.pcasl(1.8, 1.8).schemes

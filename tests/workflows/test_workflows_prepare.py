@@ -429,9 +429,10 @@ def test_given_tissue_maps_are_taken_where_they_fit(tmp_path):
     assert sum("taken voxel by voxel" in text for text in got.warnings) == 3
 
 
-def test_given_tissue_maps_of_another_place_are_not_available(tmp_path):
+@pytest.mark.parametrize("shift", [25, 75])
+def test_given_tissue_maps_of_another_place_are_not_available(tmp_path, shift):
     far = AFFINE.copy()
-    far[:3, 3] += (0, 75, 0)
+    far[:3, 3] += (0, shift, 0)
     got = find_tissue(prepared(BRAIN, AFFINE), tissue_files(tmp_path, far))
     assert got.maps == {}
     assert "of the brain mask" in got.facts["reason"]
