@@ -68,7 +68,7 @@ def fractions_of_arrays(tissue: Any, space: tuple[int, ...]) -> dict[str, np.nda
     if not {"gm", "wm"} <= set(tissue):
         found = ", ".join(sorted(tissue)) or "none"
         raise InputError(CALL, "tissue", found, "gm and wm, and csf if you like")
-    most = float(sum(images.values()).max())
+    most = float(np.sum(list(images.values()), axis=0).max())
     if most > 1.05:
         raise InputError(
             CALL, "tissue", f"a sum of up to {most:g}", "fractions of a voxel: 1 at most"
