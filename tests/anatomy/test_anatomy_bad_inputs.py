@@ -219,7 +219,7 @@ def far_away(folder):
     [
         (no_table, "found no table beside it"),
         (labels_missing, "found labels 2 that"),
-        (another_space, "MNIInfant: space: found no transform to it"),
+        (another_space, "--atlas Half: found no transform to its space MNIInfant"),
         (no_space, "found no template in the file's name"),
         (far_away, "found none on the brain of the run"),
     ],
