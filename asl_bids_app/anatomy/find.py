@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asl_bids_app.anatomy.find_images import NO_SPACE, choose_image, find_images, has_content
+from asl_bids_app.anatomy.find_images import (
+    NO_SPACE,
+    choose_image,
+    find_images,
+    has_content,
+    those_of,
+)
 from asl_bids_app.bids.files import parse_name
 from asl_bids_app.errors import InputError
 from asl_bids_app.notices import Notice
@@ -132,18 +138,14 @@ def _find_prepared(
         return None
     images = [p for p in images if parse_name(p.name).entities.get("desc") == "preproc"] or images
     t1w = choose_image(images, "T1w", own_warnings)
-    own = parse_name(t1w.name).entities
     anat = t1w.parent
 
     def files_of_t1w(suffix: str, **wanted: str | None) -> list[Path]:
-        """Return files of the same T1w: of its session, without a standard space."""
+        """Return files of the same T1w, without a standard space."""
         return [
             path
-            for path in sorted(anat.glob(f"*_{suffix}.nii*"))
-            if (e := parse_name(path.name).entities).get("sub") == own.get("sub")
-            and e.get("ses") == own.get("ses")
-            and e.get("space") in NO_SPACE
-            and e.get("run") in {None, own.get("run")}
+            for path in those_of(t1w, anat.glob(f"*_{suffix}.nii*"))
+            if (e := parse_name(path.name).entities).get("space") in NO_SPACE
             and all(e.get(key) == value for key, value in wanted.items())
             and has_content(path, own_warnings, "an image")
         ]
@@ -168,17 +170,18 @@ def _find_prepared(
         )
     to_space: dict[str, Path] = {}
     from_space: dict[str, Path] = {}
-    for path in sorted(anat.glob("*_mode-image_xfm.*")):
+    for path in those_of(t1w, anat.glob("*_mode-image_xfm.*")):
         parts = parse_name(path.name)
-        if parts.entities.get("ses") != own.get("ses") or path.suffix not in {".h5", ".txt"}:
+        if path.suffix not in {".h5", ".txt"}:
             continue
         start, end = parts.entities.get("from"), parts.entities.get("to")
         if not has_content(path, own_warnings, "a transform"):
             continue
+        # The first of a space names the T1w most closely.
         if start == "T1w" and end and end not in {"fsnative", "T1w"}:
-            to_space[end] = path
-        elif end == "T1w" and start and start != "fsnative":
-            from_space[start] = path
+            to_space.setdefault(end, path)
+        elif end == "T1w" and start and start not in {"fsnative", "T1w", "orig"}:
+            from_space.setdefault(start, path)
     return Found(
         t1w,
         True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 from asl_bids_app.bids.files import Name, parse_name
 from asl_bids_app.bids.unfetched import unfetched
@@ -11,6 +12,35 @@ from asl_bids_app.notices import Notice
 
 NO_SPACE: frozenset[str | None] = frozenset({None, "T1w", "orig"})
 """Values of the ``space`` entity that mean the T1w's own."""
+
+IDENTIFYING: Final = ("sub", "ses", "acq", "ce", "rec", "run")
+"""Entities that tell the T1w of a participant apart."""
+
+
+def those_of(image: Path, files: Iterable[Path]) -> list[Path]:
+    """Return the files that belong to an image, those that name it most closely first.
+
+    A file that states another participant, session, acquisition, contrast, reconstruction or run
+    is of another image. One that leaves such an entity out may serve.
+
+    Examples
+    --------
+    >>> files = ["sub-01_dseg.nii.gz", "sub-01_run-2_dseg.nii.gz", "sub-01_run-1_dseg.nii.gz"]
+    >>> [p.name for p in those_of(Path("sub-01_run-1_T1w.nii.gz"), map(Path, files))]
+    ['sub-01_run-1_dseg.nii.gz', 'sub-01_dseg.nii.gz']
+    """
+    own = _identity(image)
+    stated = {path: _identity(path) for path in files}
+    fitting = [path for path, entities in stated.items() if entities.items() <= own.items()]
+    return sorted(fitting, key=lambda path: (-len(stated[path]), path.name))
+
+
+def _identity(path: Path) -> dict[str, str]:
+    entities = parse_name(path.name).entities
+    found = {key: entities[key] for key in IDENTIFYING if key in entities}
+    if found.get("run", "").isdigit():  # By BIDS run-01 is run-1.
+        found["run"] = str(int(found["run"]))
+    return found
 
 
 def has_content(path: Path, warnings: list[Notice], expected: str = "a T1w") -> bool:

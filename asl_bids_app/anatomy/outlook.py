@@ -14,6 +14,7 @@ import numpy as np
 
 from asl_bids_app.anatomy.atlases import AtlasSpec, UserAtlas, read_atlas
 from asl_bids_app.anatomy.find import Found, check_tissue, find_anatomy
+from asl_bids_app.anatomy.reach import Reach
 from asl_bids_app.anatomy.regions import TISSUE_ATLAS
 from asl_bids_app.anatomy.request import Request
 from asl_bids_app.anatomy.routes import find_legs, mni_space_of
@@ -140,18 +141,20 @@ def _foresee(request: Request, entities: Mapping[str, str], read: Sequence[_Read
             spaces.append(space)
         except InputError as error:
             warnings.append(Notice.from_error(error))
+    reach = Reach.of(hub, to_space, from_space, request.template_dir)
     atlases = {TISSUE_ATLAS: mni_space_of(hub, from_space) is not None}
     for spec, atlas, fault in read:
         if atlas is None:
             warnings += [fault] if fault else []
             continue
         try:
-            if atlas.space not in (NATIVE | {hub}):
-                find_legs(atlas.space, hub, from_space, request.template_dir, back=True)
+            if not reach.leads_to(atlas):
+                continue
             warnings += atlas.warnings
             atlases[spec.name] = bool(pairs([*atlas.names.values()]))
         except InputError as error:
             warnings.append(Notice.from_error(error))
+    warnings += reach.warnings()
     return Outlook(found, usable, tuple(spaces), atlases, pvc, tuple(warnings))
 
 

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from asl_bids_app.anatomy.spaces import NATIVE, PACKAGED, T1W
 from asl_bids_app.errors import InputError
-from asl_bids_app.notices import Notice
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813 - the library's own short name
-
-    from asl_bids_app.anatomy.head import Anatomy
-    from asl_bids_app.anatomy.records import Head
-
-LEAST_FIT: Final = 0.45
-"""Overlap (Dice) of a head's grey and white matter with the packaged template's below which a
-transform to an MNI152 space is of something else. Affine ones reach 0.6, of other heads 0.3."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,79 +161,3 @@ def _find_bridge(template_dir: Path | None, onto: str, start: str) -> Path | Non
         return None
     path = template_dir / f"tpl-{onto}" / f"tpl-{onto}_from-{start}_mode-image_xfm.h5"
     return path if path.is_file() and path.stat().st_size > 0 else None
-
-
-def check_template(head: Head, name: str, transform: sitk.Transform) -> float:
-    """Return how well a transform lays a head's tissues on the packaged template (Dice).
-
-    MNI152 templates share their millimetres within a voxel or two, so that a transform to any
-    of them can be checked with the packaged one: one of another head or another space lays
-    tissues elsewhere.
-
-    Parameters
-    ----------
-    head
-    name
-        The space. For a space other than MNI152 nothing can be checked, and the result is 1.
-    transform
-        ``from-T1w_to-<name>``.
-    """
-    if not name.startswith("MNI152"):
-        return 1.0
-    from asl_bids_app.anatomy.segment import tissue_dice
-    from asl_bids_app.anatomy.transforms import move_points
-    from asl_bids_app.atlas import load_atlas
-
-    atlas = load_atlas()
-    step = 2
-    grid = np.array(atlas.affine)
-    grid[:3, :3] *= step
-    template = np.stack([m[::step, ::step, ::step] for m in (atlas.gm, atlas.wm, atlas.csf)])
-    points = move_points(transform, template.shape[1:], grid)
-    inverse = np.linalg.inv(head.affine)
-    index = np.moveaxis(points @ inverse[:3, :3].T + inverse[:3, 3], -1, 0)
-    from scipy import ndimage
-
-    laid = np.stack(
-        [ndimage.map_coordinates(m, index, order=1, mode="constant") for m in head.tissue()]
-    )
-    found = tissue_dice(laid, template)
-    return min(found["gm"], found["wm"])
-
-
-def without_foreign(given: Anatomy, files: Mapping[str, Path]) -> tuple[Anatomy, dict[str, float]]:
-    """Leave out the transforms of another head or another space, with a warning each.
-
-    Parameters
-    ----------
-    given
-        As derivatives have it.
-    files : mapping of str to Path
-        The files of ``from-T1w_to-<space>``, by space.
-
-    Returns
-    -------
-    Anatomy
-        With the transforms that fit.
-    dict of str to float
-        `check_template` of each transform.
-    """
-    to_space, from_space = dict(given.to_space), dict(given.from_space)
-    fits, foreign = {}, []
-    for space, transform in given.to_space.items():
-        fit = check_template(given.head, space, transform)
-        fits[space] = round(fit, 3)
-        if fit < LEAST_FIT:
-            foreign.append(
-                Notice(
-                    files[space].name,
-                    "",
-                    f"tissue laid beside that of MNI152 (Dice {fit:.2f})",
-                    f"{LEAST_FIT:g} or more: of another head or another space",
-                    "not used",
-                )
-            )
-            del to_space[space]
-            from_space.pop(space, None)
-    head = replace(given.head, warnings=(*given.head.warnings, *foreign))
-    return replace(given, head=head, to_space=to_space, from_space=from_space), fits

@@ -117,8 +117,8 @@ def _run_all(work: Work) -> None:
 
 def _make_head(work: Work, found: Any) -> Anatomy:
     from asl_bids_app.anatomy.find import program_of
+    from asl_bids_app.anatomy.foreign import without_foreign
     from asl_bids_app.anatomy.place import read_head
-    from asl_bids_app.anatomy.routes import without_foreign
 
     head = read_head(work.request, found, work.tell)
     kind = AnatomyKind.DERIVATIVES if found.prepared else AnatomyKind.OWN
@@ -128,7 +128,7 @@ def _make_head(work: Work, found: Any) -> Anatomy:
     if not found.prepared:
         work.outputs += head.outputs
         return head
-    given, fits = without_foreign(head, found.to_space)
+    given, fits = without_foreign(head)
     if fits:
         work.facts["template_dice"] = fits
     return given

@@ -26,6 +26,7 @@ def write_maps(work: Work, space: Space, routes: Routes, anatomy: Anatomy | None
 
 def write_regions(work: Work, routes: Routes, anatomy: Anatomy | None) -> None:
     """Write the tables of the tissues, and of each atlas that was asked for."""
+    from asl_bids_app.anatomy.reach import Reach
     from asl_bids_app.anatomy.region_layout import Layout
     from asl_bids_app.anatomy.tables import write_tables
 
@@ -38,15 +39,19 @@ def write_regions(work: Work, routes: Routes, anatomy: Anatomy | None) -> None:
         mni = routes.mni_space()
         files = routes.files(mni, back=True) if mni else []
         _write_tables(work, write_tables, regions, "the T1w" if head else "the M0", files)
+    reach = Reach.of(routes.hub, routes.to_space, routes.from_space, routes.template_dir)
     for spec in work.request.atlases:
         with work.collect_faults():
             from asl_bids_app.anatomy.atlases import read_atlas
 
             atlas = read_atlas(spec, work.request.atlas_places)
+            if not reach.leads_to(atlas):
+                continue
             regions = layout.of_atlas(atlas)
             work.warnings += atlas.warnings
             files = [*atlas.files, *routes.files(atlas.space, back=True)]
             _write_tables(work, write_tables, regions, atlas.source, files)
+    work.warnings += reach.warnings(work.place)
 
 
 def _write_tables(

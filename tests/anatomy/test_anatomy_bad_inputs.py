@@ -219,7 +219,7 @@ def far_away(folder):
     [
         (no_table, "found no table beside it"),
         (labels_missing, "found labels 2 that"),
-        (another_space, "MNIInfant: space: found no transform to it"),
+        (another_space, "--atlas Half: found no transform to its space MNIInfant"),
         (no_space, "found no template in the file's name"),
         (far_away, "found none on the brain of the run"),
     ],
@@ -241,6 +241,32 @@ def test_atlases_that_can_not_be_used(series, placed, tmp_path, spoil, said):
     # Regions that need no atlas have their tables all the same.
     assert "sub-01_atlas-tissue_desc-fit_cbf.tsv" in names
     assert ("sub-01_atlas-Half_cbf.tsv" in names) == (spoil is labels_missing)
+
+
+@pytest.mark.parametrize("how", ["missing", "of another space"])
+def test_without_an_inverse_what_is_left_out_is_one_line(series, placed, man, tmp_path, how):
+    """Maps in the space are written all the same."""
+    anat = derive(tmp_path / "f", man, MOVED @ load_atlas().affine)
+    name = "sub-01_from-{}_to-{}_mode-image_xfm.h5"
+    write_transform(anat / name.format("T1w", SPACE), affine_transform(MOVED))
+    if how != "missing":
+        other = affine_transform(pose((0, 0, 30), (40, 0, 0)))
+        write_transform(anat / name.format(SPACE, "T1w"), other)
+    labels = np.where(np.arange(load_atlas().gm.shape[0])[:, None, None] < 49, 1, 2)
+    stem = tmp_path / f"atlas/tpl-{SPACE}_atlas-Half_dseg"
+    save(stem.with_suffix(".nii.gz"), labels * load_atlas().brain, load_atlas().affine)
+    stem.with_suffix(".tsv").write_text("index\tname\n1\tLeft-half\n2\tRight-half\n")
+    atlases = (read_spec(f"Half={stem.with_suffix('.nii.gz')}"),)
+    spaces = (read_space(SPACE),)
+    request = Request(tmp_path, tmp_path / "out", {"f": tmp_path / "f"}, spaces, atlases)
+    outcome = run(request, series, placed=placed[1])
+    line = the_line(outcome, f"no inverse transform from-{SPACE}_to-T1w")
+    assert "left out: the hemispheres" in line
+    assert line.endswith("deep grey matter, the atlas Half (--atlas)")
+    assert len(outcome.warnings) == (1 if how == "missing" else 2)
+    names = {path.name for path in outcome.outputs}
+    assert f"sub-01_space-{SPACE}_cbf.nii.gz" in names
+    assert not any("asymmetry" in name or "Half" in name for name in names)
 
 
 def test_a_t1w_of_another_session_only_is_used_and_told(man, series, placed, tmp_path):

@@ -94,6 +94,43 @@ def test_two_t1ws_are_told_and_one_is_used(tmp_path):
     assert found.warnings[0].expected == "one"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("run-1", "run-2"), ("acq-a", "acq-b"), ("ce-a", "ce-b"), ("rec-a", "rec-b"), ("", "acq-a")],
+)
+def test_all_that_belongs_to_another_t1w_is_left_alone(tmp_path, one, other):
+    stems = ["_".join(filter(None, ("sub-01", part))) for part in (one, other)]
+    for stem in stems:
+        derivatives(tmp_path, stem)
+    found = find_anatomy(tmp_path / "none", {"f": tmp_path}, ONE)
+    transforms = [*found.to_space.values(), *found.from_space.values()]
+    files = [*found.files, *transforms]
+    assert (len(files), len(transforms)) == (7, 2)
+    assert all(path.name.startswith(f"{stems[0]}_") for path in files)
+    assert not any(other in path.name for path in files)
+    # Of the T1w alone: the files of the other one are no stopgap.
+    for path in [*files, found.dseg]:
+        if path != found.t1w:
+            path.unlink()
+    bare = find_anatomy(tmp_path / "none", {"f": tmp_path}, ONE)
+    assert (bare.mask, bare.dseg, bare.tissue) == (None, None, {})
+    assert not bare.to_space
+    assert not bare.from_space
+
+
+def test_files_that_leave_the_run_out_serve_where_none_names_it(tmp_path):
+    derivatives(tmp_path)
+    anat = tmp_path / "sub-01/anat"
+    (anat / "sub-01_desc-preproc_T1w.nii.gz").rename(anat / "sub-01_run-1_desc-preproc_T1w.nii.gz")
+    own = anat / "sub-01_run-01_from-T1w_to-MNI152NLin6Asym_mode-image_xfm.h5"
+    own.write_bytes(b"x")
+    found = find_anatomy(tmp_path / "none", {"f": tmp_path}, ONE)
+    assert found.mask.name == "sub-01_desc-brain_mask.nii.gz"
+    assert found.to_space["MNI152NLin6Asym"] == own
+    back = "sub-01_from-MNI152NLin6Asym_to-T1w_mode-image_xfm.h5"
+    assert found.from_space["MNI152NLin6Asym"].name == back
+
+
 def test_a_t1w_of_another_person_in_the_folder_is_not_used(tmp_path):
     put(tmp_path / "sub-01/anat/sub-02_T1w.nii.gz")
     found = find_anatomy(tmp_path, {}, ONE)

@@ -137,7 +137,7 @@ def atlas(root, table="index\tname\n1\tLeft-A\n2\tRight-A\n", space="MNI152NLin2
         ({"table": "index\tname\n9\tB\n"}, "found none of the labels in x.tsv"),
         ({"table": "index\tname\n1\tA\n"}, "found labels 2 that x.tsv doesn't name"),
         ({"space": ""}, "no template in the file's name"),
-        ({"space": "fsaverage"}, "fsaverage: space: found no transform to it"),
+        ({"space": "fsaverage"}, "x.nii.gz: --atlas X: found no transform to its space fsaverage"),
     ],
 )
 def test_atlases(tmp_path, made, line):
@@ -146,6 +146,23 @@ def test_atlases(tmp_path, made, line):
     assert ("X" in found.atlases) == (line in {"", "found labels 2 that x.tsv doesn't name"})
     assert len(found.warnings) == bool(line)
     assert all(line in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["no atlas", "an atlas"])
+def test_an_inverse_that_is_missing_is_one_line(tmp_path, asked):
+    """Maps go by the forward transform; hemispheres, deep grey matter and atlases do not."""
+    space = "MNI152NLin2009cAsym"
+    files = ("dseg.nii.gz", f"from-T1w_to-{space}_mode-image_xfm.h5")
+    atlases = (atlas(tmp_path, space=space),) if asked else ()
+    found = outlook(request_of(tmp_path, derivatives=prepared(tmp_path, *files), atlases=atlases))
+    assert found.atlases == {"tissue": False}
+    (line,) = found.warnings
+    assert line == (
+        f"found no inverse transform from-{space}_to-T1w that can be used, expected "
+        f"from-{space}_to-T1w_mode-image_xfm.h5 beside that from-T1w_to-{space}, by which regions "
+        "are laid on a run; left out: the hemispheres with their asymmetry, deep grey matter"
+        + (", the atlas X (--atlas)" if asked else "")
+    )
 
 
 def test_an_atlas_that_is_nowhere(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +13,9 @@ from t1w_derivatives import derive_template, save
 
 from asl_bids_app.anatomy.atlases import read_spec
 from asl_bids_app.anatomy.find import program_of
+from asl_bids_app.anatomy.foreign import without_foreign
+from asl_bids_app.anatomy.head import Anatomy
+from asl_bids_app.anatomy.records import Head
 from asl_bids_app.anatomy.request import Request, UnitMaps
 from asl_bids_app.anatomy.run import run
 from asl_bids_app.anatomy.spaces import read_space
@@ -286,3 +290,42 @@ def test_an_image_of_something_else_is_not_registered(fmriprep, tmp_path):
     found, facts = read_views(slices)
     assert set(found) == {"registration"}
     assert facts["registration"]["registered"] is False
+
+
+@pytest.mark.parametrize(
+    ("space", "with_forward", "back", "said", "kept"),
+    [
+        (NINE, True, "right", "", (True, True)),
+        (
+            NINE,
+            True,
+            "wrong",
+            "mm from their place after it and f.h5, expected 3 mm or less",
+            (True, False),
+        ),
+        (NINE, False, "right", "", (False, True)),
+        (NINE, False, "wrong", "tissue laid beside that of MNI152", (False, False)),
+        ("MNIInfant", True, "wrong", "neither is used", (False, False)),
+        ("MNIInfant", False, "wrong", "", (False, True)),
+    ],
+)
+def test_an_inverse_of_another_space_is_left_out(space, with_forward, back, said, kept):
+    """A head that is the template's, moved: the right pair is the movement and its inverse."""
+    atlas = load_atlas()
+    maps = [
+        np.asarray(getattr(atlas, key), np.float32) for key in ("t1w", "brain", "gm", "wm", "csf")
+    ]
+    maps[1] = maps[1] > 0
+    t1w, *tissue = maps
+    head = Head(t1w, MOVED @ atlas.affine, *tissue, {}, ())
+    wrong = MOVED @ pose((0, 0, 20), (25, 0, 0))
+    inverse = affine_transform(np.linalg.inv(MOVED if back == "right" else wrong))
+    there = {space: affine_transform(MOVED)} if with_forward else {}
+    files = {space: Path("f.h5")} if with_forward else {}
+    given = Anatomy(
+        head, there, {space: inverse}, files_to=files, files_from={space: Path("b.h5")}
+    )
+    found, _ = without_foreign(given)
+    assert (space in found.to_space, space in found.from_space) == kept
+    assert len(found.head.warnings) == bool(said)
+    assert all(w.startswith("b.h5: found") and said in w for w in found.head.warnings)
