@@ -186,8 +186,7 @@ class Protocol:
         """
         import torch
 
-        both = (self, other)
-        n_slices = common_slices(both)
+        n_slices = common_slices(both := (self, other))
         return Protocol(
             self.schemes + other.schemes,
             torch.cat([protocol.post_labeling_delay for protocol in both]),
