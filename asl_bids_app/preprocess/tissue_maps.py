@@ -42,7 +42,7 @@ def _find_native(
     usable = [path for path in found if session is None or session_of(path) in {session, None}]
     if found and not usable:
         LOG.warning(
-            "%s: found %s of sessions %s only, expected ses-%s or none; not placed by coordinates",
+            "%s: found %s of sessions %s only, expected ses-%s or none; not used unregistered",
             found[0].parent,
             pattern.strip("*"),
             ", ".join(sorted({str(session_of(path)) for path in found})),

@@ -223,7 +223,7 @@ def test_masks_are_of_the_session_or_of_none(tmp_path, caplog):
     assert mask("02", "2") == mask("02", None) == "sub-02_desc-brain_mask.nii.gz"
     assert not caplog.records
     assert mask("01", "3") is None
-    assert "sessions 1, 2 only, expected one of ses-3" in caplog.text
+    assert "sessions 1, 2 only, expected ses-3" in caplog.text
 
 
 def test_tissue_maps_are_of_the_session(tmp_path):
