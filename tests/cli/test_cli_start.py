@@ -71,7 +71,7 @@ def test_what_is_not_there_ends_with_2_before_any_work(words, dry, tmp_path, cap
         *dry,
     ]
     assert main(call) == 2
-    assert words.split()[1] in "".join(capsys.readouterr())
+    assert words.split()[1] in capsys.readouterr().err
     assert not out.exists()
     assert not work.exists()
 
@@ -104,7 +104,7 @@ def test_a_damaged_file_of_an_option_ends_a_dry_run_as_a_run(option, dry, tmp_pa
     given = {"--model": "model", "--use-plugin": "plugin.yaml"}[option]
     call = [str(dataset.root), str(tmp_path / "out"), "participant", option, str(tmp_path / given)]
     assert main([*call, *dry]) == 1
-    assert f"error: {tmp_path / given}" in "".join(capsys.readouterr())
+    assert f"error: {tmp_path / given}" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
