@@ -16,6 +16,7 @@ import numpy as np
 from asl_bids_app.anatomy.find import Found, find_anatomy
 from asl_bids_app.anatomy.request import Request
 from asl_bids_app.errors import AslAppError
+from asl_bids_app.wording import title_of
 
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.head import Anatomy
@@ -52,8 +53,8 @@ class Placed:
     @property
     def sure_pose(self) -> np.ndarray | None:
         """Pose of the series on the T1w (4, 4), where the registration is sure."""
-        sure = self.registration is not None and self.registration.sure
-        return self.registration.matrix if self.registration is not None and sure else None
+        found = self.registration
+        return found.matrix if found is not None and found.sure else None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def read_head(request: Request, found: Found, tell: Callable[[str], None]) -> An
         return read_given(found)
     name = parse_name(found.t1w.name)
     keep = {k: v for k, v in name.entities.items() if k in {"sub", "ses"}}
-    stem = "_".join(f"{k}-{v}" for k, v in keep.items())
+    stem = title_of(keep)
     folder: Path = request.output_dir / f"sub-{keep['sub']}"
     folder = folder / f"ses-{keep['ses']}" if "ses" in keep else folder
     source = {"Sources": [dataset_uri(found.t1w, request.datasets)]}

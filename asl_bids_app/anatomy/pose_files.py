@@ -11,13 +11,14 @@ from asl_bids_app.anatomy.records import TISSUES, Head
 from asl_bids_app.anatomy.request import UnitMaps
 from asl_bids_app.anatomy.spaces import T1W
 from asl_bids_app.preprocess.geometry import voxel_sizes
+from asl_bids_app.wording import title_of
 
 
 def pose_file(
     folder: Path, entities: Mapping[str, str], start: str = T1W, end: str = "aslref"
 ) -> Path:
     """Return the file of a series' pose on its T1w, as ITK has it."""
-    title = "_".join(f"{key}-{value}" for key, value in entities.items())
+    title = title_of(entities)
     return folder / f"{title}_from-{start}_to-{end}_mode-image_xfm.txt"
 
 

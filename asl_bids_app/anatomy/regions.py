@@ -122,6 +122,9 @@ def columns_of(flows: TissueFlows | None) -> Mapping[str, Mapping[str, str]]:
     return COLUMNS if flows is None else {**COLUMNS, **TISSUE_COLUMNS}
 
 
+_BY_MODEL: Final = (
+    "Its part by the model: a misfit beyond noise, or an ATT that only the prior tells"
+)
 COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     "index": {"Description": "Label in the atlas"},
     "name": {"Description": "Name of the region"},
@@ -143,8 +146,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     "cbf_se": {"Description": "Standard error of cbf_fit, all sources", "Units": "mL/100 g/min"},
     "cbf_se_noise": {"Description": "Its part by noise", "Units": "mL/100 g/min"},
     "cbf_se_model": {
-        "Description": "Its part by the model: a misfit beyond noise, or an ATT that only the "
-        "prior tells",
+        "Description": _BY_MODEL,
         "Units": "mL/100 g/min",
     },
     "cbf_se_calibration": {
@@ -156,8 +158,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     "att_se": {"Description": "Standard error of att_fit, all sources", "Units": "s"},
     "att_se_noise": {"Description": "Its part by noise", "Units": "s"},
     "att_se_model": {
-        "Description": "Its part by the model: a misfit beyond noise, or an ATT that only the "
-        "prior tells",
+        "Description": _BY_MODEL,
         "Units": "s",
     },
     "att_se_calibration": {

@@ -14,6 +14,7 @@ from asl_bids_app.anatomy.spaces import Space
 from asl_bids_app.bids.uris import RAW, TEMPLATEFLOW
 from asl_bids_app.errors import AslAppError
 from asl_bids_app.notices import Notice
+from asl_bids_app.wording import title_of
 
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.records import Registration
@@ -113,7 +114,7 @@ class UnitMaps:
     @property
     def title(self) -> str:
         """The entities as in file names."""
-        return "_".join(f"{key}-{value}" for key, value in self.entities.items())
+        return title_of(self.entities)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from asl_bids_app.anatomy.series_work import Work
 from asl_bids_app.anatomy.spaces import Space
+from asl_bids_app.wording import title_of
 
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.head import Anatomy
@@ -85,7 +86,7 @@ def remove_stale(
     from asl_bids_app.bids.derivatives import perf_folder, sidecar_path
 
     new = {path.name for path in outputs} | {sidecar_path(path).name for path in outputs}
-    title = "_".join(f"{key}-{value}" for key, value in entities.items())
+    title = title_of(entities)
     old = [views_file(output_dir, entities)]
     for kind in ("space", "atlas", "from"):
         old += perf_folder(output_dir, entities).glob(f"{title}_{kind}-*")

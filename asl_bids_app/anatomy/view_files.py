@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from asl_bids_app.anatomy.views import Slice, Views
+from asl_bids_app.wording import title_of
 
 _BROKEN: Final = (
     OSError,
@@ -27,7 +28,7 @@ _BROKEN: Final = (
 
 def views_file(output_dir: Path, entities: Mapping[str, str]) -> Path:
     """Return where the slices of a series are kept."""
-    title = "_".join(f"{key}-{value}" for key, value in entities.items())
+    title = title_of(entities)
     return output_dir / f"sub-{entities['sub']}" / "figures" / f"{title}_desc-anatomy_slices.npz"
 
 

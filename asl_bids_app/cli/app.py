@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from asl_bids_app.cli.parser import parse
-from asl_bids_app.errors import AslAppError, InputError, code_of, disk_full, one_line
+from asl_bids_app.errors import AslAppError, code_of, disk_full, one_line
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.processes import STOPPED, end_now, exit_code, stoppable
 from asl_bids_app.remarks import quiet, silence_tracker
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with stoppable(), quiet():
             return _run(options, ["asl-app", *arguments])
     except AslAppError as error:
-        LOG.error("%s", options.locate(error) if isinstance(error, InputError) else error)
+        LOG.error("%s", options.locate(error))
         LOG.debug("%s", shlex.join(arguments), exc_info=True)
         return code_of(error)
     except OSError as error:

@@ -87,8 +87,7 @@ def place_run(request: Request, unit: Unit, prepared: PreparedRun) -> Placed | N
         "ΔM": prepared.delta_m.mean(axis=-1),
     }
     # A mask of derivatives may lie where the head was at another time: the image's own counts.
-    own = prepared.mask if prepared.own_mask is None else prepared.own_mask
-    return place(request, unit.entities, images, own, prepared.affine)
+    return place(request, unit.entities, images, prepared.shown_brain, prepared.affine)
 
 
 def _common(coherence: Mapping[str, Any], total: bool) -> dict[str, float]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from asl_bids_app.allocation import processors
 from asl_bids_app.constants import Origin
-from asl_bids_app.errors import COMMAND_LINE, InputError
+from asl_bids_app.errors import COMMAND_LINE, AslAppError, InputError
 from asl_bids_app.options import defaults, readers
 from asl_bids_app.options.constant_options import CALIBRATION, ConstantOptions
 from asl_bids_app.options.declare import Access, Option, option, required
@@ -181,7 +181,7 @@ class AppOptions(
         """Return where an option was given."""
         return self.origins.get(name, Origin())
 
-    def locate(self, error: InputError) -> InputError:
+    def locate(self, error: AslAppError) -> AslAppError:
         """Return an error that names the place where its option was given.
 
         Parameters
@@ -189,6 +189,8 @@ class AppOptions(
         error
             Of the command line for want of better knowledge, or any other one.
         """
+        if not isinstance(error, InputError):
+            return error
         name = error.field.removeprefix("--").replace("-", "_")
         if error.file != COMMAND_LINE or name not in self.origins:
             return error

@@ -72,6 +72,11 @@ class PreparedRun:
     own_mask: np.ndarray | None = None
     sources: tuple[Path, ...] = ()
 
+    @property
+    def shown_brain(self) -> np.ndarray:
+        """The brain as the image shows it, whatever `mask` is of; bool, (X, Y, Z)."""
+        return self.mask if self.own_mask is None else self.own_mask
+
 
 def prepare_run(
     run: PlannedRun,

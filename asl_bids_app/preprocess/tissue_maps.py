@@ -174,17 +174,16 @@ def _resample_given(prepared: PreparedRun, given: Mapping[str, Path]) -> TissueM
         affine, notes = place(
             image.data.shape, image.affine, image.oriented, path.name, shape, prepared
         )
-        data = resample_to(image.data, affine, shape, prepared.affine)
-        whole += np.clip(data, 0, 1)
-        maps[key] = np.clip(data, 0, 1).astype(np.float32) * prepared.mask
+        part = np.clip(resample_to(image.data, affine, shape, prepared.affine), 0, 1)
+        whole += part
+        maps[key] = part.astype(np.float32) * prepared.mask
         warnings += [*image.warnings, *notes]
     names = ", ".join(path.name for path in given.values())
-    own = prepared.mask if prepared.own_mask is None else prepared.own_mask
     facts = {
         "kind": TissueKind.DERIVATIVES.value,
         "source": f"{names}, by the scanner's coordinates",
     }
-    fit = float((whole[own] > 0.5).mean())
+    fit = float((whole[prepared.shown_brain] > 0.5).mean())
     if fit < LEAST_AGREEMENT:
         reason = (
             f"{names} hold tissue in {fit:.0%} of the brain mask, expected {LEAST_AGREEMENT:.0%} "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from asl_bids_app.bids.sessions import Unit
-from asl_bids_app.errors import AslAppError, InputError
+from asl_bids_app.errors import AslAppError
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.workflows.plan import Plan
 from asl_bids_app.workflows.planned_outputs import list_outputs
@@ -37,10 +37,7 @@ def describe_settings(plan: Plan, options: AppOptions) -> tuple[list[str], list[
             return describe(options)
         except AslAppError as error:
             faults.append(error)
-            return (
-                "",
-                f"error: {options.locate(error) if isinstance(error, InputError) else error}",
-            )
+            return "", f"error: {options.locate(error)}"
 
     estimator, reported = attempt(_estimator)
     _, device = attempt(_device)

@@ -15,7 +15,7 @@ from asl_bids_app import __version__
 from asl_bids_app.bids.dataset_description import describe_dataset
 from asl_bids_app.bids.derivatives import write_json
 from asl_bids_app.bids.outputs import OUTPUTS
-from asl_bids_app.errors import InputError, code_of
+from asl_bids_app.errors import code_of
 from asl_bids_app.failures import Status
 from asl_bids_app.finish.unit_anatomy import other_datasets
 from asl_bids_app.options.table import AppOptions
@@ -88,7 +88,7 @@ def run_participants(options: AppOptions, command: list[str]) -> int:
             LOG.info("--propose-sidecars DIR writes completed sidecars for review")
         if options.dry_run:
             for fault in faults:
-                LOG.error("%s", options.locate(fault) if isinstance(fault, InputError) else fault)
+                LOG.error("%s", options.locate(fault))
             codes = [code_of(fault) for fault in faults]
             return max(codes, default=int(any(p.failures for p in plan.participants)))
         for warning in plan.dataset.warnings:

@@ -12,6 +12,7 @@ from asl_bids_app.bids.outputs import OUTPUTS
 from asl_bids_app.bids.sessions import Unit
 from asl_bids_app.options.table import AppOptions
 from asl_bids_app.settings import runs_baseline
+from asl_bids_app.wording import title_of
 
 if TYPE_CHECKING:
     from asl_bids_app.anatomy.outlook import Outlook
@@ -94,7 +95,7 @@ def _names_of_anatomy(unit: Unit, outlook: Outlook, without: Collection[str]) ->
         for key in keys
         if key not in without
     ]
-    title = "_".join(f"{key}-{value}" for key, value in unit.entities.items())
+    title = title_of(unit.entities)
     return names + [
         f"{title}_atlas-{atlas}{ending}"
         for atlas, sides in outlook.atlases.items()
